@@ -1,0 +1,183 @@
+"""The only code that opens files: local paths, s3://, gs://, hdfs:// and https:// through fsspec.
+
+A path is a string. A file appears whole or not at all: locally by a temporary name and a rename; on object stores by one
+put from memory or from a finished local file, never by an open stream, since a body that raises inside
+`with fs.open(path, "wb")` still commits the truncated object (seen with s3fs and gcsfs).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+
+
+def is_local(path: str) -> bool:
+    return "://" not in path or path.startswith("file://")
+
+
+def join(*parts: str) -> str:
+    return "/".join([parts[0].rstrip("/"), *(part.strip("/") for part in parts[1:])])
+
+
+def name_of(path: str) -> str:
+    return path.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _fs(path: str) -> tuple[Any, str]:
+    return fsspec.core.url_to_fs(path)  # type: ignore[no-any-return]
+
+
+def exists(path: str) -> bool:
+    fs, inner = _fs(path)
+    return bool(fs.exists(inner))
+
+
+def is_dir(path: str) -> bool:
+    fs, inner = _fs(path)
+    return bool(fs.isdir(inner))
+
+
+def size(path: str) -> int:
+    fs, inner = _fs(path)
+    return int(fs.size(inner))
+
+
+def glob(pattern: str) -> list[str]:
+    """The files that match, sorted, in the form of the pattern (with its scheme, relative if it was)."""
+    if is_local(pattern):
+        root = Path.cwd()
+        found = fsspec.filesystem("file").glob(str(root / pattern.removeprefix("file://")))
+        relative = not pattern.startswith(("/", "file://"))
+        return sorted(os.path.relpath(f, root) if relative else f for f in found if not os.path.isdir(f))
+    fs, inner = _fs(pattern)
+    return sorted(fs.unstrip_protocol(f) for f in fs.glob(inner))
+
+
+def list_dir(path: str) -> list[str]:
+    """The names in a directory, sorted; empty where it does not exist."""
+    fs, inner = _fs(path)
+    if not fs.isdir(inner):
+        return []
+    fs.invalidate_cache(inner)
+    return sorted(name_of(str(entry)) for entry in fs.ls(inner, detail=False))
+
+
+def make_dir(path: str) -> None:
+    fs, inner = _fs(path)
+    fs.makedirs(inner, exist_ok=True)
+
+
+def read_bytes(path: str) -> bytes:
+    fs, inner = _fs(path)
+    return bytes(fs.cat_file(inner))
+
+
+def read_range(path: str, start: int, length: int) -> bytes:
+    """Exactly `length` bytes from `start`; raises EOFError if the file is shorter."""
+    fs, inner = _fs(path)
+    data = bytes(fs.cat_file(inner, start=start, end=start + length))
+    if len(data) != length:
+        raise EOFError(f"{path} ends before byte {start + length}")
+    return data
+
+
+@contextlib.contextmanager
+def open_read(path: str) -> Iterator[IO[bytes]]:
+    """The file as a binary stream, seekable, read ahead in blocks on object stores."""
+    fs, inner = _fs(path)
+    with fs.open(inner, "rb") as stream:
+        yield stream
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Puts the whole file there, or nothing; replaces what was there."""
+    fs, inner = _fs(path)
+    if not is_local(path):
+        fs.pipe_file(inner, data)
+        return
+    os.makedirs(os.path.dirname(inner) or ".", exist_ok=True)
+    temporary = f"{inner}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
+    with open(temporary, "wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(temporary, inner)
+
+
+def publish(local: str, path: str) -> None:
+    """Moves a finished local file to `path`, whole or not at all; the local file is gone afterwards."""
+    fs, inner = _fs(path)
+    if not is_local(path):
+        fs.put_file(local, inner)
+        os.unlink(local)
+        return
+    os.makedirs(os.path.dirname(inner) or ".", exist_ok=True)
+    temporary = f"{inner}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
+    shutil.move(local, temporary)  # a rename on one file system, a copy across two
+    with open(temporary, "rb") as done:
+        os.fsync(done.fileno())
+    os.replace(temporary, inner)
+
+
+def claim(path: str, data: bytes) -> bool:
+    """Creates `path` with `data` unless it exists; False if somebody was first. Exactly one of many racing callers wins:
+    link(2) locally, `If-None-Match: *` on S3, generation 0 on GCS."""
+    fs, inner = _fs(path)
+    if not is_local(path):
+        try:
+            fs.pipe_file(inner, data, mode="create")
+        except (FileExistsError, OSError) as error:
+            if isinstance(error, FileExistsError) or fs.exists(inner):
+                return False
+            raise
+        return True
+    os.makedirs(os.path.dirname(inner) or ".", exist_ok=True)
+    temporary = f"{inner}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
+    with open(temporary, "wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+    try:
+        os.link(temporary, inner)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(temporary)
+    return True
+
+
+def remove(path: str) -> None:
+    """Removes a file or a directory tree; nothing happens where there is none."""
+    fs, inner = _fs(path)
+    if fs.exists(inner):
+        fs.rm(inner, recursive=True)
+
+
+@contextlib.contextmanager
+def scratch_dir(near: str) -> Iterator[str]:
+    """A local directory for work in progress, on the same file system as `near` when that is local, removed at the end."""
+    root = None
+    if is_local(near):
+        root = os.path.join(near.removeprefix("file://"), "_tmp")
+        os.makedirs(root, exist_ok=True)
+    path = tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=root)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def sha256_file(path: str) -> str:
+    digest = hashlib.sha256()
+    with open_read(path) as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
