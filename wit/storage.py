@@ -97,11 +97,11 @@ def open_read(path: str) -> Iterator[IO[bytes]]:
         yield stream
 
 
-def write_bytes(path: str, data: bytes) -> None:
+def write_bytes(path: str, data: bytes | memoryview) -> None:
     """Puts the whole file there, or nothing; replaces what was there."""
     fs, inner = _fs(path)
     if not is_local(path):
-        fs.pipe_file(inner, data)
+        fs.pipe_file(inner, bytes(data))
         return
     os.makedirs(os.path.dirname(inner) or ".", exist_ok=True)
     temporary = f"{inner}.{os.getpid()}.{os.urandom(4).hex()}.tmp"

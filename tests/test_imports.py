@@ -1,0 +1,50 @@
+"""Imports run one way: records <- the rest of wit <- pipelines; records, shards, storage <- trainer."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FORBIDDEN = {
+    "wit": ("apache_beam", "torch", "pipelines", "trainer"),
+    "trainer": ("apache_beam", "pipelines"),
+    "pipelines": (),
+}
+TRAINER_MAY_USE = {"wit.records", "wit.shards", "wit.storage"}
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "wit" else {node.module}
+    return names
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_no_arrow_points_back(package: str) -> None:
+    for path in (ROOT / package).rglob("*.py"):
+        for name in imported(path):
+            assert name.split(".")[0] not in FORBIDDEN[package], f"{path} imports {name}"
+
+
+def test_trainer_reads_shards_and_nothing_else_of_wit() -> None:
+    for path in (ROOT / "trainer").rglob("*.py"):
+        from_wit = {name for name in imported(path) if name.split(".")[0] == "wit"}
+        assert from_wit <= TRAINER_MAY_USE, f"{path} imports {from_wit - TRAINER_MAY_USE}"
+
+
+def test_records_import_nothing_of_wit() -> None:
+    assert not {name for name in imported(ROOT / "wit/records.py") if name.startswith("wit")}
+
+
+def test_only_storage_opens_files_and_only_fetch_opens_sockets() -> None:
+    sockets_allowed = ("wit/fetch/", "wit/demo/")
+    for path in (ROOT / "wit").rglob("*.py"):
+        relative = str(path.relative_to(ROOT))
+        names = imported(path)
+        if not relative.startswith(sockets_allowed):
+            assert not names & {"socket", "pycurl", "requests", "urllib.request", "http.client"}, relative

@@ -1,0 +1,353 @@
+"""From candidates to shard lists: one row per canonical URL, capped, counted, balanced and routed to host partitions.
+
+Every function here works on the *pairs of one bucket*: a flat table, one row per (canonical URL, caption), the captions of
+a URL adjacent. Buckets are ranges of a hash of the canonical URL, so all pairs of a URL meet in one bucket, and what must
+be known globally (caption and domain counts, query counts, the cap) is a small array that adds up over buckets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from wit import balance
+from wit.records import CANDIDATES, CAPTION, DROPPED, PLAN, Reason
+from wit.slices import SliceRef, read_slices, write_slices
+from wit.urls import host_of, registrable_domain
+
+PAIRS = pa.schema(
+    [
+        *[field for field in CANDIDATES if field.name not in ("copies", "language_score")],
+        ("row", pa.int32()),  # number of the URL within the bucket
+        ("domain", pa.string()),
+        ("critical_t", pa.float64()),
+    ]
+)
+SCATTERED = pa.schema([field for field in PAIRS if field.name not in ("row", "domain", "critical_t")])
+
+Mask = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanConfig:
+    max_per_query: int = 20_000
+    """pairs that one query contributes at most (CLIP section 2.2); ignored with --target"""
+    target: int | None = None
+    """planned rows in all: the cap per query is solved for it (400M: --target 400000000)"""
+    cap: Literal["expected", "hard"] = "expected"
+    """expected: a query contributes max-per-query on average; hard: never more"""
+    oversample: float = 2.0
+    """plan this many times the cap, to have it after download losses; 1 / the expected survival"""
+    max_captions_per_url: int = 16
+    """captions kept for one URL"""
+    max_urls_per_caption: int = 1_000
+    """URLs that one caption may stand at; the rest is thinned by hash (0 = no limit)"""
+    max_urls_per_domain: int = 0
+    """URLs of one registrable domain; the rest is thinned by hash (0 = no limit)"""
+    max_urls_per_domain_partition: int = 50_000
+    """a larger domain is split over several partitions, each with its share of the domain's request rate"""
+    rows_per_bucket: int = 250_000
+    """candidate rows that one plan worker holds"""
+    rows_per_partition: int = 100_000
+    """planned URLs that one download worker owns, all of one domain together"""
+    rows_per_raw_shard: int = 10_000
+    """planned URLs in one raw shard: the unit that is published, resumed and retried"""
+
+
+def bucket_count(rows: int, rows_per_bucket: int) -> int:
+    return max(1, -(-rows // rows_per_bucket))
+
+
+def _hash128(texts: Sequence[str], seed: int) -> Hashes:
+    """[n, 2] halves of a 128-bit hash: no two of 10 billion URLs share it."""
+    secret = seed & 0xFFFFFFFFFFFFFFFF
+    digest = xxhash.xxh3_128_digest
+    return np.frombuffer(b"".join([digest(t.encode(), secret) for t in texts]), ">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def _hash64(texts: Iterable[str]) -> Hashes:
+    return np.fromiter((xxhash.xxh3_64_intdigest(t.encode()) for t in texts), np.uint64)
+
+
+def _by_url(table: pa.Table, seed: int, buckets: int, captions: int) -> tuple[pa.Table, Ints, pa.Table]:
+    """Rows ordered by URL hash then keyed pair hash, without repeated pairs and captions beyond the limit:
+    (rows, bucket of each row, dropped). Dropping is associative, so tasks may do it before buckets do it again, and a URL
+    on a million pages never fills a bucket."""
+    urls = _hash128(table["canonical_url"].to_pylist(), seed)
+    pairs = balance.key_hashes(seed, "captions", table["key"].to_pylist())
+    order = np.lexsort((pairs, urls[:, 1], urls[:, 0]))
+    urls, pairs = urls[order], pairs[order]
+    same_url = np.r_[False, (urls[1:] == urls[:-1]).all(axis=1)] if len(order) else np.zeros(0, bool)
+    repeated = same_url & np.r_[False, pairs[1:] == pairs[:-1]] if len(order) else same_url
+    distinct = order[~repeated]
+    first = np.flatnonzero(~same_url[~repeated])
+    rank = np.arange(len(distinct)) - np.repeat(first, np.diff(np.r_[first, len(distinct)]))
+    surplus = rank >= captions
+    dropped = pa.concat_tables(
+        [
+            drop_rows(table.take(order[repeated]), Reason.DUPLICATE_PAIR),
+            drop_rows(table.take(distinct[surplus]), Reason.TOO_MANY_CAPTIONS),
+        ]
+    )
+    high = urls[~repeated][~surplus][:, 0]
+    bucket = ((high >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)).astype(np.int64)
+    return table.take(distinct[~surplus]), bucket, dropped
+
+
+def drop_rows(rows: pa.Table, reason: Reason, detail: str = "") -> pa.Table:
+    """The rows as records.DROPPED, all for one reason."""
+    n = len(rows)
+    constant = {"stage": reason.stage, "reason": reason.value, "detail": detail}
+    columns = [pa.repeat(constant[f.name], n) if f.name in constant else rows[f.name] for f in DROPPED]
+    return pa.table(columns, schema=DROPPED)
+
+
+def scatter(
+    table: pa.Table, path: str, *, seed: int, buckets: int, captions: int
+) -> tuple[list[tuple[int, SliceRef]], pa.Table]:
+    """Writes candidate rows to `path` by bucket; what crosses the shuffle are the (bucket, reference) pairs returned,
+    beside what was dropped."""
+    rows, bucket, dropped = _by_url(table.select(SCATTERED.names), seed, buckets, captions)
+    return list(write_slices(rows, bucket, path)), dropped
+
+
+def merge(refs: Iterable[SliceRef], *, seed: int, captions: int) -> tuple[pa.Table, pa.Table]:
+    """(pairs of a bucket as PAIRS without critical t, dropped)."""
+    rows, _, dropped = _by_url(read_slices(refs, SCATTERED), seed, 1, captions)
+    urls = rows["canonical_url"].combine_chunks()
+    new = (
+        np.r_[True, pc.not_equal(urls[1:], urls[:-1]).to_numpy(zero_copy_only=False)]
+        if len(rows)
+        else np.zeros(0, bool)
+    )
+    row = np.cumsum(new) - 1
+    domains = pa.array(
+        [registrable_domain(host_of(u)) for u in rows["canonical_url"].filter(pa.array(new)).to_pylist()], pa.string()
+    )
+    pairs = rows.append_column("row", pa.array(row, pa.int32()))
+    pairs = pairs.append_column("domain", domains.take(pa.array(row)))
+    return pairs.append_column("critical_t", pa.nulls(len(rows), pa.float64())).cast(PAIRS), dropped
+
+
+# Heavy hitters: captions and domains above a cap, exactly, without ever grouping by them. First a dense array of counts by
+# hash cell, which adds up over buckets; then exact counts for the few hashes in cells that may hold one above the cap.
+
+
+def sketch_cells(rows: int) -> int:
+    """Cells enough that an average one holds 64 rows; at most 64 MB of counts."""
+    return 1 << int(np.clip(np.ceil(np.log2(max(rows, 1) / 64 + 1)), 10, 23))
+
+
+def _caption_hashes(pairs: pa.Table) -> Hashes:
+    return _hash64(pairs["caption"].to_pylist())
+
+
+def _domain_hashes(pairs: pa.Table) -> Hashes:
+    """One hash per URL row (its first pair)."""
+    row = pairs["row"].to_numpy()
+    first = np.r_[True, row[1:] != row[:-1]] if len(row) else np.zeros(0, bool)
+    return _hash64(pairs["domain"].filter(pa.array(first)).to_pylist())
+
+
+def sketch(pairs: pa.Table, cells: int) -> Ints:
+    """[2, cells] counts of captions and of domains by hash cell."""
+    mask = np.uint64(cells - 1)
+    hashes = (_caption_hashes(pairs), _domain_hashes(pairs))
+    return np.stack([np.bincount((h & mask).astype(np.int64), minlength=cells) for h in hashes])
+
+
+@dataclass(frozen=True, slots=True)
+class Heavy:
+    """Exact counts of the captions and domains that may be above their caps, by 64-bit hash, ascending."""
+
+    captions: tuple[Hashes, Ints]
+    domains: tuple[Hashes, Ints]
+
+
+def _suspects(hashes: Hashes, counts: Ints, cap: int) -> tuple[Hashes, Ints]:
+    if not cap:
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    suspect = hashes[counts[(hashes & np.uint64(len(counts) - 1)).astype(np.int64)] > cap]
+    return np.unique(suspect, return_counts=True)
+
+
+def count_heavy(pairs: pa.Table, counts: Ints, *, caption_cap: int, domain_cap: int) -> Heavy:
+    """This bucket's exact counts of all hashes in suspicious cells of the summed sketch."""
+    captions = _suspects(_caption_hashes(pairs), counts[0], caption_cap)
+    return Heavy(captions, _suspects(_domain_hashes(pairs), counts[1], domain_cap))
+
+
+def _add(parts: Iterable[tuple[Hashes, Ints]]) -> tuple[Hashes, Ints]:
+    parts = list(parts)
+    hashes, inverse = np.unique(np.concatenate([p[0] for p in parts]), return_inverse=True)
+    return hashes, np.bincount(inverse, np.concatenate([p[1] for p in parts]), len(hashes)).astype(np.int64)
+
+
+def add_heavy(parts: Iterable[Heavy]) -> Heavy:
+    parts = list(parts) or [Heavy(*[(np.zeros(0, np.uint64), np.zeros(0, np.int64))] * 2)]
+    return Heavy(_add(p.captions for p in parts), _add(p.domains for p in parts))
+
+
+def _count_of(hashes: Hashes, heavy: tuple[Hashes, Ints]) -> Ints:
+    """The exact count of each hash, 0 where it is not heavy."""
+    known, counts = heavy
+    if not len(known):
+        return np.zeros(len(hashes), np.int64)
+    at = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+    return np.where(known[at] == hashes, counts[at], 0)
+
+
+def _fraction(hashes: Hashes) -> npt.NDArray[np.float64]:
+    return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def thin(pairs: pa.Table, heavy: Heavy, *, seed: int, caption_cap: int, domain_cap: int) -> tuple[pa.Table, pa.Table]:
+    """(pairs, dropped): of a caption or domain above its cap a share of cap / count stays, chosen by keyed hash."""
+    keep = np.ones(len(pairs), bool)
+    count = _count_of(_caption_hashes(pairs), heavy.captions) if caption_cap else np.zeros(len(pairs))
+    over = np.flatnonzero(count > caption_cap) if caption_cap else np.zeros(0, np.int64)
+    draws = _fraction(balance.key_hashes(seed, "caption cap", pairs["key"].take(over).to_pylist()))
+    keep[over] = draws < caption_cap / np.maximum(count[over], 1)
+    frequent = drop_rows(pairs.filter(pa.array(~keep)), Reason.CAPTION_TOO_FREQUENT)
+    pairs = pairs.filter(pa.array(keep))
+    if not domain_cap:
+        return pairs, frequent
+    count = _count_of(_hash64(pairs["domain"].to_pylist()), heavy.domains)
+    draws = _fraction(balance.key_hashes(seed, "domain cap", pairs["canonical_url"].to_pylist()))
+    keep = (count <= domain_cap) | (draws < domain_cap / np.maximum(count, 1))
+    return pairs.filter(pa.array(keep)), pa.concat_tables(
+        [frequent, drop_rows(pairs.filter(pa.array(~keep)), Reason.DOMAIN_CAP)]
+    )
+
+
+def memberships(pairs: pa.Table) -> tuple[Ints, npt.NDArray[np.int32]]:
+    """(offsets [n + 1], query ids) of the pairs."""
+    ids = pairs["query_ids"].combine_chunks()
+    if isinstance(ids, pa.ChunkedArray):
+        ids = pa.concat_arrays(ids.chunks) if ids.num_chunks else pa.array([], PAIRS.field("query_ids").type)
+    offsets = ids.offsets.to_numpy().astype(np.int64)
+    return offsets - offsets[0], ids.flatten().to_numpy()
+
+
+def weigh(pairs: pa.Table, counts: npt.NDArray[np.float64] | Ints, hashes: Hashes, *, seed: int) -> pa.Table:
+    """The pairs with their critical t, the captions of each URL ordered by it (then by key)."""
+    offsets, ids = memberships(pairs)
+    keys = pairs["key"].to_pylist()
+    draws = balance.pair_draws(seed, keys, offsets, ids, hashes)
+    critical = balance.critical_t(draws, counts, offsets, ids)
+    order = np.lexsort((np.array(keys, dtype="S32"), critical, pairs["row"].to_numpy()))
+    weighed = pairs.set_column(pairs.schema.get_field_index("critical_t"), "critical_t", pa.array(critical))
+    return weighed.take(pa.array(order))
+
+
+def row_starts(pairs: pa.Table) -> Ints:
+    row = pairs["row"].to_numpy()
+    return np.flatnonzero(np.r_[True, row[1:] != row[:-1]]) if len(row) else np.zeros(0, np.int64)
+
+
+def critical_of_rows(pairs: pa.Table) -> npt.NDArray[np.float64]:
+    """Critical t of each URL: that of its first, best caption."""
+    return pairs["critical_t"].to_numpy()[row_starts(pairs)]
+
+
+def smallest_draws(
+    pairs: pa.Table, counts: Ints, hashes: Hashes, *, seed: int, cap: int
+) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+    """For `--cap hard`: per query above the cap, this bucket's draws that may be among its `cap` + 1 smallest."""
+    offsets, ids = memberships(pairs)
+    draws = balance.pair_draws(seed, pairs["key"].to_pylist(), offsets, ids, hashes)
+    over = counts[ids] > cap
+    ids, draws = ids[over], draws[over]
+    order = np.argsort(ids, kind="stable")
+    ids, draws = ids[order], draws[order]
+    starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]]) if len(ids) else np.zeros(0, np.int64)
+    for start, end in zip(starts.tolist(), np.r_[starts[1:], len(ids)].tolist(), strict=False):
+        # The cap-th smallest of `count` uniform draws lies near cap / count; 8 standard deviations above it is certain.
+        bound = (cap + 8 * np.sqrt(cap) + 8) / float(counts[ids[start]])
+        mine = draws[start:end]
+        yield int(ids[start]), mine[mine <= bound]
+
+
+def hard_count(draws: Iterable[npt.NDArray[np.float64]], cap: int) -> float:
+    """The count that makes u x count < cap true for exactly the `cap` smallest draws of one query."""
+    values = np.concatenate(list(draws))
+    return cap / float(np.partition(values, cap)[cap])
+
+
+def nest(pairs: pa.Table) -> pa.Table:
+    """Pairs in row order as records.PLAN: the first pair of each URL gives key, caption and source."""
+    pairs = pairs.combine_chunks()
+    starts = row_starts(pairs)
+    columns = {"text": pairs["caption"]}
+    fields = [columns.get(f.name, pairs[f.name] if f.name in pairs.schema.names else None) for f in CAPTION]
+    chunks = [f.combine_chunks() if isinstance(f, pa.ChunkedArray) else f for f in fields]
+    structs = pa.StructArray.from_arrays([_one(c) for c in chunks], fields=list(CAPTION))
+    captions = pa.ListArray.from_arrays(pa.array(np.r_[starts, len(pairs)], pa.int32()), structs)
+    first = pairs.take(pa.array(starts))
+    hosts = pa.array([host_of(u) for u in first["canonical_url"].to_pylist()], pa.string())
+    extra = {"captions": captions, "host": hosts}
+    return pa.table([extra[f.name] if f.name in extra else first[f.name] for f in PLAN], schema=PLAN)
+
+
+def _one(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    if isinstance(column, pa.ChunkedArray):
+        return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+    return column
+
+
+def admit(pairs: pa.Table, threshold: float) -> tuple[pa.Table, pa.Table]:
+    """(planned rows as PLAN, dropped): the URLs whose critical t is below the threshold; of an admitted URL with several
+    captions the others live on in its row."""
+    starts = row_starts(pairs)
+    sizes = np.diff(np.r_[starts, len(pairs)])
+    admitted = np.repeat(critical_of_rows(pairs) < threshold, sizes)
+    first = np.zeros(len(pairs), bool)
+    first[starts] = True
+    dropped = [
+        drop_rows(pairs.filter(pa.array(~admitted)), Reason.BALANCED_OUT),
+        drop_rows(pairs.filter(pa.array(admitted & ~first)), Reason.SAME_URL),
+    ]
+    return nest(pairs.filter(pa.array(admitted))), pa.concat_tables(dropped)
+
+
+def partition_of(rows: pa.Table, *, seed: int, partitions: int, splits: dict[str, int]) -> Ints:
+    """The partition of each row: its registrable domain's, or one of `splits[domain]` where the domain is large."""
+    mine = {}
+    for domain in set(rows["domain"].to_pylist()):
+        for slot in range(splits.get(domain, 1)):
+            text = f"{domain}/{slot}".encode()
+            mine[domain, slot] = xxhash.xxh3_64_intdigest(text, seed & 0xFFFFFFFFFFFFFFFF) % partitions
+    slots = balance.key_hashes(seed, "domain slot", rows["key"].to_pylist())
+    pairs = zip(rows["domain"].to_pylist(), slots.tolist(), strict=True)
+    return np.array([mine[d, s % splits.get(d, 1)] for d, s in pairs], np.int64)
+
+
+def route(
+    rows: pa.Table, path: str, *, seed: int, partitions: int, splits: dict[str, int]
+) -> list[tuple[int, SliceRef]]:
+    """Writes planned rows to `path` by partition and returns (partition, reference) pairs."""
+    partition = partition_of(rows, seed=seed, partitions=partitions, splits=splits)
+    order = np.argsort(partition, kind="stable")
+    return list(write_slices(rows.take(pa.array(order)), partition[order], path))
+
+
+def arrange(rows: pa.Table, seed: int) -> pa.Table:
+    """A partition's rows by (rank within host, hash of host): neighbours are on different hosts, and a host's pictures
+    come at regular distances."""
+    order_in_host = balance.key_hashes(seed, "order in host", rows["key"].to_pylist())
+    host = balance.key_hashes(seed, "host", rows["host"].to_pylist())
+    by_host = np.lexsort((order_in_host, host))
+    sorted_hosts = host[by_host]
+    starts = np.flatnonzero(np.r_[True, sorted_hosts[1:] != sorted_hosts[:-1]]) if len(rows) else np.zeros(0, np.int64)
+    rank = np.empty(len(rows), np.int64)
+    rank[by_host] = np.arange(len(rows)) - np.repeat(starts, np.diff(np.r_[starts, len(rows)]))
+    return rows.take(pa.array(np.lexsort((order_in_host, host, rank))))

@@ -1,0 +1,53 @@
+"""A shuffle that moves descriptors: each task writes its rows once, ordered by bucket, and hands on byte ranges.
+
+Beam's local runner holds 4 to 7 times the payload of a GroupByKey in memory (a native GroupByKey of rows takes about 720 B
+a row). Here one file a task holds one Arrow IPC stream a bucket, and only `SliceRef`s cross the GroupByKey, on a laptop
+and on a cluster alike; reading a bucket is one ranged read a task.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from wit import storage
+
+OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SliceRef:
+    """The rows of one bucket in one task's file: bytes [start, start + length)."""
+
+    path: str
+    start: int
+    length: int
+    rows: int
+
+
+def write_slices(table: pa.Table, buckets: npt.NDArray[np.int64], path: str) -> Iterator[tuple[int, SliceRef]]:
+    """Writes `path` (whole or not at all) and yields (bucket, reference); rows of `table` must be ordered by bucket."""
+    starts = np.flatnonzero(np.r_[True, buckets[1:] != buckets[:-1]]) if len(buckets) else np.array([], np.int64)
+    ends = np.r_[starts[1:], len(buckets)]
+    sink = io.BytesIO()
+    refs = []
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=False):
+        position = sink.tell()
+        with pa.ipc.new_stream(sink, table.schema, options=OPTIONS) as writer:
+            writer.write_table(table.slice(start, end - start))
+        refs.append((int(buckets[start]), SliceRef(path, position, sink.tell() - position, end - start)))
+    storage.write_bytes(path, sink.getbuffer())
+    yield from refs
+
+
+def read_slices(refs: Iterable[SliceRef], schema: pa.Schema) -> pa.Table:
+    """The rows of all references, in the order of the references' paths and offsets, whatever order they came in."""
+    tables = [
+        pa.ipc.open_stream(storage.read_range(ref.path, ref.start, ref.length)).read_all() for ref in sorted(refs)
+    ]
+    return pa.concat_tables(tables).combine_chunks() if tables else schema.empty_table()
