@@ -19,7 +19,7 @@ import xxhash
 
 from wit import balance
 from wit.records import CANDIDATES, CAPTION, DROPPED, PLAN, Reason
-from wit.slices import SliceRef, read_slices, write_slices
+from wit.slices import SliceRef, read_slices
 from wit.urls import host_of, registrable_domain
 
 PAIRS = pa.schema(
@@ -111,13 +111,9 @@ def drop_rows(rows: pa.Table, reason: Reason, detail: str = "") -> pa.Table:
     return pa.table(columns, schema=DROPPED)
 
 
-def scatter(
-    table: pa.Table, path: str, *, seed: int, buckets: int, captions: int
-) -> tuple[list[tuple[int, SliceRef]], pa.Table]:
-    """Writes candidate rows to `path` by bucket; what crosses the shuffle are the (bucket, reference) pairs returned,
-    beside what was dropped."""
-    rows, bucket, dropped = _by_url(table.select(SCATTERED.names), seed, buckets, captions)
-    return list(write_slices(rows, bucket, path)), dropped
+def scatter(table: pa.Table, *, seed: int, buckets: int, captions: int) -> tuple[pa.Table, Ints, pa.Table]:
+    """Candidate rows ordered by bucket: (rows, bucket of each, dropped)."""
+    return _by_url(table.select(SCATTERED.names), seed, buckets, captions)
 
 
 def merge(refs: Iterable[SliceRef], *, seed: int, captions: int) -> tuple[pa.Table, pa.Table]:
@@ -294,7 +290,7 @@ def nest(pairs: pa.Table) -> pa.Table:
     captions = pa.ListArray.from_arrays(pa.array(np.r_[starts, len(pairs)], pa.int32()), structs)
     first = pairs.take(pa.array(starts))
     hosts = pa.array([host_of(u) for u in first["canonical_url"].to_pylist()], pa.string())
-    extra = {"captions": captions, "host": hosts}
+    extra = {"captions": captions, "host": hosts, "domain_split": pa.repeat(pa.scalar(1, pa.int32()), len(first))}
     return pa.table([extra[f.name] if f.name in extra else first[f.name] for f in PLAN], schema=PLAN)
 
 
@@ -319,25 +315,29 @@ def admit(pairs: pa.Table, threshold: float) -> tuple[pa.Table, pa.Table]:
     return nest(pairs.filter(pa.array(admitted))), pa.concat_tables(dropped)
 
 
-def partition_of(rows: pa.Table, *, seed: int, partitions: int, splits: dict[str, int]) -> Ints:
-    """The partition of each row: its registrable domain's, or one of `splits[domain]` where the domain is large."""
-    mine = {}
-    for domain in set(rows["domain"].to_pylist()):
-        for slot in range(splits.get(domain, 1)):
-            text = f"{domain}/{slot}".encode()
-            mine[domain, slot] = xxhash.xxh3_64_intdigest(text, seed & 0xFFFFFFFFFFFFFFFF) % partitions
-    slots = balance.key_hashes(seed, "domain slot", rows["key"].to_pylist())
-    pairs = zip(rows["domain"].to_pylist(), slots.tolist(), strict=True)
-    return np.array([mine[d, s % splits.get(d, 1)] for d, s in pairs], np.int64)
+def with_domain_split(rows: pa.Table, heavy: Heavy, limit: int) -> pa.Table:
+    """The rows with `domain_split`: over how many partitions their domain is spread so that none has more than `limit`."""
+    counts = _count_of(_hash64(rows["domain"].to_pylist()), heavy.domains)
+    split = np.maximum(1, -(-counts // limit)).astype(np.int32)
+    return rows.set_column(rows.schema.get_field_index("domain_split"), PLAN.field("domain_split"), pa.array(split))
 
 
-def route(
-    rows: pa.Table, path: str, *, seed: int, partitions: int, splits: dict[str, int]
-) -> list[tuple[int, SliceRef]]:
-    """Writes planned rows to `path` by partition and returns (partition, reference) pairs."""
-    partition = partition_of(rows, seed=seed, partitions=partitions, splits=splits)
+def partition_of(rows: pa.Table, *, seed: int, partitions: int) -> Ints:
+    """The partition of each row: its registrable domain's, or one of `domain_split` where the domain is large."""
+    slots = balance.key_hashes(seed, "domain slot", rows["key"].to_pylist()) % rows["domain_split"].to_numpy().astype(
+        np.uint64
+    )
+    owners = list(zip(rows["domain"].to_pylist(), slots.tolist(), strict=True))
+    secret = seed & 0xFFFFFFFFFFFFFFFF
+    of = {o: xxhash.xxh3_64_intdigest(f"{o[0]}/{o[1]}".encode(), secret) % partitions for o in set(owners)}
+    return np.fromiter((of[o] for o in owners), np.int64, len(owners))
+
+
+def route(rows: pa.Table, *, seed: int, partitions: int) -> tuple[pa.Table, Ints]:
+    """Planned rows ordered by partition: (rows, partition of each)."""
+    partition = partition_of(rows, seed=seed, partitions=partitions)
     order = np.argsort(partition, kind="stable")
-    return list(write_slices(rows.take(pa.array(order)), partition[order], path))
+    return rows.take(pa.array(order)), partition[order]
 
 
 def arrange(rows: pa.Table, seed: int) -> pa.Table:

@@ -172,6 +172,7 @@ PLAN = pa.schema(
         ("canonical_url", pa.string()),
         ("host", pa.string()),
         ("domain", pa.string()),  # registrable domain
+        ("domain_split", pa.int32()),  # partitions this domain is spread over: each has this share of its rate
         ("captions", pa.list_(CAPTION)),  # by critical t, then key; at most 16
         ("critical_t", pa.float64()),
         ("source", pa.string()),
@@ -244,13 +245,11 @@ KEEP = pa.schema(
         ("captions", pa.list_(CAPTION)),  # union over the cluster of duplicates
         ("cluster_size", pa.int32()),
         ("critical_t", pa.float64()),
-        *[RAW.field(name) for name in ("url", "canonical_url", "page_url") if name in RAW.names],
         *[
-            RAW.field(name)
-            for name in (
-                "final_url http_status format original_format width height original_width original_height sha256 "
-                "original_sha256 phash pdq pdq_quality exif domain source source_offset source_index extra"
-            ).split()
+            field
+            for field in RAW
+            if field.name not in ("key", "captions", "critical_t", "host", "domain_split", "reason", "detail")
+            and not field.name.startswith("tar_")
         ],
     ]
 )
