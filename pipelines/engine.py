@@ -1,0 +1,51 @@
+"""Which engine runs a stage and with what: the local default, or whatever Beam options the user gave."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.transforms.combiners import ToListCombineFn
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Beam flags as the user gave them; without a runner among them, FnApiRunner with `threads` bundles in flight.
+
+    FnApiRunner by name: `DirectRunner` of Beam 2.77 first tries to download a Prism binary and waits for ever behind a
+    filtered network; its `multi_processing` mode waits for ever for a killed worker."""
+
+    flags: tuple[str, ...]
+    threads: int
+
+    @property
+    def local(self) -> bool:
+        return self.options().view_as(StandardOptions).runner in (None, "FnApiRunner")
+
+    def options(self) -> PipelineOptions:
+        return PipelineOptions(list(self.flags))
+
+    def run(self, build: Callable[[beam.Pipeline], object]) -> None:
+        """Builds the pipeline and waits for its end; raises what it raised."""
+        options = self.options()
+        runner = options.view_as(StandardOptions).runner or "FnApiRunner"
+        if runner == "FnApiRunner":
+            direct = options.view_as(DirectOptions)
+            direct.direct_running_mode = "multi_threading" if self.threads > 1 else "in_memory"
+            direct.direct_num_workers = self.threads
+        pipeline = beam.Pipeline(runner=runner, options=options)
+        build(pipeline)
+        result = pipeline.run()
+        result.wait_until_finish()
+
+
+def quiet_beam() -> None:
+    """Beam warns at import of Google libraries that a local build never needs."""
+    for name in ("apache_beam", "root"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+__all__ = ["Engine", "Sequence", "ToListCombineFn", "quiet_beam"]

@@ -1,0 +1,58 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from wit import workers
+
+
+def die_once(flag: str) -> str:
+    if not os.path.exists(flag):
+        Path(flag).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_work_of_a_killed_worker_runs_again(tmp_path: Path) -> None:
+    with workers.closing_pools():
+        assert workers.run(2, die_once, str(tmp_path / "flag")) == "done"
+
+
+def test_work_that_always_kills_its_worker_is_named() -> None:
+    with workers.closing_pools(), pytest.raises(workers.WorkerLost, match="die ended its worker"):
+        workers.run(1, die)
+
+
+def test_an_error_of_the_work_itself_is_raised_as_it_is() -> None:
+    with workers.closing_pools(), pytest.raises(ZeroDivisionError):
+        workers.run(1, divmod, 1, 0)
+
+
+def test_workers_end_with_their_owner(tmp_path: Path) -> None:
+    script = tmp_path / "owner.py"
+    script.write_text(
+        "import os, time\nfrom wit import workers\n"
+        "if __name__ == '__main__':\n"
+        "    print(workers.run(1, os.getpid), flush=True)\n    time.sleep(60)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    owner = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment)
+    assert owner.stdout is not None
+    with owner.stdout:
+        worker = int(owner.stdout.readline())
+    owner.kill()
+    owner.wait()
+    for _ in range(100):
+        if not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(0.1)
+    pytest.fail("the worker outlived its owner")

@@ -1,0 +1,109 @@
+"""One build's configuration: the knobs of every stage, composed once. Each section lives beside the code it configures."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from wit import storage
+from wit.candidates import CandidatesConfig
+from wit.fetch.config import FetchConfig
+from wit.images import ImageConfig
+from wit.parts import fingerprint
+from wit.plan import PlanConfig
+from wit.publish import PublishConfig
+from wit.querylist import load_queries
+from wit.records import STAGES, InputError
+from wit.select import SelectConfig
+from wit.sources import SourceFile
+
+DEFAULT_STAGES = "candidates,plan,download,select,publish,report"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildConfig:
+    queries: str = "queries/500k.txt"
+    """query list, one query a line, UTF-8"""
+    output: str = "out/build"
+    """directory of the build: local, s3://, gs:// or hdfs://"""
+    source: tuple[str, ...] = ("demo",)
+    """where pairs come from: demo, commoncrawl:CRAWL[:files=N], wat:GLOB, warc:GLOB, table:GLOB"""
+    url_col: str = "url"
+    """table sources: column of the image URL"""
+    caption_col: str | None = None
+    """table sources: column of the caption (default: the first of caption, text, alt, TEXT that is there)"""
+    stages: str = DEFAULT_STAGES
+    """stages to run, comma-separated, in their order; finished ones are skipped"""
+    rebuild_from: Literal["candidates", "plan", "download", "select", "publish", "report"] | None = None
+    """throw away this stage's output and what follows, even downloads, and build it again"""
+    limit: int | None = None
+    """read at most this many pairs from the sources: a quick look"""
+    seed: int | None = None
+    """secret key of all decisions (default: drawn at the first start and kept in run.json)"""
+    files_per_part: int = 0
+    """source files extracted by one worker into one part (0 = by the number of files: 1 on a laptop, up to 32)"""
+    workers: int = 0
+    """local worker processes (0 = one per core)"""
+    candidates: CandidatesConfig = field(default_factory=CandidatesConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    fetch: FetchConfig = field(default_factory=FetchConfig)
+    image: ImageConfig = field(default_factory=ImageConfig)
+    select: SelectConfig = field(default_factory=SelectConfig)
+    publish: PublishConfig = field(default_factory=PublishConfig)
+
+    def stage_names(self) -> list[str]:
+        """The stages asked for, in the order they run; raises InputError for an unknown one."""
+        asked = {name.strip() for name in self.stages.split(",") if name.strip()}
+        if unknown := asked - set(STAGES):
+            raise InputError(f"no such stage: {', '.join(sorted(unknown))}; have {', '.join(STAGES)}")
+        return [name for name in STAGES if name in asked]
+
+    def processes(self) -> int:
+        return self.workers or os.cpu_count() or 1
+
+
+def from_toml(path: str, default: BuildConfig) -> BuildConfig:
+    """`default` with the fields of a TOML file: top-level names, and a table per section ([fetch], [plan], ...)."""
+    if not storage.exists(path):
+        raise InputError(f"no such configuration file: {path}")
+    try:
+        values = tomllib.loads(storage.read_bytes(path).decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML: {error}") from error
+    return _replace(default, values, path)
+
+
+def _replace(config: Any, values: dict[str, Any], path: str) -> Any:
+    known = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    changed = {}
+    for name, value in values.items():
+        key = name.replace("-", "_")
+        if key not in known:
+            raise InputError(f"{path}: no such setting: {name}; have {', '.join(sorted(known))}")
+        section = dataclasses.is_dataclass(known[key])
+        if section != isinstance(value, dict):
+            raise InputError(f"{path}: {name} {'is a table: write [' + name + ']' if section else 'is no table'}")
+        as_is = tuple(value) if isinstance(value, list) else value
+        changed[key] = _replace(known[key], value, path) if section else as_is
+    return dataclasses.replace(config, **changed)
+
+
+def fingerprints(config: BuildConfig, sources: list[SourceFile], seed: int) -> dict[str, str]:
+    """The fingerprint of every stage: its own knobs and those above it. Politeness, timeouts and worker numbers are no
+    part of it: they change how pictures are fetched, not which."""
+    inputs = [[s.kind, s.name, s.size] for s in sources]
+    candidates = fingerprint(
+        "candidates",
+        [config.candidates, config.limit, config.files_per_part, config.url_col, config.caption_col],
+        str(seed),
+        load_queries(config.queries).digest,
+        *[str(i) for i in inputs],
+    )
+    plan = fingerprint("plan", config.plan, candidates)
+    download = fingerprint("download", config.image, plan)
+    select = fingerprint("select", config.select, download)
+    publish = fingerprint("publish", config.publish, select)
+    return {"candidates": candidates, "plan": plan, "download": download, "select": select, "publish": publish}

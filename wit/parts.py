@@ -1,0 +1,162 @@
+"""Durable tables between stages: parts behind exclusive markers, one manifest a stage, written last.
+
+A unit of work writes its files under names that bear a digest of their content and then claims `UNIT.json`. Readers
+believe markers only: of several attempts at a unit the first to claim wins, and what losers wrote is removed. A stage whose
+`_MANIFEST.json` bears its fingerprint is finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wit import storage
+from wit.records import SCHEMA_VERSION
+
+Marker = dict[str, Any]
+DIRECTORY = {"download": "raw"}  # the others bear their stage's name
+
+
+def to_json(value: object) -> bytes:
+    """One stable byte string for one value: sorted keys, two spaces, a newline at the end."""
+    plain = lambda v: asdict(v) if is_dataclass(v) and not isinstance(v, type) else str(v)  # noqa: E731
+    return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, default=plain).encode() + b"\n"
+
+
+def fingerprint(stage: str, knobs: object, *above: str) -> str:
+    """What a stage's output depends on: its knobs, the schema version and the fingerprints above it, as 32 hex digits."""
+    return hashlib.sha256(to_json([stage, SCHEMA_VERSION, knobs, list(above)])).hexdigest()[:32]
+
+
+def write_parquet(table: pa.Table, path: str, *, row_group_size: int = 1 << 17) -> None:
+    """The same bytes for the same rows: fixed codec and row groups, and no metadata but the schema."""
+    pq.write_table(
+        table, path, compression="zstd", compression_level=3, row_group_size=row_group_size, store_schema=True
+    )
+
+
+def parquet_writer(path: str, schema: pa.Schema) -> pq.ParquetWriter:
+    """As write_parquet, row group by row group."""
+    return pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)
+
+
+@dataclass(frozen=True, slots=True)
+class StageDir:
+    """One stage's directory under OUT, as seen by one run: only what bears its fingerprint counts."""
+
+    out: str
+    stage: str
+    fingerprint: str
+
+    @property
+    def directory(self) -> str:
+        return DIRECTORY.get(self.stage, self.stage)
+
+    @property
+    def path(self) -> str:
+        return storage.join(self.out, self.directory)
+
+    @property
+    def manifest_path(self) -> str:
+        return storage.join(self.path, "_MANIFEST.json")
+
+    def marker_path(self, unit: str) -> str:
+        return storage.join(self.path, f"{unit}.json")
+
+    def marker(self, unit: str) -> Marker | None:
+        """The unit's marker if a run with this fingerprint published it."""
+        if not storage.exists(self.marker_path(unit)):
+            return None
+        marker: Marker = json.loads(storage.read_bytes(self.marker_path(unit)))
+        return marker if marker["fingerprint"] == self.fingerprint else None
+
+    def markers(self) -> list[Marker]:
+        """All published units of this fingerprint, in the order of their names."""
+        names = [n.removesuffix(".json") for n in storage.list_dir(self.path) if n.endswith(".json")]
+        found = [self.marker(n) for n in names if not n.startswith("_") and "." not in n]
+        return [m for m in found if m is not None]
+
+    def publish(self, unit: str, files: Mapping[str, str], info: Mapping[str, Any]) -> Marker:
+        """Moves finished local files (label -> path) into place and claims the unit; returns the winner's marker.
+
+        Names in markers are relative to OUT; what has the label "dropped" goes to OUT/dropped."""
+        entries = {}
+        for label, local in files.items():
+            digest = storage.sha256_file(local)
+            place = f"dropped/{self.stage}-{unit}" if label == "dropped" else f"{self.directory}/{unit}"
+            suffix = "".join(storage.name_of(local).partition(".")[1:])
+            entry = {"name": f"{place}.{digest[:12]}{suffix}", "bytes": os.path.getsize(local), "sha256": digest}
+            storage.publish(local, storage.join(self.out, str(entry["name"])))
+            entries[label] = entry
+        mine: Marker = {"unit": unit, "fingerprint": self.fingerprint, "files": entries, **info}
+        if storage.claim(self.marker_path(unit), to_json(mine)):
+            return mine
+        winner = self.marker(unit)
+        if winner is None:  # left by another fingerprint: never ours to read, so never ours to respect
+            storage.write_bytes(self.marker_path(unit), to_json(mine))
+            return mine
+        kept = {entry["name"] for entry in winner["files"].values()}
+        for entry in entries.values():
+            if entry["name"] not in kept:
+                storage.remove(storage.join(self.out, str(entry["name"])))
+        return winner
+
+    def file(self, marker: Marker, label: str) -> str:
+        return storage.join(self.out, marker["files"][label]["name"])
+
+    def manifest(self) -> Marker | None:
+        """The stage's manifest if it finished under this fingerprint."""
+        found = read_manifest(self.out, self.stage)
+        return found if found and found["fingerprint"] == self.fingerprint else None
+
+    def finish(self, markers: Sequence[Marker], **info: Any) -> Marker:
+        """Writes the manifest, the sum of the markers, and removes every file that none of them names."""
+        manifest = {
+            "stage": self.stage,
+            "fingerprint": self.fingerprint,
+            "schema_version": SCHEMA_VERSION,
+            "parts": list(markers),
+            "in": sum(m["in"] for m in markers),
+            "out": sum(m["out"] for m in markers),
+            "dropped": add_counts(m["dropped"] for m in markers),
+            **info,
+        }
+        self.tidy(markers)
+        storage.write_bytes(self.manifest_path, to_json(manifest))
+        return manifest
+
+    def tidy(self, markers: Sequence[Marker]) -> None:
+        """The janitor: losers of a race, unfinished files and units of another fingerprint go."""
+        keep = {f"{self.directory}/{m['unit']}.json" for m in markers}
+        keep |= {e["name"] for m in markers for e in m["files"].values()}
+        keep |= {e["name"] for m in markers for e in m.get("beside", ())}
+        mine = [f"{self.directory}/{name}" for name in storage.list_dir(self.path) if name != "_MANIFEST.json"]
+        dropped = storage.list_dir(storage.join(self.out, "dropped"))
+        mine += [f"dropped/{name}" for name in dropped if name.startswith(f"{self.stage}-")]
+        for name in mine:
+            if name not in keep:
+                storage.remove(storage.join(self.out, name))
+
+
+def read_manifest(out: str, stage: str) -> Marker | None:
+    path = storage.join(out, DIRECTORY.get(stage, stage), "_MANIFEST.json")
+    if not storage.exists(path):
+        return None
+    manifest: Marker = json.loads(storage.read_bytes(path))
+    return manifest
+
+
+def add_counts(parts: Any) -> dict[str, int]:
+    """Sums mappings of counts; zero counts vanish, keys are in order."""
+    total: dict[str, int] = {}
+    for part in parts:
+        for name, count in part.items():
+            total[str(name)] = total.get(str(name), 0) + int(count)
+    return {name: total[name] for name in sorted(total) if total[name]}

@@ -1,0 +1,225 @@
+"""One unit of work per pass: read the inputs, call the domain, publish the part and its marker.
+
+A unit is a function of its arguments and of published files, may run anywhere and any number of times, and returns its
+marker at once when it was published before. In a marker `in` and `out` count pairs of the whole stage, so that only the
+first pass of a stage has `in` and only the last has `out`: the manifest is their plain sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wit import balance, ledger, plan, storage
+from wit.candidates import CandidatesConfig, extract_group
+from wit.parts import Marker, StageDir, write_parquet
+from wit.plan import Heavy, PlanConfig
+from wit.querylist import load_queries
+from wit.records import CANDIDATES, DROPPED, PLAN
+from wit.slices import OPTIONS, SliceRef, read_slices, write_slices
+from wit.sources import SourceFile
+
+Ints = npt.NDArray[np.int64]
+Tables = Mapping[str, pa.Table]
+
+
+def publish_tables(stage: StageDir, unit: str, tables: Tables, info: Mapping[str, Any]) -> Marker:
+    """Writes each table (label -> table; empty rejects are left out) and claims the unit."""
+    with storage.scratch_dir(stage.out) as scratch:
+        files = {}
+        for label, table in tables.items():
+            if label == "dropped" and not len(table):
+                continue
+            files[label] = f"{scratch}/{label}.parquet"
+            write_parquet(table, files[label])
+        return stage.publish(unit, files, {"dropped": {}, **info})
+
+
+def read_table(path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    with storage.open_read(path) as stream:
+        return pq.read_table(stream, columns=columns)
+
+
+def extract(
+    stage: StageDir,
+    unit: str,
+    files: Sequence[SourceFile],
+    *,
+    queries: str,
+    config: CandidatesConfig,
+    seed: int,
+    one_in: int,
+    limit: int | None,
+) -> Marker:
+    """candidates: one group of source files -> one part. One in `one_in` rejected pairs is written down, all are counted."""
+    if (done := stage.marker(unit)) is not None:
+        return done
+    group = extract_group(files, queries=load_queries(queries), config=config, seed=seed, limit=limit)
+    info = {
+        "in": group.pairs_in,
+        "out": len(group.table),
+        "dropped": {str(reason): n for reason, n in group.dropped_counts.items()},
+        "sources": [asdict(report) for report in group.sources],
+    }
+    tables = {"rows": group.table, "dropped": ledger.thin_dropped(group.dropped, seed=seed, one_in=one_in)}
+    return publish_tables(stage, unit, tables, info)
+
+
+# The passes of plan. Between passes pairs are Arrow files that the stage's manifest no longer names and its janitor removes.
+
+
+def _publish_pass(
+    stage: StageDir, unit: str, files: dict[str, str], dropped: pa.Table, scratch: str, **info: Any
+) -> Marker:
+    if len(dropped):
+        files["dropped"] = f"{scratch}/dropped.parquet"
+        write_parquet(dropped, files["dropped"])
+    return stage.publish(unit, files, {"in": 0, "out": 0, "dropped": ledger.reason_counts(dropped), **info})
+
+
+def _publish_pairs(stage: StageDir, unit: str, pairs: pa.Table, dropped: pa.Table) -> Marker:
+    with storage.scratch_dir(stage.out) as scratch:
+        path = f"{scratch}/pairs.arrow"
+        with pa.OSFile(path, "wb") as sink, pa.ipc.new_stream(sink, pairs.schema, options=OPTIONS) as writer:
+            writer.write_table(pairs)
+        return _publish_pass(stage, unit, {"pairs": path}, dropped, scratch, pairs=len(pairs))
+
+
+def read_pairs(stage: StageDir, marker: Marker) -> pa.Table:
+    data = storage.read_bytes(stage.file(marker, "pairs"))
+    return pa.ipc.open_stream(pa.BufferReader(data)).read_all().combine_chunks()
+
+
+def _publish_slices(
+    stage: StageDir, unit: str, rows: pa.Table, bucket: Ints, dropped: pa.Table, *, rows_in: int
+) -> Marker:
+    with storage.scratch_dir(stage.out) as scratch:
+        path = f"{scratch}/slices.arrow"
+        slices = [[b, ref.start, ref.length, ref.rows] for b, ref in write_slices(rows, bucket, path)]
+        return _publish_pass(stage, unit, {"slices": path}, dropped, scratch, **{"in": rows_in, "slices": slices})
+
+
+def slice_refs(stage: StageDir, marker: Marker) -> list[tuple[int, SliceRef]]:
+    """What crosses the shuffle: (bucket, reference) of every slice of the unit."""
+    path = stage.file(marker, "slices")
+    return [(bucket, SliceRef(path, start, length, rows)) for bucket, start, length, rows in marker["slices"]]
+
+
+def scatter(stage: StageDir, unit: str, part: str, *, seed: int, buckets: int, config: PlanConfig) -> Marker:
+    """Pass 1: one candidates part -> slices by URL bucket."""
+    if (done := stage.marker(unit)) is not None:
+        return done
+    table = read_table(part).cast(CANDIDATES)
+    captions = config.max_captions_per_url
+    rows, bucket, dropped = plan.scatter(table, seed=seed, buckets=buckets, captions=captions)
+    return _publish_slices(stage, unit, rows, bucket, dropped, rows_in=len(table))
+
+
+def merge(stage: StageDir, unit: str, refs: Iterable[SliceRef], *, seed: int, config: PlanConfig) -> Marker:
+    """Pass 2: the slices of one bucket -> its pairs, the captions of a URL together."""
+    if (done := stage.marker(unit)) is not None:
+        return done
+    pairs, dropped = plan.merge(refs, seed=seed, captions=config.max_captions_per_url)
+    return _publish_pairs(stage, unit, pairs, dropped)
+
+
+def sketch(stage: StageDir, merged: Marker, *, cells: int) -> Ints:
+    return plan.sketch(read_pairs(stage, merged), cells)
+
+
+def domain_limit(config: PlanConfig) -> int:
+    """From this count on a domain's exact count matters: to cap it or to split it."""
+    limits = [n for n in (config.max_urls_per_domain, config.max_urls_per_domain_partition) if n]
+    return min(limits, default=0)
+
+
+def count_heavy(stage: StageDir, merged: Marker, counts: Ints, *, config: PlanConfig) -> Heavy:
+    """Pass 3: this bucket's exact counts of captions and domains that may be above a cap."""
+    pairs = read_pairs(stage, merged)
+    return plan.count_heavy(pairs, counts, caption_cap=config.max_urls_per_caption, domain_cap=domain_limit(config))
+
+
+def thin(stage: StageDir, unit: str, merged: Marker, heavy: Heavy, *, seed: int, config: PlanConfig) -> Marker:
+    """Pass 4: captions and domains above their caps are thinned."""
+    if (done := stage.marker(unit)) is not None:
+        return done
+    pairs, dropped = plan.thin(
+        read_pairs(stage, merged),
+        heavy,
+        seed=seed,
+        caption_cap=config.max_urls_per_caption,
+        domain_cap=config.max_urls_per_domain,
+    )
+    return _publish_pairs(stage, unit, pairs, dropped)
+
+
+def count_queries(stage: StageDir, thinned: Marker, *, queries: int) -> Ints:
+    return balance.count_queries(plan.memberships(read_pairs(stage, thinned))[1], queries)
+
+
+def smallest_draws(
+    stage: StageDir, thinned: Marker, counts: Ints, *, queries: str, seed: int, config: PlanConfig
+) -> list[tuple[int, npt.NDArray[np.float64]]]:
+    """For `--cap hard`: (query, draws that may be among its smallest)."""
+    pairs, hashes = read_pairs(stage, thinned), balance.query_hashes(load_queries(queries).entries)
+    return list(plan.smallest_draws(pairs, counts, hashes, seed=seed, cap=config.max_per_query))
+
+
+def weigh(
+    stage: StageDir, unit: str, thinned: Marker, counts: npt.NDArray[np.float64], *, queries: str, seed: int
+) -> Marker:
+    """Pass 5: every pair's critical t."""
+    if (done := stage.marker(unit)) is not None:
+        return done
+    hashes = balance.query_hashes(load_queries(queries).entries)
+    pairs = plan.weigh(read_pairs(stage, thinned), counts, hashes, seed=seed)
+    return _publish_pairs(stage, unit, pairs, DROPPED.empty_table())
+
+
+def cells(stage: StageDir, weighed: Marker) -> Ints:
+    """Histogram of the rows' critical t, to find the cap that keeps `target` rows."""
+    return balance.cell_counts(plan.critical_of_rows(read_pairs(stage, weighed)))
+
+
+def values_of_cell(stage: StageDir, weighed: Marker, cell: int) -> npt.NDArray[np.float64]:
+    values = plan.critical_of_rows(read_pairs(stage, weighed))
+    return values[balance.cells_of(values) == cell]
+
+
+def admit(
+    stage: StageDir,
+    unit: str,
+    weighed: Marker,
+    heavy: Heavy,
+    threshold: float,
+    partitions: int,
+    *,
+    seed: int,
+    config: PlanConfig,
+) -> Marker:
+    """Pass 6: URLs below the threshold -> slices by host partition."""
+    if (done := stage.marker(unit)) is not None:
+        return done
+    rows, dropped = plan.admit(read_pairs(stage, weighed), threshold)
+    rows = plan.with_domain_split(rows, heavy, config.max_urls_per_domain_partition)
+    rows, partition = plan.route(rows, seed=seed, partitions=partitions)
+    return _publish_slices(stage, unit, rows, partition, dropped, rows_in=0)
+
+
+def arrange(stage: StageDir, unit: str, refs: Iterable[SliceRef], *, seed: int, config: PlanConfig) -> Marker:
+    """Pass 7: one host partition -> its shard lists, a row group each."""
+    if (done := stage.marker(unit)) is not None:
+        return done
+    rows = plan.arrange(read_slices(refs, PLAN), seed)
+    with storage.scratch_dir(stage.out) as scratch:
+        path = f"{scratch}/rows.parquet"
+        write_parquet(rows, path, row_group_size=config.rows_per_raw_shard)
+        shards = -(-len(rows) // config.rows_per_raw_shard)
+        info = {"in": 0, "out": len(rows), "dropped": {}, "shards": shards}
+        return stage.publish(unit, {"rows": path}, info)

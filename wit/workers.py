@@ -1,0 +1,107 @@
+"""CPU work in processes that we own: a worker killed by the kernel costs a retry, never the job.
+
+Beam's `multi_processing` waits for ever for a worker that was killed (measured: more than 310 s); a process pool here says so
+at once. Units of work are idempotent, so one that was cut off simply runs again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ATTEMPTS = 4  # a unit that kills its worker this often kills every worker: it is the unit
+
+
+class WorkerLost(RuntimeError):
+    """A unit of work ended its worker process every time it was tried."""
+
+
+def _end_with_parent() -> None:
+    """Ends this worker when the process that owns it is gone, however it went."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class Pool:
+    """A process pool that survives its workers; shared by the threads of one process."""
+
+    def __init__(self, processes: int) -> None:
+        self.processes = processes
+        self._lock = threading.Lock()
+        self._executor: ProcessPoolExecutor | None = None
+
+    def _current(self) -> ProcessPoolExecutor:
+        with self._lock:
+            if self._executor is None:
+                context = multiprocessing.get_context("spawn")
+                self._executor = ProcessPoolExecutor(self.processes, context, _end_with_parent)
+            return self._executor
+
+    def _discard(self, broken: ProcessPoolExecutor) -> None:
+        with self._lock:
+            if self._executor is broken:
+                self._executor = None
+        broken.shutdown(wait=False, cancel_futures=True)
+
+    def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`work(*args)` in a worker; again in a fresh one if the worker died. Raises WorkerLost after ATTEMPTS deaths."""
+        for _ in range(ATTEMPTS):
+            executor = self._current()
+            try:
+                return executor.submit(work, *args, **kwargs).result()
+            except BrokenProcessPool:
+                self._discard(executor)
+        name = getattr(work, "__name__", repr(work))
+        raise WorkerLost(f"{name} ended its worker process {ATTEMPTS} times: out of memory? Try fewer --workers")
+
+    def close(self) -> None:
+        with self._lock:
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown()
+
+
+_pools: dict[int, Pool] = {}
+_pools_lock = threading.Lock()
+
+
+def pool(processes: int) -> Pool:
+    """The pool of that size of this process, made at first use."""
+    with _pools_lock:
+        return _pools.setdefault(processes, Pool(processes))
+
+
+def close_pools() -> None:
+    """Ends all workers of this process and frees their memory."""
+    with _pools_lock:
+        for one in _pools.values():
+            one.close()
+        _pools.clear()
+
+
+def run(processes: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`work(*args)` in one of `processes` workers, or here and now where `processes` is 0 (an engine that brings its own)."""
+    return pool(processes).run(work, *args, **kwargs) if processes else work(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def closing_pools() -> Any:
+    try:
+        yield
+    finally:
+        close_pools()
