@@ -1,0 +1,82 @@
+"""What every source yields, batches of pairs, and what it reports about the file they came from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["wat", "warc", "table"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file of a source. The columns matter to tables alone; None: found by the usual names."""
+
+    kind: Kind
+    path: str
+    url_col: str | None = None
+    caption_col: str | None = None
+
+
+@dataclass(slots=True)
+class PairBatch:
+    """Some thousands of pairs as parallel lists, in the order of the file.
+
+    `url` is absolute http(s), not yet canonical and perhaps invalid; None where `src` names no such URL
+    (`wit.urls.reason_for(src)` says why). `alt` is None where there is no such attribute. `offset` is the byte offset of
+    the record, of its gzip member where it has one (the row number in a table), and `index` counts the images in it.
+    `extra` is a table's further columns as one JSON object."""
+
+    src: list[str | None] = field(default_factory=list)
+    url: list[str | None] = field(default_factory=list)
+    alt: list[str | None] = field(default_factory=list)
+    page_url: list[str | None] = field(default_factory=list)
+    offset: list[int] = field(default_factory=list)
+    index: list[int] = field(default_factory=list)
+    extra: list[str | None] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.url)
+
+    def add_page(
+        self,
+        page_url: str,
+        offset: int,
+        first: int,
+        src: list[str | None],
+        url: list[str | None],
+        alt: list[str | None],
+    ) -> None:
+        """Appends the images of one page, numbered from `first`."""
+        count = len(src)
+        self.src += src
+        self.url += url
+        self.alt += alt
+        self.page_url += [page_url] * count
+        self.offset += [offset] * count
+        self.index += range(first, first + count)
+        self.extra += [None] * count
+
+
+@dataclass(slots=True)
+class SourceReport:
+    """What became of one source file. `lost` counts records (rows of a table) that gave nothing, by the name of the
+    defect; `repaired` counts those that were used in spite of one. `error` says why the file was not read to its end."""
+
+    path: str
+    records: int = 0
+    pages: int = 0
+    pairs: int = 0
+    bytes: int = 0
+    bytes_skipped: int = 0  # compressed bytes of what was lost
+    lost: Counter[str] = field(default_factory=Counter)
+    repaired: Counter[str] = field(default_factory=Counter)
+    error: str | None = None
+
+    def problems(self) -> Iterable[str]:
+        """One line per kind of defect, for logs and the report."""
+        yield from (f"{self.path}: {count} records lost: {name}" for name, count in sorted(self.lost.items()))
+        if self.error:
+            yield f"{self.path}: {self.error}"

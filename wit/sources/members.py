@@ -1,0 +1,308 @@
+"""WARC records out of a file that may be damaged: gzip members, one record each or many, or no compression at all.
+
+What is promised: a damaged member costs itself and nothing else. After it, reading goes on at the next gzip member that
+inflates to a WARC record; what was lost is counted in the report under a name. Memory is bounded by `max_record_bytes`
+whatever the file says about its sizes.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterator
+from typing import IO, NamedTuple
+
+import deflate
+
+from wit.sources.batch import SourceReport
+
+BLOCK_BYTES = 4 << 20
+PIECE_BYTES = 256 << 10  # what streaming inflates at a time
+MAX_RECORD_BYTES = 32 << 20  # Common Crawl cuts payloads at 5 MiB (1 MiB before 2025); a WAT record stays far below
+MAX_HEADER_BYTES = 64 << 10
+MAX_EXPANSION = 1032  # the most that deflate can expand
+MAGIC = b"\x1f\x8b\x08"
+_LENGTH = re.compile(rb"\ncontent-length[ \t]*:[ \t]*(\d{1,18})[ \t]*\r?\n", re.IGNORECASE)
+_HEADER_END = re.compile(rb"\n\r?\n")
+_RECORD_START = re.compile(rb"(?<=\n)WARC/\d\.\d+\r?\n")
+
+
+class Record(NamedTuple):
+    """One WARC record: its header is data[start:body], its block data[body:end]."""
+
+    offset: int  # of the gzip member in the file, or of the record where nothing is compressed
+    data: bytes
+    start: int
+    body: int
+    end: int
+
+
+def read_records(
+    stream: IO[bytes], report: SourceReport, *, max_record_bytes: int = MAX_RECORD_BYTES
+) -> Iterator[Record]:
+    """The readable records of a WARC or WAT file, in order; the rest is counted in `report`."""
+    source = _Input(stream, report)
+    source.more(0)
+    if not source.window:
+        report.error = "the file is empty"
+    elif source.window[:5] == b"WARC/" or MAGIC not in source.window:
+        yield from _plain_records(source, report, max_record_bytes)
+    else:
+        yield from _MemberReader(source, report, max_record_bytes).records()
+    if not report.records and not report.lost and not report.error:
+        report.error = "holds no WARC record"
+
+
+class _Input:
+    """The file as a window that only moves forward, block by block."""
+
+    def __init__(self, stream: IO[bytes], report: SourceReport) -> None:
+        self._stream = stream
+        self._report = report
+        self.window = b""
+        self.base = 0  # file offset of window[0]
+        self.at_end = False
+
+    def more(self, keep_from: int) -> None:
+        """Drops what lies before `keep_from`, an index of the window, and reads one block."""
+        block = self._stream.read(BLOCK_BYTES)
+        self.at_end = not block
+        self.window = self.window[keep_from:] + block
+        self.base += keep_from
+        self._report.bytes += len(block)
+
+
+def _plain_records(source: _Input, report: SourceReport, limit: int) -> Iterator[Record]:
+    splitter = _Splitter(report, limit, offset=0, moving=True)
+    while source.window:
+        yield from splitter.push(source.window)
+        source.more(len(source.window))
+    yield from splitter.finish("truncated_record")
+
+
+class _MemberReader:
+    """Cuts the window at gzip headers and inflates each piece in one call. A piece that does not fit its own trailer (a
+    header's bytes by chance inside of data, damage, a member too large for one call) is read again by streaming."""
+
+    def __init__(self, source: _Input, report: SourceReport, limit: int) -> None:
+        self.source, self.report, self.limit = source, report, limit
+        self.position = 0  # in the window
+        self.lost = False  # between damage and the next sound member
+
+    def records(self) -> Iterator[Record]:
+        source = self.source
+        needle = source.window[:10] if source.window.startswith(MAGIC) else MAGIC  # a writer's headers are mostly alike
+        while source.window:
+            following = source.window.find(needle, self.position + 18)
+            if following < 0 and not source.at_end and len(source.window) - self.position < self.limit:
+                source.more(self.position)
+                self.position = 0
+                continue
+            end = following if following >= 0 else len(source.window)
+            if self.position >= end:
+                return
+            data = _inflate(source.window, self.position, end, self.limit)
+            if data is None:
+                needle = MAGIC
+                yield from self._stream_member()
+                continue
+            offset, self.position, self.lost = source.base + self.position, end, False
+            yield from _split(offset, data, self.report, self.limit)
+
+    def _stream_member(self) -> Iterator[Record]:
+        """Reads the member at the position piece by piece, and moves behind it or, where it is damaged, to the next
+        bytes that look like a gzip header."""
+        start = self.source.base + self.position
+        if not self.source.window.startswith(MAGIC, self.position):
+            self._resynchronise(start)
+            return
+        inflater = zlib.decompressobj(31)
+        splitter = _Splitter(self.report, self.limit, offset=start, moving=False)
+        at = self.position
+        while not inflater.eof:
+            if at >= len(self.source.window):
+                if self.source.at_end:
+                    break
+                at = self._read_on(at)
+                continue
+            piece = self.source.window[at : at + PIECE_BYTES]
+            at += len(piece)
+            try:
+                while piece and not inflater.eof:
+                    yield from splitter.push(inflater.decompress(piece, 4 * PIECE_BYTES))
+                    piece = inflater.unconsumed_tail
+            except zlib.error:
+                break
+        if inflater.eof:
+            self.position, self.lost = at - len(inflater.unused_data), False
+            yield from splitter.finish(None)
+            return
+        truncated = at >= len(self.source.window) and self.source.at_end
+        if splitter.any or not self.lost:
+            yield from splitter.finish("truncated_member" if truncated else "corrupt_member")
+        self.lost = True
+        self._resynchronise(start + 1)
+
+    def _read_on(self, at: int) -> int:
+        """Reads a block; returns where `at` lies now. The member's start is kept, to look for others behind it should it
+        turn out to be damaged, unless that would hold more than a record may."""
+        keep_from = self.position if at - self.position < self.limit else at
+        self.source.more(keep_from)
+        self.position -= keep_from
+        if self.position < 0:
+            self.position = 0
+        return at - keep_from
+
+    def _resynchronise(self, start: int) -> None:
+        """Moves to the next gzip header at file offset `start` or later, counting what is skipped unless it is padding."""
+        source = self.source
+        self.position = max(start - source.base, 0)
+        skipped = b""
+        while (found := source.window.find(MAGIC, self.position)) < 0:
+            keep_from = max(len(source.window) - len(MAGIC) + 1, self.position)
+            skipped = skipped or source.window[self.position : keep_from].strip(b"\0")[:1]
+            self.report.bytes_skipped += keep_from - self.position
+            source.more(keep_from)
+            self.position = 0
+            if source.at_end:
+                found = len(source.window)
+                break
+        skipped = skipped or source.window[self.position : found].strip(b"\0")[:1]
+        self.report.bytes_skipped += found - self.position
+        if skipped and not self.lost:
+            self.report.lost["corrupt_member"] += 1
+            self.lost = True
+        self.position = found
+
+
+def _inflate(window: bytes, start: int, end: int, limit: int) -> bytes | None:
+    """The content of the one plain gzip member that is exactly window[start:end]; None if it is anything else."""
+    if window[start : start + 4] != b"\x1f\x8b\x08\x00" or end - start < 20:
+        return None
+    size = int.from_bytes(window[end - 4 : end], "little")
+    if size > limit or size > MAX_EXPANSION * (end - start):
+        return None
+    try:
+        data = deflate.deflate_decompress(window[start + 10 : end - 8], size)
+    except (deflate.DeflateError, ValueError):
+        return None
+    crc = int.from_bytes(window[end - 8 : end - 4], "little")
+    return bytes(data) if len(data) == size and deflate.crc32(data) == crc else None
+
+
+def _split(offset: int, data: bytes, report: SourceReport, limit: int) -> Iterator[Record]:
+    """The records of one whole gzip member; mostly it is one."""
+    header_end = _HEADER_END.search(data, 0, MAX_HEADER_BYTES)
+    if header_end is not None and data.startswith(b"WARC/"):
+        body = header_end.end()
+        length = _LENGTH.search(data, 0, body)
+        if length is not None and not data[body + int(length[1]) :].strip(b"\r\n"):
+            end = body + int(length[1])
+            if end <= len(data):
+                report.records += 1
+                yield Record(offset, data, 0, body, end)
+                return
+    splitter = _Splitter(report, limit, offset=offset, moving=False)
+    yield from splitter.push(data)
+    yield from splitter.finish(None)
+
+
+class _Splitter:
+    """Cuts a stream of bytes into WARC records by their lengths, and by the next record's first line where a length is
+    wrong. A record is given out once the next one's start is seen, the last one at `finish`."""
+
+    def __init__(self, report: SourceReport, limit: int, *, offset: int, moving: bool) -> None:
+        self.report, self.limit, self.offset, self.moving = report, limit, offset, moving
+        self.buffer = bytearray()
+        self.any = False  # whether the start of a record was seen
+        self.skipping = False  # inside of something that is no record, already counted
+
+    def push(self, data: bytes) -> Iterator[Record]:
+        self.buffer += data
+        yield from self._complete(final=False)
+
+    def finish(self, loss: str | None) -> Iterator[Record]:
+        """The end of the stream; `loss` names why its last record cannot be trusted, if it cannot. A file without
+        compression ends well if its last record has the length it says."""
+        if loss == "truncated_record":
+            yield from self._complete(final=True)
+        elif loss is None:
+            yield from self._complete(final=True, verified=True)
+        else:
+            self.report.lost[loss] += 1
+        self.buffer.clear()
+
+    def _complete(self, *, final: bool, verified: bool = False) -> Iterator[Record]:
+        while self._at_record(final):
+            span = self._span(final, verified)
+            if span is None:
+                return
+            body, end, following = span
+            self.report.records += 1
+            yield Record(self.offset, bytes(self.buffer[:end]), 0, body, end)
+            self._drop(following)
+
+    def _drop(self, count: int) -> None:
+        del self.buffer[:count]
+        if self.moving:
+            self.offset += count
+
+    def _at_record(self, final: bool) -> bool:
+        """Whether the buffer now begins with a record; drops what is none, counting it once."""
+        blank = len(self.buffer) - len(self.buffer.lstrip(b"\r\n\0"))
+        self._drop(blank)
+        if self.buffer.startswith(b"WARC/") and not self.skipping:
+            self.any = True
+            return True
+        if len(self.buffer) < 5 and not final:
+            return False
+        if not self.skipping and self.buffer:
+            self.report.lost["not_a_record"] += 1
+            self.skipping = True
+        start = _RECORD_START.search(self.buffer)
+        if start is None:
+            self._drop(max(len(self.buffer) - 16, 0))
+            return False
+        self._drop(start.start())
+        self.skipping = False
+        return True
+
+    def _span(self, final: bool, verified: bool) -> tuple[int, int, int] | None:
+        """(start of the block, end of the block, start of the next record) of the record that the buffer begins with;
+        None if more must be read, or if it was given up."""
+        header_end = _HEADER_END.search(self.buffer, 0, MAX_HEADER_BYTES)
+        if header_end is None:
+            return self._wait_or_lose("bad_header", final, MAX_HEADER_BYTES)
+        body = header_end.end()
+        length = _LENGTH.search(self.buffer, 0, body)
+        end = body + int(length[1]) if length else self.limit + body + 1
+        if end <= len(self.buffer):
+            following = end
+            while following < len(self.buffer) and self.buffer[following] in b"\r\n":
+                following += 1
+            if self.buffer.startswith(b"WARC/", following) or (final and following == len(self.buffer)):
+                return body, end, following
+            if not final and len(self.buffer) - following < 5:
+                return None
+        return self._span_by_search(body, end, final, verified)
+
+    def _span_by_search(self, body: int, end: int, final: bool, verified: bool) -> tuple[int, int, int] | None:
+        """As `_span`, where the length is wrong or not yet all there."""
+        if end > len(self.buffer) and not final and end - body <= self.limit:
+            return None
+        start = _RECORD_START.search(self.buffer, body)
+        if start is not None:
+            self.report.repaired["wrong_length"] += 1
+            return body, len(self.buffer[: start.start()].rstrip(b"\r\n")), start.start()
+        if final and (verified or end <= len(self.buffer)):
+            self.report.repaired["wrong_length"] += 1
+            return body, len(self.buffer.rstrip(b"\r\n")), len(self.buffer)
+        return self._wait_or_lose("truncated_record" if final else "oversized_record", final, self.limit)
+
+    def _wait_or_lose(self, loss: str, final: bool, limit: int) -> None:
+        if final or len(self.buffer) > limit:
+            self.report.lost[loss] += 1
+            self.skipping = True
+            self._drop(5)
+            if final:
+                self.buffer.clear()

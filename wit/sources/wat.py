@@ -1,0 +1,149 @@
+"""Image references out of WAT files: what Common Crawl's extractor wrote down of every page, as JSON.
+
+The bulk of the time of a build is spent here, so a page is not parsed whole: its record is cut at `"IMG@/src"`, and only
+those small objects go through the JSON parser. That relies on how the file is written (compact, "path" first), which is
+checked for every record; where it is not so, the whole record is parsed, with the same result.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from wit import storage
+from wit.sources.batch import PairBatch, SourceFile, SourceReport
+from wit.sources.members import MAX_RECORD_BYTES, Record, read_records
+from wit.urls import Resolver, join_url
+
+BATCH_PAIRS = 8_192
+IMAGE = b'"IMG@/src"'
+IMAGE_ESCAPED = b'"IMG@\\/src"'  # some JSON writers escape every slash
+OPENING = b'{"path":'
+
+
+def read_wat(
+    file: SourceFile,
+    report: SourceReport,
+    *,
+    batch_pairs: int = BATCH_PAIRS,
+    max_record_bytes: int = MAX_RECORD_BYTES,
+) -> Iterator[PairBatch]:
+    """The pairs of a WAT file: every image with a `src` slot, with or without an alt text, in the order of the file."""
+    batch, offset, index = PairBatch(), -1, 0
+    with storage.open_read(file.path) as stream:
+        for record in read_records(stream, report, max_record_bytes=max_record_bytes):
+            if record.offset != offset:
+                offset, index = record.offset, 0
+            images = page_images(record, report)
+            if images is None:
+                continue
+            page_url, base, srcs, alts = images
+            batch.add_page(page_url, offset, index, srcs, Resolver(base).resolve_all(srcs), alts)
+            index += len(srcs)
+            if len(batch) >= batch_pairs:
+                report.pairs += len(batch)
+                yield batch
+                batch = PairBatch()
+    report.pairs += len(batch)
+    if batch:
+        yield batch
+
+
+Images = tuple[str, str, list[str | None], list[str | None]]  # page URL, base URL, sources, alt texts
+
+
+def page_images(record: Record, report: SourceReport) -> Images | None:
+    """The images of one WAT record; None if it describes no page with images or cannot be read (then it is counted)."""
+    data = record.data
+    if data.find(b'"HTML-Metadata"', record.body, record.end) < 0:
+        return None
+    report.pages += 1
+    parts = data.split(IMAGE)
+    if len(parts) == 1:
+        escaped = data.find(IMAGE_ESCAPED, record.body, record.end) >= 0
+        return _parse_whole(record, report) if escaped else None
+    links = _parse_slices(parts)
+    page_url = _header_url(record)
+    if links is None or page_url is None or data.find(b'"Base":', record.body, record.end) >= 0:
+        return _parse_whole(record, report)
+    return page_url, page_url, [_text(link, "url") for link in links], [_text(link, "alt") for link in links]
+
+
+def _parse_slices(parts: list[bytes]) -> list[dict[str, Any]] | None:
+    """The link objects of a record cut at `"IMG@/src"`, or None if they are not written as expected. A quote inside of a
+    JSON string is escaped, so `"}` ends an object whose last value is a string; where it does not, either the parse fails
+    or the number of objects differs."""
+    if not all(part.endswith(OPENING) for part in parts[:-1]):
+        return None
+    objects = [part[: part.find(b'"}') + 2] for part in parts[1:]]
+    try:
+        links = orjson.loads(b'[{"":0' + b',{"":0'.join(objects) + b"]")
+    except orjson.JSONDecodeError:
+        return None
+    return links if len(links) == len(objects) else None
+
+
+def _text(link: dict[str, Any], name: str) -> str | None:
+    """An attribute; the first of them where it is a list, None where it is no text."""
+    value = link.get(name)
+    if value is None or value.__class__ is str:
+        return value
+    return next((item for item in value if isinstance(item, str)), None) if isinstance(value, list) else None
+
+
+def _header_url(record: Record) -> str | None:
+    """The page's URL from the WARC header of the WAT record."""
+    data = record.data
+    start = data.find(b"\nWARC-Target-URI:", record.start, record.body)
+    if start < 0:
+        return None
+    return data[start + 17 : data.find(b"\n", start + 17)].strip().decode("utf-8", "replace")
+
+
+def _parse_whole(record: Record, report: SourceReport) -> Images | None:
+    """As `page_images`, from the whole JSON value."""
+    envelope = _load(record.data[record.body : record.end], report)
+    try:
+        headers = envelope["Envelope"]["WARC-Header-Metadata"]
+        html = envelope["Envelope"]["Payload-Metadata"]["HTTP-Response-Metadata"]["HTML-Metadata"]
+        links = [link for link in html.get("Links", ()) if isinstance(link, dict) and link.get("path") == "IMG@/src"]
+        head = html.get("Head")
+        page_url = _header_url(record) or _text(headers, "WARC-Target-URI")
+    except (KeyError, TypeError, AttributeError):
+        report.lost["bad_json"] += 1
+        return None
+    base = _text(head, "Base") if isinstance(head, dict) else None
+    page_url = page_url or ""
+    srcs, alts = [_text(link, "url") for link in links], [_text(link, "alt") for link in links]
+    return page_url, _base_url(page_url, base), srcs, alts
+
+
+def _base_url(page_url: str, base: str | None) -> str:
+    """What relative references are relative to; a base that does not parse, or holds no address, counts for nothing
+    (HTML 4.2.3)."""
+    joined = join_url(page_url, base) if base else None
+    return joined if joined is not None and not joined.startswith(("data:", "javascript:")) else page_url
+
+
+def _load(body: bytes, report: SourceReport) -> Any:
+    """The JSON value of a record, read as leniently as makes sense; None if it is none."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    text = body.decode("utf-8", "replace")
+    try:
+        value = json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return None
+    report.repaired["bad_encoding"] += 1
+    return _without_surrogates(value)
+
+
+def _without_surrogates(value: Any) -> Any:
+    """The value with lone surrogates replaced, which no UTF-8 file could hold."""
+    text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+    return orjson.loads(text)
