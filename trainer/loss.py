@@ -31,8 +31,9 @@ def gather(rows: Tensor) -> Tensor:
     return Gather.apply(rows) if dist.is_initialized() else rows  # type: ignore[no-any-return, no-untyped-call]
 
 
-def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss and the share of images that pick their own text, both over the valid pairs of all ranks.
+def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss and the share of images that pick their own text, over the valid pairs of all ranks, and how many pairs
+    were not valid.
 
     `image`, `text` `[batch, dim]` of length 1; `valid` `[batch]` is False for a pair that could not be decoded: it is
     neither an example nor a negative. Every rank compares its rows with everybody's ("local loss"), so memory is batch x
@@ -46,4 +47,4 @@ def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor, valid: Tensor) 
     by_text = (scale * text @ images.T).masked_fill(~valids, -torch.inf)
     losses = sum(F.cross_entropy(logits[valid], targets[valid], reduction="none") for logits in (by_image, by_text)) / 2
     right = by_image.argmax(dim=1) == targets
-    return (losses * weight[valid]).sum(), (right * weight).sum()
+    return (losses * weight[valid]).sum(), (right * weight).sum(), (~valids).sum()

@@ -67,7 +67,11 @@ class Block(nn.Module):
         super().__init__()
         self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
         self.ln_1 = nn.LayerNorm(width)
-        layers = [("c_fc", nn.Linear(width, 4 * width)), ("gelu", activation()), ("c_proj", nn.Linear(4 * width, width))]
+        layers = [
+            ("c_fc", nn.Linear(width, 4 * width)),
+            ("gelu", activation()),
+            ("c_proj", nn.Linear(4 * width, width)),
+        ]
         self.mlp = nn.Sequential(OrderedDict(layers))
         self.ln_2 = nn.LayerNorm(width)
 

@@ -1,0 +1,284 @@
+"""Streams published shards as training batches: every sample once an epoch, in an order fixed by (seed, epoch).
+
+The order is known before a byte is read: shards are permuted, consecutive shards form a window of about
+`shuffle_buffer` samples, and the samples of a window are permuted. So a run resumes at any batch without reading what
+came before, and the stream is the same whatever the number of decoding threads and of ranks.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from trainer.tokenizer import tokenize
+from wit.records import InputError, keyed_hash
+
+try:
+    from wit.shards import Sample, ShardInfo, iter_samples, list_shards
+except ModuleNotFoundError:
+    from trainer.shards_standin import Sample, ShardInfo, iter_samples, list_shards
+
+Pixels = npt.NDArray[np.uint8]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """What decides the stream (all but `workers` and `cache_mb`, which only decide how fast it comes)."""
+
+    batch_size: int  # samples, over all ranks
+    image_size: int  # pixels, square
+    context_length: int  # tokens
+    seed: int
+    shuffle_buffer: int  # samples
+    shuffle_captions: bool = False
+    workers: int = 2  # threads
+    cache_mb: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One decoded sample; `image` `[height, width, 3]` with the shorter side as the model wants it, None if corrupt."""
+
+    key: str
+    image: Pixels | None
+    tokens: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    images: Tensor  # uint8 [batch, 3, size, size]
+    tokens: Tensor  # int64 [batch, context_length]
+    valid: Tensor  # bool [batch]: False where the picture does not decode
+    keys: tuple[str, ...]
+
+    @property
+    def corrupt(self) -> list[str]:
+        return [key for key, valid in zip(self.keys, self.valid.tolist(), strict=True) if not valid]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one sample of the stream lies; `samples` is its shard being read, None if the example is in the cache."""
+
+    shard: int
+    row: int
+    samples: Future[list[Sample]] | None
+
+
+@lru_cache(maxsize=8)
+def permutation(n: int, *, seed: int, purpose: str) -> npt.NDArray[np.int64]:
+    """A permutation of `range(n)` that is a function of (n, seed, purpose) alone, on any machine and NumPy version."""
+    with np.errstate(over="ignore"):
+        x = np.arange(n, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(keyed_hash(seed, purpose, str(n)))
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64
+            x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+    return np.argsort(x ^ (x >> np.uint64(31)), kind="stable")
+
+
+def epoch_windows(counts: list[int], *, seed: int, epoch: int, shuffle_buffer: int) -> Iterator[list[int]]:
+    """The shards in this epoch's order, in groups that hold at least `shuffle_buffer` samples (the last may hold fewer)."""
+    window: list[int] = []
+    for shard in permutation(len(counts), seed=seed, purpose=f"shards:{epoch}").tolist():
+        window.append(shard)
+        if sum(counts[i] for i in window) >= shuffle_buffer:
+            yield window
+            window = []
+    if window:
+        yield window
+
+
+def window_rows(window: list[int], counts: list[int], *, seed: int, epoch: int) -> list[tuple[int, int]]:
+    """(shard, row) of every sample of a window, shuffled."""
+    rows = [(shard, row) for shard in window for row in range(counts[shard])]
+    order = permutation(len(rows), seed=seed, purpose=f"rows:{epoch}:{window[0]}")
+    return [rows[i] for i in order.tolist()]
+
+
+def decode(data: bytes, size: int) -> Pixels | None:
+    """The picture on white, its shorter side resized to `size` (bicubic, as CLIP's); None if it does not decode."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return resize(flatten(image), size)
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
+        return None
+
+
+def flatten(image: Image.Image) -> Image.Image:
+    """RGB, transparent parts white."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def resize(image: Image.Image, size: int) -> Pixels:
+    scale = size / min(image.size)
+    shape = (max(size, round(image.width * scale)), max(size, round(image.height * scale)))
+    return np.asarray(image.resize(shape, Image.Resampling.BICUBIC))
+
+
+def crop(pixels: Pixels, size: int, *, at: tuple[float, float] = (0.5, 0.5)) -> Pixels:
+    """The square whose place in the picture is the fraction `at` of the room there is: 0.5 is the centre."""
+    top, left = (round((extent - size) * fraction) for extent, fraction in zip(pixels.shape, at, strict=False))
+    return pixels[top : top + size, left : left + size]
+
+
+def fractions(seed: int, purpose: str, item: str) -> tuple[float, float]:
+    value = keyed_hash(seed, purpose, item)
+    return (value >> 32) / 2**32, (value & 0xFFFFFFFF) / 2**32
+
+
+def ordered(pool: ThreadPoolExecutor, work: Callable[[Any], T], items: Iterable[Any], *, ahead: int) -> Iterator[T]:
+    """`map(work, items)` with `ahead` items in work beyond the one that is waited for."""
+    pending: deque[Future[T]] = deque()
+    for item in items:
+        pending.append(pool.submit(work, item))
+        if len(pending) > ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+@dataclass
+class Stream:
+    """The batches of a directory of shards, for one rank of several."""
+
+    shards: list[ShardInfo]
+    config: StreamConfig
+    rank: int = 0
+    ranks: int = 1
+    _cache: dict[tuple[int, int], Example] = field(default_factory=dict)
+    _cache_bytes: int = 0
+
+    @classmethod
+    def open(cls, directory: str, config: StreamConfig, *, rank: int = 0, ranks: int = 1) -> Stream:
+        """Raises InputError where there is nothing to stream, or too little for one batch."""
+        if config.batch_size % ranks:
+            raise InputError(f"a batch of {config.batch_size} does not divide over {ranks} ranks; change --batch-size")
+        stream = cls(list_shards(directory), config, rank, ranks)
+        if not stream.batches_per_epoch:
+            raise InputError(
+                f"{directory} holds {stream.samples} samples, fewer than a batch of {config.batch_size}; "
+                "build shards there first, or give a smaller --batch-size"
+            )
+        return stream
+
+    @property
+    def samples(self) -> int:
+        return sum(shard.samples for shard in self.shards)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return self.samples // self.config.batch_size
+
+    @property
+    def left_out_per_epoch(self) -> int:
+        """Samples of each epoch that do not fill a batch; another epoch's order leaves out others."""
+        return self.samples % self.config.batch_size
+
+    def batches(self, *, first: int = 0, end: int) -> Iterator[Batch]:
+        """This rank's part of the batches `first` to `end`, counted from the start of epoch 0."""
+        with ThreadPoolExecutor(max(1, self.config.workers)) as pool:
+            try:
+                parts = itertools.islice(self._parts(first, pool), end - first)
+                yield from ordered(pool, self._batch, parts, ahead=self.config.workers + 1)
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _parts(self, first: int, pool: ThreadPoolExecutor) -> Iterator[tuple[int, list[Place]]]:
+        """(epoch, places of this rank's samples), batch by batch, for ever."""
+        size, share = self.config.batch_size, self.config.batch_size // self.ranks
+        for epoch in itertools.count(first // self.batches_per_epoch):
+            skip = first % self.batches_per_epoch if epoch == first // self.batches_per_epoch else 0
+            places = self._places(epoch, skip * size, pool)
+            for _ in range(skip, self.batches_per_epoch):
+                batch = list(itertools.islice(places, size))
+                yield epoch, batch[self.rank * share : (self.rank + 1) * share]
+
+    def _places(self, epoch: int, skip: int, pool: ThreadPoolExecutor) -> Iterator[Place]:
+        """The epoch's samples in order, from the `skip`-th; a shard is read when the stream comes near it."""
+        counts = [shard.samples for shard in self.shards]
+        seed, buffer = self.config.seed, self.config.shuffle_buffer
+        for window in epoch_windows(counts, seed=seed, epoch=epoch, shuffle_buffer=buffer):
+            held = sum(counts[shard] for shard in window)
+            if skip >= held:
+                skip -= held
+                continue
+            reads = {shard: self._read(shard, pool) for shard in window}
+            for shard, row in window_rows(window, counts, seed=seed, epoch=epoch)[skip:]:
+                yield Place(shard, row, reads[shard])
+            skip = 0
+
+    def _read(self, shard: int, pool: ThreadPoolExecutor) -> Future[list[Sample]] | None:
+        cached = all((shard, row) in self._cache for row in range(self.shards[shard].samples))
+        return None if cached else pool.submit(read_shard, self.shards[shard])
+
+    def _batch(self, part: tuple[int, list[Place]]) -> Batch:
+        epoch, places = part
+        return collate([self._example(place) for place in places], self.config, epoch)
+
+    def _example(self, place: Place) -> Example:
+        found = self._cache.get((place.shard, place.row))
+        if found is not None:
+            return found
+        assert place.samples is not None
+        samples = place.samples.result()
+        sample, told = samples[place.row], samples[self._told(place)]
+        tokens = tokenize(told.caption, context_length=self.config.context_length)
+        example = Example(sample.key, decode(sample.image_bytes, self.config.image_size), tokens)
+        self._keep(place, example)
+        return example
+
+    def _told(self, place: Place) -> int:
+        """The row whose caption goes with this row's picture: its own, or in the control run another of the shard."""
+        if not self.config.shuffle_captions:
+            return place.row
+        purpose = f"captions:{place.shard}"
+        return int(permutation(self.shards[place.shard].samples, seed=self.config.seed, purpose=purpose)[place.row])
+
+    def _keep(self, place: Place, example: Example) -> None:
+        """Caches until the cache is full and then no more: the access is cyclic, so evicting would only lose hits."""
+        size = 500 + (0 if example.image is None else example.image.nbytes) + example.tokens.nbytes
+        if self._cache_bytes + size <= self.config.cache_mb * 1_000_000:
+            self._cache[(place.shard, place.row)] = example
+            self._cache_bytes += size
+
+
+def read_shard(shard: ShardInfo) -> list[Sample]:
+    """All samples of a shard; raises InputError if they are not as many as announced."""
+    samples = list(iter_samples(shard.path))
+    if len(samples) != shard.samples:
+        raise InputError(
+            f"{shard.path} holds {len(samples)} samples where sizes.json says {shard.samples}; "
+            "run python -m pipelines.verify on the dataset"
+        )
+    return samples
+
+
+def collate(examples: list[Example], config: StreamConfig, epoch: int) -> Batch:
+    """One batch, each picture cropped at a place drawn from (seed, epoch, key), a corrupt one left black and invalid."""
+    size = config.image_size
+    images = np.zeros((len(examples), size, size, 3), dtype=np.uint8)
+    for image, example in zip(images, examples, strict=True):
+        if example.image is not None:
+            image[:] = crop(example.image, size, at=fractions(config.seed, f"crop:{epoch}", example.key))
+    return Batch(
+        images=torch.from_numpy(images).permute(0, 3, 1, 2),
+        tokens=torch.from_numpy(np.stack([example.tokens for example in examples])),
+        valid=torch.tensor([example.image is not None for example in examples]),
+        keys=tuple(example.key for example in examples),
+    )

@@ -1,0 +1,191 @@
+"""Zero-shot evaluation: `python -m trainer.evaluate --checkpoint DIR --dataset PATH`.
+
+A dataset is a directory with `classnames.txt` (one a line), `templates.txt` (prompts, `{}` for the name) and
+`images/<class number>_<anything>.png|jpg|webp`, class numbers counted from 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import tyro
+from rich.console import Console
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainer import checkpoint
+from trainer.augment import normalise
+from trainer.data import crop, decode
+from trainer.model import CLIP
+from trainer.tokenizer import tokenize
+from wit import storage
+from wit.records import InputError
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Measures a trained CLIP without training on the classes: top-1 and top-5 accuracy beside chance."""
+
+    checkpoint: str
+    """Output directory of a training run (its newest checkpoint), or one .pt file."""
+    dataset: str
+    """Directory with classnames.txt, templates.txt and images/<class number>_*.png|jpg|webp."""
+    output: str | None = None
+    """JSON file to write; default: zero-shot-DATASET.json beside the checkpoint."""
+    batch_size: int = 256
+    """Pictures at a time."""
+    device: str = "auto"
+    """cpu, cuda, or auto: cuda where there is one."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    name: str
+    classnames: list[str]
+    templates: list[str]
+    images: list[tuple[str, int]]  # path and class
+
+
+@dataclass(frozen=True)
+class Result:
+    """Accuracies with their 95 % Wilson intervals, and what is needed to judge them."""
+
+    dataset: str
+    classes: int
+    images: int
+    corrupt: int
+    top1: float
+    top1_interval: tuple[float, float]
+    top5: float
+    top5_interval: tuple[float, float]
+    chance: float
+
+
+def read_lines(path: str) -> list[str]:
+    if not storage.exists(path):
+        raise InputError(f"no such file: {path}; a dataset has classnames.txt, templates.txt and images/")
+    return [line.strip() for line in storage.read_bytes(path).decode("utf-8").splitlines() if line.strip()]
+
+
+def open_dataset(path: str) -> Dataset:
+    """The dataset of a directory; raises InputError where it is not one."""
+    if not storage.is_dir(path):
+        raise InputError(f"no such dataset: {path}; give a directory with classnames.txt, templates.txt and images/")
+    classnames = read_lines(storage.join(path, "classnames.txt"))
+    templates = read_lines(storage.join(path, "templates.txt"))
+    if bad := [template for template in templates if "{}" not in template]:
+        raise InputError(f"no {{}} for the class name in the template {bad[0]!r} of {path}/templates.txt")
+    folder = storage.join(path, "images")
+    names = [name for name in storage.list_dir(folder) if name.endswith((".png", ".jpg", ".webp"))]
+    images = [(storage.join(folder, name), class_of(name, len(classnames))) for name in names]
+    if not images or not templates:
+        raise InputError(f"{path} has {len(images)} images and {len(templates)} templates; it needs some of both")
+    return Dataset(storage.name_of(path), classnames, templates, images)
+
+
+def class_of(name: str, classes: int) -> int:
+    number = name.split("_", 1)[0]
+    if not number.isdecimal() or int(number) >= classes:
+        raise InputError(f"images/{name} does not begin with a class number below {classes} and an underscore")
+    return int(number)
+
+
+@torch.no_grad()
+def class_embeddings(model: CLIP, dataset: Dataset, device: torch.device) -> Tensor:
+    """`[classes, dim]`: each prompt's embedding normalised, their mean, normalised again (CLIP section 3.1.4)."""
+    rows = []
+    for classname in dataset.classnames:
+        prompts = [template.replace("{}", classname) for template in dataset.templates]
+        tokens = [torch.from_numpy(tokenize(p, context_length=model.config.text.context_length)) for p in prompts]
+        rows.append(model.encode_text(torch.stack(tokens).to(device)).mean(dim=0))
+    return F.normalize(torch.stack(rows), dim=-1)
+
+
+def batches(dataset: Dataset, size: int, batch_size: int) -> Iterator[tuple[Tensor, list[int], int]]:
+    """Pictures `[batch, 3, size, size]` in 0..1 cropped at their centre, their classes, and how many did not decode."""
+    remaining = iter(dataset.images)
+    while part := list(itertools.islice(remaining, batch_size)):
+        found = [(decode(storage.read_bytes(path), size), label) for path, label in part]
+        good = [(crop(pixels, size), label) for pixels, label in found if pixels is not None]
+        stacked = torch.stack([torch.tensor(pixels) for pixels, _ in good]) if good else torch.empty(0, size, size, 3)
+        yield stacked.permute(0, 3, 1, 2).float() / 255, [label for _, label in good], len(part) - len(good)
+
+
+@torch.no_grad()
+def zero_shot(model: CLIP, dataset: Dataset, *, batch_size: int = 256, device: str = "cpu") -> Result:
+    """Accuracy of picking each picture's class by the nearest class embedding; what does not decode counts as wrong."""
+    where = torch.device(device)
+    model = model.to(where).eval()
+    classes = class_embeddings(model, dataset, where)
+    top1 = top5 = corrupt = 0
+    for images, labels, broken in batches(dataset, model.config.image_size, batch_size):
+        scores = model.encode_image(normalise(images.to(where))) @ classes.T
+        best = scores.topk(min(5, len(dataset.classnames)), dim=1).indices.cpu() == torch.tensor(labels)[:, None]
+        top1, top5, corrupt = top1 + int(best[:, 0].sum()), top5 + int(best.any(dim=1).sum()), corrupt + broken
+    n = len(dataset.images)
+    return Result(
+        dataset=dataset.name,
+        classes=len(dataset.classnames),
+        images=n,
+        corrupt=corrupt,
+        top1=top1 / n,
+        top1_interval=wilson(top1, n),
+        top5=top5 / n,
+        top5_interval=wilson(top5, n),
+        chance=1 / len(dataset.classnames),
+    )
+
+
+def wilson(right: int, n: int, *, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share of `right` in `n`, honest near 0 and 1 where the normal one is not."""
+    share = right / n
+    centre, spread = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def describe(result: Result) -> str:
+    low, high = result.top1_interval
+    low5, high5 = result.top5_interval
+    return (
+        f"zero-shot on {result.dataset}: {result.images:,} images, {result.classes:,} classes, {result.corrupt:,} corrupt\n"
+        f"  top-1 {result.top1:.4f} (95 % {low:.4f} to {high:.4f}), chance {result.chance:.4f}\n"
+        f"  top-5 {result.top5:.4f} (95 % {low5:.4f} to {high5:.4f}), chance {min(1.0, 5 * result.chance):.4f}"
+    )
+
+
+def evaluate(config: EvaluateConfig) -> Result:
+    """Evaluates, prints, and writes the JSON; everything is checked before the model runs."""
+    dataset = open_dataset(config.dataset)
+    model, state = checkpoint.load_model(config.checkpoint)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    result = zero_shot(
+        model, dataset, batch_size=config.batch_size, device=device if config.device == "auto" else config.device
+    )
+    Console(highlight=False).print(describe(result))
+    beside = config.checkpoint if storage.is_dir(config.checkpoint) else config.checkpoint.rsplit("/", 1)[0]
+    output = config.output or storage.join(beside, f"zero-shot-{dataset.name}.json")
+    told: dict[str, Any] = {"model": state["name"], "step": state["step"], **dataclasses.asdict(result)}
+    storage.write_bytes(output, json.dumps(told, indent=2).encode() + b"\n")
+    return result
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        evaluate(tyro.cli(EvaluateConfig, args=arguments, prog="python -m trainer.evaluate"))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
