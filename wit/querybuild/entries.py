@@ -1,0 +1,87 @@
+"""Entries with their origin and score, and how groups of them become one list of a given size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wit import storage
+from wit.captions import clean_captions
+from wit.matching import END, split_words
+from wit.querylist import MAX_ENTRY_CHARS
+
+ENTRIES = pa.schema([("entry", pa.string()), ("origin", pa.string()), ("score", pa.float64())])
+
+
+class Origin(StrEnum):
+    """Where an entry comes from, in the order of the recipe: an entry that several offer belongs to the first."""
+
+    NUMBER = "number"  # 0 to 99, as MetaCLIP adds them
+    WORD = "word"  # score: occurrences, or relative frequency
+    BIGRAM = "bigram"  # score: pointwise mutual information in bits
+    TITLE = "title"  # score: page views
+    PLACE = "place"  # score: population
+    SYNSET = "synset"  # score: number of synsets named so
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a query list, where it comes from, and what that origin counts."""
+
+    text: str
+    origin: Origin
+    score: float
+
+
+Scores = Mapping[str, float]
+
+
+def numbers() -> Scores:
+    return {str(n): 1.0 for n in range(100)}
+
+
+def assemble(groups: Mapping[Origin, Scores], *, size: int | None = None) -> list[Entry]:
+    """The entries of all groups, sorted by text, no two alike to the default matching.
+
+    Of entries that read alike the one of the first origin is kept, within an origin the one of the highest score. Where
+    there are more than `size`, the bigrams of the lowest score are left out, since theirs is the arbitrary threshold.
+    """
+    chosen: dict[str, Entry] = {}
+    for origin in Origin:
+        ranked = sorted(groups.get(origin, {}).items(), key=lambda item: (-item[1], item[0]))
+        for form, (text, score) in zip(_forms([text for text, _ in ranked]), ranked, strict=True):
+            if form and form not in chosen and len(text) <= MAX_ENTRY_CHARS:
+                chosen[form] = Entry(text, origin, score)
+    entries = list(chosen.values())
+    if size is not None and len(entries) > size:
+        entries = _without_weakest_bigrams(entries, len(entries) - size)
+    return sorted(entries, key=lambda entry: entry.text)
+
+
+def _forms(texts: Sequence[str]) -> list[str]:
+    """What the default matching makes of each text: equal forms match the same captions, an empty one matches none."""
+    words = split_words(END.join(clean_captions(texts)))
+    return [form.strip(" ") for form in " ".join([*words, END]).split(END)[: len(texts)]]
+
+
+def _without_weakest_bigrams(entries: list[Entry], excess: int) -> list[Entry]:
+    bigrams = sorted((e for e in entries if e.origin is Origin.BIGRAM), key=lambda e: (e.score, e.text))
+    dropped = {entry.text for entry in bigrams[:excess]}
+    return [entry for entry in entries if entry.text not in dropped]
+
+
+def write_entries(entries: list[Entry], path: str) -> None:
+    """Writes the list to `path`, one entry a line, and beside it PATH.parquet with each entry's origin and score."""
+    columns = {
+        "entry": [entry.text for entry in entries],
+        "origin": [entry.origin.value for entry in entries],
+        "score": [entry.score for entry in entries],
+    }
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns, ENTRIES), sink, compression="zstd", compression_level=19)
+    storage.write_bytes(path.removesuffix(".txt") + ".parquet", sink.getvalue().to_pybytes())
+    storage.write_bytes(path, "".join(f"{entry.text}\n" for entry in entries).encode())

@@ -1,0 +1,62 @@
+"""The query list: one entry a line, UTF-8. What a build is asked to find."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from wit import storage
+from wit.records import InputError
+
+MAX_ENTRY_CHARS = 1_000  # a longer line is not a query: most likely another file was given by mistake
+
+
+@dataclass(frozen=True, slots=True)
+class QueryList:
+    """The entries in the order of the file, blank and repeated lines left out; a query id is a position in `entries`."""
+
+    entries: tuple[str, ...]
+    digest: str  # SHA-256 of the entries: byte order marks, line ends and blank lines do not change it
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+def query_list(lines: list[str]) -> QueryList:
+    """The list of these lines: stripped, empty ones and repetitions (the same characters) left out, order kept.
+
+    Entries that differ only by case are both kept, since `--matching metaclip` tells them apart; in the default matching
+    both match the same captions.
+    """
+    entries = tuple(dict.fromkeys(stripped for line in lines if (stripped := line.strip())))
+    return QueryList(entries, hashlib.sha256("\n".join(entries).encode()).hexdigest())
+
+
+def load_queries(path: str) -> QueryList:
+    """The query list of a text file; raises InputError where it is missing, not UTF-8, empty, or no list of queries."""
+    try:
+        data = storage.read_bytes(path)
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"no query list at {path}: give a text file of one query a line with --queries") from None
+    lines = _decode(data, path).splitlines()
+    for number, line in enumerate(lines, 1):
+        if len(line) > MAX_ENTRY_CHARS:
+            raise InputError(
+                f"{path}, line {number}, has {len(line)} characters, a query at most {MAX_ENTRY_CHARS}: "
+                f"write one query a line"
+            )
+    queries = query_list(lines)
+    if not queries.entries:
+        raise InputError(f"the query list {path} is empty: write one query a line, or use queries/500k.txt")
+    return queries
+
+
+def _decode(data: bytes, path: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"the query list {path} is not UTF-8 at line {line}: save it as UTF-8, for example with "
+            f"`iconv -f latin1 -t utf-8`"
+        ) from None
