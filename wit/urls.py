@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import string
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -96,13 +97,13 @@ class Resolver:
             return src
         if self._origin is None:
             self._prepare()
-        first = src[:2]
+        first, second = src[:1], src[1:2]
         if self._origin:
-            if first == "//":
+            if first == "/" and second in _ROOT_RELATIVE:
+                return self._origin + src
+            if first == "/" and second == "/":
                 return self._scheme + src
-            if _ROOT_RELATIVE(first):
-                return f"{self._origin}{src}"
-            if _PLAIN_START(first) and ":" not in src:
+            if first in _PLAIN and ":" not in src:
                 return self._folder + src
         if not src.strip(_STRIPPED):
             return None
@@ -110,13 +111,14 @@ class Resolver:
         return joined if joined is not None and joined.startswith(("http://", "https://")) else None
 
     def resolve_all(self, srcs: Sequence[str | None]) -> list[str | None]:
+        """`resolve` of each; None stays None."""
         resolve = self.resolve
         return [None if not src else src if src.startswith(("https://", "http://")) else resolve(src) for src in srcs]
 
 
 _STRIPPED: Final = "".join(map(chr, range(0x21)))  # C0 controls and space: what the URL parser trims
-_ROOT_RELATIVE: Final = re.compile(r"/[A-Za-z0-9_.~%-]").fullmatch  # "//" and "/\" begin a host
-_PLAIN_START: Final = re.compile(r"[A-Za-z0-9_]{2}").fullmatch
+_PLAIN: Final = frozenset(string.ascii_letters + string.digits + "_")
+_ROOT_RELATIVE: Final = _PLAIN | frozenset(".~%-")  # "//" and "/\\" begin a host
 
 
 def absolute_url(base: str, src: str) -> str | None:

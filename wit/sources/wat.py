@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import orjson
+from ahocorasick_rs import BytesAhoCorasick
 
 from wit import storage
 from wit.sources.batch import PairBatch, SourceFile, SourceReport
@@ -19,7 +20,9 @@ from wit.sources.members import MAX_RECORD_BYTES, Record, read_records
 from wit.urls import Resolver, join_url
 
 BATCH_PAIRS = 8_192
-IMAGE = b'"IMG@/src"'
+_FIND_IMAGES = BytesAhoCorasick(
+    [b'"IMG@/src"']
+).find_matches_as_indexes  # a vectorised search: a third of bytes.find's time
 IMAGE_ESCAPED = b'"IMG@\\/src"'  # some JSON writers escape every slash
 OPENING = b'{"path":'
 
@@ -57,28 +60,30 @@ Images = tuple[str, str, list[str | None], list[str | None]]  # page URL, base U
 
 def page_images(record: Record, report: SourceReport) -> Images | None:
     """The images of one WAT record; None if it describes no page with images or cannot be read (then it is counted)."""
-    data = record.data
-    if data.find(b'"HTML-Metadata"', record.body, record.end) < 0:
+    data, body, end = record.data, record.body, record.end
+    if data.find(b'"HTML-Metadata"', body, end) < 0:
         return None
     report.pages += 1
-    parts = data.split(IMAGE)
-    if len(parts) == 1:
-        escaped = data.find(IMAGE_ESCAPED, record.body, record.end) >= 0
-        return _parse_whole(record, report) if escaped else None
-    links = _parse_slices(parts)
+    found = _FIND_IMAGES(data)
+    if not found:
+        return _parse_whole(record, report) if data.find(IMAGE_ESCAPED, body, end) >= 0 else None
+    links = _parse_slices(data, found)
     page_url = _header_url(record)
-    if links is None or page_url is None or data.find(b'"Base":', record.body, record.end) >= 0:
+    has_base = data.find(b'"Base":', body, found[0][1]) >= 0 or data.find(b'"Base":', found[-1][2], end) >= 0
+    if links is None or page_url is None or has_base:
         return _parse_whole(record, report)
     return page_url, page_url, [_text(link, "url") for link in links], [_text(link, "alt") for link in links]
 
 
-def _parse_slices(parts: list[bytes]) -> list[dict[str, Any]] | None:
-    """The link objects of a record cut at `"IMG@/src"`, or None if they are not written as expected. A quote inside of a
-    JSON string is escaped, so `"}` ends an object whose last value is a string; where it does not, either the parse fails
-    or the number of objects differs."""
-    if not all(part.endswith(OPENING) for part in parts[:-1]):
-        return None
-    objects = [part[: part.find(b'"}') + 2] for part in parts[1:]]
+def _parse_slices(data: bytearray, found: list[tuple[int, int, int]]) -> list[dict[str, Any]] | None:
+    """The link objects that bear the found marks, or None if they are not written as expected. A quote inside of a JSON
+    string is escaped, so `"}` ends an object whose last value is a string; where it does not, either the parse fails or
+    the number of objects differs."""
+    objects = []
+    for _, start, end in found:
+        if not data.startswith(OPENING, start - len(OPENING)):
+            return None
+        objects.append(data[end : data.find(b'"}', end) + 2])
     try:
         links = orjson.loads(b'[{"":0' + b',{"":0'.join(objects) + b"]")
     except orjson.JSONDecodeError:
