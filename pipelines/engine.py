@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
-from apache_beam.transforms.combiners import ToListCombineFn
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +45,3 @@ def quiet_beam() -> None:
     """Beam warns at import of Google libraries that a local build never needs."""
     for name in ("apache_beam", "root"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-__all__ = ["Engine", "Sequence", "ToListCombineFn", "quiet_beam"]

@@ -132,6 +132,12 @@ class StageDir:
         storage.write_bytes(self.manifest_path, to_json(manifest))
         return manifest
 
+    def clear(self) -> None:
+        """Removes the stage's whole output, the manifest first, so that no reader believes in what is half gone."""
+        storage.remove(self.manifest_path)
+        self.tidy(())
+        storage.remove(self.path)
+
     def tidy(self, markers: Sequence[Marker]) -> None:
         """The janitor: losers of a race, unfinished files and units of another fingerprint go."""
         keep = {f"{self.directory}/{m['unit']}.json" for m in markers}

@@ -8,10 +8,14 @@ put from memory or from a finished local file, never by an open stream, since a 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
+import json
 import os
 import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -112,6 +116,17 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
     os.replace(temporary, inner)
 
 
+def append_bytes(path: str, data: bytes) -> None:
+    """Adds to the end of a file that one process writes (metrics); on object stores it is rewritten: keep it small."""
+    if not is_local(path):
+        write_bytes(path, (read_bytes(path) if exists(path) else b"") + data)
+        return
+    _, inner = _fs(path)
+    os.makedirs(os.path.dirname(inner) or ".", exist_ok=True)
+    with open(inner, "ab") as out:
+        out.write(data)
+
+
 def publish(local: str, path: str) -> None:
     """Moves a finished local file to `path`, whole or not at all; the local file is gone afterwards."""
     fs, inner = _fs(path)
@@ -181,3 +196,63 @@ def sha256_file(path: str) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+class Busy(RuntimeError):
+    """Somebody else builds there."""
+
+
+LEASE_S = 120  # an object store's lease: renewed every third of it, free to take once it has run out
+
+
+@contextlib.contextmanager
+def only_builder(out: str) -> Iterator[None]:
+    """One builder per OUT: a kernel lock locally, which ends with its process; an expiring lease on object stores.
+    Raises Busy where another one is at work."""
+    if is_local(out):
+        with _local_lock(out.removeprefix("file://")):
+            yield
+        return
+    with _lease(join(out, "_LEASE.json")):
+        yield
+
+
+@contextlib.contextmanager
+def _local_lock(out: str) -> Iterator[None]:
+    os.makedirs(out, exist_ok=True)
+    with open(os.path.join(out, ".lock"), "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(f"another build is at work in {out}: wait for its end, or choose another --output") from None
+        yield
+
+
+@contextlib.contextmanager
+def _lease(path: str) -> Iterator[None]:
+    mine = os.urandom(8).hex()
+
+    def body() -> bytes:
+        return json.dumps({"owner": mine, "expires": time.time() + LEASE_S}).encode()
+
+    if not claim(path, body()):
+        held = json.loads(read_bytes(path))
+        if held["expires"] > time.time():
+            raise Busy(f"another build holds {path}: wait for its end, or {LEASE_S} s after its last sign of life")
+        remove(path)
+        if not claim(path, body()):
+            raise Busy(f"another build has just taken {path}")
+    stop = threading.Event()
+
+    def renew() -> None:
+        while not stop.wait(LEASE_S / 3):
+            write_bytes(path, body())
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        remove(path)

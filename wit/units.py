@@ -223,3 +223,21 @@ def arrange(stage: StageDir, unit: str, refs: Iterable[SliceRef], *, seed: int, 
         shards = -(-len(rows) // config.rows_per_raw_shard)
         info = {"in": 0, "out": len(rows), "dropped": {}, "shards": shards}
         return stage.publish(unit, {"rows": path}, info)
+
+
+def publish_facts(stage: StageDir, queries: str, t: float, counts: Ints, weights: npt.NDArray[np.float64]) -> Marker:
+    """What plan learned about the whole set: per query its memberships and the weight its draws were multiplied with,
+    and the cap, in the marker, that critical t was compared with."""
+    unit = "queries"
+    if (done := stage.marker(unit)) is not None:
+        return done
+    entries = load_queries(queries).entries
+    table = pa.table({"query": pa.array(entries), "pairs": pa.array(counts), "weight": pa.array(weights)})
+    cap = t if np.isfinite(t) else None
+    return publish_tables(stage, unit, {"rows": table}, {"in": 0, "out": 0, "threshold": cap})
+
+
+def without_work(marker: Marker) -> Marker:
+    """The marker of a plan unit once the stage is finished: files between passes are no longer its own."""
+    files = {label: entry for label, entry in marker["files"].items() if label in ("rows", "dropped")}
+    return {name: value for name, value in marker.items() if name != "slices"} | {"files": files}

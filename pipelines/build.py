@@ -1,0 +1,53 @@
+"""From a query list to WebDataset shards: `python -m pipelines.build --queries queries/500k.txt`.
+
+    query list -> candidates -> plan -> download -> select -> publish -> report
+
+Stages are separate pipelines with durable tables between them; one that is finished under the same settings is skipped, so
+a build that was stopped at any instant goes on when it is started again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    # Imported here, not above: worker processes import this module again, and need neither Beam nor the command line.
+    from wit.fetch.errors import OutageError
+
+    from pipelines import commandline, session
+    from pipelines.candidates import run_candidates
+    from pipelines.download import run_download
+    from pipelines.plan import run_plan
+    from pipelines.publish import run_publish
+    from pipelines.report import run_report
+    from pipelines.select import run_select
+    from wit.records import InputError
+    from wit.storage import Busy
+
+    run = {
+        "candidates": run_candidates,
+        "plan": run_plan,
+        "download": run_download,
+        "select": run_select,
+        "publish": run_publish,
+        "report": run_report,
+    }
+    try:
+        config, beam_flags = commandline.parse(list(sys.argv[1:] if arguments is None else arguments))
+        with session.opened(config, beam_flags) as build:
+            for stage in config.stage_names():
+                build.run_stage(stage, run[stage])
+            build.show_funnel()
+    except (InputError, Busy) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OutageError as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

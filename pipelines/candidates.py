@@ -1,0 +1,82 @@
+"""candidates: groups of source files -> parquet parts of matched pairs. Nothing is shuffled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import apache_beam as beam
+from wit.candidates import CandidatesConfig
+
+from pipelines import progress
+from pipelines.context import Context
+from wit import units, workers
+from wit.parts import Marker, StageDir
+from wit.sources import SourceFile
+
+MOST_FILES_PER_PART = 32  # 32 WAT files match some 5 million pairs: large enough for plan, small enough for one worker
+SAMPLED_FROM_BYTES = 1 << 30  # more source than about 10 million pairs: of rejects one in 1,000 is written down
+SAMPLED_ONE_IN = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    unit: str
+    files: tuple[SourceFile, ...]
+
+
+def group_files(files: Sequence[SourceFile], *, files_per_part: int, limit: int | None) -> list[Group]:
+    """Fixed groups, by the list of files alone; a limit on pairs needs one reader, so one group."""
+    size = files_per_part or min(MOST_FILES_PER_PART, max(1, len(files) // 64))
+    if limit is not None:
+        size = len(files)
+    starts = range(0, len(files), size)
+    return [Group(f"part-{i:05d}", tuple(files[start : start + size])) for i, start in enumerate(starts)]
+
+
+@dataclass(frozen=True)
+class ExtractGroup(beam.DoFn):  # type: ignore[misc]
+    stage: StageDir
+    queries: str
+    config: CandidatesConfig
+    seed: int
+    one_in: int
+    limit: int | None
+    processes: int
+
+    def process(self, group: Group) -> Iterator[Marker]:
+        marker = workers.run(
+            self.processes,
+            units.extract,
+            self.stage,
+            group.unit,
+            group.files,
+            queries=self.queries,
+            config=self.config,
+            seed=self.seed,
+            one_in=self.one_in,
+            limit=self.limit,
+        )
+        progress.advance(len(group.files), pairs=marker["in"])
+        yield marker
+
+
+def run_candidates(context: Context) -> Marker:
+    config, stage = context.config, context.stage("candidates")
+    groups = group_files(context.sources, files_per_part=config.files_per_part, limit=config.limit)
+    sizes = [file.size for file in context.sources]
+    sampled = any(size is None for size in sizes) or sum(size or 0 for size in sizes) > SAMPLED_FROM_BYTES
+    extract = ExtractGroup(
+        stage,
+        config.queries,
+        config.candidates,
+        context.seed,
+        SAMPLED_ONE_IN if sampled else 1,
+        config.limit,
+        context.processes,
+    )
+    with progress.bar("candidates", stage, total=len(context.sources), unit="files"):
+        context.engine.run(
+            lambda p: p | "Groups" >> beam.Create(groups) | beam.Reshuffle() | "Extract" >> beam.ParDo(extract)
+        )
+    return stage.finish(stage.markers(), dropped_one_in=extract.one_in)

@@ -1,0 +1,69 @@
+"""The command line of a build: any field of BuildConfig as a flag, TOML with --config, everything else is Beam's."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Annotated
+
+import tyro
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from wit.config import BuildConfig, from_toml
+from wit.records import InputError
+
+EPILOG = "Options not listed here go to Apache Beam: --runner, --parallelism, --project, --temp_location ..."
+
+
+def parse(arguments: list[str]) -> tuple[BuildConfig, tuple[str, ...]]:
+    """(configuration, Beam's flags). Raises InputError for a flag that neither knows; exits with 2 on a malformed one."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config")
+    known, rest = first.parse_known_args(arguments)
+    default = from_toml(known.config, BuildConfig()) if known.config else BuildConfig()
+    config, unknown = tyro.cli(
+        Annotated[BuildConfig, tyro.conf.arg(name="")],
+        prog="python -m pipelines.build",
+        description="Build a CLIP training set from a query list. --config FILE.toml sets any field; flags win over it.\n\n"
+        + EPILOG,
+        args=rest,
+        default=default,
+        return_unknown_args=True,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands),
+    )
+    _refuse_unknown(unknown)
+    return config, tuple(unknown)
+
+
+def _refuse_unknown(flags: list[str]) -> None:
+    """A misspelt flag of ours must not vanish among Beam's."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    for options in _all_subclasses(PipelineOptions):
+        if "_add_argparse_args" in vars(options):
+            options._add_argparse_args(_Tolerant(parser))
+    _, unknown = parser.parse_known_args(flags)
+    if unknown:
+        raise InputError(f"unknown option {unknown[0]}: see python -m pipelines.build --help")
+
+
+def _all_subclasses(cls: type) -> list[type]:
+    direct = cls.__subclasses__()
+    return direct + [below for one in direct for below in _all_subclasses(one)]
+
+
+class _Tolerant:
+    """Beam's option classes declare a few flags twice, and required ones; here only their names matter."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._parser = parser
+
+    def add_argument(self, *names: str, **knobs: object) -> None:
+        knobs["required"] = False
+        knobs.pop("default", None)
+        self._parser.add_argument(*names, **knobs)  # type: ignore[arg-type]
+
+    add_value_provider_argument = add_argument
+
+    def add_argument_group(self, *_: object, **__: object) -> _Tolerant:
+        return self
+
+    add_mutually_exclusive_group = add_argument_group

@@ -1,0 +1,72 @@
+"""download: host partitions of shard lists -> raw tars and tables. Image bytes never leave the unit of work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+from wit.download import download_partition
+
+from pipelines import progress
+from pipelines.context import Context
+from wit.fetch.config import FetchConfig
+from wit.images import ImageConfig
+from wit.parts import Marker, StageDir
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One host partition: its plan part and the shards (row groups) of it that are not published yet."""
+
+    part: str
+    shards: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DownloadPartition(beam.DoFn):  # type: ignore[misc]
+    stage: StageDir
+    seed: int
+    fetch: FetchConfig
+    image: ImageConfig
+
+    def process(self, partition: Partition) -> Iterator[Marker]:
+        yield from download_partition(
+            partition.part,
+            partition.shards,
+            out=self.stage.out,
+            fingerprint=self.stage.fingerprint,
+            seed=self.seed,
+            fetch=self.fetch,
+            image=self.image,
+            on_progress=lambda done: progress.advance(done.shards, pairs=done.rows),
+        )
+
+
+def raw_unit(part_unit: str, shard: int) -> str:
+    return f"{part_unit.rpartition('-')[2]}-{shard:04d}"
+
+
+def run_download(context: Context) -> Marker:
+    config, stage = context.config, context.stage("download")
+    plan, above = context.manifest("plan"), context.stage("plan")
+    parts = [marker for marker in plan["parts"] if marker["unit"].startswith("part-")]
+    wanted = {raw_unit(m["unit"], shard) for m in parts for shard in range(m["shards"])}
+    published = {marker["unit"] for marker in stage.markers()}
+    pending = []
+    for marker in parts:
+        shards = tuple(s for s in range(marker["shards"]) if raw_unit(marker["unit"], s) not in published)
+        if shards:
+            pending.append(Partition(above.file(marker, "rows"), shards))
+    download = DownloadPartition(stage, context.seed, config.fetch, config.image)
+    with progress.bar("download", stage, total=sum(len(p.shards) for p in pending), unit="shards"):
+        if pending:
+            context.engine.run(
+                lambda p: (
+                    p | "Partitions" >> beam.Create(pending) | beam.Reshuffle() | "Download" >> beam.ParDo(download)
+                )
+            )
+    markers = stage.markers()
+    if missing := wanted - {marker["unit"] for marker in markers}:
+        raise RuntimeError(f"{len(missing)} raw shards were not published ({min(missing)}, ...): start the build again")
+    return stage.finish(markers)

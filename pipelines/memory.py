@@ -1,0 +1,47 @@
+"""Peak memory of the whole process tree, sampled."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+
+import psutil
+
+EVERY_S = 0.5
+
+
+def tree_megabytes() -> float:
+    """Proportional set size of this process and all below it: shared pages count once. Resident size where that is
+    unknown (not Linux)."""
+    total = 0
+    me = psutil.Process()
+    for process in [me, *me.children(recursive=True)]:
+        try:
+            info = process.memory_full_info()
+        except psutil.Error:
+            continue
+        total += getattr(info, "pss", info.rss)
+    return total / 1e6
+
+
+class PeakMemory:
+    """`megabytes` is the highest sample since the block was entered."""
+
+    def __init__(self) -> None:
+        self.megabytes = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def _sample(self) -> None:
+        while not self._stop.wait(EVERY_S):
+            self.megabytes = max(self.megabytes, round(tree_megabytes(), 1))
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()

@@ -1,0 +1,83 @@
+"""Progress bars with rates and time left. DoFns of a local run count here; on a cluster published markers are counted."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from wit.parts import StageDir
+
+POLL_S = 0.5
+MARKERS_EVERY = 20  # polls between two listings of markers: a listing costs a request on an object store
+
+_lock = threading.Lock()
+_counts = {"units": 0, "pairs": 0}
+
+
+def advance(units: int, pairs: int = 0) -> None:
+    """Counts finished units (files, shards, parts) and pairs of the running stage."""
+    with _lock:
+        _counts["units"] += units
+        _counts["pairs"] += pairs
+
+
+def _published(stage: StageDir) -> int:
+    return len([m for m in stage.markers() if not m["unit"].startswith("queries")])
+
+
+@contextlib.contextmanager
+def bar(name: str, stage: StageDir | None, *, total: int | None, unit: str) -> Iterator[None]:
+    """Shows the running stage until the block ends, then leaves one line with what was done and how fast."""
+    with _lock:
+        _counts.update(units=0, pairs=0)
+    console = Console(file=sys.stderr)
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    started = time.monotonic()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
+        task = shown.add_task(name, total=total, rate="")
+        stop = threading.Event()
+        poller = threading.Thread(target=_poll, args=(shown, task, stage, stop, started), daemon=True)
+        poller.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            poller.join()
+    seconds = time.monotonic() - started
+    done, pairs = _counts["units"], _counts["pairs"]
+    what = f"{done:,} {unit}" + (f", {pairs:,} pairs, {pairs / max(seconds, 1e-9):,.0f}/s" if pairs else "")
+    console.print(f"{name:<10} {what}, {seconds:.1f} s", highlight=False)
+
+
+def _poll(shown: Progress, task: TaskID, stage: StageDir | None, stop: threading.Event, started: float) -> None:
+    polls = 0
+    while not stop.wait(POLL_S):
+        polls += 1
+        if stage is not None and not _counts["units"] and polls % MARKERS_EVERY == 0:
+            shown.update(task, completed=_published(stage))
+            continue
+        pairs, seconds = _counts["pairs"], time.monotonic() - started
+        rate = f"{pairs:,} pairs, {pairs / seconds:,.0f}/s" if pairs else ""
+        shown.update(task, completed=_counts["units"], rate=rate)

@@ -1,0 +1,176 @@
+"""One run of a build: what is checked before anything is written, the lock, run.json, the demonstration web, the funnel."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import platform
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.context import Context
+from pipelines.engine import Engine, quiet_beam
+from pipelines.memory import PeakMemory
+from wit import config as configuration
+from wit import demo, ledger, parts, storage, workers
+from wit.config import BuildConfig
+from wit.parts import Marker, read_manifest
+from wit.querylist import load_queries
+from wit.records import STAGES, InputError
+from wit.sources import SourceFile, list_sources
+
+PACKAGES = ("apache-beam", "pyarrow", "numpy", "pillow", "pycurl", "fastwarc", "cykooz.resizer")
+
+
+@contextlib.contextmanager
+def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session]:
+    """Checks everything that can be checked without writing, then takes the output directory and yields the session."""
+    quiet_beam()
+    config = _absolute(config)
+    config.stage_names()
+    load_queries(config.queries)
+    _refuse_foreign(config.output)
+    with contextlib.ExitStack() as stack:
+        is_demo = "demo" in config.source
+        if not is_demo:
+            sources = [file for spec in config.source for file in list_sources(spec)]
+            config.fetch.check()
+        stack.enter_context(_demo_note(is_demo))
+        stack.enter_context(storage.only_builder(config.output))
+        if is_demo:
+            web = stack.enter_context(demo.serve(storage.join(config.output, "_demo")))
+            sources = web.sources()
+            config = dataclasses.replace(config, fetch=web.adapt(config.fetch))
+        stack.enter_context(workers.closing_pools())
+        peak = stack.enter_context(PeakMemory())
+        yield Session.start(config, sources, beam_flags, peak)
+
+
+def _absolute(config: BuildConfig) -> BuildConfig:
+    """Workers of an engine have working directories of their own."""
+    local = {
+        name: os.path.abspath(getattr(config, name))
+        for name in ("output", "queries")
+        if storage.is_local(getattr(config, name))
+    }
+    return dataclasses.replace(config, **local)
+
+
+def _refuse_foreign(out: str) -> None:
+    if storage.exists(out) and not storage.is_dir(out):
+        raise InputError(f"--output {out} is a file: choose a directory")
+    names = [name for name in storage.list_dir(out) if name not in (".lock", "_LEASE.json")]
+    if names and "run.json" not in names:
+        raise InputError(f"--output {out} holds files of something else ({names[0]}, ...): choose an empty directory")
+
+
+@contextlib.contextmanager
+def _demo_note(is_demo: bool) -> Iterator[None]:
+    if is_demo:
+        note = "Building from the embedded demonstration web. For Common Crawl: --source commoncrawl:CC-MAIN-2026-43:files=10"
+        print(note, file=sys.stderr)
+    yield
+
+
+@dataclasses.dataclass
+class Session:
+    context: Context
+    run: dict[str, Any]
+    peak: PeakMemory
+
+    @classmethod
+    def start(
+        cls, config: BuildConfig, sources: list[SourceFile], beam_flags: tuple[str, ...], peak: PeakMemory
+    ) -> Session:
+        """Fixes the seed and the fingerprints; raises InputError if going on would throw downloads away unasked."""
+        before = _previous(config.output)
+        seed = config.seed if config.seed is not None else before.get("seed", secrets.randbits(63))
+        prints = configuration.fingerprints(config, sources, seed)
+        _guard_downloads(config, prints)
+        run = {
+            "config": dataclasses.asdict(config),
+            "seed": seed,
+            "fingerprints": prints,
+            "queries_sha256": load_queries(config.queries).digest,
+            "sources": [dataclasses.asdict(source) for source in sources],
+            "beam_flags": list(beam_flags),
+            "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+            "timings_s": before.get("timings_s", {}),
+        }
+        engine = Engine(beam_flags, threads=config.processes())
+        session = cls(Context(config, tuple(sources), seed, engine, prints), run, peak)
+        session.save()
+        session.clear_stale()
+        return session
+
+    def save(self) -> None:
+        storage.write_bytes(storage.join(self.context.config.output, "run.json"), parts.to_json(self.run))
+
+    def clear_stale(self) -> None:
+        """Removes the output of stages that these settings, or --rebuild-from, no longer stand behind."""
+        asked = self.context.config.rebuild_from
+        forced = STAGES[STAGES.index(asked) :] if asked else ()
+        for name in self.context.fingerprints:
+            manifest = read_manifest(self.context.config.output, name)
+            stage = self.context.stage(name)
+            if name in forced or (manifest and manifest["fingerprint"] != stage.fingerprint):
+                stage.clear()
+
+    def run_stage(self, name: str, work: Callable[[Context], Marker]) -> None:
+        """Runs the stage unless its manifest bears its fingerprint."""
+        if name in self.context.fingerprints and self.context.stage(name).manifest():
+            print(f"{name:<10} finished before", file=sys.stderr)
+            return
+        started = time.monotonic()
+        work(self.context)
+        self.run["timings_s"][name] = round(time.monotonic() - started, 2)
+        self.run["peak_memory_mb"] = self.peak.megabytes
+        self.save()
+
+    def manifests(self) -> dict[str, Marker]:
+        found = {name: self.context.stage(name).manifest() for name in self.context.fingerprints}
+        return {name: manifest for name, manifest in found.items() if manifest}
+
+    def show_funnel(self) -> None:
+        """The last word of a build: what went in, what was lost where and why, what came out."""
+        table = Table(title=None, box=None, pad_edge=False)
+        for column, side in (("stage", "left"), ("", "left"), ("pairs", "right"), ("share", "right")):
+            table.add_column(column, justify=side)  # type: ignore[arg-type]
+        for stage, what, pairs, share in ledger.funnel_rows(ledger.stage_totals(self.manifests())):
+            style = "bold" if what in ("in", "out") else "dim"
+            table.add_row(stage if what == "in" else "", what, f"{pairs:,}", f"{share:.1%}", style=style)
+        console = Console()
+        console.print(table)
+        out = self.context.config.output
+        console.print(f"peak memory of all processes: {self.peak.megabytes:,.0f} MB", highlight=False)
+        for name in ("shards", "ledger.json", "report/index.html", "run.json"):
+            if storage.exists(storage.join(out, name)):
+                console.print(storage.join(out, name), highlight=False, soft_wrap=True)
+
+
+def _previous(out: str) -> dict[str, Any]:
+    path = storage.join(out, "run.json")
+    return dict(json.loads(storage.read_bytes(path))) if storage.exists(path) else {}
+
+
+def _guard_downloads(config: BuildConfig, prints: dict[str, str]) -> None:
+    stage = parts.StageDir(config.output, "download", prints["download"])
+    names = [
+        n for n in storage.list_dir(stage.path) if n.endswith(".json") and not n.startswith("_") and n.count(".") == 1
+    ]
+    foreign = [n for n in names if stage.marker(n.removesuffix(".json")) is None]
+    asked = config.rebuild_from
+    if foreign and (asked is None or STAGES.index(asked) > STAGES.index("download")):
+        raise InputError(
+            f"these settings would throw away {len(foreign)} downloaded shards in {stage.path}: keep the settings of "
+            f"{config.output}/run.json, choose another --output, or say --rebuild-from download"
+        )
