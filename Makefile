@@ -1,0 +1,44 @@
+# Two commands: `make demo` and `make test`. Both install into .venv first, with pinned versions and binary wheels only.
+
+PYTHON ?= python3
+RUN := .venv/bin/python
+OUT ?= out/demo
+
+.PHONY: demo test check format lint types bench-candidates bench-download clean
+
+.venv: .venv/installed
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet --only-binary=:all: --constraint constraints.txt setuptools wheel
+	$(RUN) -m pip install --quiet --only-binary=:all: --no-build-isolation --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: .venv
+	$(RUN) -m pipelines.build --queries queries/500k.txt --output $(OUT)
+	$(RUN) -m wit.demo.zero_shot $(OUT)/zero-shot
+	$(RUN) -m trainer.train --shards $(OUT)/shards --model demo --output $(OUT)/model
+	$(RUN) -m trainer.evaluate --checkpoint $(OUT)/model --dataset $(OUT)/zero-shot
+
+test: .venv check
+
+check: format lint types
+	$(RUN) -m pytest
+
+format:
+	.venv/bin/ruff format --check .
+
+lint:
+	.venv/bin/ruff check .
+
+types:
+	.venv/bin/mypy --strict wit
+
+bench-candidates: .venv
+	$(RUN) benchmarks/bench_candidates.py $(if $(WAT),--wat $(WAT)) $(if $(QUERIES),--queries $(QUERIES))
+
+bench-download: .venv
+	$(RUN) benchmarks/bench_download.py $(if $(CORPUS),--corpus $(CORPUS))
+
+clean:
+	rm -rf out build .mypy_cache .ruff_cache .pytest_cache .hypothesis
