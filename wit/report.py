@@ -1,0 +1,156 @@
+"""What a person reads after a build: the ledger's tables, one HTML page, the dataset card and its Croissant description."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from jinja2 import Environment, StrictUndefined
+
+from wit.ledger import funnel_rows
+from wit.parts import Marker
+
+Ints = npt.NDArray[np.int64]
+
+SOURCES = pa.schema(
+    [
+        ("source", pa.string()),
+        ("records", pa.int64()),
+        ("pages", pa.int64()),
+        ("pairs", pa.int64()),
+        ("bytes", pa.int64()),
+        ("lost", pa.string()),  # JSON: name of the defect -> records
+        ("error", pa.string()),  # why it was not read to its end, or null
+    ]
+)
+HOSTS = pa.schema([("host", pa.string()), ("outcome", pa.string()), ("pairs", pa.int64())])
+QUERIES = pa.schema(
+    [
+        ("query", pa.string()),
+        ("pairs", pa.int64()),  # memberships before balancing
+        ("planned", pa.int64()),
+        ("downloaded", pa.int64()),
+        ("kept", pa.int64()),
+        ("capped", pa.bool_()),
+    ]
+)
+
+
+def source_table(candidates: Marker) -> pa.Table:
+    """One row a source file, from the reports in the candidates' markers."""
+    rows = [
+        {
+            "source": report["path"],
+            **{name: report[name] for name in ("records", "pages", "pairs", "bytes", "error")},
+            "lost": json.dumps(report["lost"], sort_keys=True),
+        }
+        for marker in candidates["parts"]
+        for report in marker["sources"]
+    ]
+    return pa.Table.from_pylist(rows, schema=SOURCES)
+
+
+def host_outcomes(raw: Iterable[pa.Table]) -> pa.Table:
+    """(host, "downloaded" or the reason, pairs) over tables with columns host and reason."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for table in raw:
+        grouped = table.select(["host", "reason"]).group_by(["host", "reason"]).aggregate([([], "count_all")])
+        for row in grouped.to_pylist():
+            counts[row["host"], row["reason"] or "downloaded"] += row["count_all"]
+    rows = [{"host": host, "outcome": outcome, "pairs": n} for (host, outcome), n in sorted(counts.items())]
+    return pa.Table.from_pylist(rows, schema=HOSTS)
+
+
+def membership_counts(tables: Iterable[pa.Table], queries: int) -> Ints:
+    """Rows per query over tables with a `captions` column: a row counts once for each query any of its captions has."""
+    total = np.zeros(queries, np.int64)
+    for table in tables:
+        captions = table["captions"].combine_chunks()
+        if isinstance(captions, pa.ChunkedArray):
+            continue  # no rows
+        ids = captions.flatten().field("query_ids")
+        rows = np.repeat(np.arange(len(captions)), np.diff(captions.offsets.to_numpy()))
+        per_id = np.repeat(rows, np.diff(ids.offsets.to_numpy()))
+        pairs = np.unique(per_id.astype(np.int64) * queries + ids.flatten().to_numpy())
+        total += np.bincount(pairs % queries, minlength=queries)
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How a query list is covered: counts in bins of powers of ten, and how much the head holds."""
+
+    bins: Sequence[tuple[str, int]]
+    empty: int
+    capped: int
+    share_of_capped: float
+
+
+def coverage(counts: Ints, cap: float | None) -> Coverage:
+    """The shape MetaCLIP publishes: entries without a match, in the tail, and above the cap with their share."""
+    edges = [10**k for k in range(0, 10)]
+    names = [f"{low:,} to {high - 1:,}" for low, high in zip(edges, edges[1:], strict=False)]
+    filled = [int(((counts >= low) & (counts < high)).sum()) for low, high in zip(edges, edges[1:], strict=False)]
+    last = max((i for i, n in enumerate(filled) if n), default=0)
+    over = counts > (cap if cap is not None else np.inf)
+    share = float(counts[over].sum() / max(int(counts.sum()), 1))
+    return Coverage(list(zip(names, filled, strict=True))[: last + 1], int((counts == 0).sum()), int(over.sum()), share)
+
+
+def render(name: str, **values: Any) -> bytes:
+    """A template of this package, filled; a missing value is an error."""
+    source = resources.files("wit").joinpath("templates", name).read_text()
+    environment = Environment(undefined=StrictUndefined, autoescape=name.endswith("html"), trim_blocks=True)
+    environment.filters["thousands"] = lambda n: f"{n:,}"
+    environment.filters["percent"] = lambda x: f"{x:.1%}"
+    return environment.from_string(source).render(**values).encode()
+
+
+def page(stages: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], **facts: Any) -> bytes:
+    """report/index.html: self-contained, no script, pictures inline."""
+    return render("report.html", funnel=funnel_rows(stages), samples=samples, **facts)
+
+
+def croissant(name: str, samples: int, shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The shards as a Croissant 1.0 description (http://mlcommons.org/croissant/1.0)."""
+    files = [
+        {
+            "@type": "cr:FileObject",
+            "@id": shard["name"],
+            "name": shard["name"],
+            "contentUrl": f"shards/{shard['name']}",
+            "encodingFormat": "application/x-tar",
+            "sha256": shard["sha256"],
+            "contentSize": f"{shard['bytes']} B",
+        }
+        for shard in shards
+    ]
+    tars = {
+        "@type": "cr:FileSet",
+        "@id": "tars",
+        "name": "tars",
+        "containedIn": [{"@id": f["@id"]} for f in files],
+        "encodingFormat": "image/jpeg",
+        "includes": "*.jpg",
+    }
+    return {
+        "@context": {
+            "@vocab": "https://schema.org/",
+            "cr": "http://mlcommons.org/croissant/",
+            "sc": "https://schema.org/",
+            "dct": "http://purl.org/dc/terms/",
+            "conformsTo": "dct:conformsTo",
+        },
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": name,
+        "description": f"{samples:,} image-text pairs in WebDataset shards, built by wit.",
+        "distribution": [*files, tars],
+    }
