@@ -15,11 +15,12 @@ from typing import Any, Final
 
 import ada_url
 import tldextract
+from ada_url import _ada_wrapper
 
 from wit.records import Reason
 
-_lib: Final[Any] = ada_url.ada_adapter.lib  # its Python wrappers cost three times what the parse does
-_ffi: Final[Any] = ada_url.ada_adapter.ffi
+_lib: Final[Any] = _ada_wrapper.lib  # the Python functions around it cost three times what the parse does
+_ffi: Final[Any] = _ada_wrapper.ffi
 
 
 def canonical_url(url: str) -> str | None:
@@ -83,13 +84,12 @@ class Resolver:
         self._scheme = ""
 
     def _prepare(self) -> None:
-        root = join_url(self.base, "/")
+        simple = _SIMPLE_BASE(self.base)
         self._origin = ""
-        if root is None or not root.startswith(("http://", "https://")):
-            return
-        self._origin = root[:-1]
-        self._folder = join_url(self.base, ".") or ""
-        self._scheme = root[: root.index("/")]
+        if simple:
+            self._scheme, self._origin = simple[1], simple[0]
+            path = self.base[: end.start()] if (end := _PATH_END(self.base)) else self.base
+            self._folder = path[: path.rfind("/") + 1] if len(path) > len(simple[0]) else path + "/"
 
     def resolve(self, src: str) -> str | None:
         """The absolute http(s) URL, or None (`reason_for` says why). An empty reference is no picture (HTML 4.8.4.3)."""
@@ -117,6 +117,8 @@ class Resolver:
 
 
 _STRIPPED: Final = "".join(map(chr, range(0x21)))  # C0 controls and space: what the URL parser trims
+_SIMPLE_BASE: Final = re.compile(r"(https?:)//[^/?#\\\s@]+(?=[/?#]|\Z)(?![^?#]*[\\\s])").match
+_PATH_END: Final = re.compile(r"[?#]").search
 _PLAIN: Final = frozenset(string.ascii_letters + string.digits + "_")
 _ROOT_RELATIVE: Final = _PLAIN | frozenset(".~%-")  # "//" and "/\\" begin a host
 

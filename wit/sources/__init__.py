@@ -25,7 +25,7 @@ def list_sources(spec: str) -> list[SourceFile]:
     files = storage.glob(rest)
     if not files:
         raise InputError(f"no file matches {rest}: check the path of --source {spec}")
-    return [SourceFile("wat", path) for path in files]
+    return [SourceFile("wat", path, size=storage.size(path)) for path in files]
 
 
 def read_pairs(file: SourceFile, report: SourceReport) -> Iterator[PairBatch]:

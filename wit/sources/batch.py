@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
+
+from wit.storage import name_of
 
 Kind = Literal["wat", "warc", "table"]
 
@@ -18,6 +19,17 @@ class SourceFile:
     path: str
     url_col: str | None = None
     caption_col: str | None = None
+    size: int = 0  # bytes; 0 where listing the file did not tell
+
+    @property
+    def name(self) -> str:
+        return name_of(self.path)
+    label: str = ""  # what tables call the file, where its path says too much: that of the demonstration web
+    size: int | None = None  # bytes, where they are cheap to know
+
+    @property
+    def name(self) -> str:
+        return self.label or self.path
 
 
 @dataclass(slots=True)
@@ -71,11 +83,17 @@ class SourceReport:
     pairs: int = 0
     bytes: int = 0
     bytes_skipped: int = 0  # compressed bytes of what was lost
-    lost: Counter[str] = field(default_factory=Counter)
-    repaired: Counter[str] = field(default_factory=Counter)
+    lost: dict[str, int] = field(default_factory=dict)
+    repaired: dict[str, int] = field(default_factory=dict)
     error: str | None = None
 
-    def problems(self) -> Iterable[str]:
+    def lose(self, defect: str, count: int = 1) -> None:
+        self.lost[defect] = self.lost.get(defect, 0) + count
+
+    def repair(self, defect: str, count: int = 1) -> None:
+        self.repaired[defect] = self.repaired.get(defect, 0) + count
+
+    def problems(self) -> Iterator[str]:
         """One line per kind of defect, for logs and the report."""
         yield from (f"{self.path}: {count} records lost: {name}" for name, count in sorted(self.lost.items()))
         if self.error:

@@ -178,7 +178,7 @@ class _MemberReader:
         skipped = skipped or source.window[self.position : found].strip(b"\0")[:1]
         self.report.bytes_skipped += found - self.position
         if skipped and not self.lost:
-            self.report.lost["corrupt_member"] += 1
+            self.report.lose("corrupt_member")
             self.lost = True
         self.position = found
 
@@ -236,7 +236,7 @@ class _Splitter:
         elif loss is None:
             yield from self._complete(final=True, verified=True)
         else:
-            self.report.lost[loss] += 1
+            self.report.lose(loss)
         self.buffer.clear()
 
     def _complete(self, *, final: bool, verified: bool = False) -> Iterator[Record]:
@@ -264,7 +264,7 @@ class _Splitter:
         if len(self.buffer) < 5 and not final:
             return False
         if not self.skipping and self.buffer:
-            self.report.lost["not_a_record"] += 1
+            self.report.lose("not_a_record")
             self.skipping = True
         start = _RECORD_START.search(self.buffer)
         if start is None:
@@ -299,16 +299,16 @@ class _Splitter:
             return None
         start = _RECORD_START.search(self.buffer, body)
         if start is not None:
-            self.report.repaired["wrong_length"] += 1
+            self.report.repair("wrong_length")
             return body, len(self.buffer[: start.start()].rstrip(b"\r\n")), start.start()
         if final and (verified or end <= len(self.buffer)):
-            self.report.repaired["wrong_length"] += 1
+            self.report.repair("wrong_length")
             return body, len(self.buffer.rstrip(b"\r\n")), len(self.buffer)
         return self._wait_or_lose("truncated_record" if final else "oversized_record", final, self.limit)
 
     def _wait_or_lose(self, loss: str, final: bool, limit: int) -> None:
         if final or len(self.buffer) > limit:
-            self.report.lost[loss] += 1
+            self.report.lose(loss)
             self.skipping = True
             self._drop(5)
             if final:
