@@ -11,11 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from wit.balance import key_hashes
 from wit.parts import Marker, add_counts
-from wit.records import DROPPED, STAGES, Reason
-
-SAMPLED_FROM = 10_000_000  # candidates: above, a full table of rejects would outweigh the candidates themselves
+from wit.records import STAGES, Reason
 
 
 def stage_totals(manifests: Mapping[str, Marker]) -> dict[str, Any]:
@@ -41,20 +38,6 @@ def imbalances(stages: Mapping[str, Any]) -> list[str]:
         wrong += [f"{name}: unknown reason {r}" for r in unknown]
         previous = (name, total["out"])
     return wrong
-
-
-def thin_dropped(dropped: pa.Table, *, seed: int, one_in: int) -> pa.Table:
-    """The policy "sample 1/n by hash" of rejected pairs; n = 1 keeps all."""
-    if one_in <= 1:
-        return dropped
-    identity = zip(
-        dropped["source"].to_pylist(),
-        dropped["source_offset"].to_pylist(),
-        dropped["source_index"].to_pylist(),
-        strict=True,
-    )
-    hashes = key_hashes(seed, "dropped", [f"{s}\0{o}\0{i}" for s, o, i in identity])
-    return dropped.filter(pa.array(hashes % one_in == 0)).cast(DROPPED)
 
 
 def reason_counts(dropped: pa.Table) -> dict[str, int]:

@@ -60,15 +60,16 @@ def extract(
     """candidates: one group of source files -> one part. One in `one_in` rejected pairs is written down, all are counted."""
     if (done := stage.marker(unit)) is not None:
         return done
-    group = extract_group(files, queries=load_queries(queries), config=config, seed=seed, limit=limit)
+    group = extract_group(
+        files, queries=load_queries(queries), config=config, seed=seed, limit=limit, dropped_one_in=one_in
+    )
     info = {
         "in": group.pairs_in,
         "out": len(group.table),
         "dropped": {str(reason): n for reason, n in group.dropped_counts.items()},
         "sources": [asdict(report) for report in group.sources],
     }
-    tables = {"rows": group.table, "dropped": ledger.thin_dropped(group.dropped, seed=seed, one_in=one_in)}
-    return publish_tables(stage, unit, tables, info)
+    return publish_tables(stage, unit, {"rows": group.table, "dropped": group.dropped}, info)
 
 
 # The passes of plan. Between passes pairs are Arrow files that the stage's manifest no longer names and its janitor removes.

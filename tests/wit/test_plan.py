@@ -10,31 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wit import balance, plan
+from tests.conftest import candidate_table as candidates
 from wit.records import CANDIDATES, DROPPED, PLAN, Reason, pair_key
 from wit.slices import read_slices, write_slices
 
 QUERIES = ["dog", "cat", "photo", "red fox"]
 SEED = 11
-
-
-def candidates(rows: list[tuple[str, str, list[int]]]) -> pa.Table:
-    """(URL, caption, query ids) -> records.CANDIDATES."""
-    records = [
-        {
-            "key": pair_key(url, caption),
-            "url": url,
-            "canonical_url": url,
-            "caption": caption,
-            "page_url": "http://page.example/",
-            "source": "test",
-            "source_offset": i,
-            "source_index": 0,
-            "query_ids": ids,
-            "copies": 1,
-        }
-        for i, (url, caption, ids) in enumerate(rows)
-    ]
-    return pa.Table.from_pylist(records, schema=CANDIDATES)
 
 
 def merged(

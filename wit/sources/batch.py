@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from wit.storage import name_of
-
 Kind = Literal["wat", "warc", "table"]
 
 
@@ -19,11 +17,6 @@ class SourceFile:
     path: str
     url_col: str | None = None
     caption_col: str | None = None
-    size: int = 0  # bytes; 0 where listing the file did not tell
-
-    @property
-    def name(self) -> str:
-        return name_of(self.path)
     label: str = ""  # what tables call the file, where its path says too much: that of the demonstration web
     size: int | None = None  # bytes, where they are cheap to know
 
