@@ -279,7 +279,8 @@ class _Splitter:
         None if more must be read, or if it was given up."""
         header_end = _HEADER_END.search(self.buffer, 0, MAX_HEADER_BYTES)
         if header_end is None:
-            return self._wait_or_lose("bad_header", final, MAX_HEADER_BYTES)
+            self._wait_or_lose("bad_header", final, MAX_HEADER_BYTES)
+            return None
         body = header_end.end()
         length = _LENGTH.search(self.buffer, 0, body)
         end = body + int(length[1]) if length else self.limit + body + 1
@@ -304,7 +305,8 @@ class _Splitter:
         if final and (verified or end <= len(self.buffer)):
             self.report.repair("wrong_length")
             return body, len(self.buffer.rstrip(b"\r\n")), len(self.buffer)
-        return self._wait_or_lose("truncated_record" if final else "oversized_record", final, self.limit)
+        self._wait_or_lose("truncated_record" if final else "oversized_record", final, self.limit)
+        return None
 
     def _wait_or_lose(self, loss: str, final: bool, limit: int) -> None:
         if final or len(self.buffer) > limit:

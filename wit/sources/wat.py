@@ -143,7 +143,7 @@ def _base_url(page_url: str, base: str | None) -> str:
     return joined if joined is not None and not joined.startswith(("data:", "javascript:")) else page_url
 
 
-def _load(body: bytes, report: SourceReport) -> Any:
+def _load(body: bytearray, report: SourceReport) -> Any:
     """The JSON value of a record, read as leniently as makes sense; None if it is none."""
     try:
         return orjson.loads(body)
