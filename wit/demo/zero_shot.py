@@ -1,0 +1,27 @@
+"""The zero-shot test set: every base emoji in the drawing style that no page of the demonstration web shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from wit import storage
+from wit.demo.tables import KEPT_OUT, load
+
+TEMPLATES = ("{} emoji", "{} icon", "a drawing of {}", "illustration of {}", "clip art of {}", "cartoon of {}")
+
+
+def zero_shot_set(directory: str) -> None:
+    """Writes `classnames.txt` (one name a line), `templates.txt` (with {} for the name) and
+    `images/CLASS_0.webp`, where CLASS is the zero-padded line number of the name, from 0."""
+    table = load("pictures")
+    rows = [row for row in table.select(["style", "subject", "format", "data"]).to_pylist() if row["style"] == KEPT_OUT]
+    rows.sort(key=lambda row: str(row["subject"]))
+    width = len(str(len(rows) - 1))
+    for number, row in enumerate(rows):
+        storage.write_bytes(storage.join(directory, "images", f"{number:0{width}}_0.{row['format']}"), row["data"])
+    storage.write_bytes(storage.join(directory, "classnames.txt"), lines(row["subject"] for row in rows))
+    storage.write_bytes(storage.join(directory, "templates.txt"), lines(TEMPLATES))
+
+
+def lines(texts: Iterable[str]) -> bytes:
+    return "".join(f"{text}\n" for text in texts).encode()
