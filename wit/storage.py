@@ -101,6 +101,40 @@ def open_read(path: str) -> Iterator[IO[bytes]]:
         yield stream
 
 
+def download(path: str, local: str) -> None:
+    """Copies a file to a local path in one request; raises OSError whatever the store's own client raises."""
+    with _store_errors(path):
+        fs, inner = _patient(path)
+        fs.get_file(inner, local)
+
+
+def fetch_bytes(path: str) -> bytes:
+    """As `read_bytes`; raises OSError whatever the store's own client raises."""
+    with _store_errors(path):
+        fs, inner = _patient(path)
+        return bytes(fs.cat_file(inner))
+
+
+def _patient(path: str) -> tuple[Any, str]:
+    """The file system for one long read: http's client gives up after five minutes unless told otherwise."""
+    if not path.startswith(("http://", "https://")):
+        return _fs(path)
+    import aiohttp  # here, since 0.2 s of start-up are too much for builds from local files
+
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
+    return fsspec.filesystem("http", client_kwargs={"timeout": timeout}), path
+
+
+@contextlib.contextmanager
+def _store_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # aiohttp, botocore and Google's client share no class of errors
+        raise OSError(f"{path}: {type(error).__name__}: {error}") from error
+
+
 def write_bytes(path: str, data: bytes | memoryview) -> None:
     """Puts the whole file there, or nothing; replaces what was there."""
     fs, inner = _fs(path)
@@ -114,6 +148,13 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
         out.flush()
         os.fsync(out.fileno())
     os.replace(temporary, inner)
+
+
+@contextlib.contextmanager
+def create(path: str) -> Iterator[IO[bytes]]:
+    """A new local file to write to, for work in progress; `publish` then puts it in its place."""
+    with open(path, "wb", buffering=1 << 20) as out:
+        yield out
 
 
 def append_bytes(path: str, data: bytes) -> None:
@@ -256,3 +297,8 @@ def _lease(path: str) -> Iterator[None]:
         stop.set()
         thread.join()
         remove(path)
+
+
+def open_spool(path: str) -> IO[bytes]:
+    """A local scratch file, unbuffered, for appending and reading back while a stage works; it is never published."""
+    return open(path, "a+b", buffering=0)

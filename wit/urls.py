@@ -71,6 +71,13 @@ def join_url(base: str, src: str) -> str | None:
         return None
 
 
+def base_url(page_url: str, base: str | None) -> str:
+    """What the references of a page are relative to, given its `<base href>`; one that does not parse, or holds no address,
+    counts for nothing (HTML 4.2.3)."""
+    joined = join_url(page_url, base) if base else None
+    return joined if joined is not None and not joined.startswith(("data:", "javascript:")) else page_url
+
+
 class Resolver:
     """Resolves the references of one page. What it returns for a reference has the same canonical form as the WHATWG join
     of base and reference; where a plain concatenation has that form, that is what it does (0.2 us against 3)."""

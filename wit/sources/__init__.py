@@ -8,26 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wit.records import InputError
 from wit.sources.batch import PairBatch, SourceFile, SourceReport
+from wit.sources.listing import list_sources
+from wit.sources.reading import RequestBudget
+from wit.sources.tables import read_table
+from wit.sources.warc import read_warc
 from wit.sources.wat import read_wat
 
-__all__ = ["PairBatch", "SourceFile", "SourceReport", "list_sources", "read_pairs"]
+__all__ = ["PairBatch", "RequestBudget", "SourceFile", "SourceReport", "list_sources", "read_pairs"]
+
+_READERS = {"wat": read_wat, "warc": read_warc, "table": read_table}
 
 
-def list_sources(spec: str) -> list[SourceFile]:
-    """The files that a `--source` means, sorted."""
-    from wit import storage
-
-    kind, _, rest = spec.partition(":")
-    if kind != "wat":
-        raise InputError(f"not a source: {spec}")
-    files = storage.glob(rest)
-    if not files:
-        raise InputError(f"no file matches {rest}: check the path of --source {spec}")
-    return [SourceFile("wat", path, size=storage.size(path)) for path in files]
-
-
-def read_pairs(file: SourceFile, report: SourceReport) -> Iterator[PairBatch]:
-    """The pairs of one file."""
-    return read_wat(file, report)
+def read_pairs(file: SourceFile, report: SourceReport, budget: RequestBudget | None = None) -> Iterator[PairBatch]:
+    """The pairs of one file in its order, some thousands at a time; what was lost, or why reading ended early, goes into
+    the report."""
+    try:
+        yield from _READERS[file.kind](file, report, budget)
+    except OSError as error:
+        report.error = f"cannot be read: {error}"

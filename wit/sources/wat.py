@@ -14,12 +14,12 @@ from typing import Any
 import orjson
 from ahocorasick_rs import BytesAhoCorasick
 
-from wit import storage
 from wit.sources.batch import PairBatch, SourceFile, SourceReport
-from wit.sources.members import MAX_RECORD_BYTES, Record, read_records
-from wit.urls import Resolver, join_url
+from wit.sources.members import Record, read_records
+from wit.sources.pages import Page, batches
+from wit.sources.reading import RequestBudget, open_source
+from wit.urls import base_url
 
-BATCH_PAIRS = 8_192
 _FIND_BASE = BytesAhoCorasick([b'"Base":']).find_matches_as_indexes
 _TEXTS = frozenset((str, type(None)))
 _FIND_IMAGES = BytesAhoCorasick(
@@ -29,38 +29,13 @@ IMAGE_ESCAPED = b'"IMG@\\/src"'  # some JSON writers escape every slash
 OPENING = b'{"path":'
 
 
-def read_wat(
-    file: SourceFile,
-    report: SourceReport,
-    *,
-    batch_pairs: int = BATCH_PAIRS,
-    max_record_bytes: int = MAX_RECORD_BYTES,
-) -> Iterator[PairBatch]:
-    """The pairs of a WAT file: every image with a `src` slot, with or without an alt text, in the order of the file."""
-    batch, offset, index = PairBatch(), -1, 0
-    with storage.open_read(file.path) as stream:
-        for record in read_records(stream, report, max_record_bytes=max_record_bytes):
-            if record.offset != offset:
-                offset, index = record.offset, 0
-            images = page_images(record, report)
-            if images is None:
-                continue
-            page_url, base, srcs, alts = images
-            batch.add_page(page_url, offset, index, srcs, Resolver(base).resolve_all(srcs), alts)
-            index += len(srcs)
-            if len(batch) >= batch_pairs:
-                report.pairs += len(batch)
-                yield batch
-                batch = PairBatch()
-    report.pairs += len(batch)
-    if batch:
-        yield batch
+def read_wat(file: SourceFile, report: SourceReport, budget: RequestBudget | None = None) -> Iterator[PairBatch]:
+    """The pairs of a WAT file: every image with a `src`, with or without an alt text, in the order of the file."""
+    with open_source(file.path, report, budget) as stream:
+        yield from batches(read_records(stream, report), page_images, report)
 
 
-Images = tuple[str, str, list[str | None], list[str | None]]  # page URL, base URL, sources, alt texts
-
-
-def page_images(record: Record, report: SourceReport) -> Images | None:
+def page_images(record: Record, report: SourceReport) -> Page | None:
     """The images of one WAT record; None if it describes no page with images or cannot be read (then it is counted)."""
     data, body, end = record.data, record.body, record.end
     if data.find(b'"HTML-Metadata"', body, end) < 0:
@@ -118,7 +93,7 @@ def _header_url(record: Record) -> str | None:
     return data[start + 17 : data.find(b"\n", start + 17)].strip().decode("utf-8", "replace")
 
 
-def _parse_whole(record: Record, report: SourceReport) -> Images | None:
+def _parse_whole(record: Record, report: SourceReport) -> Page | None:
     """As `page_images`, from the whole JSON value."""
     envelope = _load(record.data[record.body : record.end], report)
     try:
@@ -133,14 +108,7 @@ def _parse_whole(record: Record, report: SourceReport) -> Images | None:
     base = _text(head, "Base") if isinstance(head, dict) else None
     page_url = page_url or ""
     srcs, alts = [_text(link, "url") for link in links], [_text(link, "alt") for link in links]
-    return page_url, _base_url(page_url, base), srcs, alts
-
-
-def _base_url(page_url: str, base: str | None) -> str:
-    """What relative references are relative to; a base that does not parse, or holds no address, counts for nothing
-    (HTML 4.2.3)."""
-    joined = join_url(page_url, base) if base else None
-    return joined if joined is not None and not joined.startswith(("data:", "javascript:")) else page_url
+    return page_url, base_url(page_url, base), srcs, alts
 
 
 def _load(body: bytearray, report: SourceReport) -> Any:

@@ -1,0 +1,257 @@
+"""The images of an HTML page, with what a browser would show, or a lazy-loading script put in, and the text that goes with it.
+
+One pair per `img`, in document order, and one for `og:image`. Its URL is the first of:
+  1. the largest candidate of its `srcset`, `data-srcset` and of the `source` elements of its `picture`,
+  2. the first lazy-loading attribute (LAZY) that names an address: `src` then is a placeholder,
+  3. `src`.
+Its text is the first of these that is not blank: `alt`, `title`, the `figcaption` of its `figure`; else `alt` as it is. A
+page of plain `img` tags (src and alt only) gives exactly the pairs that its WAT record does.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import zlib
+from typing import NamedTuple
+
+import charset_normalizer
+from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+from wit.urls import base_url
+
+LAZY = (
+    "data-src",
+    "data-original",
+    "data-lazy-src",
+    "data-lazy",
+    "data-original-src",
+    "data-actualsrc",
+    "data-img-src",
+    "data-image",
+    "data-full-src",
+    "data-large_image",
+    "data-hi-res-src",
+    "data-echo",
+    "data-url",
+    "data-ll-src",
+    "data-defer-src",
+)
+SRCSETS = ("srcset", "data-srcset", "data-lazy-srcset")
+DETECT_BYTES = 16 << 10
+META_BYTES = 4 << 10  # HTML 13.2.3.2 asks for 1,024; pages put the declaration later than that
+_META_CHARSET = re.compile(rb"<meta[^>]{1,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.-]+)", re.IGNORECASE)
+
+# Labels that the WHATWG Encoding standard reads as a larger set than their name says.
+_WIDER = {
+    **dict.fromkeys(("iso-8859-1", "latin1", "latin-1", "us-ascii", "ascii"), "cp1252"),
+    **dict.fromkeys(("gb2312", "gbk", "gb_2312-80", "x-gbk"), "gb18030"),
+    **dict.fromkeys(("shift_jis", "shift-jis", "sjis", "x-sjis", "windows-31j"), "cp932"),
+    **dict.fromkeys(("euc-kr", "ks_c_5601-1987", "ksc5601"), "cp949"),
+    **dict.fromkeys(("iso-8859-9", "latin5"), "cp1254"),
+    **dict.fromkeys(("tis-620", "iso-8859-11"), "cp874"),
+    "big5": "big5hkscs",
+    "x-user-defined": "cp1252",
+    "utf8": "utf-8",
+}
+
+
+class PageImages(NamedTuple):
+    base: str  # what the sources are relative to
+    srcs: list[str | None]
+    alts: list[str | None]
+
+
+def page_images(html: str, page_url: str) -> PageImages:
+    """The pairs of a page."""
+    tree = LexborHTMLParser(html)
+    lower = html.lower()
+    in_figures = "<figcaption" in lower
+    in_pictures = "<source" in lower
+    srcs: list[str | None] = []
+    alts: list[str | None] = []
+    for node in tree.css("img"):
+        attributes = node.attributes
+        if len(attributes) > 2 or in_pictures:
+            srcs.append(_source(attributes, _picture_sources(node) if in_pictures else []))
+        else:
+            srcs.append(_plain(attributes, "src") if "src" in attributes else _source(attributes, []))
+        alts.append(_text(attributes, node if in_figures else None))
+    if "og:image" in lower:
+        _add_open_graph(tree, srcs, alts)
+    base = tree.css_first("base[href]") if "<base" in lower else None
+    return PageImages(base_url(page_url, base.attributes.get("href")) if base else page_url, srcs, alts)
+
+
+Attributes = dict[str, str | None]  # None: an attribute without a value, which means the empty string
+
+
+def _plain(attributes: Attributes, name: str) -> str | None:
+    return (attributes[name] or "") if name in attributes else None
+
+
+def _source(attributes: Attributes, sources: list[Attributes]) -> str | None:
+    src = _plain(attributes, "src")
+    sets = [value for one in (attributes, *sources) for name in SRCSETS if (value := one.get(name))]
+    if sets and (largest := largest_candidate(sets)):
+        return largest
+    lazy = next((value.strip() for name in LAZY if (value := attributes.get(name)) and value.strip()), None)
+    return lazy if lazy and _is_address(lazy) else src
+
+
+def _is_address(text: str) -> bool:
+    """Whether a lazy-loading attribute names a picture; scripts keep JSON and switches under the same names."""
+    return text[0] not in "{[#<" and text.lower() not in ("true", "false", "lazy", "auto") and not text.isdigit()
+
+
+def largest_candidate(srcsets: list[str]) -> str | None:
+    """The URL with the largest width of all image candidate strings, else with the largest density, the first of equals."""
+    best, best_size = None, (0, 0.0)
+    for url, number, unit in (match for srcset in srcsets for match in split_srcset(srcset)):
+        size = (1, number) if unit == "w" else (0, number)
+        if best is None or size > best_size:
+            best, best_size = url, size
+    return best
+
+
+def split_srcset(srcset: str) -> list[tuple[str, float, str]]:
+    """(URL, number, unit) of each candidate (HTML 4.8.4.2.2): a URL may hold commas, but not begin or end with one."""
+    found, rest = [], srcset
+    while rest := rest.lstrip(" \t\n\r\f,"):
+        url, _, rest = _first_word(rest)
+        if url.endswith(","):
+            found.append((url.rstrip(","), 1.0, "x"))
+            continue
+        descriptor, _, rest = rest.partition(",")
+        found.append((url, *_descriptor(descriptor)))
+    return [candidate for candidate in found if candidate[0] and not candidate[0].lower().startswith("data:")]
+
+
+def _first_word(text: str) -> tuple[str, str, str]:
+    space = re.search(r"[ \t\n\r\f]", text)
+    return (text[: space.start()], " ", text[space.end() :]) if space else (text, "", "")
+
+
+def _descriptor(text: str) -> tuple[float, str]:
+    for word in text.split():
+        try:
+            number = float(word[:-1])
+        except ValueError:
+            continue
+        if word[-1] in "wx" and number == number:
+            return number, word[-1]
+    return 1.0, "x"
+
+
+def _picture_sources(node: LexborNode) -> list[Attributes]:
+    """The attributes of the sources before an image in its picture."""
+    picture = node.parent
+    if picture is None or picture.tag != "picture":
+        return []
+    return [child.attributes for child in picture.iter() if child.tag == "source"]
+
+
+def _text(attributes: Attributes, node: LexborNode | None) -> str | None:
+    alt = _plain(attributes, "alt")
+    if alt and alt.strip():
+        return alt
+    title = attributes.get("title")
+    if title and title.strip():
+        return title
+    return (_figure_caption(node) if node is not None else None) or alt
+
+
+def _figure_caption(node: LexborNode) -> str | None:
+    parent = node.parent
+    for _ in range(4):  # figure > a > picture > img is as deep as it gets
+        if parent is None or parent.tag == "figure":
+            break
+        parent = parent.parent
+    caption = parent.css_first("figcaption") if parent is not None and parent.tag == "figure" else None
+    text = " ".join(caption.text(separator=" ").split()) if caption is not None else ""
+    return text or None
+
+
+def _add_open_graph(tree: LexborHTMLParser, srcs: list[str | None], alts: list[str | None]) -> None:
+    """The picture that the page shows of itself elsewhere, under its own description or its title."""
+    values: dict[str, str] = {}
+    for node in tree.css("meta[property], meta[name]"):
+        name = (node.attributes.get("property") or node.attributes.get("name") or "").lower()
+        if name.startswith("og:") and (content := node.attributes.get("content")):
+            values.setdefault(name, content)
+    image = values.get("og:image") or values.get("og:image:url") or values.get("og:image:secure_url")
+    if image:
+        srcs.append(image)
+        alts.append(values.get("og:title") or values.get("og:image:alt"))
+
+
+def decode_html(body: bytes, content_type: str) -> str:
+    """The text of a page: by its byte order mark, the HTTP header, its meta element, UTF-8 if it is that, or by detection."""
+    for mark, encoding in (
+        (codecs.BOM_UTF8, "utf-8"),
+        (codecs.BOM_UTF16_LE, "utf-16-le"),
+        (codecs.BOM_UTF16_BE, "utf-16-be"),
+    ):
+        if body.startswith(mark):
+            return body[len(mark) :].decode(encoding, "replace")
+    declared = re.search(r"charset\s*=\s*[\"']?\s*([\w:.-]+)", content_type, re.IGNORECASE)
+    codec = _codec(declared[1]) if declared else None
+    if codec is None and (meta := _META_CHARSET.search(body, 0, META_BYTES)):
+        codec = _codec(meta[1].decode("ascii"))
+        codec = "utf-8" if codec and codec.startswith("utf-16") else codec  # HTML 13.2.3.2: it was read as ASCII
+    if codec is not None:
+        return body.decode(codec, "replace")
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        return body.decode(_detect(body), "replace")
+
+
+def _codec(label: str) -> str | None:
+    """Python's codec for a label, or None where there is none for text."""
+    name = label.strip().lower()
+    try:
+        info = codecs.lookup(_WIDER.get(name, name))
+    except (LookupError, ValueError):
+        return None
+    return info.name if info._is_text_encoding and info.name not in ("idna", "punycode", "undefined") else None
+
+
+def _detect(body: bytes) -> str:
+    """The likeliest encoding of text that declares none and is not UTF-8; windows-1252 in doubt, as browsers have it."""
+    best = charset_normalizer.from_bytes(
+        re.sub(rb"<[^>]*>", b" ", body[:DETECT_BYTES]), cp_exclusion=["utf_16", "utf_32", "utf_7"]
+    ).best()
+    return best.encoding if best is not None else "cp1252"
+
+
+def decode_body(body: bytes, encoding: str, *, max_bytes: int) -> bytes | None:
+    """An HTTP body without its content encoding; None where it cannot be undone, or would grow beyond the limit."""
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        return None
+    for wbits in (47, -15):  # gzip or zlib by their header; what many servers mean by deflate
+        inflater = zlib.decompressobj(wbits)
+        try:
+            content = inflater.decompress(body, max_bytes)
+        except zlib.error:
+            continue
+        return content if not inflater.unconsumed_tail else None
+    return None
+
+
+def dechunk(body: bytes) -> bytes:
+    """A body in HTTP/1.1 chunks put together; one that is not chunked (many archives undo it but keep the header) as it is."""
+    parts: list[bytes] = []
+    at = 0
+    while (line_end := body.find(b"\r\n", at, at + 40)) >= 0:
+        size_text = body[at:line_end].partition(b";")[0].strip()
+        if not size_text or len(size_text) > 8 or size_text.strip(b"0123456789abcdefABCDEF"):
+            break
+        size = int(size_text, 16)
+        if size == 0:
+            return b"".join(parts)
+        parts.append(body[line_end + 2 : line_end + 2 + size])
+        at = line_end + 2 + size + 2
+    return b"".join(parts) if parts else body

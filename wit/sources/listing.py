@@ -1,0 +1,83 @@
+"""From a `--source` to its files."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+
+from wit import storage
+from wit.records import InputError
+from wit.sources.batch import Kind, SourceFile
+from wit.sources.commoncrawl import CC_BASE, list_crawl
+from wit.sources.reading import RequestBudget
+from wit.sources.tables import format_of
+
+HELP = "demo, commoncrawl:CRAWL[:files=N], wat:GLOB, warc:GLOB or table:GLOB"
+KINDS: dict[str, Kind] = {"wat": "wat", "warc": "warc", "table": "table"}
+LIST_NAME = re.compile(r"\.(paths|list|lst|txt)(\.gz)?$", re.IGNORECASE)
+
+
+def list_sources(
+    spec: str,
+    *,
+    cc_base: str = CC_BASE,
+    url_col: str | None = None,
+    caption_col: str | None = None,
+    budget: RequestBudget | None = None,
+) -> list[SourceFile]:
+    """The files that a `--source` means: those of a glob sorted, those of a list in its order, each once.
+
+    A list is a text file of paths, one a line: `@FILE`, or for wat and warc a file named .txt, .list or .paths, also .gz
+    (Common Crawl's own wat.paths.gz: paths that begin with crawl-data/ lie under `cc_base`). Raises InputError with the
+    fix where the source is none, or has no files.
+    """
+    name, _, rest = spec.partition(":")
+    if name == "commoncrawl" and rest:
+        return [SourceFile("wat", path) for path in list_crawl(rest, base=cc_base, budget=budget)]
+    kind = KINDS.get(name)
+    if kind is None or not rest:
+        raise InputError(f"not a source: {spec!r}; write {HELP}")
+    paths = _listed(rest, cc_base) if _is_list(kind, rest) else _globbed(rest, spec)
+    if kind == "table":
+        for path in paths:
+            format_of(path)
+    return [SourceFile(kind, path, url_col, caption_col, size=_size(path)) for path in dict.fromkeys(paths)]
+
+
+def _is_list(kind: Kind, path: str) -> bool:
+    return path.startswith("@") or (kind != "table" and "*" not in path and bool(LIST_NAME.search(path)))
+
+
+def _globbed(pattern: str, spec: str) -> list[str]:
+    if not any(mark in pattern for mark in "*?["):
+        if not storage.exists(pattern):
+            raise InputError(f"no such file: {pattern}; check the path in --source {spec}")
+        if not storage.is_dir(pattern):
+            return [pattern]
+        raise InputError(f"{pattern} is a directory: name the files in it, as in --source {spec.rstrip('/')}/*")
+    files = storage.glob(pattern)
+    if not files:
+        raise InputError(f"no file matches {pattern}; check the path in --source {spec}")
+    return files
+
+
+def _listed(path: str, cc_base: str) -> list[str]:
+    path = path.removeprefix("@")
+    try:
+        data = storage.read_bytes(path)
+        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise InputError(f"no such list of files: {path}; check the path") from error
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no list of files: {error}; write one path a line, in UTF-8") from error
+    lines = [line.strip() for line in text.splitlines()]
+    files = [line for line in lines if line and not line.startswith("#")]
+    if not files:
+        raise InputError(f"{path} lists no files: write one path a line")
+    return [storage.join(cc_base, line) if line.startswith("crawl-data/") else line for line in files]
+
+
+def _size(path: str) -> int | None:
+    """The size of a local file; others would cost a request each."""
+    return storage.size(path) if storage.is_local(path) and storage.exists(path) else None

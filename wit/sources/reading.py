@@ -1,0 +1,70 @@
+"""Files of a source as local streams: remote ones are fetched whole, one request each, retried and paced."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO, TypeVar
+
+from wit import storage
+from wit.sources.batch import SourceReport
+
+T = TypeVar("T")
+MISSING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # no use asking again
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBudget:
+    """How often the files of a source are asked for. Every worker takes its share of the job's budget, so that workers
+    need nothing from one another to keep it."""
+
+    requests_per_s: float = 2.0
+    workers: int = 1
+    attempts: int = 6
+    backoff_s: float = 2.0  # before the second attempt; doubled before each further one
+
+    def interval_s(self) -> float:
+        return self.workers / self.requests_per_s
+
+
+class _Pace:
+    """When this process may ask again. The clock decides when a file is read, never what is in it."""
+
+    next_s = 0.0
+
+    @classmethod
+    def wait(cls, interval_s: float) -> None:
+        now = time.monotonic()
+        start = max(now, cls.next_s)
+        cls.next_s = start + interval_s
+        time.sleep(start - now)
+
+
+def with_retries(action: Callable[[], T], budget: RequestBudget) -> T:
+    """What the action returns; tried again after OSError, with growing pauses, as often as the budget allows."""
+    for attempt in range(1, budget.attempts):
+        _Pace.wait(budget.interval_s())
+        try:
+            return action()
+        except MISSING:
+            raise
+        except OSError:
+            time.sleep(budget.backoff_s * 2 ** (attempt - 1))
+    _Pace.wait(budget.interval_s())
+    return action()
+
+
+@contextlib.contextmanager
+def open_source(path: str, report: SourceReport, budget: RequestBudget | None = None) -> Iterator[IO[bytes]]:
+    """The file as a local binary stream. Raises OSError if it cannot be had."""
+    if storage.is_local(path):
+        with storage.open_read(path) as stream:
+            yield stream
+        return
+    with storage.scratch_dir(path) as folder:
+        local = storage.join(folder, "file")
+        with_retries(lambda: storage.download(path, local), budget or RequestBudget())
+        with storage.open_read(local) as stream:
+            yield stream
