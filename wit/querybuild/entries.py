@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from wit import storage
 from wit.captions import clean_captions
-from wit.matching import END, split_words
 from wit.querylist import MAX_ENTRY_CHARS
+from wit.words import END, cut_words, join_texts
 
 ENTRIES = pa.schema([("entry", pa.string()), ("origin", pa.string()), ("score", pa.float64())])
 
@@ -50,7 +50,7 @@ def assemble(groups: Mapping[Origin, Scores], *, size: int | None = None) -> lis
     Of entries that read alike the one of the first origin is kept, within an origin the one of the highest score. Where
     there are more than `size`, the bigrams of the lowest score are left out, since theirs is the arbitrary threshold.
     """
-    chosen: dict[str, Entry] = {}
+    chosen: dict[bytes, Entry] = {}
     for origin in Origin:
         ranked = sorted(groups.get(origin, {}).items(), key=lambda item: (-item[1], item[0]))
         for form, (text, score) in zip(_forms([text for text, _ in ranked]), ranked, strict=True):
@@ -62,10 +62,10 @@ def assemble(groups: Mapping[Origin, Scores], *, size: int | None = None) -> lis
     return sorted(entries, key=lambda entry: entry.text)
 
 
-def _forms(texts: Sequence[str]) -> list[str]:
+def _forms(texts: Sequence[str]) -> list[bytes]:
     """What the default matching makes of each text: equal forms match the same captions, an empty one matches none."""
-    words = split_words(END.join(clean_captions(texts)))
-    return [form.strip(" ") for form in " ".join([*words, END]).split(END)[: len(texts)]]
+    cut = cut_words(join_texts(clean_captions(texts))).split(END.encode())
+    return [b" ".join(form.split()) for form in cut[: len(texts)]]
 
 
 def _without_weakest_bigrams(entries: list[Entry], excess: int) -> list[Entry]:

@@ -1,0 +1,178 @@
+"""Text cut into words, and words numbered: the common ground of matching, caption rules and query lists.
+
+Words are cut for many texts at once, END between them. A word is known by 128 bits: its first 8 bytes, and 64 bits that
+are its further bytes, injectively, up to 16 bytes of UTF-8, and a hash of them beyond.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+import unicodedata
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Words64 = npt.NDArray[np.uint64]
+
+END = "\x01"  # stands between texts as a word of its own
+RESERVED = re.compile("[\0\x01]")  # what a text may not hold itself: read as U+FFFD
+NO_SPACE_SCRIPTS = (
+    "\u0e00-\u0eff"  # Thai, Lao
+    "\u0f00-\u0fff"  # Tibetan
+    "\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaa7f"  # Myanmar
+    "\u1780-\u17ff\u19e0-\u19ff"  # Khmer
+    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # kana
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
+)
+
+
+# --- cutting ----------------------------------------------------------------------------------------------------------
+
+
+def _marks() -> str:
+    """The combining marks outside the scripts above and the two joiners: inside a word they belong to it, though `\\w`
+    leaves them out. Variation selectors are no part of a word: they follow emoji as well as letters."""
+    kinds = ("Mn", "Mc", "Me")
+    marks = [chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) in kinds]
+    return re.sub(f"[{NO_SPACE_SCRIPTS}\ufe00-\ufe0f\U000e0100-\U000e01ef]", "", "".join(marks)) + "\u200c\u200d"
+
+
+@functools.cache
+def _word_pattern() -> re.Pattern[str]:
+    letters = f"[^\\W_{NO_SPACE_SCRIPTS}]"
+    return re.compile(f"{END}|[{NO_SPACE_SCRIPTS}]|{letters}+(?:[{_marks()}]+{letters}*)*")
+
+
+# Lower case for letters, a space for what is neither letter, digit nor END.
+ASCII_TABLE = bytes(c if chr(c).isalnum() or chr(c) == END else 32 for c in bytes(range(128)).lower()).ljust(256)
+
+
+def fold(text: str) -> str:
+    """The text as words are compared: case-folded, in Unicode NFC; the dot that folding leaves on Turkish İ is dropped."""
+    folded = unicodedata.normalize("NFC", text.casefold())
+    return folded.replace("i\u0307", "i") if "\u0307" in folded else folded
+
+
+def join_texts(texts: Sequence[str]) -> str:
+    """The texts in one, END after each."""
+    joined = END.join(texts) + END
+    if "\0" in joined or joined.count(END) > len(texts):
+        joined = "".join([RESERVED.sub("\ufffd", text) + END for text in texts])
+    return joined if texts else ""
+
+
+def cut_words(joined: str) -> bytes:
+    """The folded words of joined texts in UTF-8, at least one space apart: runs of letters, marks and digits, each
+    character of a script without spaces, and END."""
+    if joined.isascii():
+        return joined.encode().translate(ASCII_TABLE).replace(END.encode(), b" \x01 ")
+    return " ".join(_word_pattern().findall(fold(joined))).encode()
+
+
+def cut_metaclip(joined: str) -> bytes:
+    """The words of joined texts as MetaCLIP v1 sees them, exactly one space apart: between two spaces is an empty word."""
+    for mark in ",.;:?!`":
+        joined = joined.replace(mark, f" {mark} ")
+    spaced = joined.replace("\t", " ").replace("\r", " ").replace("\n", " ").replace(END, f" {END} ")
+    return spaced[:-1].encode("utf-8", "surrogatepass")
+
+
+# --- numbering --------------------------------------------------------------------------------------------------------
+
+MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, odd: multiplying by it loses nothing and spreads upwards
+HALF = np.uint64(32)
+MASKS = np.array([(1 << (8 * n)) - 1 for n in range(9)], np.uint64)  # keeps the first n bytes of a little-endian word
+MAX_HASHED_BYTES = 4_096  # of a longer word only its length counts on: no query has one
+END_NUMBER, UNKNOWN_NUMBER = 0, 1
+
+
+class WordKeys(NamedTuple):
+    """Words, 128 bits each, in two columns."""
+
+    first: Words64
+    rest: Words64
+
+    @property
+    def ends(self) -> npt.NDArray[np.bool_]:
+        """Which of the words are END."""
+        ends: npt.NDArray[np.bool_] = self.first == np.uint64(ord(END))
+        return ends
+
+
+def word_keys(cut: bytes, *, empty_words: bool = False) -> WordKeys:
+    """The words of a text that was cut, in order; those of no bytes only if asked for."""
+    padded = np.frombuffer(cut + bytes(16), np.uint8)
+    spaces = np.flatnonzero(padded[: len(cut)] == 32)
+    starts = np.concatenate([[0], spaces + 1])
+    lengths = np.concatenate([spaces, [len(cut)]]) - starts
+    if not empty_words:
+        solid = np.flatnonzero(lengths)
+        starts, lengths = starts[solid], lengths[solid]
+    lanes: Words64 = np.ndarray(len(cut) + 9, "<u8", padded.data, strides=(1,))  # the 8 bytes at every place
+    first = lanes[starts] & MASKS[np.minimum(lengths, 8)]
+    rest = np.zeros(len(starts), np.uint64)
+    long = np.flatnonzero(lengths > 8)
+    rest[long] = lengths[long]
+    for offset in range(8, MAX_HASHED_BYTES, 8):
+        if not long.size:
+            break
+        lane = lanes[starts[long] + offset] & MASKS[np.minimum(lengths[long] - offset, 8)]
+        mixed = (rest[long] ^ lane) * MIX
+        rest[long] = mixed ^ (mixed >> HALF)
+        long = long[lengths[long] > offset + 8]
+    return WordKeys(first, rest)
+
+
+class Vocabulary:
+    """Numbers for a fixed set of words, from 2 up; END is 0 and every other word 1. An open hash table, 4 MB and 16 bytes
+    a word for 400,000 of them, that is asked for many words at a time."""
+
+    def __init__(self, words: WordKeys) -> None:
+        order = np.lexsort(words[::-1])
+        first, rest = words.first[order], words.rest[order]
+        distinct = np.ones(len(order), np.bool_)
+        distinct[1:] = (first[1:] != first[:-1]) | (rest[1:] != rest[:-1])
+        none = np.zeros(2, np.uint64)
+        self._words = WordKeys(np.concatenate([none, first[distinct]]), np.concatenate([none, rest[distinct]]))
+        self._bits = max(8, int(len(self)).bit_length() + 1)
+        self._table = np.full(1 << self._bits, UNKNOWN_NUMBER, np.int32)
+        pending = np.arange(2, len(self), dtype=np.int32)
+        slots = self._home(WordKeys(self._words.first[2:], self._words.rest[2:]))
+        while pending.size:
+            free = self._table[slots] == UNKNOWN_NUMBER
+            self._table[slots[free]] = pending[free]  # of several that want one slot the last gets it
+            homeless = self._table[slots] != pending
+            pending, slots = pending[homeless], (slots[homeless] + 1) & (len(self._table) - 1)
+
+    def __len__(self) -> int:
+        """All numbers are below it."""
+        return len(self._words.first)
+
+    def _home(self, words: WordKeys) -> Ints:
+        mixed = (words.first ^ (words.rest * MIX)) * MIX
+        mixed = (mixed ^ (mixed >> HALF)) * MIX
+        slots: Ints = (mixed >> np.uint64(64 - self._bits)).astype(np.int64)
+        return slots
+
+    def numbers(self, words: WordKeys) -> Ints:
+        """The number of each word."""
+        slots = self._home(words)
+        found = self._table[slots].astype(np.int64)
+        wrong = self._collisions(found, words, np.arange(len(found)))
+        while wrong.size:
+            slots[wrong] = (slots[wrong] + 1) & (len(self._table) - 1)
+            found[wrong] = self._table[slots[wrong]]
+            wrong = self._collisions(found[wrong], words, wrong)
+        found[words.ends] = END_NUMBER
+        return found
+
+    def _collisions(self, found: Ints, words: WordKeys, places: Ints) -> Ints:
+        """Those of the places where another word was found."""
+        other = (self._words.first[found] != words.first[places]) | (self._words.rest[found] != words.rest[places])
+        collided: Ints = places[other & (found != UNKNOWN_NUMBER)]
+        return collided
