@@ -34,7 +34,7 @@ def group_files(files: Sequence[SourceFile], *, files_per_part: int, limit: int 
     return [Group(f"part-{i:05d}", tuple(files[start : start + size])) for i, start in enumerate(starts)]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: Beam sets attributes of its own
 class ExtractGroup(beam.DoFn):  # type: ignore[misc]
     stage: StageDir
     queries: str

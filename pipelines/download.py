@@ -23,7 +23,7 @@ class Partition:
     shards: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: Beam sets attributes of its own
 class DownloadPartition(beam.DoFn):  # type: ignore[misc]
     stage: StageDir
     seed: int

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions, TypeOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Engine:
     def run(self, build: Callable[[beam.Pipeline], object]) -> None:
         """Builds the pipeline and waits for its end; raises what it raised."""
         options = self.options()
+        options.view_as(TypeOptions).pipeline_type_check = False  # mypy has checked; Beam's reading of hints is its own
         runner = options.view_as(StandardOptions).runner or "FnApiRunner"
         if runner == "FnApiRunner":
             direct = options.view_as(DirectOptions)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.pvalue import AsSingleton
+from apache_beam.pvalue import AsList, AsSingleton
 
 from pipelines import progress
 from pipelines.combine import Concatenate, SumArrays, SumHeavy
 from pipelines.context import Context
 from wit import balance, units
 from wit.parts import Marker, StageDir
-from wit.plan import PlanConfig, bucket_count, hard_count, sketch_cells
+from wit.plan import Heavy, PlanConfig, bucket_count, hard_count, sketch_cells
 from wit.querylist import load_queries
 from wit.records import InputError
 from wit.slices import SliceRef
@@ -60,162 +59,8 @@ def effective_counts(counts: Any, hard: list[tuple[int, float]]) -> Any:
     return weights
 
 
-def _named(prefix: str, bucket: int) -> str:
-    return f"{prefix}-{bucket:05d}"
-
-
-def _bucket(marker: Marker) -> str:
+def _number(marker: Marker) -> str:
     return str(marker["unit"]).rpartition("-")[2]
-
-
-@dataclass(frozen=True)
-class Plan(beam.PTransform):  # type: ignore[misc]
-    """(unit, candidates part) -> published partitions. Every pass publishes its parts, so a restart resumes in the middle."""
-
-    stage: StageDir
-    config: PlanConfig
-    queries: str
-    query_count: int
-    seed: int
-    rows: int
-
-    def expand(self, parts: beam.PCollection) -> beam.PCollection:
-        stage, config, seed = self.stage, self.config, self.seed
-        buckets, cells = bucket_count(self.rows, config.rows_per_bucket), sketch_cells(self.rows)
-        scattered = parts | "Scatter" >> beam.MapTuple(
-            partial(_scatter, stage, seed=seed, buckets=buckets, config=config)
-        )
-        merged = (
-            scattered
-            | "Slices" >> beam.FlatMap(partial(_refs, stage))
-            | "ByBucket" >> beam.GroupByKey()
-            | "Merge" >> beam.MapTuple(partial(_merge, stage, seed=seed, config=config))
-            | "Merged" >> beam.Reshuffle()
-        )
-        sketched = (
-            merged
-            | "Sketch" >> beam.Map(partial(_sketch, stage, cells=cells))
-            | "SumSketches" >> beam.CombineGlobally(SumArrays(np.zeros((2, cells), np.int64)))
-        )
-        heavy = (
-            merged
-            | "CountHeavy" >> beam.Map(partial(_count_heavy, stage, config=config), counts=AsSingleton(sketched))
-            | "SumHeavy" >> beam.CombineGlobally(SumHeavy())
-        )
-        thinned = merged | "Thin" >> beam.Map(partial(_thin, stage, seed=seed, config=config), heavy=AsSingleton(heavy))
-        counts = (
-            thinned
-            | "CountQueries" >> beam.Map(partial(_count_queries, stage, queries=self.query_count))
-            | "SumCounts" >> beam.CombineGlobally(SumArrays(np.zeros(self.query_count, np.int64)))
-        )
-        weights = self._weights(thinned, counts)
-        weighed = thinned | "Weigh" >> beam.Map(
-            partial(_weigh, stage, queries=self.queries, seed=seed), counts=AsSingleton(weights)
-        )
-        histogram = (
-            weighed
-            | "Cells" >> beam.Map(partial(_cells, stage))
-            | "SumCells" >> beam.CombineGlobally(SumArrays(np.zeros(1 << balance.CELL_BITS, np.int64)))
-        )
-        cell = histogram | "TargetCell" >> beam.Map(target_cell, config=config)
-        values = (
-            weighed
-            | "ValuesOfCell" >> beam.Map(partial(_values_of_cell, stage), cell=AsSingleton(cell))
-            | "AllValues" >> beam.CombineGlobally(Concatenate())
-        )
-        threshold = histogram | "Solve" >> beam.Map(solve, values=AsSingleton(values), config=config)
-        arranged = (
-            weighed
-            | "Admit"
-            >> beam.Map(
-                partial(_admit, stage, seed=seed, config=config),
-                heavy=AsSingleton(heavy),
-                threshold=AsSingleton(threshold),
-            )
-            | "RoutedSlices" >> beam.FlatMap(partial(_refs, stage))
-            | "ByPartition" >> beam.GroupByKey()
-            | "Arrange" >> beam.MapTuple(partial(_arrange, stage, seed=seed, config=config))
-        )
-        _ = threshold | "Facts" >> beam.Map(
-            partial(_publish_facts, stage, self.queries), counts=AsSingleton(counts), weights=AsSingleton(weights)
-        )
-        return arranged
-
-    def _weights(self, thinned: beam.PCollection, counts: beam.PCollection) -> beam.PCollection:
-        if self.config.cap == "expected":
-            return counts | "Weights" >> beam.Map(effective_counts, [])
-        draw = partial(_smallest_draws, self.stage, queries=self.queries, seed=self.seed, config=self.config)
-        hard = (
-            thinned
-            | "SmallestDraws" >> beam.FlatMap(draw, counts=AsSingleton(counts))
-            | "ByQuery" >> beam.GroupByKey()
-            | "HardCounts" >> beam.MapTuple(partial(_hard_count, cap=self.config.max_per_query))
-        )
-        return counts | "Weights" >> beam.Map(effective_counts, beam.pvalue.AsList(hard))
-
-
-# Thin adapters: a unit's marker in, the next unit's out. Module level, so that any worker can import them.
-
-
-def _scatter(stage: StageDir, unit: str, part: str, **knobs: Any) -> Marker:
-    return _done(units.scatter(stage, unit, part, **knobs))
-
-
-def _refs(stage: StageDir, marker: Marker) -> Iterator[tuple[int, SliceRef]]:
-    yield from units.slice_refs(stage, marker)
-
-
-def _merge(stage: StageDir, bucket: int, refs: Iterable[SliceRef], **knobs: Any) -> Marker:
-    return _done(units.merge(stage, _named("merge", bucket), refs, **knobs))
-
-
-def _sketch(stage: StageDir, merged: Marker, *, cells: int) -> Any:
-    return units.sketch(stage, merged, cells=cells)
-
-
-def _count_heavy(stage: StageDir, merged: Marker, *, counts: Any, config: PlanConfig) -> Any:
-    return units.count_heavy(stage, merged, counts, config=config)
-
-
-def _thin(stage: StageDir, merged: Marker, *, heavy: Any, **knobs: Any) -> Marker:
-    return _done(units.thin(stage, f"thin-{_bucket(merged)}", merged, heavy, **knobs))
-
-
-def _count_queries(stage: StageDir, thinned: Marker, *, queries: int) -> Any:
-    return units.count_queries(stage, thinned, queries=queries)
-
-
-def _smallest_draws(stage: StageDir, thinned: Marker, *, counts: Any, **knobs: Any) -> Any:
-    return units.smallest_draws(stage, thinned, counts, **knobs)
-
-
-def _hard_count(query: int, draws: Iterable[Any], *, cap: int) -> tuple[int, float]:
-    return query, hard_count(draws, cap)
-
-
-def _weigh(stage: StageDir, thinned: Marker, *, counts: Any, **knobs: Any) -> Marker:
-    return _done(units.weigh(stage, f"weigh-{_bucket(thinned)}", thinned, counts, **knobs))
-
-
-def _cells(stage: StageDir, weighed: Marker) -> Any:
-    return units.cells(stage, weighed)
-
-
-def _values_of_cell(stage: StageDir, weighed: Marker, *, cell: int) -> Any:
-    return units.values_of_cell(stage, weighed, cell) if cell >= 0 else np.zeros(0)
-
-
-def _admit(stage: StageDir, weighed: Marker, *, heavy: Any, threshold: Threshold, **knobs: Any) -> Marker:
-    unit = f"admit-{_bucket(weighed)}"
-    return _done(units.admit(stage, unit, weighed, heavy, threshold.t, threshold.partitions, **knobs))
-
-
-def _arrange(stage: StageDir, partition: int, refs: Iterable[SliceRef], **knobs: Any) -> Marker:
-    return _done(units.arrange(stage, _named("part", partition), refs, **knobs))
-
-
-def _publish_facts(stage: StageDir, queries: str, threshold: Threshold, *, counts: Any, weights: Any) -> Marker:
-    return units.publish_facts(stage, queries, threshold.t, counts, weights)
 
 
 def _done(marker: Marker) -> Marker:
@@ -223,15 +68,153 @@ def _done(marker: Marker) -> Marker:
     return marker
 
 
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """The units of plan with what they all need; each takes a marker of the pass before and gives its own."""
+
+    stage: StageDir
+    config: PlanConfig
+    queries: str
+    query_count: int
+    seed: int
+    buckets: int
+    cells: int
+
+    def scatter(self, part: tuple[str, str]) -> Marker:
+        unit, path = part
+        return _done(units.scatter(self.stage, unit, path, seed=self.seed, buckets=self.buckets, config=self.config))
+
+    def slices(self, marker: Marker) -> list[tuple[int, SliceRef]]:
+        return units.slice_refs(self.stage, marker)
+
+    def merge(self, bucket: tuple[int, Iterable[SliceRef]]) -> Marker:
+        number, refs = bucket
+        return _done(units.merge(self.stage, f"merge-{number:05d}", refs, seed=self.seed, config=self.config))
+
+    def sketch(self, merged: Marker) -> Any:
+        return units.sketch(self.stage, merged, cells=self.cells)
+
+    def count_heavy(self, merged: Marker, counts: Any) -> Heavy:
+        return units.count_heavy(self.stage, merged, counts, config=self.config)
+
+    def thin(self, merged: Marker, heavy: Heavy) -> Marker:
+        unit = f"thin-{_number(merged)}"
+        return _done(units.thin(self.stage, unit, merged, heavy, seed=self.seed, config=self.config))
+
+    def count_queries(self, thinned: Marker) -> Any:
+        return units.count_queries(self.stage, thinned, queries=self.query_count)
+
+    def smallest_draws(self, thinned: Marker, counts: Any) -> list[tuple[int, Any]]:
+        return units.smallest_draws(
+            self.stage, thinned, counts, queries=self.queries, seed=self.seed, config=self.config
+        )
+
+    def hard_count(self, draws: tuple[int, Iterable[Any]]) -> tuple[int, float]:
+        return draws[0], hard_count(draws[1], self.config.max_per_query)
+
+    def weigh(self, thinned: Marker, weights: Any) -> Marker:
+        unit = f"weigh-{_number(thinned)}"
+        return _done(units.weigh(self.stage, unit, thinned, weights, queries=self.queries, seed=self.seed))
+
+    def histogram(self, weighed: Marker) -> Any:
+        return units.cells(self.stage, weighed)
+
+    def values_of_cell(self, weighed: Marker, cell: int) -> Any:
+        return units.values_of_cell(self.stage, weighed, cell) if cell >= 0 else np.zeros(0)
+
+    def admit(self, weighed: Marker, heavy: Heavy, threshold: Threshold) -> Marker:
+        unit = f"admit-{_number(weighed)}"
+        t, partitions = threshold.t, threshold.partitions
+        return _done(units.admit(self.stage, unit, weighed, heavy, t, partitions, seed=self.seed, config=self.config))
+
+    def arrange(self, partition: tuple[int, Iterable[SliceRef]]) -> Marker:
+        number, refs = partition
+        return _done(units.arrange(self.stage, f"part-{number:05d}", refs, seed=self.seed, config=self.config))
+
+    def publish_facts(self, threshold: Threshold, counts: Any, weights: Any) -> Marker:
+        return units.publish_facts(self.stage, self.queries, threshold.t, counts, weights)
+
+
+@dataclass(eq=False)  # not frozen: Beam sets attributes of its own
+class Plan(beam.PTransform):  # type: ignore[misc]
+    """(unit, candidates part) -> published partitions. Every pass publishes its parts, so a restart resumes in the middle."""
+
+    passes: Passes
+
+    def expand(self, parts: beam.PCollection) -> beam.PCollection:
+        do, config = self.passes, self.passes.config
+        merged = (
+            parts
+            | "Scatter" >> beam.Map(do.scatter)
+            | "Slices" >> beam.FlatMap(do.slices)
+            | "ByBucket" >> beam.GroupByKey()
+            | "Merge" >> beam.Map(do.merge)
+            | "Merged" >> beam.Reshuffle()
+        )
+        sketch = merged | "Sketch" >> beam.Map(do.sketch) | "SumSketches" >> _sum(np.zeros((2, do.cells), np.int64))
+        heavy = (
+            merged
+            | "CountHeavy" >> beam.Map(do.count_heavy, AsSingleton(sketch))
+            | "SumHeavy" >> beam.CombineGlobally(SumHeavy())
+        )
+        thinned = merged | "Thin" >> beam.Map(do.thin, AsSingleton(heavy))
+        counts = (
+            thinned
+            | "CountQueries" >> beam.Map(do.count_queries)
+            | "SumCounts" >> _sum(np.zeros(do.query_count, np.int64))
+        )
+        weights = counts | "Weights" >> beam.Map(effective_counts, AsList(self.hard_counts(thinned, counts)))
+        weighed = thinned | "Weigh" >> beam.Map(do.weigh, AsSingleton(weights))
+        cells = (
+            weighed
+            | "Histogram" >> beam.Map(do.histogram)
+            | "SumCells" >> _sum(np.zeros(1 << balance.CELL_BITS, np.int64))
+        )
+        cell = cells | "TargetCell" >> beam.Map(target_cell, config=config)
+        values = (
+            weighed
+            | "ValuesOfCell" >> beam.Map(do.values_of_cell, AsSingleton(cell))
+            | "AllValues" >> beam.CombineGlobally(Concatenate())
+        )
+        threshold = cells | "Solve" >> beam.Map(solve, AsSingleton(values), config=config)
+        _ = threshold | "Facts" >> beam.Map(do.publish_facts, AsSingleton(counts), AsSingleton(weights))
+        return (
+            weighed
+            | "Admit" >> beam.Map(do.admit, AsSingleton(heavy), AsSingleton(threshold))
+            | "RoutedSlices" >> beam.FlatMap(do.slices)
+            | "ByPartition" >> beam.GroupByKey()
+            | "Arrange" >> beam.Map(do.arrange)
+        )
+
+    def hard_counts(self, thinned: beam.PCollection, counts: beam.PCollection) -> beam.PCollection:
+        """(query, effective count) of the queries that `--cap hard` bounds; none for an expected cap."""
+        if self.passes.config.cap == "expected":
+            return counts.pipeline | "NoHardCap" >> beam.Create([], reshuffle=False)
+        return (
+            thinned
+            | "SmallestDraws" >> beam.FlatMap(self.passes.smallest_draws, AsSingleton(counts))
+            | "ByQuery" >> beam.GroupByKey()
+            | "HardCounts" >> beam.Map(self.passes.hard_count)
+        )
+
+
+def _sum(empty: Any) -> beam.PTransform:
+    return beam.CombineGlobally(SumArrays(empty))
+
+
+def passes(stage: StageDir, config: PlanConfig, *, queries: str, seed: int, rows: int) -> Passes:
+    """The passes over `rows` candidate rows."""
+    buckets, cells = bucket_count(rows, config.rows_per_bucket), sketch_cells(rows)
+    return Passes(stage, config, queries, len(load_queries(queries)), seed, buckets, cells)
+
+
 def run_plan(context: Context) -> Marker:
     config, stage = context.config.plan, context.stage("plan")
-    candidates = context.manifest("candidates")
     if config.cap == "hard" and config.target is not None:
         raise InputError("--cap hard needs --max-per-query: a target solves for the cap, so leave out one of the two")
-    above = context.stage("candidates")
-    parts = [(f"scatter-{_bucket(m)}", above.file(m, "rows")) for m in candidates["parts"]]
-    query_count = len(load_queries(context.config.queries))
-    plan = Plan(stage, config, context.config.queries, query_count, context.seed, candidates["out"])
-    with progress.bar("plan", stage, total=None, unit="parts"):
+    candidates, above = context.manifest("candidates"), context.stage("candidates")
+    parts = [(f"scatter-{_number(m)}", above.file(m, "rows")) for m in candidates["parts"]]
+    plan = Plan(passes(stage, config, queries=context.config.queries, seed=context.seed, rows=candidates["out"]))
+    with progress.bar("plan", stage, total=None, unit="units"):
         context.engine.run(lambda p: p | "Parts" >> beam.Create(parts) | beam.Reshuffle() | plan)
-    return stage.finish([units.without_work(m) for m in stage.markers()], shards=context.config.plan.rows_per_raw_shard)
+    return stage.finish([units.without_work(marker) for marker in stage.markers()])

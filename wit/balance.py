@@ -65,7 +65,7 @@ def count_queries(ids: Ids, queries: int) -> Counts:
 
 # The N-th smallest critical t of any number of parts, exactly, in two passes of bounded memory: a histogram over the
 # leading bits of the float (non-negative floats order like their bits), then the values of one cell.
-CELL_BITS = 20  # 8 MB of counts; a cell spans 1/256 of its values, so the second pass holds about that share
+CELL_BITS = 18  # 2 MB of counts; a cell spans 1/64 of its values, so the second pass holds about that share
 
 
 def cells_of(values: Floats) -> npt.NDArray[np.int64]:

@@ -9,7 +9,7 @@ import pytest
 from apache_beam import Create, Pipeline
 
 from pipelines.engine import Engine
-from pipelines.plan import Plan
+from pipelines.plan import Plan, passes
 from wit.parts import StageDir, write_parquet
 from wit.plan import PlanConfig
 
@@ -31,10 +31,12 @@ def parts(tmp_path: Path, candidates: Callable[..., pa.Table]) -> list[tuple[str
     return found
 
 
-def planned(tmp_path: Path, name: str, parts: list[tuple[str, str]], flags: tuple[str, ...], threads: int, **knobs: object) -> tuple[dict[str, bytes], StageDir]:
+def planned(
+    tmp_path: Path, name: str, parts: list[tuple[str, str]], flags: tuple[str, ...], threads: int, **knobs: object
+) -> tuple[dict[str, bytes], StageDir]:
     stage = StageDir(str(tmp_path / name), "plan", "f" * 32)
     config = PlanConfig(rows_per_partition=300, rows_per_raw_shard=50, **knobs)  # type: ignore[arg-type]
-    plan = Plan(stage, config, str(tmp_path / "queries.txt"), len(QUERIES), 5, len(ROWS))
+    plan = Plan(passes(stage, config, queries=str(tmp_path / "queries.txt"), seed=5, rows=len(ROWS)))
 
     def build(pipeline: Pipeline) -> None:
         _ = pipeline | Create(parts) | plan
