@@ -1,0 +1,29 @@
+import pyarrow as pa
+import pytest
+
+from wit.filters import first_reasons, image_filters
+from wit.records import Reason
+
+FILTERS = image_filters(min_side_px=32, max_aspect_ratio=3.0)
+
+
+@pytest.mark.parametrize(
+    "width, height, reason",
+    [
+        (32, 32, None),
+        (31, 90, Reason.IMAGE_TOO_SMALL),
+        (90, 31, Reason.IMAGE_TOO_SMALL),
+        (300, 100, None),
+        (301, 100, Reason.ASPECT_RATIO),
+        (100, 301, Reason.ASPECT_RATIO),
+        (1, 1000, Reason.IMAGE_TOO_SMALL),  # of two reasons the first filter's
+    ],
+)
+def test_each_filter_names_its_reason(width: int, height: int, reason: Reason | None) -> None:
+    row = pa.table({"original_width": pa.array([width], pa.int32()), "original_height": pa.array([height], pa.int32())})
+    assert first_reasons(row, FILTERS).tolist() == [reason]
+
+
+def test_a_table_without_rows_has_no_reasons() -> None:
+    empty = pa.table({"original_width": pa.array([], pa.int32()), "original_height": pa.array([], pa.int32())})
+    assert first_reasons(empty, FILTERS).tolist() == []

@@ -1,0 +1,377 @@
+"""publish: keep list + raw shards -> final shards, by copying byte ranges of pictures; txt and json are written anew.
+
+Order is a two-level shuffle fixed by the seed. Raw shards are permuted and cut into groups; inside a raw shard members are
+already in the order of a keyed hash. Each group's samples are merged so that every raw shard is spent evenly, and the
+stream of all groups is cut every `samples_per_shard`. So a final shard needs one contiguous run of each raw shard of a
+group (of two groups at a border): some hundred ranged reads of megabytes, not one a picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wit import storage
+from wit.balance import key_hashes
+from wit.parts import Marker, StageDir, fingerprint, to_json, write_parquet
+from wit.records import KEEP, SCHEMA_VERSION, keyed_hash
+from wit.select import keep_parts
+from wit.shards import REMOVED, ShardWriter
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+READ_GAP_BYTES = 1 << 16  # a gap between two pictures that is cheaper to read than to ask around: 1 ms at 64 MB/s
+READERS = 16  # ranged reads in flight, for object stores
+
+# img2dataset's columns first, then ours.
+SAMPLES = pa.schema(
+    [
+        ("url", pa.string()),
+        ("caption", pa.string()),
+        ("key", pa.string()),
+        ("status", pa.string()),  # always "success": rejected pairs are in dropped/
+        ("error_message", pa.string()),  # always null
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("original_width", pa.int32()),
+        ("original_height", pa.int32()),
+        ("exif", pa.string()),
+        ("sha256", pa.string()),  # of the picture as it lies in the tar
+        ("image_offset", pa.int64()),  # of the picture's bytes in this shard's tar
+        ("image_size", pa.int64()),
+        *[
+            field
+            for field in KEEP
+            if field.name
+            not in (
+                *("url", "caption", "key", "width", "height", "original_width", "original_height", "exif", "sha256"),
+                *("tar_offset", "tar_size"),
+            )
+        ],
+    ]
+)
+NOT_IN_JSON = ("image_offset", "image_size", "raw_shard")  # places, not facts about the sample
+
+
+@dataclass(frozen=True, slots=True)
+class PublishConfig:
+    samples_per_shard: int = 10_000
+    """samples of a final shard; the last holds the rest"""
+    raw_shards_per_group: int = 64
+    """raw shards that final shards draw from at once: more mixes better and reads smaller ranges"""
+    publish_buffer_mb: int = 64
+    """pictures that a publish worker holds; samples are shuffled within it"""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class KeepPart:
+    """The keep list of one raw shard; `path` relative to OUT."""
+
+    unit: str
+    path: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Rows [start, stop) of a keep part, as a member of the `group`-th group that the final shard draws from."""
+
+    part: KeepPart
+    start: int
+    stop: int
+    group: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One final shard: its name without extension and what it is made of."""
+
+    name: str
+    samples: int
+    runs: tuple[Run, ...]
+
+
+def keep_list_parts(select: Marker) -> list[KeepPart]:
+    """The parts of the select stage's manifest that hold rows."""
+    found = [
+        KeepPart(m["unit"].removeprefix("part-"), m["files"]["rows"]["name"], m["rows"])
+        for m in keep_parts(select["parts"])
+    ]
+    return sorted(part for part in found if part.rows)
+
+
+def shard_count(samples: int, config: PublishConfig) -> int:
+    return -(-samples // config.samples_per_shard)
+
+
+def plan_shards(parts: Sequence[KeepPart], *, seed: int, config: PublishConfig) -> Iterator[Assignment]:
+    """All final shards in order: exactly `samples_per_shard` samples each, except the last."""
+    order = np.argsort(key_hashes(seed, "publish", [part.unit for part in parts]), kind="stable")
+    size = config.samples_per_shard
+    width = max(5, len(str(shard_count(sum(part.rows for part in parts), config) - 1)))
+    pending: list[Run] = []
+    held, number, border = 0, 0, 0
+    for start in range(0, len(order), config.raw_shards_per_group):
+        group = [parts[i] for i in order[start : start + config.raw_shards_per_group]]
+        stream = interleave(group, seed)
+        for piece in np.split(stream, range(size - held, len(stream), size)):
+            pending += runs_of(group, piece, border)
+            held += len(piece)
+            if held == size:
+                yield Assignment(f"{number:0{width}d}", held, tuple(pending))
+                pending, held, number, border = [], 0, number + 1, 0
+        border += held > 0
+    if held:
+        yield Assignment(f"{number:0{width}d}", held, tuple(pending))
+
+
+def interleave(group: Sequence[KeepPart], seed: int) -> npt.NDArray[np.int64]:
+    """[samples, 2] (part, row) of the group's samples, every part spent evenly, its rows in order."""
+    part = np.repeat(np.arange(len(group)), [p.rows for p in group])
+    row = np.concatenate([np.arange(p.rows) for p in group])
+    when = np.concatenate([turns(p, 0, p.rows, seed) for p in group])
+    order = np.lexsort((part, when))
+    return np.stack([part[order], row[order]], axis=1)
+
+
+def turns(part: KeepPart, start: int, stop: int, seed: int) -> Floats:
+    """When rows [start, stop) of the part have their turn, in [0, 1): at equal distances from a seeded phase on."""
+    phase = (keyed_hash(seed, "phase", part.unit) >> 11) * 2.0**-53
+    return (np.arange(start, stop) + phase) / part.rows
+
+
+def runs_of(group: Sequence[KeepPart], piece: npt.NDArray[np.int64], border: int) -> list[Run]:
+    """The piece of a stream as one run a part."""
+    runs = []
+    for number, part in enumerate(group):
+        rows = piece[piece[:, 0] == number, 1]
+        if len(rows):
+            runs.append(Run(part, int(rows[0]), int(rows[-1]) + 1, border))
+    return runs
+
+
+# One shard.
+
+
+def write_shard(stage: StageDir, shard: Assignment, *, seed: int, config: PublishConfig) -> Marker:
+    """Publishes tar, parquet and, last, NNNNN_stats.json, which is the marker; returns it at once if it is there."""
+    inputs = fingerprint("shard", [stage.fingerprint, shard])
+    if (done := shard_marker(stage.out, shard.name, inputs)) is not None:
+        return done
+    rows = in_order(read_runs(stage.out, shard.runs, seed), seed=seed, config=config)
+    directory = shards_dir(stage.out)
+    with storage.scratch_dir(stage.out) as scratch:
+        local = {name: f"{scratch}/{shard.name}.{name}" for name in ("tar", "parquet")}
+        offsets = write_tar(stage.out, rows, local["tar"], config)
+        write_parquet(samples_table(rows, offsets), local["parquet"])
+        files = {name: describe(path) for name, path in local.items()}
+        for name, path in local.items():
+            storage.publish(path, storage.join(directory, f"{shard.name}.{name}"))
+    marker = stats(shard) | {"fingerprint": inputs, "files": files}
+    storage.write_bytes(storage.join(directory, f"{shard.name}_stats.json"), to_json(marker))
+    return marker
+
+
+def shards_dir(out: str) -> str:
+    return storage.join(out, "shards")
+
+
+def shard_marker(out: str, name: str, inputs: str) -> Marker | None:
+    """The marker of a shard made of these inputs, if it was published."""
+    path = storage.join(shards_dir(out), f"{name}_stats.json")
+    if not storage.exists(path):
+        return None
+    marker: Marker = json.loads(storage.read_bytes(path))
+    return marker if marker.get("fingerprint") == inputs else None
+
+
+def stats(shard: Assignment) -> Marker:
+    """img2dataset's NNNNN_stats.json without its times: they would differ from build to build."""
+    n = shard.samples
+    failed = {"failed_to_download": 0, "failed_to_resize": 0}
+    return {"shard": shard.name, "count": n, "successes": n, **failed, "status_dict": {"success": n}}
+
+
+def describe(path: str) -> dict[str, Any]:
+    return {"name": storage.name_of(path), "bytes": storage.size(path), "sha256": storage.sha256_file(path)}
+
+
+def read_runs(out: str, runs: Sequence[Run], seed: int) -> pa.Table:
+    """The rows of all runs as KEEP, in their turns."""
+    tables = [_read_run(storage.join(out, run.part.path), run.start, run.stop) for run in runs]
+    when = np.concatenate([run.group + turns(run.part, run.start, run.stop, seed) for run in runs])
+    return pa.concat_tables(tables).take(pa.array(np.argsort(when, kind="stable"))).combine_chunks()
+
+
+def _read_run(path: str, start: int, stop: int) -> pa.Table:
+    """Rows [start, stop), from the row groups that hold them."""
+    with storage.open_read(path) as stream:
+        parquet = pq.ParquetFile(stream)
+        sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
+        ends = np.cumsum(sizes)
+        first, last = np.searchsorted(ends, [start, stop - 1], side="right").tolist()
+        rows = parquet.read_row_groups(range(first, last + 1))
+    skipped = int(ends[first]) - sizes[first]
+    return rows.slice(start - skipped, stop - start).cast(KEEP)
+
+
+def in_order(rows: pa.Table, *, seed: int, config: PublishConfig) -> pa.Table:
+    """The rows in the order of the tar: by keyed hash within each window of the buffer."""
+    window = windows(rows, config)
+    return rows.take(pa.array(np.lexsort((key_hashes(seed, "shard order", rows["key"].to_pylist()), window))))
+
+
+def windows(rows: pa.Table, config: PublishConfig) -> Ints:
+    """The window of each row: consecutive rows whose pictures fill the buffer together."""
+    sizes: Ints = rows["tar_size"].to_numpy()
+    return (np.cumsum(sizes) - sizes) // (config.publish_buffer_mb * 1_000_000)
+
+
+def write_tar(out: str, rows: pa.Table, path: str, config: PublishConfig) -> Ints:
+    """Writes the shard's tar to a local path; returns the offset of each picture in it."""
+    window = windows(rows, config)
+    offsets: list[int] = []
+    with storage.create(path) as stream, ThreadPoolExecutor(READERS) as readers:
+        tar = ShardWriter(stream)
+        for number in np.unique(window):
+            offsets += _write_window(out, rows.filter(pa.array(window == number)), tar, readers)
+        tar.close()
+    return np.array(offsets, np.int64)
+
+
+def _write_window(out: str, rows: pa.Table, tar: ShardWriter, readers: ThreadPoolExecutor) -> list[int]:
+    pictures = read_pictures(out, rows, readers)
+    return [
+        tar.add(row["key"], picture, extension_of(row["format"]), row["caption"], metadata(row))
+        for row, picture in zip(rows.to_pylist(), pictures, strict=True)
+    ]
+
+
+def extension_of(image_format: str) -> str:
+    return "jpg" if image_format == "jpeg" else image_format
+
+
+def metadata(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What KEY.json says: img2dataset's fields, then ours; digests and hashes as hex."""
+    given = dict(row) | {"status": "success", "error_message": None}
+    values = {name: given[name] for name in SAMPLES.names if name not in NOT_IN_JSON}
+    values["phash"] = None if row["phash"] is None else f"{row['phash']:016x}"
+    values["pdq"] = None if row["pdq"] is None else row["pdq"].hex()
+    return values
+
+
+def samples_table(rows: pa.Table, offsets: Ints) -> pa.Table:
+    """NNNNN.parquet: one row a sample in the order of the tar."""
+    n = len(rows)
+    new = {
+        "status": pa.repeat("success", n),
+        "error_message": pa.nulls(n, pa.string()),
+        "image_offset": pa.array(offsets),
+        "image_size": rows["tar_size"],
+    }
+    return pa.table([new[f.name] if f.name in new else rows[f.name] for f in SAMPLES], schema=SAMPLES)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """One ranged read: bytes [start, stop) of a raw tar, and which rows lie in it."""
+
+    path: str
+    start: int
+    stop: int
+    rows: tuple[int, ...]
+
+
+def extents(rows: pa.Table, *, gap: int) -> list[Extent]:
+    """The fewest reads that fetch all pictures without reading over a gap of more than `gap` bytes."""
+    paths, starts = rows["raw_shard"].to_pylist(), rows["tar_offset"].to_pylist()
+    stops = [start + size for start, size in zip(starts, rows["tar_size"].to_pylist(), strict=True)]
+    found: list[tuple[str, int, int, list[int]]] = []
+    for row in sorted(range(len(paths)), key=lambda i: (paths[i], starts[i])):
+        if found and found[-1][0] == paths[row] and starts[row] - found[-1][2] <= gap:
+            path, start, stop, members = found[-1]
+            found[-1] = (path, start, max(stop, stops[row]), [*members, row])
+        else:
+            found.append((paths[row], starts[row], stops[row], [row]))
+    return [Extent(path, start, stop, tuple(members)) for path, start, stop, members in found]
+
+
+def read_pictures(out: str, rows: pa.Table, readers: ThreadPoolExecutor) -> list[memoryview]:
+    """The pictures of the rows, in their order."""
+    wanted = extents(rows, gap=READ_GAP_BYTES)
+    offsets, sizes = rows["tar_offset"].to_pylist(), rows["tar_size"].to_pylist()
+    pictures = [memoryview(b"")] * len(rows)
+    reads = readers.map(lambda e: storage.read_range(storage.join(out, e.path), e.start, e.stop - e.start), wanted)
+    for extent, data in zip(wanted, reads, strict=True):
+        view = memoryview(data)
+        for row in extent.rows:
+            begin = offsets[row] - extent.start
+            pictures[row] = view[begin : begin + sizes[row]]
+    return pictures
+
+
+# The whole set.
+
+
+def begin(stage: StageDir) -> None:
+    """Before other shards than those published are written: withdraws the manifest, so that nobody takes the mix for a set."""
+    found = read_manifest(stage.out)
+    if found is not None and found["fingerprint"] != stage.fingerprint:
+        storage.remove(manifest_path(stage.out))
+        storage.remove(storage.join(shards_dir(stage.out), "sizes.json"))
+
+
+def finish(stage: StageDir, shards: Sequence[Marker]) -> Marker:
+    """Writes sizes.json and, last, MANIFEST.json; removes what neither they nor a tombstone list name."""
+    directory = shards_dir(stage.out)
+    markers = sorted(shards, key=lambda m: str(m["shard"]))
+    samples = sum(marker["count"] for marker in markers)
+    sizes = {marker["files"]["tar"]["name"]: marker["count"] for marker in markers}
+    beside = {"sizes.json": to_json(sizes)}
+    beside |= {f"{m['shard']}_stats.json": to_json(m) for m in markers}
+    files = [entry | {"samples": m["count"]} for m in markers for entry in m["files"].values()]
+    files += [_described(name, data) for name, data in beside.items()]
+    manifest = {
+        "stage": stage.stage,
+        "fingerprint": stage.fingerprint,
+        "schema_version": SCHEMA_VERSION,
+        "in": samples,
+        "out": samples,
+        "dropped": {},
+        "shards": len(markers),
+        "samples": samples,
+        "files": sorted(files, key=lambda entry: str(entry["name"])),
+    }
+    named = {str(entry["name"]) for entry in files} | {REMOVED}
+    for name in storage.list_dir(directory):
+        if name not in named:
+            storage.remove(storage.join(directory, name))
+    storage.write_bytes(storage.join(directory, "sizes.json"), beside["sizes.json"])
+    storage.write_bytes(manifest_path(stage.out), to_json(manifest))
+    return manifest
+
+
+def _described(name: str, data: bytes) -> dict[str, Any]:
+    return {"name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def manifest_path(out: str) -> str:
+    return storage.join(shards_dir(out), "MANIFEST.json")
+
+
+def read_manifest(out: str) -> Marker | None:
+    """The manifest of a published set, if it is finished."""
+    if not storage.exists(manifest_path(out)):
+        return None
+    manifest: Marker = json.loads(storage.read_bytes(manifest_path(out)))
+    return manifest

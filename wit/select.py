@@ -1,0 +1,306 @@
+"""select: raw tables, no pixels -> the samples to keep. Filters, duplicates, and the balance again with what survived.
+
+Plan sampled more pairs of a query than the cap, since the web loses some. Here count(query) is replaced by count x the
+measured survival of the query's sampled pairs, and a pair stays if its critical t, from the same draws, is below the cap
+(design section 7). A pair survives if its picture was fetched and passed the filters; duplicates survive in their
+cluster, which carries their captions and queries.
+
+Passes, each a function of published files: `membership_counts` of every raw shard add up; `scatter` writes what decides
+a picture's fate to buckets by perceptual hash; `cluster` judges a bucket and writes verdicts to buckets by raw shard;
+`keep` joins a raw shard with its verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from wit import balance, storage
+from wit.dedup import PICTURE, VERDICT, bucket_of, cluster_bucket, list_of, one_array
+from wit.filters import first_reasons, image_filters
+from wit.parts import Marker, StageDir, add_counts, write_parquet
+from wit.querylist import load_queries
+from wit.records import CAPTION, DROPPED, KEEP, Reason
+from wit.slices import SliceRef, read_slices, write_slices
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Hashes = npt.NDArray[np.uint64]
+
+KEEP_ROW_GROUP = 512  # publish reads runs of about 100 rows: a run should not cost the whole table
+
+
+@dataclass(frozen=True, slots=True)
+class SelectConfig:
+    min_side_px: int = 32
+    """pictures whose shorter side, as fetched, is below this are dropped"""
+    max_aspect_ratio: float = 3.0
+    """pictures whose longer side is more than this times the shorter are dropped (DataComp's bound)"""
+    max_captions_per_sample: int = 16
+    """captions that a cluster of duplicates carries, the one that is written included"""
+    rows_per_dedup_bucket: int = 500_000
+    """pictures that one worker compares"""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RawShard:
+    """A published raw shard; paths are relative to OUT."""
+
+    unit: str
+    tar: str
+    parquet: str
+
+
+def raw_shards(download: Marker) -> list[RawShard]:
+    """The raw shards of the download stage's manifest, in order."""
+    names = [(marker["unit"], marker["files"]) for marker in download["parts"]]
+    return sorted(RawShard(unit, files["tar"]["name"], files["parquet"]["name"]) for unit, files in names)
+
+
+@dataclass(frozen=True, slots=True)
+class Memberships:
+    """Per query id, over the rows of some raw shards: (pair, query) memberships planned and surviving; they add up."""
+
+    planned: Ints
+    surviving: Ints
+
+    def __add__(self, other: Memberships) -> Memberships:
+        return Memberships(self.planned + other.planned, self.surviving + other.surviving)
+
+
+# On tables.
+
+
+def absent(reasons: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """True where there is no reason."""
+    return np.fromiter((reason is None for reason in reasons.tolist()), bool, len(reasons))
+
+
+def select_reasons(raw: pa.Table, config: SelectConfig) -> npt.NDArray[np.object_]:
+    """Per row of a RAW table: why its picture is dropped (a Reason of download or of a filter), or None."""
+    reasons = np.array(raw["reason"].to_pylist(), dtype=object)
+    fetched = np.flatnonzero(absent(reasons))
+    filters = image_filters(min_side_px=config.min_side_px, max_aspect_ratio=config.max_aspect_ratio)
+    reasons[fetched] = first_reasons(raw.take(pa.array(fetched)), filters)
+    return reasons
+
+
+def survivors(raw: pa.Table, config: SelectConfig) -> tuple[pa.Table, Ints]:
+    """(rows that were fetched and pass the filters, their positions in the raw table)."""
+    rows = np.flatnonzero(absent(select_reasons(raw, config)))
+    return raw.take(pa.array(rows)), rows
+
+
+def query_ids(rows: pa.Table) -> tuple[pa.Array, Ints, Ints, npt.NDArray[np.int32]]:
+    """All captions of the rows: (the captions, row of each, offsets [captions + 1] into ids, ids)."""
+    lists = one_array(rows["captions"])
+    captions = lists.flatten()
+    owner = np.repeat(np.arange(len(rows)), np.diff(lists.offsets.to_numpy()))
+    ids = one_array(captions.field("query_ids"))
+    return captions, owner, ids.offsets.to_numpy().astype(np.int64), ids.flatten().to_numpy()
+
+
+def membership_counts(raw: pa.Table, *, queries: int, config: SelectConfig) -> Memberships:
+    """What one raw shard adds to the measured survival of every query."""
+    planned, surviving = (query_ids(rows)[3] for rows in (raw, survivors(raw, config)[0]))
+    return Memberships(balance.count_queries(planned, queries), balance.count_queries(surviving, queries))
+
+
+def surviving_counts(counts: npt.NDArray[Any], memberships: Memberships) -> Floats:
+    """count(query) x measured survival of the query's sampled pairs [queries]."""
+    survival = memberships.surviving / np.maximum(memberships.planned, 1)
+    return np.asarray(counts * survival, np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """Queries that were sampled too thinly to fill their cap although the web has enough of them: plan's oversample was
+    below 1 / survival. `missing` counts the pairs they lack, `oversample` would have been enough for all."""
+
+    queries: int
+    missing: int
+    oversample: float
+
+
+def shortfall(counts: npt.NDArray[Any], memberships: Memberships, *, t: float, oversample: float) -> Shortfall:
+    survival = memberships.surviving / np.maximum(memberships.planned, 1)
+    sampled = (counts > t * oversample) & (memberships.planned > 0)
+    short = sampled & (survival * oversample < 1)
+    alive = short & (survival > 0)
+    wanted = np.minimum(t, counts[short] * survival[short])
+    missing = np.maximum(wanted - t * oversample * survival[short], 0).sum() if short.any() else 0.0
+    return Shortfall(
+        int(short.sum()), round(missing), float((1 / survival[alive]).max()) if alive.any() else oversample
+    )
+
+
+def weigh(rows: pa.Table, weights: Floats, hashes: Hashes, *, seed: int) -> pa.Table:
+    """The rows with their critical t under new counts: captions by it, then by key; key and critical t of the first."""
+    captions, owner, offsets, ids = query_ids(rows)
+    keys = captions.field("key")
+    draws = balance.pair_draws(seed, keys.to_pylist(), offsets, ids, hashes)
+    critical = balance.critical_t(draws, weights, offsets, ids)
+    order = np.lexsort((np.array(keys.to_pylist(), "S32"), critical, owner))
+    fields = {f.name: captions.field(f.name) for f in CAPTION} | {"critical_t": pa.array(critical)}
+    weighed = pa.StructArray.from_arrays(list(fields.values()), fields=list(CAPTION)).take(pa.array(order))
+    lists = list_of(weighed, one_array(rows["captions"]).offsets.to_numpy())
+    first = weighed.take(lists.offsets[:-1])
+    new = {"captions": lists, "key": first.field("key"), "critical_t": first.field("critical_t")}
+    return pa.table([new.get(name, rows[name]) for name in rows.schema.names], schema=rows.schema)
+
+
+def pictures(
+    raw: pa.Table, number: int, weights: Floats, hashes: Hashes, *, seed: int, config: SelectConfig
+) -> pa.Table:
+    """The survivors of raw shard `number` as dedup.PICTURE."""
+    rows, places = survivors(raw, config)
+    weighed = weigh(rows, weights, hashes, seed=seed)
+    place = {"raw": pa.repeat(pa.scalar(number, pa.int32()), len(rows)), "row": pa.array(places, pa.int32())}
+    return pa.table(
+        [place.get(f.name, weighed[f.name] if f.name not in place else None) for f in PICTURE], schema=PICTURE
+    )
+
+
+def judge(found: pa.Table, *, t: float, config: SelectConfig) -> pa.Table:
+    """The verdict over every picture of a bucket, ordered by place: its duplicates go, then clusters at or above the cap."""
+    best, dropped = cluster_bucket(found, max_captions=config.max_captions_per_sample)
+    over = pc.greater_equal(best["critical_t"], t)
+    reason = pc.if_else(over, str(Reason.REBALANCED_OUT), pa.scalar(None, pa.string()))
+    best = best.set_column(best.schema.get_field_index("reason"), VERDICT.field("reason"), reason)
+    return pa.concat_tables([best, dropped]).sort_by([("raw", "ascending"), ("row", "ascending")])
+
+
+def keep_list(raw: pa.Table, shard: RawShard, verdicts: pa.Table, config: SelectConfig) -> tuple[pa.Table, pa.Table]:
+    """(KEEP rows in the order of the raw tar, DROPPED rows) of one raw shard; `verdicts` are those on its survivors.
+
+    Every fetched picture is in exactly one of the two; what download lost is in neither."""
+    reasons = select_reasons(raw, config)
+    judged = verdicts["row"].to_numpy()
+    if not np.array_equal(judged, np.flatnonzero(absent(reasons))):
+        raise ValueError(f"{shard.parquet}: verdicts do not match its survivors")
+    details = np.full(len(raw), "", dtype=object)
+    reasons[judged] = verdicts["reason"].to_pylist()
+    details[judged] = [detail or "" for detail in verdicts["detail"].to_pylist()]
+    fetched = absent(np.array(raw["reason"].to_pylist(), dtype=object))
+    lost = np.flatnonzero(fetched & ~absent(reasons))
+    kept = np.flatnonzero(absent(reasons[judged]))
+    rows = _keep_rows(raw.take(pa.array(judged[kept])), shard, verdicts.take(pa.array(kept)))
+    return rows, _dropped_rows(raw.take(pa.array(lost)), reasons[lost].tolist(), details[lost].tolist())
+
+
+def _keep_rows(raw: pa.Table, shard: RawShard, verdicts: pa.Table) -> pa.Table:
+    lists = one_array(verdicts["captions"])
+    first = lists.flatten().take(lists.offsets[:-1])
+    new = {name: verdicts[name] for name in ("key", "captions", "critical_t", "cluster_size")}
+    new |= {"caption": first.field("text"), "raw_shard": pa.repeat(shard.tar, len(raw))}
+    return pa.table([new[f.name] if f.name in new else raw[f.name] for f in KEEP], schema=KEEP)
+
+
+def _dropped_rows(raw: pa.Table, reasons: list[str], details: list[str]) -> pa.Table:
+    """The rows as records.DROPPED, with the caption that plan chose for them."""
+    lists = one_array(raw["captions"])
+    first = lists.flatten().take(lists.offsets[:-1])
+    new = {
+        "stage": pa.repeat("select", len(raw)),
+        "reason": pa.array(reasons, pa.string()),
+        "detail": pa.array(details, pa.string()),
+        "caption": first.field("text"),
+        "page_url": first.field("page_url"),
+    }
+    return pa.table([new[f.name] if f.name in new else raw[f.name] for f in DROPPED], schema=DROPPED)
+
+
+# As units of work: each reads and writes published files, may run anywhere and any number of times.
+
+
+def read_raw(out: str, shard: RawShard) -> pa.Table:
+    return _read(storage.join(out, shard.parquet))
+
+
+def _read(path: str) -> pa.Table:
+    with storage.open_read(path) as stream:
+        return pq.read_table(stream)
+
+
+def count(out: str, shard: RawShard, *, queries: int, config: SelectConfig) -> Memberships:
+    """Pass 1: what one raw shard adds to the survival of every query."""
+    return membership_counts(read_raw(out, shard), queries=queries, config=config)
+
+
+def buckets_for(pictures: int, config: SelectConfig) -> int:
+    return max(1, -(-pictures // config.rows_per_dedup_bucket))
+
+
+def scatter(
+    stage: StageDir,
+    number: int,
+    shard: RawShard,
+    weights: Floats,
+    *,
+    queries: str,
+    seed: int,
+    buckets: int,
+    config: SelectConfig,
+) -> Marker:
+    """Pass 2: raw shard `number` -> its pictures in slices by dedup bucket."""
+    unit = f"scatter-{shard.unit}"
+    if (done := stage.marker(unit)) is not None:
+        return done
+    hashes = balance.query_hashes(load_queries(queries).entries)
+    found = pictures(read_raw(stage.out, shard), number, weights, hashes, seed=seed, config=config)
+    return _publish_slices(stage, unit, found, bucket_of(found, buckets))
+
+
+def cluster(stage: StageDir, bucket: int, refs: Iterable[SliceRef], *, t: float, config: SelectConfig) -> Marker:
+    """Pass 3: the pictures of one bucket -> verdicts in slices by raw shard."""
+    unit = f"cluster-{bucket:05d}"
+    if (done := stage.marker(unit)) is not None:
+        return done
+    verdicts = judge(read_slices(refs, PICTURE), t=t, config=config)
+    return _publish_slices(stage, unit, verdicts, verdicts["raw"].to_numpy().astype(np.int64))
+
+
+def keep(stage: StageDir, shard: RawShard, refs: Iterable[SliceRef], *, config: SelectConfig) -> Marker:
+    """Pass 4: one raw shard and the verdicts on its pictures -> its part of the keep list, and its dropped rows."""
+    unit = f"part-{shard.unit}"
+    if (done := stage.marker(unit)) is not None:
+        return done
+    verdicts = read_slices(refs, VERDICT).sort_by("row")
+    rows, dropped = keep_list(read_raw(stage.out, shard), shard, verdicts, config)
+    reasons = add_counts({reason: 1} for reason in dropped["reason"].to_pylist())
+    info = {"in": len(rows) + len(dropped), "out": len(rows), "dropped": reasons, "rows": len(rows)}
+    with storage.scratch_dir(stage.out) as scratch:
+        files = {"rows": f"{scratch}/rows.parquet"} | (
+            {"dropped": f"{scratch}/dropped.parquet"} if len(dropped) else {}
+        )
+        write_parquet(rows, files["rows"], row_group_size=KEEP_ROW_GROUP)
+        if len(dropped):
+            write_parquet(dropped, files["dropped"])
+        return stage.publish(unit, files, info)
+
+
+def _publish_slices(stage: StageDir, unit: str, rows: pa.Table, bucket: Ints) -> Marker:
+    order = np.argsort(bucket, kind="stable")
+    with storage.scratch_dir(stage.out) as scratch:
+        path = f"{scratch}/slices.arrow"
+        written = write_slices(rows.take(pa.array(order)), bucket[order], path)
+        slices = [[b, ref.start, ref.length, ref.rows] for b, ref in written]
+        return stage.publish(unit, {"slices": path}, {"in": 0, "out": 0, "dropped": {}, "slices": slices})
+
+
+def slice_refs(stage: StageDir, marker: Marker) -> list[tuple[int, SliceRef]]:
+    """What crosses the shuffle: (bucket, reference) of every slice of the unit."""
+    path = stage.file(marker, "slices")
+    return [(bucket, SliceRef(path, start, length, rows)) for bucket, start, length, rows in marker["slices"]]
+
+
+def keep_parts(markers: Iterable[Marker]) -> list[Marker]:
+    """The markers of the finished keep list: what the stage's manifest names once the slices are no longer needed."""
+    return [marker for marker in markers if marker["unit"].startswith("part-")]
