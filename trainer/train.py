@@ -236,19 +236,6 @@ def check(config: TrainConfig) -> None:
         raise InputError(f"no such device: {config.device}; have auto, cpu, cuda")
 
 
-class Metrics:
-    """`metrics.jsonl` of a run: one line per logged step; on resumption those after the checkpoint are dropped."""
-
-    def __init__(self, output: str, *, from_step: int) -> None:
-        self.path = storage.join(output, "metrics.jsonl")
-        lines = storage.read_bytes(self.path).splitlines() if storage.exists(self.path) else []
-        kept = [line for line in lines if line and json.loads(line)["step"] <= from_step]
-        storage.write_bytes(self.path, b"".join(line + b"\n" for line in kept))
-
-    def add(self, row: dict[str, Any]) -> None:
-        storage.append_bytes(self.path, json.dumps(row).encode() + b"\n")
-
-
 def averaged(*values: Tensor) -> list[float]:
     """Each value's mean over the ranks."""
     stacked = torch.stack(values)
@@ -258,87 +245,106 @@ def averaged(*values: Tensor) -> list[float]:
     return stacked.tolist()
 
 
-def train(config: TrainConfig, *, console: Console | None = None) -> None:
-    """The whole run: opens the stream, goes on from a checkpoint if asked to, steps to the end, leaves a checkpoint."""
-    check(config)
+class Journal:
+    """What is told of a run: the progress bar, and `metrics.jsonl` with one line per logged step. On resumption lines
+    after the checkpoint are dropped, so that every step is there once."""
+
+    def __init__(self, trainer: Trainer, stream: Stream, console: Console) -> None:
+        self.trainer, self.stream, self.console = trainer, stream, console
+        self.path = storage.join(trainer.config.output, "metrics.jsonl")
+        self.step, self.time = trainer.step, time.monotonic()
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        self.bar = Progress(*columns, TextColumn("{task.fields[status]}"), console=console)
+        self.task = self.bar.add_task("train", total=trainer.steps, completed=self.step, status="first shards")
+        if trainer.ranks.first:
+            self.drop_later_lines()
+
+    def drop_later_lines(self) -> None:
+        lines = storage.read_bytes(self.path).splitlines() if storage.exists(self.path) else []
+        kept = [line for line in lines if json.loads(line)["step"] <= self.step]
+        storage.write_bytes(self.path, b"".join(line + b"\n" for line in kept))
+
+    def record(self, loss: float, accuracy: float) -> None:
+        """Tells the step that was just made; raises InputError where training has diverged."""
+        trainer, now = self.trainer, time.monotonic()
+        if not math.isfinite(loss):
+            raise InputError(
+                f"the loss is {loss} at step {trainer.step}; lower --learning-rate or lengthen the warm-up"
+            )
+        rate = (trainer.step - self.step) * trainer.config.batch_size / (now - self.time)
+        self.step, self.time = trainer.step, now
+        status = f"loss {loss:.3f}  in-batch accuracy {accuracy:.3f}  {rate:,.0f} samples/s"
+        self.bar.update(self.task, completed=trainer.step, status=status)
+        row = {
+            "step": trainer.step,
+            "epoch": trainer.step / self.stream.batches_per_epoch,
+            "samples": trainer.step * trainer.config.batch_size,
+            "loss": loss,
+            "accuracy": accuracy,
+            "logit_scale": trainer.model.logit_scale.exp().item(),
+            "learning_rate": trainer.optimizer.param_groups[0]["lr"],
+            "corrupt": trainer.corrupt.item(),
+            "samples_per_s": rate,
+        }
+        if trainer.ranks.first:
+            storage.append_bytes(self.path, json.dumps(row).encode() + b"\n")
+
+
+def stream_config(config: TrainConfig) -> StreamConfig:
     model = MODELS[config.model]
+    return StreamConfig(
+        batch_size=config.batch_size,
+        image_size=model.image_size,
+        context_length=model.text.context_length,
+        seed=config.seed,
+        shuffle_buffer=config.shuffle_buffer,
+        shuffle_captions=config.shuffle_captions,
+        workers=config.workers,
+        cache_mb=config.cache_mb,
+    )
+
+
+def train(config: TrainConfig) -> None:
+    """The whole run, on every rank; nothing is touched before the configuration and the shards are checked."""
+    check(config)
     with joined_ranks(config.device) as ranks:
-        console = console or Console(quiet=not ranks.first)
-        stream = Stream.open(
-            config.shards,
-            StreamConfig(
-                batch_size=config.batch_size,
-                image_size=model.image_size,
-                context_length=model.text.context_length,
-                seed=config.seed,
-                shuffle_buffer=config.shuffle_buffer,
-                shuffle_captions=config.shuffle_captions,
-                workers=config.workers,
-                cache_mb=config.cache_mb,
-            ),
-            rank=ranks.rank,
-            ranks=ranks.count,
-        )
-        steps = max(1, round(config.epochs * stream.batches_per_epoch))
-        trainer = Trainer(config, ranks, steps)
-        if config.resume and checkpoint.list_checkpoints(config.output):
-            trainer.restore(checkpoint.load(config.output), stream)
-        if ranks.first:
-            resolved = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
-            storage.write_bytes(storage.join(config.output, "config.json"), resolved.encode())
-            metrics = Metrics(config.output, from_step=trainer.step)
-        console.print(
-            f"{config.model} on {stream.samples:,} samples in {len(stream.shards):,} shards: steps {trainer.step:,} to "
-            f"{steps:,} of {config.batch_size:,}; {stream.left_out_per_epoch:,} samples of each epoch fill no batch"
-        )
-        started = saved = time.monotonic()
-        began, logged, logged_at = trainer.step, trainer.step, started
-        with progress_bar(console) as bar:
-            task = bar.add_task("train", total=steps, completed=began, status="reading the first shards")
-            for batch in stream.batches(first=trainer.step, end=steps):
-                loss, accuracy = trainer.train_step(batch)
-                for key in batch.corrupt:
-                    console.print(f"corrupt picture, left out of its batch: {key}")
-                if trainer.step % config.log_every_steps == 0 or trainer.step == steps:
-                    mean_loss, mean_accuracy = averaged(loss, accuracy)
-                    if not math.isfinite(mean_loss):
-                        raise InputError(f"the loss is {mean_loss} at step {trainer.step}; lower --learning-rate")
-                    now = time.monotonic()
-                    rate = (trainer.step - logged) * config.batch_size / (now - logged_at)
-                    logged, logged_at = trainer.step, now
-                    status = f"loss {mean_loss:.3f}  in-batch accuracy {mean_accuracy:.3f}  {rate:,.0f} samples/s"
-                    bar.update(task, completed=trainer.step, status=status)
-                    if ranks.first:
-                        metrics.add(
-                            {
-                                "step": trainer.step,
-                                "epoch": trainer.step / stream.batches_per_epoch,
-                                "samples": trainer.step * config.batch_size,
-                                "loss": mean_loss,
-                                "accuracy": mean_accuracy,
-                                "logit_scale": trainer.model.logit_scale.exp().item(),
-                                "learning_rate": trainer.optimizer.param_groups[0]["lr"],
-                                "corrupt": trainer.corrupt.item(),
-                                "samples_per_s": rate,
-                            }
-                        )
-                due = trainer.step % config.checkpoint_every_steps == 0 or trainer.step == steps
-                due = due or time.monotonic() - saved > 60 * config.checkpoint_every_minutes
-                if due and ranks.first:
-                    checkpoint.save(
-                        config.output, trainer.state(stream), step=trainer.step, keep=config.keep_checkpoints
-                    )
-                    saved = time.monotonic()
-        took = time.monotonic() - started
-        console.print(
-            f"done in {took:,.0f} s, {(steps - began) * config.batch_size / max(took, 1e-9):,.0f} samples/s, "
-            f"{trainer.corrupt.item():,} corrupt samples; checkpoint and metrics in {config.output}"
-        )
+        run(config, ranks, Console(quiet=not ranks.first, highlight=False))
 
 
-def progress_bar(console: Console) -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, TextColumn("{task.fields[status]}"), console=console)
+def run(config: TrainConfig, ranks: Ranks, console: Console) -> None:
+    """Opens the stream, goes on from a checkpoint if asked to, steps to the end, leaves a checkpoint."""
+    stream = Stream.open(config.shards, stream_config(config), rank=ranks.rank, ranks=ranks.count)
+    steps = max(1, round(config.epochs * stream.batches_per_epoch))
+    trainer = Trainer(config, ranks, steps)
+    if config.resume and checkpoint.list_checkpoints(config.output):
+        trainer.restore(checkpoint.load(config.output), stream)
+    if ranks.first:
+        resolved = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+        storage.write_bytes(storage.join(config.output, "config.json"), resolved.encode())
+    console.print(
+        f"{config.model} on {stream.samples:,} samples in {len(stream.shards):,} shards: steps {trainer.step:,} to "
+        f"{steps:,}, batches of {config.batch_size:,}; {stream.left_out_per_epoch:,} samples of each epoch fill no batch"
+    )
+    journal = Journal(trainer, stream, console)
+    began, started = trainer.step, time.monotonic()
+    saved = started
+    with journal.bar:
+        for batch in stream.batches(first=trainer.step, end=steps):
+            loss, accuracy = trainer.train_step(batch)
+            for key in batch.corrupt:
+                console.print(f"corrupt picture, left out of its batch: {key}")
+            last = trainer.step == steps
+            if last or trainer.step % config.log_every_steps == 0:
+                journal.record(*averaged(loss, accuracy))
+            late = time.monotonic() - saved > 60 * config.checkpoint_every_minutes
+            if ranks.first and (last or late or trainer.step % config.checkpoint_every_steps == 0):
+                checkpoint.save(config.output, trainer.state(stream), step=trainer.step, keep=config.keep_checkpoints)
+                saved = time.monotonic()
+    took = time.monotonic() - started
+    console.print(
+        f"done in {took:,.0f} s, {(steps - began) * config.batch_size / took:,.0f} samples/s, "
+        f"{trainer.corrupt.item():,} corrupt; checkpoint and metrics in {config.output}"
+    )
 
 
 def parse(arguments: list[str]) -> TrainConfig:

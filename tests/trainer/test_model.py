@@ -45,8 +45,12 @@ def test_a_model_of_either_kind_computes_what_open_clips_does(name, image, text,
     images = torch.randn(3, 3, config.image_size, config.image_size)
     tokens = open_clip.tokenize(["a fox", "", "two words and a very long rest of it " * 30])
     with torch.no_grad():
-        torch.testing.assert_close(ours.encode_image(images), peer.encode_image(images, normalize=True), atol=1e-5, rtol=0)
-        torch.testing.assert_close(ours.encode_text(tokens), peer.encode_text(tokens, normalize=True), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            ours.encode_image(images), peer.encode_image(images, normalize=True), atol=1e-5, rtol=0
+        )
+        torch.testing.assert_close(
+            ours.encode_text(tokens), peer.encode_text(tokens, normalize=True), atol=1e-5, rtol=0
+        )
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if not name.startswith("demo")])
@@ -54,7 +58,9 @@ def test_a_named_model_has_open_clips_parameters_and_shapes(name: str) -> None:
     with torch.device("meta"):
         ours = CLIP(MODELS[name]).state_dict()
         config = open_clip.get_model_config(name.replace("/", "-").replace("@336px", "-336"))
-        peer = open_clip.CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"], quick_gelu=True).state_dict()
+        peer = open_clip.CLIP(
+            config["embed_dim"], config["vision_cfg"], config["text_cfg"], quick_gelu=True
+        ).state_dict()
     assert {key: value.shape for key, value in ours.items()} == {key: value.shape for key, value in peer.items()}
 
 

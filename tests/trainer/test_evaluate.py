@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainer.evaluate import class_embeddings, main, open_dataset, wilson, zero_shot
+from trainer.model import CLIP, MODELS
+from trainer.tokenizer import tokenize
+from trainer.train import TrainConfig, recipe, train
+
+QUICK = dict(model="demo", epochs=6, batch_size=32, warmup_steps=5, log_every_steps=100, device="cpu")
+
+
+def test_a_trained_model_knows_colours_and_one_trained_on_shuffled_captions_does_not(
+    make_shards: Callable[..., str], make_dataset: Callable[..., str], tmp_path: Path, capsys
+) -> None:
+    shards, dataset = make_shards(200, 120), make_dataset(96)
+    right = TrainConfig(
+        shards=shards, output=str(tmp_path / "right"), **(recipe("demo") | QUICK | {"augmentation": 0.2})
+    )
+    train(right)
+    train(dataclasses.replace(right, output=str(tmp_path / "wrong"), shuffle_captions=True))
+    for name in ("right", "wrong"):
+        assert main(["--checkpoint", str(tmp_path / name), "--dataset", dataset, "--device", "cpu"]) == 0
+    told = {name: json.loads((tmp_path / name / "zero-shot-discs.json").read_text()) for name in ("right", "wrong")}
+    assert told["right"]["top1"] > 0.6 and told["wrong"]["top1"] < 0.35 and told["right"]["chance"] == 0.125
+    assert "top-1" in capsys.readouterr().out
+
+
+def test_a_class_is_the_mean_of_its_prompts(make_dataset: Callable[..., str]) -> None:
+    model = CLIP(MODELS["demo"]).eval()
+    dataset = open_dataset(make_dataset(8))
+    found = class_embeddings(model, dataset, torch.device("cpu"))
+    prompts = [torch.tensor(tokenize(text, context_length=32)) for text in ("number 3 is blue", "it is blue")]
+    expected = model.encode_text(torch.stack(prompts)).mean(dim=0)
+    torch.testing.assert_close(found[2], expected / expected.norm())
+
+
+def test_a_picture_that_does_not_decode_counts_as_wrong(make_dataset: Callable[..., str]) -> None:
+    path = make_dataset(8)
+    for image in Path(path, "images").iterdir():
+        image.write_bytes(b"broken")
+    result = zero_shot(CLIP(MODELS["demo"]), open_dataset(path))
+    assert (result.images, result.corrupt, result.top1, result.top5) == (8, 8, 0, 0)
+
+
+@pytest.mark.parametrize("right, n, interval", [(0, 10, (0, 0.2775)), (5, 10, (0.2366, 0.7634)), (10, 10, (0.7225, 1))])
+def test_wilsons_interval(right: int, n: int, interval: tuple[float, float]) -> None:
+    assert wilson(right, n) == pytest.approx(interval, abs=1e-4)
+
+
+def spoil(dataset: Path, how: str) -> None:
+    match how:
+        case "names":
+            (dataset / "classnames.txt").unlink()
+        case "template":
+            (dataset / "templates.txt").write_text("no place for a name\n")
+        case "number":
+            (dataset / "images" / "00008_x.png").write_bytes(b"")
+        case "images":
+            for image in (dataset / "images").iterdir():
+                image.unlink()
+
+
+@pytest.mark.parametrize(
+    "how, told",
+    [
+        ("names", "no such file"),
+        ("template", "no {} for the class name"),
+        ("number", "class number below 8"),
+        ("images", "has 0 images"),
+        ("nothing", "no checkpoint in"),
+    ],
+)
+def test_bad_input_gets_one_sentence(how: str, told: str, make_dataset, tmp_path: Path, capsys) -> None:
+    dataset = Path(make_dataset(8))
+    spoil(dataset, how)
+    assert main(["--checkpoint", str(tmp_path), "--dataset", str(dataset)]) == 2
+    assert told in capsys.readouterr().err
