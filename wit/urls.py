@@ -36,8 +36,10 @@ def canonical_urls(urls: Sequence[str | None]) -> list[str | None]:
 # What ada would return unchanged: one regular expression is cheaper than a call into the parser. Deliberately narrow (no
 # upper case in the host, no percent sign or dot in a label that could be a number, no "/." that could be a dot segment).
 _ALREADY_CANONICAL = re.compile(
-    r"https?://(?:[a-z0-9](?:[a-z0-9]|-(?!-))*\.)+[a-z]{2,}(?:/[A-Za-z0-9_~!$&()*+,;=:@-][A-Za-z0-9_~!$&()*+,;=:@.-]*)*/?"
-    r"(?:\?[A-Za-z0-9_~!$&()*+,;=:@./?%-]*)?"
+    r"https?://(?:[a-z0-9](?:[a-z0-9]|-(?!-))*\.)+[a-z]{2,}"
+    r"/(?:[\w~!$&()*+,;=:@-][\w~!$&()*+,;=:@.-]*/)*(?:[\w~!$&()*+,;=:@-][\w~!$&()*+,;=:@.-]*)?"
+    r"(?:\?[\w~!$&()*+,;=:@./?%-]*)?",
+    re.ASCII,
 ).fullmatch
 
 
@@ -93,7 +95,7 @@ class Resolver:
     def _prepare(self) -> None:
         simple = _SIMPLE_BASE(self.base)
         self._origin = ""
-        if simple:
+        if simple and _href(self.base) is not None:
             self._scheme, self._origin = simple[1], simple[0]
             path = self.base[: end.start()] if (end := _PATH_END(self.base)) else self.base
             self._folder = path[: path.rfind("/") + 1] if len(path) > len(simple[0]) else path + "/"
