@@ -14,8 +14,6 @@ from collections.abc import Sequence
 
 def main(arguments: Sequence[str] | None = None) -> int:
     # Imported here, not above: worker processes import this module again, and need neither Beam nor the command line.
-    from wit.fetch.errors import OutageError
-
     from pipelines import commandline, session
     from pipelines.candidates import run_candidates
     from pipelines.download import run_download
@@ -23,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from pipelines.publish import run_publish
     from pipelines.report import run_report
     from pipelines.select import run_select
+    from wit.fetch.errors import OutageError
     from wit.records import InputError
     from wit.storage import Busy
 

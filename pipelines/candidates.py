@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
-from wit.candidates import CandidatesConfig
 
 from pipelines import progress
 from pipelines.context import Context
 from wit import units, workers
+from wit.candidates import CandidatesConfig
 from wit.parts import Marker, StageDir
 from wit.sources import SourceFile
 

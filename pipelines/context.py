@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.parquet as pq
 
 from pipelines.engine import Engine
+from wit import storage
 from wit.config import BuildConfig
 from wit.parts import Marker, StageDir
 from wit.records import InputError
 from wit.sources import SourceFile
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFacts:
+    """What plan learned about the whole set, per query: memberships, and the weight of draws; and the cap, if finite."""
+
+    pairs: Any
+    weights: Any
+    threshold: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +49,11 @@ class Context:
                 f"{self.config.output} holds no finished {name} stage for these settings: add it to --stages"
             )
         return found
+
+    def plan_facts(self) -> PlanFacts:
+        """The per-query table of the finished plan, and the threshold that critical t was compared with."""
+        marker = next(m for m in self.manifest("plan")["parts"] if m["unit"] == "queries")
+        with storage.open_read(self.stage("plan").file(marker, "rows")) as stream:
+            table = pq.read_table(stream, columns=["pairs", "weight"])
+        threshold = float("inf") if marker["threshold"] is None else marker["threshold"]
+        return PlanFacts(table["pairs"].to_numpy(), table["weight"].to_numpy(), threshold)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import apache_beam as beam
-from wit.download import download_partition
 
 from pipelines import progress
 from pipelines.context import Context
+from wit.download import download_partition
 from wit.fetch.config import FetchConfig
 from wit.images import ImageConfig
 from wit.parts import Marker, StageDir

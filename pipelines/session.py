@@ -39,20 +39,32 @@ def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session
     config.stage_names()
     load_queries(config.queries)
     _refuse_foreign(config.output)
+    sources = [file for spec in config.source if spec != "demo" for file in list_sources(spec)]
+    if "demo" not in config.source and "download" in config.stage_names():
+        config.fetch.check()
     with contextlib.ExitStack() as stack:
-        is_demo = "demo" in config.source
-        if not is_demo:
-            sources = [file for spec in config.source for file in list_sources(spec)]
-            config.fetch.check()
-        stack.enter_context(_demo_note(is_demo))
+        if "demo" in config.source:
+            print(DEMO_NOTE, file=sys.stderr)
         stack.enter_context(storage.only_builder(config.output))
-        if is_demo:
-            web = stack.enter_context(demo.serve(storage.join(config.output, "_demo")))
-            sources = web.sources()
-            config = dataclasses.replace(config, fetch=web.adapt(config.fetch))
+        if "demo" in config.source:
+            web = stack.enter_context(demo.serve())
+            sources += demo_sources(config.output)
+            config = configuration.for_demo(config, web.endpoints)
         stack.enter_context(workers.closing_pools())
         peak = stack.enter_context(PeakMemory())
         yield Session.start(config, sources, beam_flags, peak)
+
+
+DEMO_NOTE = (
+    "Building from the embedded demonstration web. For Common Crawl: "
+    "--source commoncrawl:CC-MAIN-2026-43:files=10 --contact you@example.org"
+)
+
+
+def demo_sources(out: str) -> list[SourceFile]:
+    """The demonstration web's crawl files, written below OUT, under names that do not depend on where that is."""
+    paths = demo.write_wat(storage.join(out, "_demo"))
+    return [SourceFile("wat", path, label=f"demo/{storage.name_of(path)}", size=storage.size(path)) for path in paths]
 
 
 def _absolute(config: BuildConfig) -> BuildConfig:
@@ -71,14 +83,6 @@ def _refuse_foreign(out: str) -> None:
     names = [name for name in storage.list_dir(out) if name not in (".lock", "_LEASE.json")]
     if names and "run.json" not in names:
         raise InputError(f"--output {out} holds files of something else ({names[0]}, ...): choose an empty directory")
-
-
-@contextlib.contextmanager
-def _demo_note(is_demo: bool) -> Iterator[None]:
-    if is_demo:
-        note = "Building from the embedded demonstration web. For Common Crawl: --source commoncrawl:CC-MAIN-2026-43:files=10"
-        print(note, file=sys.stderr)
-    yield
 
 
 @dataclasses.dataclass

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from wit import storage
 from wit.candidates import CandidatesConfig
-from wit.fetch.config import FetchConfig
+from wit.fetch.config import FetchConfig, for_local_web
 from wit.images import ImageConfig
 from wit.parts import fingerprint
 from wit.plan import PlanConfig
@@ -63,6 +64,17 @@ class BuildConfig:
 
     def processes(self) -> int:
         return self.workers or os.cpu_count() or 1
+
+
+def for_demo(config: BuildConfig, endpoints: Iterable[tuple[str, str, int]]) -> BuildConfig:
+    """The configuration for the demonstration web: its hosts are on loopback and need no patience, and its few thousand
+    pictures make several shards, as a build has them."""
+    return dataclasses.replace(
+        config,
+        fetch=for_local_web(endpoints, config.fetch),
+        plan=dataclasses.replace(config.plan, rows_per_raw_shard=min(config.plan.rows_per_raw_shard, 500)),
+        publish=dataclasses.replace(config.publish, samples_per_shard=min(config.publish.samples_per_shard, 1_000)),
+    )
 
 
 def from_toml(path: str, default: BuildConfig) -> BuildConfig:

@@ -21,7 +21,9 @@ from wit import storage
 from wit.records import SCHEMA_VERSION
 
 Marker = dict[str, Any]
-DIRECTORY = {"download": "raw"}  # the others bear their stage's name
+DIRECTORY = {"download": "raw", "publish": "shards"}  # the others bear their stage's name
+MANIFEST = {"publish": "MANIFEST.json"}  # for readers of the published set; the others are our own: _MANIFEST.json
+KEPT = ("removed.txt",)  # tombstones outlive every rebuild
 
 
 def to_json(value: object) -> bytes:
@@ -65,7 +67,7 @@ class StageDir:
 
     @property
     def manifest_path(self) -> str:
-        return storage.join(self.path, "_MANIFEST.json")
+        return manifest_path(self.out, self.stage)
 
     def marker_path(self, unit: str) -> str:
         return storage.join(self.path, f"{unit}.json")
@@ -136,14 +138,14 @@ class StageDir:
         """Removes the stage's whole output, the manifest first, so that no reader believes in what is half gone."""
         storage.remove(self.manifest_path)
         self.tidy(())
-        storage.remove(self.path)
 
     def tidy(self, markers: Sequence[Marker]) -> None:
         """The janitor: losers of a race, unfinished files and units of another fingerprint go."""
         keep = {f"{self.directory}/{m['unit']}.json" for m in markers}
         keep |= {e["name"] for m in markers for e in m["files"].values()}
         keep |= {e["name"] for m in markers for e in m.get("beside", ())}
-        mine = [f"{self.directory}/{name}" for name in storage.list_dir(self.path) if name != "_MANIFEST.json"]
+        own = storage.name_of(self.manifest_path)
+        mine = [f"{self.directory}/{name}" for name in storage.list_dir(self.path) if name not in (own, *KEPT)]
         dropped = storage.list_dir(storage.join(self.out, "dropped"))
         mine += [f"dropped/{name}" for name in dropped if name.startswith(f"{self.stage}-")]
         for name in mine:
@@ -151,8 +153,12 @@ class StageDir:
                 storage.remove(storage.join(self.out, name))
 
 
+def manifest_path(out: str, stage: str) -> str:
+    return storage.join(out, DIRECTORY.get(stage, stage), MANIFEST.get(stage, "_MANIFEST.json"))
+
+
 def read_manifest(out: str, stage: str) -> Marker | None:
-    path = storage.join(out, DIRECTORY.get(stage, stage), "_MANIFEST.json")
+    path = manifest_path(out, stage)
     if not storage.exists(path):
         return None
     manifest: Marker = json.loads(storage.read_bytes(path))

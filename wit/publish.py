@@ -165,7 +165,7 @@ def runs_of(group: Sequence[KeepPart], piece: npt.NDArray[np.int64], border: int
 
 def write_shard(stage: StageDir, shard: Assignment, *, seed: int, config: PublishConfig) -> Marker:
     """Publishes tar, parquet and, last, NNNNN_stats.json, which is the marker; returns it at once if it is there."""
-    inputs = fingerprint("shard", [stage.fingerprint, shard])
+    inputs = shard_inputs(stage, shard)
     if (done := shard_marker(stage.out, shard.name, inputs)) is not None:
         return done
     rows = in_order(read_runs(stage.out, shard.runs, seed), seed=seed, config=config)
@@ -180,6 +180,11 @@ def write_shard(stage: StageDir, shard: Assignment, *, seed: int, config: Publis
     marker = stats(shard) | {"fingerprint": inputs, "files": files}
     storage.write_bytes(storage.join(directory, f"{shard.name}_stats.json"), to_json(marker))
     return marker
+
+
+def shard_inputs(stage: StageDir, shard: Assignment) -> str:
+    """What the shard is made of, as a fingerprint."""
+    return fingerprint("shard", [stage.fingerprint, shard])
 
 
 def shards_dir(out: str) -> str:

@@ -1,0 +1,43 @@
+"""publish: keep list + raw shards -> final shards. Descriptors are all that moves between workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import apache_beam as beam
+
+from pipelines import progress
+from pipelines.context import Context
+from wit import publish
+from wit.parts import Marker, StageDir
+from wit.publish import Assignment, PublishConfig
+
+
+@dataclass(frozen=True, slots=True)
+class WriteShard:
+    stage: StageDir
+    seed: int
+    config: PublishConfig
+
+    def __call__(self, shard: Assignment) -> Marker:
+        marker = publish.write_shard(self.stage, shard, seed=self.seed, config=self.config)
+        progress.advance(1, pairs=shard.samples)
+        return marker
+
+
+def run_publish(context: Context) -> Marker:
+    config, stage = context.config.publish, context.stage("publish")
+    parts = publish.keep_list_parts(context.manifest("select"))
+    shards = list(publish.plan_shards(parts, seed=context.seed, config=config))
+    publish.begin(stage)
+    with progress.bar("publish", None, total=len(shards), unit="shards"):
+        if shards:
+            write = WriteShard(stage, context.seed, config)
+            context.engine.run(
+                lambda p: p | "Shards" >> beam.Create(shards) | beam.Reshuffle() | "Write" >> beam.Map(write)
+            )
+    inputs = [publish.shard_inputs(stage, shard) for shard in shards]
+    markers = [publish.shard_marker(stage.out, shard.name, of) for shard, of in zip(shards, inputs, strict=True)]
+    if missing := [shard.name for shard, marker in zip(shards, markers, strict=True) if marker is None]:
+        raise RuntimeError(f"{len(missing)} shards were not published ({missing[0]}, ...): start the build again")
+    return publish.finish(stage, [marker for marker in markers if marker])

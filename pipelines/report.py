@@ -1,0 +1,175 @@
+"""report: ledger and tables -> ledger.json, ledger/, report/index.html, dataset card, Croissant. Tiny; read in one process."""
+
+from __future__ import annotations
+
+import base64
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import wit
+from pipelines.context import Context
+from wit import ledger, parts, report, storage
+from wit.parts import Marker
+from wit.querylist import load_queries
+
+GALLERY = 48
+TOP = 20
+
+
+def tables(context: Context, stage: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The published rows of a stage, part by part."""
+    directory = context.stage(stage)
+    for marker in context.manifest(stage)["parts"]:
+        label = "parquet" if stage == "download" else "rows"
+        if marker["unit"] != "queries" and label in marker["files"]:
+            with storage.open_read(directory.file(marker, label)) as stream:
+                yield pq.read_table(stream, columns=list(columns))
+
+
+def run_report(context: Context) -> None:
+    out = context.config.output
+    manifests = {name: context.manifest(name) for name in context.fingerprints}
+    stages = ledger.stage_totals(manifests)
+    if wrong := ledger.imbalances(stages):
+        raise RuntimeError("the ledger does not add up: " + "; ".join(wrong))
+    totals = {"stages": stages, "samples": manifests["publish"]["samples"], "seed": context.seed}
+    hosts, queries = host_table(context), query_table(context)
+    for name, table in (
+        ("sources", report.source_table(manifests["candidates"])),
+        ("hosts", hosts),
+        ("queries", queries),
+    ):
+        _write(out, f"ledger/{name}.parquet", table)
+    storage.write_bytes(storage.join(out, "ledger.json"), parts.to_json(totals))
+    facts = page_facts(context, manifests, stages, hosts, queries)
+    storage.write_bytes(storage.join(out, "report/index.html"), report.page(stages, gallery(context), **facts))
+    storage.write_bytes(storage.join(out, "README.md"), report.render("card.md", stages=stages, **facts))
+    tars = [f for f in manifests["publish"]["files"] if f["name"].endswith(".tar")]
+    description = report.croissant(facts["name"], totals["samples"], tars)
+    storage.write_bytes(storage.join(out, "croissant.json"), parts.to_json(description))
+
+
+def _write(out: str, name: str, table: pa.Table) -> None:
+    with storage.scratch_dir(out) as scratch:
+        parts.write_parquet(table, f"{scratch}/table.parquet")
+        storage.publish(f"{scratch}/table.parquet", storage.join(out, name))
+
+
+def host_table(context: Context) -> pa.Table:
+    return report.host_outcomes(tables(context, "download", ["host", "reason"]))
+
+
+def query_table(context: Context) -> pa.Table:
+    entries = load_queries(context.config.queries).entries
+    facts, n = context.plan_facts(), len(entries)
+    arrived = (t.filter(pa.compute.is_null(t["reason"])) for t in tables(context, "download", ["captions", "reason"]))
+    columns = {
+        "query": pa.array(entries),
+        "pairs": pa.array(facts.pairs),
+        "planned": pa.array(report.membership_counts(tables(context, "plan", ["captions"]), n)),
+        "downloaded": pa.array(report.membership_counts(arrived, n)),
+        "kept": pa.array(report.membership_counts(tables(context, "select", ["captions"]), n)),
+        "capped": pa.array(facts.weights > facts.threshold),
+    }
+    return pa.table(columns, schema=report.QUERIES)
+
+
+def gallery(context: Context) -> list[dict[str, str]]:
+    """Some published samples, chosen by their keys, with their pictures inline."""
+    shards = storage.join(context.config.output, "shards")
+    found: list[tuple[str, str, str, int, int]] = []
+    for name in storage.list_dir(shards):
+        if name.endswith(".parquet"):
+            with storage.open_read(storage.join(shards, name)) as stream:
+                table = pq.read_table(stream, columns=["key", "caption", "image_offset", "image_size"])
+            tar = storage.join(shards, name.removesuffix("parquet") + "tar")
+            rows = zip(*(table[column].to_pylist() for column in table.column_names), strict=True)
+            found = sorted([*found, *((key, caption, tar, start, size) for key, caption, start, size in rows)])[
+                :GALLERY
+            ]
+    kind = context.config.image.encode_format.replace("jpg", "jpeg")
+    return [
+        {"caption": caption, "src": f"data:image/{kind};base64,{_inline(tar, start, size)}"}
+        for _, caption, tar, start, size in found
+    ]
+
+
+def _inline(tar: str, start: int, size: int) -> str:
+    return base64.b64encode(storage.read_range(tar, start, size)).decode()
+
+
+def page_facts(
+    context: Context, manifests: dict[str, Marker], stages: dict[str, Any], hosts: pa.Table, queries: pa.Table
+) -> dict[str, Any]:
+    config, samples = context.config, manifests["publish"]["samples"]
+    pairs = queries["pairs"].to_numpy()
+    threshold = context.plan_facts().threshold
+    covered = report.coverage(pairs, threshold)
+    survival = stages["download"]["out"] / max(stages["download"]["in"], 1)
+    hit = int((queries["kept"].to_numpy() > 0).sum())
+    top = queries.take(pa.array(np.argsort(-pairs, kind="stable")[:TOP])).to_pylist()
+    return {
+        "name": f"wit {storage.name_of(config.output)}",
+        "version": wit.__version__,
+        "seed": context.seed,
+        "stages_run": ", ".join(stages),
+        "samples_total": samples,
+        "shards_total": manifests["publish"]["shards"],
+        "candidates_in": stages["candidates"]["in"],
+        "survival": survival,
+        "hosts_total": len(set(hosts["host"].to_pylist())),
+        "queries_total": len(queries),
+        "queries_hit": hit,
+        "queries_sha256": load_queries(config.queries).digest,
+        "coverage": covered,
+        "coverage_most": max((n for _, n in covered.bins), default=1) or 1,
+        "top_queries": [row for row in top if row["pairs"]],
+        "worst_hosts": worst_hosts(hosts),
+        "warnings": warnings(context, manifests, survival),
+        "sources": list(config.source),
+        "max_per_query": config.plan.max_per_query,
+        "size_category": size_category(samples),
+    }
+
+
+def worst_hosts(hosts: pa.Table) -> list[dict[str, Any]]:
+    """The hosts that lost most pictures, and to what."""
+    by_host: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in hosts.to_pylist():
+        by_host[row["host"]][row["outcome"]] = row["pairs"]
+    found = []
+    for host, outcomes in by_host.items():
+        losses = {name: n for name, n in outcomes.items() if name != "downloaded"}
+        if losses:
+            loss = max(losses, key=lambda name: (losses[name], name))
+            asked, arrived = sum(outcomes.values()), outcomes.get("downloaded", 0)
+            found.append({"host": host, "asked": asked, "arrived": arrived, "loss": loss})
+    return sorted(found, key=lambda row: (row["arrived"] - row["asked"], row["host"]))[:TOP]
+
+
+def warnings(context: Context, manifests: dict[str, Marker], survival: float) -> list[str]:
+    """What the owner of the build should act on."""
+    said = []
+    lost = [s for m in manifests["candidates"]["parts"] for s in m["sources"] if s["error"] or s["lost"]]
+    if lost:
+        said.append(
+            f"{len(lost)} source files were damaged or not read to their end: ledger/sources.parquet names them."
+        )
+    oversample = context.config.plan.oversample
+    if survival and oversample < 1 / survival:
+        said.append(
+            f"{survival:.1%} of the planned pictures arrived, so frequent queries end below their cap: "
+            f"--oversample {1 / survival:.2f} would have been enough, it was {oversample:g}."
+        )
+    return said
+
+
+def size_category(samples: int) -> str:
+    """The Hugging Face hub's name for that many samples."""
+    steps = ["n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B"]
+    return steps[min(max(len(str(samples)) - 3, 0), len(steps) - 1)]
