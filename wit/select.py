@@ -39,7 +39,7 @@ KEEP_ROW_GROUP = 512  # publish reads runs of about 100 rows: a run should not c
 
 @dataclass(frozen=True, slots=True)
 class SelectConfig:
-    min_side_px: int = 32
+    min_image_side_px: int = 32
     """pictures whose shorter side, as fetched, is below this are dropped"""
     max_aspect_ratio: float = 3.0
     """pictures whose longer side is more than this times the shorter are dropped (DataComp's bound)"""
@@ -87,7 +87,7 @@ def select_reasons(raw: pa.Table, config: SelectConfig) -> npt.NDArray[np.object
     """Per row of a RAW table: why its picture is dropped (a Reason of download or of a filter), or None."""
     reasons = np.array(raw["reason"].to_pylist(), dtype=object)
     fetched = np.flatnonzero(absent(reasons))
-    filters = image_filters(min_side_px=config.min_side_px, max_aspect_ratio=config.max_aspect_ratio)
+    filters = image_filters(min_side_px=config.min_image_side_px, max_aspect_ratio=config.max_aspect_ratio)
     reasons[fetched] = first_reasons(raw.take(pa.array(fetched)), filters)
     return reasons
 
