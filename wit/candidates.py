@@ -22,7 +22,7 @@ from wit.captions import CaptionRules, clean_caption, reject_caption
 from wit.matching import Matcher, Mode, matcher_for
 from wit.querylist import QueryList
 from wit.records import CANDIDATES, DROPPED, Reason, pair_key
-from wit.sources import PairBatch, SourceFile, SourceReport, read_pairs
+from wit.sources import PairBatch, RequestBudget, SourceFile, SourceReport, read_pairs
 from wit.urls import canonical_urls, reason_for
 
 Ints = npt.NDArray[np.int64]
@@ -77,7 +77,7 @@ class _Collected:
     pairs_in: int = 0
 
     def drawn(self, offsets: Sequence[int], indexes: Sequence[int], source: str) -> npt.NDArray[np.bool_]:
-        """Which of the rejected pairs at these places of a source are written down: the draw of `ledger.thin_dropped`."""
+        """Which of the rejected pairs at these places of a source are written down."""
         if self.dropped_one_in <= 1:
             return np.full(len(offsets), self.dropped_one_in == 1)
         places = [f"{source}\0{offset}\0{index}" for offset, index in zip(offsets, indexes, strict=True)]
@@ -93,12 +93,13 @@ def extract_group(
     seed: int,
     limit: int | None = None,
     dropped_one_in: int = 1,
+    budget: RequestBudget | None = None,
 ) -> CandidateGroup:
     """The candidates of a group of files: a function of the files' content and the arguments, in the order of the files.
 
     With a `limit`, reading ends at the batch that holds the pair after the first `limit`; what else that batch holds
     counts as OVER_LIMIT. Of the rejected pairs one in `dropped_one_in` is written down (0: none), by the seed's draw; all
-    are counted.
+    are counted. `budget` bounds how often remote files are asked for.
     """
     matcher = matcher_for(queries, config.matching)
     collected = _Collected(seed, dropped_one_in)
@@ -109,7 +110,7 @@ def extract_group(
         report = SourceReport(file.name)
         reports.append(report)
         collected.source = file.name
-        for batch in read_pairs(file, report):
+        for batch in read_pairs(file, report, budget):
             left = len(batch) if limit is None else max(0, limit - collected.pairs_in)
             _take_batch(batch, left, matcher, config, collected)
             if left < len(batch):

@@ -1,0 +1,103 @@
+import unicodedata
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from wit.captions import RULES, CaptionRules, clean_caption, clean_captions, reject_caption
+from wit.records import Reason
+
+
+@pytest.mark.parametrize(
+    "text, clean",
+    [
+        ("a red fox", "a red fox"),
+        ("  a red\t\n fox\u00a0 ", "a red fox"),
+        ("Tom &amp; Jerry", "Tom & Jerry"),
+        ("Tom &amp;amp;amp; Jerry &#39;95", "Tom & Jerry '95"),
+        ("&lt;b&gt; &nbsp;", "<b>"),
+        ("AT&T", "AT&T"),
+        ("cafe\u0301", "café"),
+        ("cafÃ© Ã  la crÃ¨me", "café à la crème"),
+        ("itâ€™s a fox", "it’s a fox"),
+        ("Ãlvaro", "Ãlvaro"),  # no sequence of UTF-8: left as it is
+        ("São Paulo", "São Paulo"),
+        ("fox\u202egpj.exe\u202c", "foxgpj.exe"),
+        ("a\x00 red\x07 f\u200box\ufeff", "a red fox"),
+        ("half a pair \ud83d here", "half a pair here"),
+        ("👩\u200d🚀 می\u200cخواهم", "👩\u200d🚀 می\u200cخواهم"),
+        ("", ""),
+        (" \u200b ", ""),
+    ],
+)
+def test_cleaning(text, clean):
+    assert clean_caption(text) == clean
+    assert clean_captions([text, "fox"]) == [clean, "fox"]
+
+
+@given(st.text() | st.text("&amp;#x39;lt Ã©\u0301\u200b\n\xa0"))
+@example("&amp;" * 1000)
+@settings(deadline=None)
+def test_clean_captions_can_be_stored_and_stay_clean_of_controls(text):
+    clean = clean_caption(text)
+    clean.encode()
+    assert unicodedata.is_normalized("NFC", clean) and clean == " ".join(clean.split())
+    assert not any(unicodedata.category(char) in ("Cc", "Cs") for char in clean)
+
+
+@pytest.mark.parametrize(
+    "caption, reason",
+    [
+        ("a red fox in the snow", None),
+        ("fox", None),
+        ("狐狸", None),
+        ("New York, New York", None),
+        ("iPhone 15 Pro Max 256GB", None),
+        ("हिन्दी भाषा", None),
+        ("Version 2.0 of our app", None),
+        ("www is not a URL", None),
+        ("Photo of the year 2019", None),
+        ("ab", Reason.CAPTION_TOO_SHORT),
+        ("Then we saw the fox. " * 60, Reason.CAPTION_TOO_LONG),
+        ("https://example.com/fox.jpg?w=1", Reason.CAPTION_IS_URL),
+        ("www.example.com", Reason.CAPTION_IS_URL),
+        ("red-fox.jpg", Reason.CAPTION_IS_FILE_NAME),
+        ("My summer holiday.JPEG", Reason.CAPTION_IS_FILE_NAME),
+        ("IMG_20190412_183012", Reason.CAPTION_IS_FILE_NAME),
+        ("DSC00123", Reason.CAPTION_IS_FILE_NAME),
+        ("Image 12", Reason.CAPTION_IS_FILE_NAME),
+        ("a1b2c3d4e5f60718293a4b5c", Reason.CAPTION_IS_FILE_NAME),
+        ("Logo", Reason.CAPTION_BOILERPLATE),
+        ("Click to enlarge »", Reason.CAPTION_BOILERPLATE),
+        ("Loading...", Reason.CAPTION_BOILERPLATE),
+        ("ИЗОБРАЖЕНИЕ", Reason.CAPTION_BOILERPLATE),
+        ("12 34 56 78", Reason.CAPTION_NOT_TEXT),
+        ("$ 19.99 / 24.50 (-20 %)", Reason.CAPTION_NOT_TEXT),
+        ("⭐⭐⭐⭐ 4.8", Reason.CAPTION_NOT_TEXT),
+        ("sale sale sale sale sale today", Reason.CAPTION_REPETITIVE),
+        ("Nooooooooooooooo way", Reason.CAPTION_REPETITIVE),
+    ],
+)
+def test_rules(caption, reason):
+    assert reject_caption(clean_caption(caption)) == reason
+
+
+@pytest.mark.parametrize(
+    "caption, rules, reason",
+    [
+        ("fox", {"min_caption_words": 2}, Reason.CAPTION_TOO_FEW_WORDS),
+        ("狐狸", {"min_caption_words": 2}, None),
+        ("red fox", {"min_caption_chars": 8}, Reason.CAPTION_TOO_SHORT),
+        ("红色狐狸", {"min_caption_chars": 8}, None),
+        ("a red fox", {"max_caption_chars": 8}, Reason.CAPTION_TOO_LONG),
+        ("Route 66 1926", {"min_letter_share": 0.2}, None),
+    ],
+)
+def test_rules_have_knobs(caption, rules, reason):
+    assert reject_caption(caption, CaptionRules(**rules)) == reason
+
+
+@given(st.text())
+def test_every_caption_gets_an_answer_of_its_first_rule(text):
+    answers = [rule(text, CaptionRules()) for rule in RULES]
+    assert reject_caption(text) == next((answer for answer in answers if answer), None)
