@@ -16,7 +16,7 @@ import math
 from random import Random
 from typing import Any
 
-COMMON = """the of and a to in is for on with by at from new red blue green black white small large old young big little
+COMMON_TEXT = """the of and a to in is for on with by at from new red blue green black white small large old young big little
 photo picture image view close up day night summer winter spring autumn home house garden kitchen room door window wall
 floor table chair bed lamp sofa desk shelf book cover page magazine news sport football basketball tennis golf team player
 game match world city street road bridge river lake sea beach island mountain forest park tree flower rose leaf grass sky
@@ -34,9 +34,13 @@ university class lesson science history language english french german spanish i
 british european african doctor hospital health medical yoga fitness gym workout run swimming dog cat horse cow bird
 elephant lion tiger bear wolf fox rabbit snake turtle butterfly bee spider toy doll puzzle lego robot space rocket planet
 earth north south east west king queen prince castle church temple museum tower building apartment construction tool
-machine power energy solar wind oil gas steel cloth fabric curtain carpet pillow blanket bathroom shower mirror towel""".split()
+machine power energy solar wind oil gas steel cloth fabric curtain carpet pillow blanket bathroom shower mirror towel"""
+COMMON = COMMON_TEXT.split()
 
-SYLLABLES = "ka lo mi ra ten vor sha bel dru fin gor hal ix jen kur lam mon ner ost pel qua rim sol tor und vel wex yor zan".split()
+SYLLABLE_TEXT = (
+    "ka lo mi ra ten vor sha bel dru fin gor hal ix jen kur lam mon ner ost pel qua rim sol tor und vel wex yor zan"
+)
+SYLLABLES = SYLLABLE_TEXT.split()
 STAMPS = ["logo", "Image", "avatar", "placeholder", "icon", "Facebook", "Twitter", "banner", "loading...", "photo"]
 EXTENSIONS = ["jpg"] * 7 + ["png"] * 2 + ["webp", "gif"]
 LINK_PATHS = ["A@/href"] * 30 + ["LINK@/href", "SCRIPT@/src", "FORM@/action", "IFRAME@/src"]
