@@ -187,6 +187,11 @@ def shard_inputs(stage: StageDir, shard: Assignment) -> str:
     return fingerprint("shard", [stage.fingerprint, shard])
 
 
+def shard_inputs(stage: StageDir, shard: Assignment) -> str:
+    """What a published shard is a function of, as 32 hex digits: the settings and its runs of named raw shards."""
+    return fingerprint("shard", [stage.fingerprint, shard])
+
+
 def shards_dir(out: str) -> str:
     return storage.join(out, "shards")
 
@@ -330,9 +335,8 @@ def read_pictures(out: str, rows: pa.Table, readers: ThreadPoolExecutor) -> list
 
 def begin(stage: StageDir) -> None:
     """Before other shards than those published are written: withdraws the manifest, so that nobody takes the mix for a set."""
-    found = read_manifest(stage.out)
-    if found is not None and found["fingerprint"] != stage.fingerprint:
-        storage.remove(manifest_path(stage.out))
+    if stage.manifest() is None:
+        storage.remove(stage.manifest_path)
         storage.remove(storage.join(shards_dir(stage.out), "sizes.json"))
 
 
@@ -362,21 +366,9 @@ def finish(stage: StageDir, shards: Sequence[Marker]) -> Marker:
         if name not in named:
             storage.remove(storage.join(directory, name))
     storage.write_bytes(storage.join(directory, "sizes.json"), beside["sizes.json"])
-    storage.write_bytes(manifest_path(stage.out), to_json(manifest))
+    storage.write_bytes(stage.manifest_path, to_json(manifest))
     return manifest
 
 
 def _described(name: str, data: bytes) -> dict[str, Any]:
     return {"name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def manifest_path(out: str) -> str:
-    return storage.join(shards_dir(out), "MANIFEST.json")
-
-
-def read_manifest(out: str) -> Marker | None:
-    """The manifest of a published set, if it is finished."""
-    if not storage.exists(manifest_path(out)):
-        return None
-    manifest: Marker = json.loads(storage.read_bytes(manifest_path(out)))
-    return manifest

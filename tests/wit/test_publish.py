@@ -1,0 +1,213 @@
+import json
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wit import publish, storage
+from wit.parts import Marker, StageDir, read_manifest
+from wit.publish import KeepPart, PublishConfig, plan_shards
+from wit.shards import iter_members, iter_samples, list_shards
+
+SMALL = PublishConfig(samples_per_shard=7, raw_shards_per_group=2)
+IMG2DATASET = publish.SAMPLES.names[:11]
+
+parts = st.lists(st.integers(1, 60), min_size=1, max_size=9).map(
+    lambda sizes: [KeepPart(f"{i:05d}-0000", f"p{i}", rows) for i, rows in enumerate(sizes)]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(parts, st.integers(1, 40), st.integers(1, 4), st.integers(0, 3))
+def test_every_sample_is_in_one_shard_and_all_shards_but_the_last_are_full(
+    parts: list[KeepPart], size: int, group: int, seed: int
+) -> None:
+    config = PublishConfig(samples_per_shard=size, raw_shards_per_group=group)
+    plan = list(plan_shards(parts, seed=seed, config=config))
+    placed = Counter((run.part.unit, row) for shard in plan for run in shard.runs for row in range(run.start, run.stop))
+    assert placed == Counter((part.unit, row) for part in parts for row in range(part.rows))
+    assert [shard.samples for shard in plan[:-1]] == [size] * (len(plan) - 1)
+    assert all(shard.samples == sum(run.stop - run.start for run in shard.runs) for shard in plan)
+    assert [shard.name for shard in plan] == [f"{i:05d}" for i in range(len(plan))]
+
+
+def test_a_shard_draws_evenly_from_a_whole_group() -> None:
+    parts = [KeepPart(f"{i:05d}-0000", "", 1_000) for i in range(20)]
+    plan = list(plan_shards(parts, seed=1, config=PublishConfig(samples_per_shard=500, raw_shards_per_group=10)))
+    assert {len(shard.runs) for shard in plan} == {10}
+    assert {run.stop - run.start for shard in plan for run in shard.runs} <= {49, 50, 51}
+    assert plan != list(plan_shards(parts, seed=2, config=PublishConfig(500, 10)))
+
+
+def test_names_are_as_wide_as_the_count_needs() -> None:
+    parts = [KeepPart("00000-0000", "", 100_001)]
+    assert next(plan_shards(parts, seed=1, config=PublishConfig(samples_per_shard=1))).name == "000000"
+
+
+def test_no_samples_make_no_shards() -> None:
+    assert list(plan_shards([], seed=1, config=SMALL)) == []
+
+
+def make_raw(out: str, raw: Callable[..., Marker], raw_row: Any, count: int = 20) -> Marker:
+    shards = {
+        f"0000{s}-0000": [
+            raw_row(f"{s}-{i}", [(f"é {s} {i}", [i % 4])], look=s * 100 + i if i % 5 else None, size=(40 + i, 50))
+            for i in range(count)
+        ]
+        for s in range(3)
+    }
+    return raw(out, shards)
+
+
+def run_publish(out: str, download: Marker, seed: int = 1, config: PublishConfig = SMALL) -> Marker:
+    """Publishes every fetched picture, as a select that drops nothing would hand them on."""
+    stage = StageDir(out, "publish", "f" * 32)
+    publish.begin(stage)
+    keeps = [keep_everything(out, marker) for marker in download["parts"]]
+    shards = [
+        publish.write_shard(stage, s, seed=seed, config=config) for s in plan_shards(keeps, seed=seed, config=config)
+    ]
+    return publish.finish(stage, shards)
+
+
+def keep_everything(out: str, marker: Marker) -> KeepPart:
+    rows = pq.read_table(storage.join(out, marker["files"]["parquet"]["name"]))
+    rows = rows.filter(pa.compute.is_null(rows["reason"]))
+    captions = [said[0]["text"] for said in rows["captions"].to_pylist()]
+    new = {
+        "caption": pa.array(captions, pa.string()),
+        "cluster_size": pa.repeat(pa.scalar(1, pa.int32()), len(rows)),
+        "raw_shard": pa.repeat(marker["files"]["tar"]["name"], len(rows)),
+    }
+    table = pa.table([new[f.name] if f.name in new else rows[f.name] for f in publish.KEEP], schema=publish.KEEP)
+    path = f"select/part-{marker['unit']}.parquet"
+    storage.make_dir(storage.join(out, "select"))
+    pq.write_table(table, storage.join(out, path), row_group_size=4)
+    return KeepPart(marker["unit"], path, len(table))
+
+
+@pytest.fixture
+def published(tmp_path: Path, raw: Callable[..., Marker], raw_row: Any) -> tuple[str, Marker]:
+    out = str(tmp_path / "out")
+    return out, run_publish(out, make_raw(out, raw, raw_row))
+
+
+def test_shards_hold_the_pictures_of_the_raw_tars(published: tuple[str, Marker]) -> None:
+    out, manifest = published
+    raws = [m for path in storage.glob(f"{out}/raw/*.tar") for m in iter_members(path)]
+    samples = [s for shard in list_shards(f"{out}/shards") for s in iter_samples(shard.path)]
+    assert {s.key: s.image_bytes for s in samples} == {m.name.removesuffix(".jpg"): m.data for m in raws}
+    assert len(samples) == len(raws) == manifest["samples"] == manifest["in"] == manifest["out"] == 48
+    assert [m["samples"] for m in manifest["files"] if m["name"].endswith(".tar")] == [7] * 6 + [6]
+    for sample in samples:
+        said = sample.metadata
+        assert list(said)[: len(IMG2DATASET)] == IMG2DATASET
+        assert (said["key"], said["caption"], said["status"]) == (sample.key, sample.caption, "success")
+
+
+def test_the_parquet_has_a_row_a_sample_with_its_place_in_the_tar(published: tuple[str, Marker]) -> None:
+    out, _ = published
+    for shard in list_shards(f"{out}/shards"):
+        table = pq.read_table(shard.path.replace(".tar", ".parquet"))
+        assert table.schema.names[: len(IMG2DATASET)] == IMG2DATASET
+        samples = list(iter_samples(shard.path))
+        assert table["key"].to_pylist() == [s.key for s in samples]
+        for row, sample in zip(table.to_pylist(), samples, strict=True):
+            assert storage.read_range(shard.path, row["image_offset"], row["image_size"]) == sample.image_bytes
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its files open
+def test_webdataset_reads_them_as_open_clip_does(published: tuple[str, Marker]) -> None:
+    out, manifest = published
+    sizes = json.loads(Path(f"{out}/shards/sizes.json").read_bytes())
+    shards = [f"{out}/shards/{name}" for name in sizes]
+    dataset = (
+        webdataset.WebDataset(shards, shardshuffle=False).decode("pilrgb").rename(image="jpg;png;jpeg;webp", text="txt")
+    )
+    read = list(dataset.to_tuple("image", "text", "json", "__key__"))
+    assert len(read) == sum(sizes.values()) == manifest["samples"]
+    assert all(picture.size == (said["width"], said["height"]) for picture, _, said, _ in read)
+    assert all((text, key) == (said["caption"], said["key"]) for _, text, said, key in read)
+
+
+def contents(directory: str) -> dict[str, bytes]:
+    return {name: storage.read_bytes(f"{directory}/{name}") for name in storage.list_dir(directory)}
+
+
+def test_two_builds_and_a_resumed_one_give_the_same_bytes(
+    published: tuple[str, Marker], tmp_path: Path, raw: Callable[..., Marker], raw_row: Any
+) -> None:
+    out, manifest = published
+    first = contents(f"{out}/shards")
+    other = str(tmp_path / "other")
+    run_publish(other, make_raw(other, raw, raw_row))
+    assert contents(f"{other}/shards") == first
+    for name in ("MANIFEST.json", "sizes.json", "00002_stats.json", "00003.tar", "00003_stats.json"):
+        storage.remove(f"{other}/shards/{name}")
+    storage.write_bytes(f"{other}/shards/00009.tar", b"of an earlier, larger set")
+    untouched = Path(f"{other}/shards/00001.tar").stat().st_mtime_ns
+    run_publish(other, make_raw(other, raw, raw_row))
+    assert contents(f"{other}/shards") == first
+    assert Path(f"{other}/shards/00001.tar").stat().st_mtime_ns == untouched
+
+
+def test_other_settings_withdraw_the_manifest_and_replace_the_shards(
+    published: tuple[str, Marker], raw: Callable[..., Marker], raw_row: Any
+) -> None:
+    out, manifest = published
+    changed = StageDir(out, "publish", "0" * 32)
+    publish.begin(changed)
+    assert read_manifest(out, "publish") is None and not storage.exists(f"{out}/shards/sizes.json")
+    again = run_publish(out, make_raw(out, raw, raw_row), seed=2)
+    keys = [s.key for shard in list_shards(f"{out}/shards") for s in iter_samples(shard.path)]
+    assert again["files"] != manifest["files"] and len(set(keys)) == 48
+
+
+def test_a_smaller_buffer_changes_the_order_but_not_the_members(
+    published: tuple[str, Marker], tmp_path: Path, raw: Callable[..., Marker], raw_row: Any
+) -> None:
+    out, _ = published
+    other = str(tmp_path / "other")
+    run_publish(other, make_raw(other, raw, raw_row), config=PublishConfig(7, 2, publish_buffer_mb=0.004))  # type: ignore[arg-type]
+    for one, two in zip(list_shards(f"{out}/shards"), list_shards(f"{other}/shards"), strict=True):
+        assert {s.key: s.image_bytes for s in iter_samples(one.path)} == {
+            s.key: s.image_bytes for s in iter_samples(two.path)
+        }
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 90)), min_size=1, max_size=20),
+    st.integers(0, 120),
+    st.randoms(),
+)
+def test_ranged_reads_fetch_exactly_what_is_wanted(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[tuple[str, int]], gap: int, random: Any
+) -> None:
+    out = tmp_path_factory.mktemp("ranges")
+    content = {path: bytes(i % 251 for i in range(4000)) for path in "ab"}
+    for path, data in content.items():
+        (out / path).write_bytes(data)
+    ends, rows = {"a": 0, "b": 0}, []
+    for path, size in sizes:
+        start = ends[path] + size % 7 * 10
+        rows.append({"raw_shard": path, "tar_offset": start, "tar_size": size})
+        ends[path] = start + size
+    random.shuffle(rows)
+    table = pa.Table.from_pylist(rows)
+    with ThreadPoolExecutor(2) as readers:
+        pictures = publish.read_pictures(str(out), table, readers)
+    assert [bytes(p) for p in pictures] == [
+        content[r["raw_shard"]][r["tar_offset"] : r["tar_offset"] + r["tar_size"]] for r in rows
+    ]
+    reads = publish.extents(table, gap=gap)
+    for one, two in zip(reads, reads[1:], strict=False):
+        assert one.path != two.path or two.start - one.stop > gap
