@@ -183,11 +183,6 @@ def write_shard(stage: StageDir, shard: Assignment, *, seed: int, config: Publis
 
 
 def shard_inputs(stage: StageDir, shard: Assignment) -> str:
-    """What the shard is made of, as a fingerprint."""
-    return fingerprint("shard", [stage.fingerprint, shard])
-
-
-def shard_inputs(stage: StageDir, shard: Assignment) -> str:
     """What a published shard is a function of, as 32 hex digits: the settings and its runs of named raw shards."""
     return fingerprint("shard", [stage.fingerprint, shard])
 
