@@ -25,11 +25,7 @@ from torch import Tensor
 
 from trainer.tokenizer import tokenize
 from wit.records import InputError, keyed_hash
-
-try:
-    from wit.shards import Sample, ShardInfo, iter_samples, list_shards
-except ModuleNotFoundError:
-    from trainer.shards_standin import Sample, ShardInfo, iter_samples, list_shards
+from wit.shards import Sample, ShardInfo, iter_samples, list_shards
 
 Pixels = npt.NDArray[np.uint8]
 T = TypeVar("T")

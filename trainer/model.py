@@ -280,7 +280,7 @@ def vit(embed_dim: int, image_size: int, patch: int, width: int, layers: int, te
 
 
 BAG_OF_WORDS = TextConfig(128, layers=0, context_length=32, pool="mean")
-SMALL_TEXT = TextConfig(256, layers=4, heads=4, context_length=32)
+SMALL_TEXT = TextConfig(128, layers=2, heads=2, context_length=32)
 
 MODELS = {
     # seconds on a laptop: the demonstration
