@@ -1,7 +1,9 @@
 """Zero-shot evaluation: `python -m trainer.evaluate --checkpoint DIR --dataset PATH`.
 
 A dataset is a directory with `classnames.txt` (one a line), `templates.txt` (prompts, `{}` for the name) and
-`images/<class number>_<anything>.png|jpg|webp`, class numbers counted from 0.
+`images/<class number>_<anything>.png|jpg|webp`, class numbers counted from 0; or one in CLIP_benchmark's form:
+`classnames.txt`, `zeroshot_classification_templates.txt` (`{c}` for the name), `test/nshards.txt` and `test/N.tar` with
+`KEY.jpg|png|webp` and `KEY.cls`.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from trainer.model import CLIP
 from trainer.tokenizer import tokenize
 from wit import storage
 from wit.records import InputError
+from wit.shards import iter_members, split_name
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class EvaluateConfig:
     checkpoint: str
     """Output directory of a training run (its newest checkpoint), or one .pt file."""
     dataset: str
-    """Directory with classnames.txt, templates.txt and images/<class number>_*.png|jpg|webp."""
+    """Directory with classnames.txt, templates.txt and images/<class number>_*.png|jpg|webp, or of CLIP_benchmark's form."""
     output: str | None = None
     """JSON file to write; default: zero-shot-DATASET.json beside the checkpoint."""
     batch_size: int = 256
@@ -50,8 +53,9 @@ class EvaluateConfig:
 class Dataset:
     name: str
     classnames: list[str]
-    templates: list[str]
-    images: list[tuple[str, int]]  # path and class
+    templates: list[str]  # with {} for the name
+    files: list[tuple[str, int]]  # path and class of each picture
+    tars: list[str]  # or of several pictures with their .cls
 
 
 @dataclass(frozen=True)
@@ -79,16 +83,44 @@ def open_dataset(path: str) -> Dataset:
     """The dataset of a directory; raises InputError where it is not one."""
     if not storage.is_dir(path):
         raise InputError(f"no such dataset: {path}; give a directory with classnames.txt, templates.txt and images/")
+    foreign = storage.exists(storage.join(path, "zeroshot_classification_templates.txt"))
+    dataset = open_clip_benchmark(path) if foreign else open_folder(path)
+    if bad := [template for template in dataset.templates if "{}" not in template]:
+        raise InputError(f"the template {bad[0]!r} of {path} has no {{}} for the class name; add it")
+    if not dataset.templates or not (dataset.files or dataset.tars):
+        raise InputError(f"{path} has no templates or no images; it needs both")
+    return dataset
+
+
+def open_folder(path: str) -> Dataset:
     classnames = read_lines(storage.join(path, "classnames.txt"))
-    templates = read_lines(storage.join(path, "templates.txt"))
-    if bad := [template for template in templates if "{}" not in template]:
-        raise InputError(f"no {{}} for the class name in the template {bad[0]!r} of {path}/templates.txt")
     folder = storage.join(path, "images")
     names = [name for name in storage.list_dir(folder) if name.endswith((".png", ".jpg", ".webp"))]
-    images = [(storage.join(folder, name), class_of(name, len(classnames))) for name in names]
-    if not images or not templates:
-        raise InputError(f"{path} has {len(images)} images and {len(templates)} templates; it needs some of both")
-    return Dataset(storage.name_of(path), classnames, templates, images)
+    files = [(storage.join(folder, name), class_of(name, len(classnames))) for name in names]
+    return Dataset(storage.name_of(path), classnames, read_lines(storage.join(path, "templates.txt")), files, [])
+
+
+def open_clip_benchmark(path: str) -> Dataset:
+    templates = read_lines(storage.join(path, "zeroshot_classification_templates.txt"))
+    shards = int(read_lines(storage.join(path, "test", "nshards.txt"))[0])
+    return Dataset(
+        storage.name_of(path),
+        read_lines(storage.join(path, "classnames.txt")),
+        [template.replace("{c}", "{}") for template in templates],
+        files=[],
+        tars=[storage.join(path, "test", f"{shard}.tar") for shard in range(shards)],
+    )
+
+
+def pictures(dataset: Dataset) -> Iterator[tuple[bytes, int]]:
+    """The bytes and the class of every picture."""
+    for path, label in dataset.files:
+        yield storage.read_bytes(path), label
+    for path in dataset.tars:
+        members = itertools.groupby(iter_members(path), key=lambda member: split_name(member.name)[0])
+        for _, group in members:
+            files = {split_name(member.name)[1]: member.data for member in group}
+            yield next(files[form] for form in ("jpg", "png", "webp") if form in files), int(files["cls"])
 
 
 def class_of(name: str, classes: int) -> int:
@@ -111,9 +143,9 @@ def class_embeddings(model: CLIP, dataset: Dataset, device: torch.device) -> Ten
 
 def batches(dataset: Dataset, size: int, batch_size: int) -> Iterator[tuple[Tensor, list[int], int]]:
     """Pictures `[batch, 3, size, size]` in 0..1 cropped at their centre, their classes, and how many did not decode."""
-    remaining = iter(dataset.images)
+    remaining = pictures(dataset)
     while part := list(itertools.islice(remaining, batch_size)):
-        found = [(decode(storage.read_bytes(path), size), label) for path, label in part]
+        found = [(decode(data, size), label) for data, label in part]
         good = [(crop(pixels, size), label) for pixels, label in found if pixels is not None]
         stacked = torch.stack([torch.tensor(pixels) for pixels, _ in good]) if good else torch.empty(0, size, size, 3)
         yield stacked.permute(0, 3, 1, 2).float() / 255, [label for _, label in good], len(part) - len(good)
@@ -125,12 +157,12 @@ def zero_shot(model: CLIP, dataset: Dataset, *, batch_size: int = 256, device: s
     where = torch.device(device)
     model = model.to(where).eval()
     classes = class_embeddings(model, dataset, where)
-    top1 = top5 = corrupt = 0
+    top1 = top5 = n = corrupt = 0
     for images, labels, broken in batches(dataset, model.config.image_size, batch_size):
         scores = model.encode_image(normalise(images.to(where))) @ classes.T
         best = scores.topk(min(5, len(dataset.classnames)), dim=1).indices.cpu() == torch.tensor(labels)[:, None]
-        top1, top5, corrupt = top1 + int(best[:, 0].sum()), top5 + int(best.any(dim=1).sum()), corrupt + broken
-    n = len(dataset.images)
+        top1, top5 = top1 + int(best[:, 0].sum()), top5 + int(best.any(dim=1).sum())
+        n, corrupt = n + len(labels) + broken, corrupt + broken
     return Result(
         dataset=dataset.name,
         classes=len(dataset.classnames),

@@ -12,6 +12,7 @@ from trainer.evaluate import class_embeddings, main, open_dataset, wilson, zero_
 from trainer.model import CLIP, MODELS
 from trainer.tokenizer import tokenize
 from trainer.train import TrainConfig, recipe, train
+from wit.shards import ShardWriter
 
 QUICK = dict(model="demo", epochs=6, batch_size=32, warmup_steps=5, log_every_steps=100, device="cpu")
 
@@ -49,6 +50,26 @@ def test_a_picture_that_does_not_decode_counts_as_wrong(make_dataset: Callable[.
     assert (result.images, result.corrupt, result.top1, result.top5) == (8, 8, 0, 0)
 
 
+def test_clip_benchmarks_form_gives_the_same_result(make_dataset: Callable[..., str], tmp_path: Path) -> None:
+    folder, other = Path(make_dataset(24)), tmp_path / "benchmark"
+    (other / "test").mkdir(parents=True)
+    (other / "test" / "nshards.txt").write_text("2\n")
+    (other / "classnames.txt").write_bytes((folder / "classnames.txt").read_bytes())
+    templates = (folder / "templates.txt").read_text().replace("{}", "{c}")
+    (other / "zeroshot_classification_templates.txt").write_text(templates)
+    images = sorted((folder / "images").iterdir())
+    for shard in range(2):
+        with open(other / "test" / f"{shard}.tar", "wb") as stream:
+            writer = ShardWriter(stream)
+            for number, image in enumerate(images[shard::2]):
+                writer.add_member(f"s{number:07d}.cls", image.name.split("_")[0].lstrip("0").encode() or b"0")
+                writer.add_member(f"s{number:07d}.png", image.read_bytes())
+            writer.close()
+    model = CLIP(MODELS["demo"])
+    ours, theirs = (zero_shot(model, open_dataset(str(path))) for path in (folder, other))
+    assert dataclasses.replace(theirs, dataset="discs") == ours
+
+
 @pytest.mark.parametrize("right, n, interval", [(0, 10, (0, 0.2775)), (5, 10, (0.2366, 0.7634)), (10, 10, (0.7225, 1))])
 def test_wilsons_interval(right: int, n: int, interval: tuple[float, float]) -> None:
     assert wilson(right, n) == pytest.approx(interval, abs=1e-4)
@@ -71,9 +92,9 @@ def spoil(dataset: Path, how: str) -> None:
     "how, told",
     [
         ("names", "no such file"),
-        ("template", "no {} for the class name"),
+        ("template", "has no {} for the class name"),
         ("number", "class number below 8"),
-        ("images", "has 0 images"),
+        ("images", "no images; it needs both"),
         ("nothing", "no checkpoint in"),
     ],
 )
