@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import Annotated
 
 import tyro
@@ -11,6 +12,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from wit.config import BuildConfig, from_toml
 from wit.records import InputError
 
+COUNTED = ("--target", "--limit", "--max-per-query")
+COUNT = re.compile(r"(\d+(?:\.\d+)?)([kKmMgGbB])")
+SUFFIX = {"K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
+
 EPILOG = "Options not listed here go to Apache Beam: --runner, --parallelism, --project, --temp_location ..."
 
 
@@ -18,7 +23,7 @@ def parse(arguments: list[str]) -> tuple[BuildConfig, tuple[str, ...]]:
     """(configuration, Beam's flags). Raises InputError for a flag that neither knows; exits with 2 on a malformed one."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config")
-    known, rest = first.parse_known_args(arguments)
+    known, rest = first.parse_known_args(_counts_written_out(arguments))
     default = from_toml(known.config, BuildConfig()) if known.config else BuildConfig()
     config, unknown = tyro.cli(
         Annotated[BuildConfig, tyro.conf.arg(name="")],
@@ -32,6 +37,17 @@ def parse(arguments: list[str]) -> tuple[BuildConfig, tuple[str, ...]]:
     )
     _refuse_unknown(unknown)
     return config, tuple(unknown)
+
+
+def _counts_written_out(arguments: list[str]) -> list[str]:
+    """`--target 400M` means 400000000, for the flags that count pairs."""
+    written = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        flag, equals, value = argument.partition("=") if argument.startswith("--") else (before, "", argument)
+        found = COUNT.fullmatch(value) if flag.replace("_", "-") in COUNTED else None
+        count = str(round(float(found[1]) * SUFFIX[found[2].upper()])) if found else value
+        written.append(f"{flag}={count}" if equals else count if found else argument)
+    return written
 
 
 def _refuse_unknown(flags: list[str]) -> None:

@@ -9,8 +9,10 @@ import apache_beam as beam
 
 from pipelines import progress
 from pipelines.context import Context
+from wit import storage
 from wit.download import download_partition
 from wit.fetch.config import FetchConfig
+from wit.fetch.errors import OutageError
 from wit.images import ImageConfig
 from wit.parts import Marker, StageDir
 
@@ -31,7 +33,13 @@ class DownloadPartition(beam.DoFn):  # type: ignore[misc]
     image: ImageConfig
 
     def process(self, partition: Partition) -> Iterator[Marker]:
-        yield from download_partition(
+        try:
+            yield from self.download(partition)
+        except OutageError as error:  # an engine would hand on its traceback, or try again at once
+            storage.write_bytes(outage_path(self.stage), str(error).encode())
+
+    def download(self, partition: Partition) -> list[Marker]:
+        return download_partition(
             partition.part,
             partition.shards,
             out=self.stage.out,
@@ -41,6 +49,10 @@ class DownloadPartition(beam.DoFn):  # type: ignore[misc]
             image=self.image,
             on_progress=lambda done: progress.advance(done.shards, pairs=done.rows),
         )
+
+
+def outage_path(stage: StageDir) -> str:
+    return storage.join(stage.path, "_OUTAGE.txt")
 
 
 def raw_unit(part_unit: str, shard: int) -> str:
@@ -58,6 +70,7 @@ def run_download(context: Context) -> Marker:
         shards = tuple(s for s in range(marker["shards"]) if raw_unit(marker["unit"], s) not in published)
         if shards:
             pending.append(Partition(above.file(marker, "rows"), shards))
+    storage.remove(outage_path(stage))
     download = DownloadPartition(stage, context.seed, config.fetch, config.image)
     with progress.bar("download", stage, total=sum(len(p.shards) for p in pending), unit="shards"):
         if pending:
@@ -67,6 +80,8 @@ def run_download(context: Context) -> Marker:
                 )
             )
     markers = stage.markers()
+    if storage.exists(outage_path(stage)):
+        raise OutageError(storage.read_bytes(outage_path(stage)).decode())
     if missing := wanted - {marker["unit"] for marker in markers}:
         raise RuntimeError(f"{len(missing)} raw shards were not published ({min(missing)}, ...): start the build again")
     return stage.finish(markers)

@@ -17,7 +17,6 @@ from wit import balance, units
 from wit.parts import Marker, StageDir
 from wit.plan import Heavy, PlanConfig, bucket_count, hard_count, sketch_cells
 from wit.querylist import load_queries
-from wit.records import InputError
 from wit.slices import SliceRef
 
 
@@ -210,8 +209,6 @@ def passes(stage: StageDir, config: PlanConfig, *, queries: str, seed: int, rows
 
 def run_plan(context: Context) -> Marker:
     config, stage = context.config.plan, context.stage("plan")
-    if config.cap == "hard" and config.target is not None:
-        raise InputError("--cap hard needs --max-per-query: a target solves for the cap, so leave out one of the two")
     candidates, above = context.manifest("candidates"), context.stage("candidates")
     parts = [(f"scatter-{_number(m)}", above.file(m, "rows")) for m in candidates["parts"]]
     plan = Plan(passes(stage, config, queries=context.config.queries, seed=context.seed, rows=candidates["out"]))

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 
 import tyro
 
 from wit.querybuild.entries import write_entries
-from wit.querybuild.recipes import PackagesRecipe, from_packages
+from wit.querybuild.recipes import PackagesRecipe, WikipediaRecipe, build_entries
 from wit.records import InputError
 
+RECIPES = {"wikipedia": WikipediaRecipe, "packages": PackagesRecipe}
 
-def main() -> int:
-    recipe = tyro.cli(PackagesRecipe, description=__doc__)
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    recipe = tyro.extras.subcommand_cli_from_dict(RECIPES, args=arguments, description=__doc__)
     try:
-        entries = from_packages(recipe)
+        entries = build_entries(recipe)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

@@ -131,7 +131,9 @@ class Session:
 
     def run_stage(self, name: str, work: Callable[[Context], Marker]) -> None:
         """Runs the stage unless its manifest bears its fingerprint."""
-        if name in self.context.fingerprints and self.context.stage(name).manifest():
+        if name in self.context.fingerprints and (manifest := self.context.stage(name).manifest()):
+            if "parts" in manifest:
+                self.context.stage(name).tidy(manifest["parts"])  # in case the run that finished it was killed there
             print(f"{name:<10} finished before", file=sys.stderr)
             return
         started = time.monotonic()

@@ -119,7 +119,8 @@ class StageDir:
         return found if found and found["fingerprint"] == self.fingerprint else None
 
     def finish(self, markers: Sequence[Marker], **info: Any) -> Marker:
-        """Writes the manifest, the sum of the markers, and removes every file that none of them names."""
+        """Writes the manifest, the sum of the markers, then removes every file that none of them names: in this order,
+        since a marker on disk may name files between passes that the manifest no longer does."""
         manifest = {
             "stage": self.stage,
             "fingerprint": self.fingerprint,
@@ -130,8 +131,8 @@ class StageDir:
             "dropped": add_counts(m["dropped"] for m in markers),
             **info,
         }
-        self.tidy(markers)
         storage.write_bytes(self.manifest_path, to_json(manifest))
+        self.tidy(markers)
         return manifest
 
     def clear(self) -> None:

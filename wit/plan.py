@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from wit import balance
-from wit.records import CANDIDATES, CAPTION, DROPPED, PLAN, Reason
+from wit.records import CANDIDATES, CAPTION, DROPPED, PLAN, InputError, Reason
 from wit.slices import SliceRef, read_slices
 from wit.urls import host_of, registrable_domain
 
@@ -61,6 +61,14 @@ class PlanConfig:
     """planned URLs that one download worker owns, all of one domain together"""
     rows_per_raw_shard: int = 10_000
     """planned URLs in one raw shard: the unit that is published, resumed and retried"""
+
+    def __post_init__(self) -> None:
+        if self.cap == "hard" and self.target is not None:
+            raise InputError("--cap hard needs --max-per-query and --target solves for it: leave out one of the two")
+        if min(self.max_per_query, self.rows_per_bucket, self.rows_per_partition, self.rows_per_raw_shard) < 1:
+            raise InputError("--max-per-query and the --rows-per-... options must be at least 1")
+        if self.oversample < 1:
+            raise InputError(f"--oversample is {self.oversample}: it must be at least 1, for instance 2")
 
 
 def bucket_count(rows: int, rows_per_bucket: int) -> int:

@@ -118,7 +118,7 @@ class Drop:
     detail: str = ""
 
 
-class InputError(ValueError):
+class InputError(Exception):
     """Bad input from the user: one sentence that names the fix. Command lines print it and exit with 2."""
 
 

@@ -1,0 +1,43 @@
+"""Is a build what its manifests say? `python -m pipelines.verify OUT [--level metadata|sample|full]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from wit.records import InputError
+from wit.verify import Verdict, verify
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 if all is right, 1 with a list of what is off, 2 where there is nothing to verify."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.verify", description=__doc__)
+    parser.add_argument("out", metavar="OUT", help="the --output directory of a build")
+    parser.add_argument(
+        "--level",
+        choices=("metadata", "sample", "full"),
+        default="metadata",
+        help="metadata: files, sizes, sums, ledger, keys. sample: besides, 1%% of the samples are read and decoded. "
+        "full: besides, the digest of every file and every sample. (default: metadata)",
+    )
+    given = parser.parse_args(arguments)
+    try:
+        verdict = verify(given.out, given.level)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(lines(verdict, given.out, given.level)))
+    return 1 if verdict.problems else 0
+
+
+def lines(verdict: Verdict, out: str, level: str) -> list[str]:
+    """What is off, one a line, and a last line that sums up."""
+    size = f"{verdict.samples:,} samples in {verdict.shards:,} shards, {verdict.samples_read:,} of them read"
+    if verdict.problems:
+        return [*verdict.problems, f"{out}: {len(verdict.problems):,} problems at level {level} ({size})"]
+    return [f"{out}: sound at level {level}: stages {', '.join(verdict.stages)}; {size}"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+
+from pipelines import build, commandline
+from wit.records import InputError
+
+
+@pytest.mark.parametrize(
+    "arguments, field, value",
+    [
+        (["--target", "400M"], "target", 400_000_000),
+        (["--target=1.5k"], "target", 1_500),
+        (["--target", "12"], "target", 12),
+        (["--max-per-query", "20k"], "max_per_query", 20_000),
+    ],
+)
+def test_counts_may_have_a_suffix(arguments: list[str], field: str, value: int) -> None:
+    assert getattr(commandline.parse(arguments)[0].plan, field) == value
+
+
+def test_flags_win_over_toml_and_toml_over_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "build.toml"
+    path.write_text('seed = 3\nsource = ["wat:a", "wat:b"]\n[plan]\noversample = 1.5\nmax-per-query = 9\n')
+    config, _ = commandline.parse(["--config", str(path), "--max-per-query", "11"])
+    assert (config.seed, config.source) == (3, ("wat:a", "wat:b"))
+    assert (config.plan.oversample, config.plan.max_per_query, config.plan.max_captions_per_url) == (1.5, 11, 16)
+
+
+def test_what_we_do_not_know_goes_to_beam() -> None:
+    flags = ["--runner=SparkRunner", "--parallelism", "4", "--spark_master_url", "local[2]"]
+    assert commandline.parse(["--seed", "1", *flags])[1] == tuple(flags)
+
+
+def test_a_misspelt_flag_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown option --oversampel"):
+        commandline.parse(["--oversampel", "2"])
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--queries", "no/such/file.txt"], "no query list at"),
+        (["--queries", "{empty}"], "is empty"),
+        (["--queries", "{latin}"], "is not UTF-8"),
+        (["--source", "gopher:x"], "gopher"),
+        (["--source", "wat:{tmp}/none/*.gz"], "no file matches"),
+        (["--stages", "candidates,deploy"], "no such stage: deploy"),
+        (["--config", "none.toml"], "no such configuration file"),
+        (["--output", "{foreign}"], "holds files of something else"),
+        (["--source", "wat:{wat}"], "--contact"),
+        (["--cap", "hard", "--target", "5"], "--cap hard"),
+    ],
+)
+def test_bad_input_gets_one_sentence_exit_code_2_and_touches_nothing(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {name: tmp_path / name for name in ("empty", "latin", "foreign", "wat")}
+    places["empty"].write_bytes(b"\n")
+    places["latin"].write_bytes("café\n".encode("latin-1"))
+    places["foreign"].mkdir()
+    (places["foreign"] / "00000.tar").touch()
+    places["wat"].touch()
+    filled = [a.format(tmp=tmp_path, **{k: str(v) for k, v in places.items()}) for a in arguments]
+    if "--output" not in filled:
+        filled += ["--output", str(tmp_path / "out")]
+    if "--queries" not in filled:
+        (tmp_path / "queries.txt").write_text("dog\n")
+        filled += ["--queries", str(tmp_path / "queries.txt")]
+    before = sorted(tmp_path.rglob("*"))
+    assert build.main(filled) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ") and said in error and "\n" not in error
+    assert sorted(tmp_path.rglob("*")) == before
