@@ -7,11 +7,12 @@ whatever the file says about its sizes.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import deflate
 
@@ -124,32 +125,48 @@ class _MemberReader:
         if not self.source.window.startswith(MAGIC, self.position):
             self._resynchronise(start)
             return
+        if self.lost and not self._looks_like_record():
+            self._resynchronise(start + 1)
+            return
         inflater = zlib.decompressobj(31)
         splitter = _Splitter(self.report, self.limit, offset=start, moving=False)
-        at = self.position
+        at, defect = self.position, "corrupt_member"
         while not inflater.eof:
             if at >= len(self.source.window):
                 if self.source.at_end:
+                    defect = "truncated_member"
                     break
                 at = self._read_on(at)
                 continue
             piece = self.source.window[at : at + PIECE_BYTES]
             at += len(piece)
+            before = inflater.copy()
             try:
                 while piece and not inflater.eof:
                     yield from splitter.push(inflater.decompress(piece, 4 * PIECE_BYTES))
                     piece = inflater.unconsumed_tail
+                    before = inflater.copy()
             except zlib.error:
+                for content in _until_error(before, piece):
+                    yield from splitter.push(content)
                 break
         if inflater.eof:
             self.position, self.lost = at - len(inflater.unused_data), False
             yield from splitter.finish(None)
             return
-        truncated = at >= len(self.source.window) and self.source.at_end
-        if splitter.any or not self.lost:
-            yield from splitter.finish("truncated_member" if truncated else "corrupt_member")
+        yield from splitter.finish(defect)
         self.lost = True
         self._resynchronise(start + 1)
+
+    def _looks_like_record(self) -> bool:
+        """Whether the member at the position begins as a record does: bytes that look like a gzip header by chance do not."""
+        if self.source.at_end is False and len(self.source.window) - self.position < 1024:
+            self.source.more(self.position)
+            self.position = 0
+        try:
+            return zlib.decompressobj(31).decompress(self.source.window[self.position : self.position + 1024], 5) == b"WARC/"
+        except zlib.error:
+            return False
 
     def _read_on(self, at: int) -> int:
         """Reads a block; returns where `at` lies now. The member's start is kept, to look for others behind it should it
@@ -185,16 +202,26 @@ class _MemberReader:
 
 def _inflate(member: bytes, limit: int) -> bytearray | None:
     """The content, if the bytes are exactly one plain gzip member; None if they are anything else."""
-    if not member.startswith(b"\x1f\x8b\x08\x00") or len(member) < 20:
+    trailer = len(member) - 8
+    if not member.startswith(b"\x1f\x8b\x08\x00") or trailer < 12:
         return None
-    crc, size = _TRAILER(member, len(member) - 8)
-    if size > limit or size > MAX_EXPANSION * len(member):
+    crc, size = _TRAILER(member, trailer)
+    if not 0 < size <= min(limit, MAX_EXPANSION * trailer):
+        return None
+    if member.find(member[trailer:], 10) != trailer:  # two members of equal content, of which one lost its header
         return None
     try:
         data: bytearray = deflate.deflate_decompress(memoryview(member)[10:-8], size)
     except (deflate.DeflateError, ValueError):
         return None
     return data if len(data) == size and deflate.crc32(data) == crc else None
+
+
+def _until_error(inflater: Any, piece: bytes) -> Iterator[bytes]:
+    """What can be inflated before the place where it fails."""
+    with contextlib.suppress(zlib.error):
+        for start in range(0, len(piece), 32):
+            yield inflater.decompress(piece[start : start + 32])
 
 
 def _only_record(offset: int, data: bytearray) -> Record | None:
@@ -221,7 +248,6 @@ class _Splitter:
     def __init__(self, report: SourceReport, limit: int, *, offset: int, moving: bool) -> None:
         self.report, self.limit, self.offset, self.moving = report, limit, offset, moving
         self.buffer = bytearray()
-        self.any = False  # whether the start of a record was seen
         self.skipping = False  # inside of something that is no record, already counted
 
     def push(self, data: bytes | bytearray) -> Iterator[Record]:
@@ -259,7 +285,6 @@ class _Splitter:
         blank = len(self.buffer) - len(self.buffer.lstrip(b"\r\n\0"))
         self._drop(blank)
         if self.buffer.startswith(b"WARC/") and not self.skipping:
-            self.any = True
             return True
         if len(self.buffer) < 5 and not final:
             return False
@@ -290,6 +315,8 @@ class _Splitter:
                 following += 1
             if self.buffer.startswith(b"WARC/", following) or (final and following == len(self.buffer)):
                 return body, end, following
+            if (final or len(self.buffer) - following >= 5) and self.buffer.startswith((b"\r\n\r\n", b"\n\n"), end):
+                return body, end, following  # as long as it says; what follows is no record
             if not final and len(self.buffer) - following < 5:
                 return None
         return self._span_by_search(body, end, final, verified)
