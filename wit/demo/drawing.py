@@ -135,12 +135,13 @@ def render(svg: str, width: int, height: int) -> Image.Image:
 
 
 def flag_drawings(packages: str, wanted: list[Subject]) -> Iterator[Drawing]:
-    """The flags of the flag-icons package, by the country code in the emoji; subdivisions as gb-eng."""
-    for subject in wanted:
-        country = flag_code(subject.code)
-        path = storage.join(packages, "flag-icons", f"flags/4x3/{country}.svg")
-        if country and storage.exists(path):
-            yield Drawing("flag-icons", subject.name, render(storage.read_bytes(path).decode(), 80, 60))
+    """The flags of the flag-icons package in both its shapes, by the country code in the emoji; subdivisions as gb-eng."""
+    for shape, size, style in (("4x3", (80, 60), "flag-icons"), ("1x1", (64, 64), "flag-icons-square")):
+        for subject in wanted:
+            country = flag_code(subject.code)
+            path = storage.join(packages, "flag-icons", f"flags/{shape}/{country}.svg")
+            if country and storage.exists(path):
+                yield Drawing(style, subject.name, render(storage.read_bytes(path).decode(), *size))
 
 
 def flag_code(code: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wit.demo.tables import KEPT, SEED
+from wit.demo.wording import certain_english, with_article
 from wit.records import Reason, keyed_hash
 
 Found = tuple[str | None, str, str | None, str | None]  # alt, fate, src as written or None, URL or None
@@ -41,12 +42,15 @@ CAPTION_NOISE: tuple[tuple[Reason, int, tuple[str | None, ...]], ...] = (
     (Reason.CAPTION_TOO_LONG, 6, ("long",)),
     (Reason.NO_QUERY, 24, ("qxzvk wvkqj zzrtx", "xkqzj vwqpt", "zqxjw kvbqz jxqvk pzqkx")),
 )
-THINGS = [thing.strip() for thing in """
-garden gate, wooden bridge, paper lantern, market stall, harbor light, village square, mountain path, river boat,
-kitchen table, school bus, brass kettle, winter coat, glass bottle, stone wall, apple orchard, railway station,
-clock tower, straw hat, music stand, garden bench, fishing net, sand castle, snow shovel, tea cup
-""".split(",")]
-
+THINGS = tuple(
+    thing.strip()
+    for thing in """
+    garden gate, wooden bridge, paper lantern, market stall, harbor light, village square, mountain path, river boat,
+    kitchen table, school bus, brass kettle, winter coat, glass bottle, stone wall, apple orchard, railway station,
+    clock tower, straw hat, music stand, garden bench, fishing net, sand castle, snow shovel, tea cup
+    """.replace(",", "\n").split("\n")
+    if thing.strip()
+)
 
 
 def some_url(urls: Sequence[str], purpose: str, number: int) -> str:
@@ -83,12 +87,14 @@ def url_noise() -> Iterator[Found]:
     )
     for number in range(4 * len(broken)):
         src, reason = broken[number % len(broken)]
-        yield caption(number, "a postcard with"), reason, src, None
+        yield caption(number, "this is a postcard with"), reason, src, None
 
 
 def caption(number: int, start: str) -> str:
-    thing = THINGS[number % len(THINGS)]
-    return f"{start} {'an' if thing[0] in 'aeiou' else 'a'} {thing}"
+    text = f"{start} {with_article(THINGS[number % len(THINGS)])}"
+    if not certain_english([text])[0]:
+        raise ValueError(f"{text!r} may not pass for English")
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +117,7 @@ def trouble_items(special: Mapping[str, Mapping[str, Any]], hosts: Sequence[str]
         host = hosts[number % len(hosts)]
         number += 1
         url = f"http://{host}/{path.format(number)}"
-        return Trouble(caption(number, "a photograph of"), url, fate, ((url, kind, values),))
+        return Trouble(caption(number, "here is a photograph of"), url, fate, ((url, kind, values),))
 
     for status, reason, count in STATUSES:
         for _ in range(count):
@@ -130,12 +136,14 @@ def trouble_items(special: Mapping[str, Mapping[str, Any]], hosts: Sequence[str]
     for name, row in sorted(special.items()):
         if row["role"] == "cut":
             yield turn(Reason.IMAGE_TRUNCATED, "cut", "cut/picture-{}." + row["format"], picture=name)
+        if row["role"] == "strip":
+            yield turn(Reason.ASPECT_RATIO, "picture", "banners/strip-{}." + row["format"], picture=name)
         if row["role"] == "tiny":
             yield turn(Reason.IMAGE_TOO_SMALL, "picture", "icons/tiny-{}." + row["format"], picture=name)
-    for headers, reason, count in OPT_OUTS:
+    for headers, fate, count in OPT_OUTS:
         for _ in range(count):
-            picture = good.pop() if reason == KEPT else good[0]
-            yield turn(reason, "picture", "rights/picture-{}.png", picture=picture, headers=json.dumps(headers))
+            picture = good.pop() if fate == KEPT else good[0]
+            yield turn(fate, "picture", "rights/picture-{}.png", picture=picture, headers=json.dumps(headers))
     for _ in range(12):
         yield turn(Reason.ROBOTS_DISALLOWED, "picture", "private/picture-{}.png", picture=good[0])
     for content_type in ("text/plain", "application/octet-stream", "image/jpeg"):  # wrong, but the bytes are a PNG
@@ -150,11 +158,11 @@ def trouble_items(special: Mapping[str, Mapping[str, Any]], hosts: Sequence[str]
         yield turn(reason, "redirect", "go/picture-{}.png", status=302, location=target)
     for address in ("http://10.0.0.1/camera.jpg", "http://169.254.169.254/latest/meta-data/", "http://[fd00::1]/a.jpg"):
         number += 1
-        yield Trouble(caption(number, "a photograph of"), address, Reason.ADDRESS_REFUSED, ())
+        yield Trouble(caption(number, "here is a photograph of"), address, Reason.ADDRESS_REFUSED, ())
     for _ in range(5):
         number += 1
         url = f"http://{UNKNOWN_HOST}/pictures/{number}.jpg"
-        yield Trouble(caption(number, "a photograph of"), url, Reason.DNS_NOT_FOUND, ())
+        yield Trouble(caption(number, "here is a photograph of"), url, Reason.DNS_NOT_FOUND, ())
 
 
 STATUSES = (

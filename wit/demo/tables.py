@@ -80,8 +80,7 @@ def load(name: str) -> pa.Table:
 
 def save(name: str, table: pa.Table) -> None:
     sink = pa.BufferOutputStream()
-    packed = name == "pictures"  # compressed already
-    pq.write_table(
-        table, sink, compression="none" if packed else "zstd", use_dictionary=not packed, write_statistics=False
-    )
+    compression = {column: "none" if column == "data" else "zstd" for column in table.column_names}
+    repeated = [column for column in table.column_names if column != "data"]
+    pq.write_table(table, sink, compression=compression, use_dictionary=repeated, write_statistics=False)
     storage.write_bytes(os.path.join(ASSETS, f"{name}.parquet"), sink.getvalue().to_pybytes())

@@ -51,8 +51,8 @@ FOREIGN = {
     "uk": "Гарний кольоровий малюнок для дітей, на якому зображено: {}",
     "zh": "这是一张为孩子们画的漂亮的彩色图画，上面画的是：{}",
 }
-MIN_ENGLISH = 0.65  # well above the score that a build asks for
-SHORT_WORDS = 4  # a build does not judge the language of so short a caption
+MIN_ENGLISH = 0.65  # a build asks that English be the most probable: usually so from 0.3
+SHORT_WORDS = 3  # a build does not judge the language of so short a caption
 
 
 def with_article(name: str) -> str:
@@ -71,14 +71,19 @@ def english(name: str, item: str, templates: Sequence[str] = ENGLISH) -> str:
     start = pick("caption", item, len(templates))
     turned = [*templates[start:], *templates[:start]]
     said = [template.format(name, a=with_article(name)) for template in turned]
-    codes, scores = detect(said)
-    certain = [
-        (text.count(" ") < SHORT_WORDS) or (code == "en" and score >= MIN_ENGLISH)
-        for text, code, score in zip(said, codes, scores, strict=True)
-    ]
+    certain = certain_english(said)
     if not any(certain):
         raise ValueError(f"no caption for {name} is certain to be English")
     return said[certain.index(True)]
+
+
+def certain_english(texts: Sequence[str]) -> list[bool]:
+    """Of each text whether a build takes it for English, with a margin, or for too short to tell."""
+    codes, scores = detect(texts)
+    return [
+        text.count(" ") < SHORT_WORDS or (code == "en" and score >= MIN_ENGLISH)
+        for text, code, score in zip(texts, codes, scores, strict=True)
+    ]
 
 
 def foreign(language: str, name: str) -> str:

@@ -1,0 +1,144 @@
+"""What the demonstration web holds: sizes, counts, formats, styles; and that its pictures are what the tables say."""
+
+import io
+import os
+from collections import Counter
+
+import pytest
+from PIL import Image
+
+from wit import demo
+from wit.demo import tables, wording
+from wit.demo.drawing import spoken_name
+from wit.demo.layout import HOSTS
+from wit.images import ImageConfig, Processed, process
+
+STYLES = ("openmoji", "fluent-emoji", "fluent-emoji-flat", "noto-v1", "emojione")
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return tables.load("pictures").to_pylist()
+
+
+@pytest.fixture(scope="module")
+def tags():
+    return demo.truth().to_pylist()
+
+
+def test_assets_stay_small_enough_for_git():
+    sizes = {name: os.path.getsize(os.path.join(tables.ASSETS, name)) for name in os.listdir(tables.ASSETS)}
+    assert sum(sizes.values()) < 13_000_000, sizes
+
+
+def test_the_web_is_as_large_as_promised(tags):
+    pages = tables.load("pages").to_pylist()
+    assert len(pages) >= 1_500
+    assert len({page["page_url"].split("/")[2] for page in pages}) >= 4
+    assert len(tags) >= 6_000
+    assert len(HOSTS) >= 4
+
+
+def test_pictures_come_in_four_formats_from_32_to_2000_px(pictures):
+    shown = [row for row in pictures if row["style"] != tables.KEPT_OUT and row["role"] not in ("tiny", "spacer")]
+    formats = Counter(row["format"] for row in shown)
+    assert min(formats[kind] for kind in ("jpg", "png", "webp", "gif")) > 300
+    longest = [max(row["width"], row["height"]) for row in shown]
+    assert min(longest) == 32
+    assert 1_500 < max(longest) <= 2_000
+
+
+def test_every_picture_has_the_format_and_size_that_its_row_says(pictures):
+    kinds = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF"}
+    for row in pictures:
+        with Image.open(io.BytesIO(row["data"])) as image:
+            turned = image.getexif().get(0x0112, 1) >= 5
+            size = image.size[::-1] if turned else image.size
+            assert (image.format, *size) == (kinds[row["format"]], row["width"], row["height"]), row["picture"]
+
+
+def test_names_are_drawn_in_several_styles_and_once_in_the_style_kept_out(pictures):
+    emoji = Counter(row["subject"] for row in pictures if row["style"] == tables.KEPT_OUT)
+    assert len(emoji) > 1_850 and set(emoji.values()) == {1}
+    styles = Counter(row["style"] for row in pictures if row["original"] is None)
+    assert all(styles[style] > 1_000 for style in STYLES), styles
+    drawn = Counter(row["subject"] for row in pictures if row["subject"] in emoji and row["style"] != tables.KEPT_OUT)
+    assert sum(drawn[name] >= 3 for name in emoji) > 0.8 * len(emoji)
+
+
+def test_the_style_kept_out_is_served_nowhere(pictures):
+    style_of = {row["picture"]: row["style"] for row in pictures}
+    served = {style_of[name] for name in tables.load("resources")["picture"].to_pylist() if name}
+    assert tables.KEPT_OUT not in served and served >= set(STYLES)
+
+
+def test_variants_and_only_they_are_duplicates_for_a_build(pictures):
+    """Hashes them as a build does, with one in six of the others; the end-to-end test compares them all."""
+    skipped = ("tiny", "spacer", "cut", "strip")
+    shown = [row for row in pictures if row["style"] != tables.KEPT_OUT and row["role"] not in skipped]
+    twice = {row["original"] for row in shown if row["original"]}
+    by_hash: dict[int, set[str]] = {}
+    hashed = {row["picture"]: row for row in shown[::6]} | {
+        row["picture"]: row for row in shown if row["original"] or row["picture"] in twice
+    }
+    for row in hashed.values():
+        found = process(row["data"], ImageConfig())
+        assert isinstance(found, Processed) and found.phash is not None, (row["picture"], found)
+        by_hash.setdefault(found.phash, set()).add(row["original"] or row["picture"])
+    assert len(twice) > 150
+    assert [names for names in by_hash.values() if len(names) > 1] == []
+    assert len(by_hash) == len({row["original"] or row["picture"] for row in hashed.values()})
+
+
+def test_captions_are_in_many_languages_and_mostly_english(tags):
+    languages = Counter(page["language"] for page in tables.load("pages").to_pylist())
+    assert len(languages) >= 8
+    assert languages["en"] > 0.7 * sum(languages.values())
+    assert wording.FOREIGN.keys() | {"en"} == set(languages)
+
+
+@pytest.mark.parametrize(
+    "label, name",
+    [
+        ("grinning face", "grinning face"),
+        ("flag: Cape Verde", "flag of Cape Verde"),
+        ("flag: Cocos (Keeling) Islands", "flag of Cocos Islands"),
+        ("flag: Antigua & Barbuda", "flag of Antigua and Barbuda"),
+        ("man: bald", "bald man"),
+        ("woman: red hair", "woman with red hair"),
+        ("family: man, woman, boy", "family of man, woman and boy"),
+        ("keycap: #", "keycap hash"),
+        ("keycap: 10", "keycap ten"),
+        ("Japanese “here” button", "Japanese here button"),
+        ("twelve o’clock", "twelve o'clock"),
+        ("person walking: facing right", "person walking facing right"),
+    ],
+)
+def test_labels_become_names_as_one_says_them(label, name):
+    assert spoken_name(label) == name
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("red apple", "a red apple"),
+        ("orange", "an orange"),
+        ("glasses", "glasses"),
+        ("flag of Chad", "the flag of Chad"),
+        ("Statue of Liberty", "Statue of Liberty"),
+    ],
+)
+def test_names_get_their_article(name, said):
+    assert wording.with_article(name) == said
+
+
+def test_the_zero_shot_set_is_laid_out_as_documented(tmp_path):
+    demo.zero_shot_set(str(tmp_path))
+    names = (tmp_path / "classnames.txt").read_text().splitlines()
+    files = sorted(path.name for path in (tmp_path / "images").iterdir())
+    assert len(names) == len(set(names)) == len(files)
+    assert [int(name.split("_")[0]) for name in files] == list(range(len(names)))
+    assert all(template.count("{}") == 1 for template in (tmp_path / "templates.txt").read_text().splitlines())
+    apple = names.index("red apple")
+    with Image.open(tmp_path / "images" / f"{apple:04}_0.webp") as image:
+        assert image.size == (64, 64)
