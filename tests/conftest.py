@@ -12,9 +12,11 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from wit import storage
-from wit.parts import Marker, StageDir, write_parquet
-from wit.records import CANDIDATES, RAW, keyed_hash, pair_key
+from wit import ledger, publish, select, storage
+from wit.parts import Marker, StageDir, read_manifest, to_json, write_parquet
+from wit.publish import PublishConfig
+from wit.records import CANDIDATES, RAW, STAGES, keyed_hash, pair_key
+from wit.select import Memberships, SelectConfig
 from wit.shards import ShardWriter
 
 Rows = list[tuple[str, str, list[int]]]
@@ -115,3 +117,90 @@ def raw_row() -> type[Row]:
 def raw() -> Callable[..., Marker]:
     """(OUT, {unit: rows}) -> published raw shards and the manifest of the download stage."""
     return publish_raw
+
+
+def select_all(
+    out: str,
+    download: Marker,
+    counts: Any,
+    t: float,
+    queries: str,
+    *,
+    config: SelectConfig,
+    seed: int,
+    buckets: int = 2,
+) -> Marker:
+    """The passes of select in order, as any engine runs them; `counts` [queries]."""
+    stage, shards, n = StageDir(out, "select", "e" * 32), select.raw_shards(download), len(counts)
+    empty = Memberships(np.zeros(n, np.int64), np.zeros(n, np.int64))
+    memberships = sum((select.count(out, s, queries=n, config=config) for s in shards), empty)
+    weights = select.surviving_counts(counts, memberships)
+    scattered = [
+        select.scatter(stage, i, s, weights, queries=queries, seed=seed, buckets=buckets, config=config)
+        for i, s in enumerate(shards)
+    ]
+    slices = [r for marker in scattered for r in select.slice_refs(stage, marker)]
+    verdicts = [
+        ref
+        for bucket in sorted({b for b, _ in slices})
+        for marker in [select.cluster(stage, bucket, [r for b, r in slices if b == bucket], t=t, config=config)]
+        for ref in select.slice_refs(stage, marker)
+    ]
+    for i, shard in enumerate(shards):
+        select.keep(stage, shard, [ref for number, ref in verdicts if number == i], config=config)
+    return stage.finish(select.keep_parts(stage.markers()))
+
+
+def publish_all(out: str, chosen: Marker, *, config: PublishConfig, seed: int) -> Marker:
+    """publish, one shard after the other."""
+    stage, parts = StageDir(out, "publish", "f" * 32), publish.keep_list_parts(chosen)
+    publish.begin(stage)
+    plan = publish.plan_shards(parts, seed=seed, config=config)
+    return publish.finish(stage, [publish.write_shard(stage, s, seed=seed, config=config) for s in plan])
+
+
+def small_build(out: str) -> str:
+    """A finished build under OUT: 40 pairs on three raw shards, of which 22 reach shards of seven samples."""
+    queries = f"{out}-queries.txt"
+    storage.write_bytes(queries, b"dog\ncat\nphoto\nfox\n")
+    rows = [
+        Row(f"{i}", [(f"é {i}", [i % 4])], look=None if i % 5 == 0 else i % 27, size=(40 + i % 27, 50))
+        for i in range(40)
+    ]
+    for stage in ("candidates", "plan"):
+        publish_keys(StageDir(out, stage, stage[0] * 32), [row.name for row in rows])
+    download = publish_raw(out, {f"0000{i}-0000": rows[i::3] for i in range(3)})
+    chosen = select_all(out, download, np.full(4, 10), 6.0, queries, config=SelectConfig(), seed=1)
+    publish_all(out, chosen, config=PublishConfig(samples_per_shard=7, raw_shards_per_group=2), seed=1)
+    manifests = {stage: m for stage in STAGES if (m := read_manifest(out, stage))}
+    totals = {"stages": ledger.stage_totals(manifests), "samples": manifests["publish"]["samples"]}
+    storage.write_bytes(f"{out}/ledger.json", to_json(totals))
+    storage.write_bytes(
+        f"{out}/run.json", to_json({"fingerprints": {s: m["fingerprint"] for s, m in manifests.items()}})
+    )
+    return out
+
+
+def publish_keys(stage: StageDir, keys: list[str]) -> None:
+    """A stage that hands on all its rows, of which only the keys matter here."""
+    with storage.scratch_dir(stage.out) as scratch:
+        write_parquet(pa.table({"key": keys}), f"{scratch}/rows.parquet")
+        info = {"in": len(keys), "out": len(keys), "dropped": {}}
+        stage.publish("part-00000", {"rows": f"{scratch}/rows.parquet"}, info)
+    stage.finish(stage.markers())
+
+
+@pytest.fixture
+def run_select() -> Callable[..., Marker]:
+    return select_all
+
+
+@pytest.fixture
+def run_publish() -> Callable[..., Marker]:
+    return publish_all
+
+
+@pytest.fixture
+def build() -> Callable[[str], str]:
+    """OUT -> OUT, with a small finished build in it."""
+    return small_build

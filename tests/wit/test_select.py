@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wit import balance, select, storage
-from wit.parts import Marker, StageDir
+from wit.parts import Marker
 from wit.records import DROPPED, KEEP, RAW, pair_key
 from wit.select import Memberships, SelectConfig
 
@@ -25,30 +25,6 @@ def query_file(tmp_path: Path) -> str:
     return str(tmp_path / "queries.txt")
 
 
-def run_select(
-    out: str, download: Marker, counts: Any, t: float, queries: str, config: SelectConfig = CONFIG, buckets: int = 2
-) -> Marker:
-    """The passes in order, as any engine runs them."""
-    stage, shards = StageDir(out, "select", "e" * 32), select.raw_shards(download)
-    empty = Memberships(np.zeros(4, np.int64), np.zeros(4, np.int64))
-    memberships = sum((select.count(out, s, queries=4, config=config) for s in shards), empty)
-    weights = select.surviving_counts(counts, memberships)
-    scattered = [
-        select.scatter(stage, i, s, weights, queries=queries, seed=SEED, buckets=buckets, config=config)
-        for i, s in enumerate(shards)
-    ]
-    slices = [r for marker in scattered for r in select.slice_refs(stage, marker)]
-    verdicts = [
-        ref
-        for bucket in sorted({b for b, _ in slices})
-        for marker in [select.cluster(stage, bucket, [r for b, r in slices if b == bucket], t=t, config=config)]
-        for ref in select.slice_refs(stage, marker)
-    ]
-    for i, shard in enumerate(shards):
-        select.keep(stage, shard, [ref for number, ref in verdicts if number == i], config=config)
-    return stage.finish(select.keep_parts(stage.markers()))
-
-
 def table(out: str, manifest: Marker, label: str) -> pa.Table:
     schema = {"rows": KEEP, "dropped": DROPPED}[label]
     found = [m["files"][label]["name"] for m in manifest["parts"] if label in m["files"]]
@@ -56,7 +32,7 @@ def table(out: str, manifest: Marker, label: str) -> pa.Table:
 
 
 def test_every_fetched_row_is_kept_or_dropped_for_one_reason(
-    tmp_path: Path, raw: Callable[..., Marker], raw_row: Any, query_file: str
+    tmp_path: Path, raw: Callable[..., Marker], raw_row: Any, query_file: str, run_select: Callable[..., Marker]
 ) -> None:
     out = str(tmp_path / "out")
     rows = [
@@ -71,7 +47,7 @@ def test_every_fetched_row_is_kept_or_dropped_for_one_reason(
         raw_row("copy-3", [("fox three", [2, 3])], look=4, variant=5),
     ]
     download = raw(out, {"00000-0000": rows, "00001-0000": more})
-    manifest = run_select(out, download, np.array([1, 2, 1, 3]), float("inf"), query_file)
+    manifest = run_select(out, download, np.array([1, 2, 1, 3]), float("inf"), query_file, config=CONFIG, seed=SEED)
     assert (manifest["in"], manifest["out"]) == (6, 2)
     reasons = manifest["dropped"]
     assert reasons["image_too_small"] == reasons["aspect_ratio"] == 1
@@ -93,7 +69,7 @@ def test_every_fetched_row_is_kept_or_dropped_for_one_reason(
 
 
 def test_select_gives_the_same_bytes_for_any_number_of_buckets(
-    tmp_path: Path, raw: Callable[..., Marker], raw_row: Any, query_file: str
+    tmp_path: Path, raw: Callable[..., Marker], raw_row: Any, query_file: str, run_select: Callable[..., Marker]
 ) -> None:
     digests = []
     for buckets in (1, 7):
@@ -101,18 +77,20 @@ def test_select_gives_the_same_bytes_for_any_number_of_buckets(
         shards = {
             f"0000{s}-0000": [raw_row(f"{s}-{i}", [("x", [i % 4])], look=i % 9) for i in range(12)] for s in (0, 1)
         }
-        manifest = run_select(out, raw(out, shards), np.full(4, 6), 3.0, query_file, buckets=buckets)
+        manifest = run_select(
+            out, raw(out, shards), np.full(4, 6), 3.0, query_file, config=CONFIG, seed=SEED, buckets=buckets
+        )
         digests.append([e["sha256"] for m in manifest["parts"] for e in m["files"].values()])
         assert [n for n in storage.list_dir(f"{out}/select") if n.endswith(".arrow")] == []
     assert digests[0] == digests[1]
 
 
 def test_a_shard_of_failures_gives_an_empty_part(
-    tmp_path: Path, raw: Callable[..., Marker], raw_row: Any, query_file: str
+    tmp_path: Path, raw: Callable[..., Marker], raw_row: Any, query_file: str, run_select: Callable[..., Marker]
 ) -> None:
     out = str(tmp_path / "out")
     download = raw(out, {"00000-0000": [raw_row("a", [("dog", [0])], look=None)], "00001-0000": []})
-    manifest = run_select(out, download, np.ones(4), 1.0, query_file)
+    manifest = run_select(out, download, np.ones(4), 1.0, query_file, config=CONFIG, seed=SEED)
     assert (manifest["in"], manifest["out"], manifest["dropped"]) == (0, 0, {})
 
 

@@ -1,0 +1,455 @@
+"""Is what lies under OUT what its manifests say, and does every pair add up? Reads everything, changes nothing.
+
+metadata   every file is there with its size; rows, sums and the ledger agree; keys are right and unique
+sample     besides: a share of the samples, chosen by hash, is read by offset, compared with its digest and decoded
+full       besides: the digest of every file, and every sample of every tar
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import xxhash
+from PIL import Image
+
+from wit import ledger, storage
+from wit.balance import key_hashes
+from wit.parts import Marker, add_counts, read_manifest
+from wit.publish import extension_of, metadata
+from wit.records import SCHEMA_VERSION, STAGES, InputError, pair_key
+from wit.shards import BLOCK, REMOVED, Member, iter_members, tar_header
+
+Level = Literal["metadata", "sample", "full"]
+Problems = Iterator[str]
+
+SHARE = (
+    0.01  # of samples read at level "sample": a defect in one picture of a hundred is found in a set of 500 (p > 0.99)
+)
+READERS = 8  # decoding and digests release the GIL
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is off, one line each (empty if nothing is), and what was looked at."""
+
+    problems: tuple[str, ...]
+    stages: tuple[str, ...]
+    shards: int
+    samples: int
+    samples_read: int
+
+
+def verify(out: str, level: Level = "metadata") -> Verdict:
+    """Checks a build from its manifests down; raises InputError where there is no build."""
+    manifests = {stage: m for stage in STAGES if (m := _manifest(out, stage)) is not None}
+    if not manifests:
+        raise InputError(f"no build in {out}: give the --output directory of python -m pipelines.build")
+    problems = [p for stage, manifest in manifests.items() for p in stage_problems(out, stage, manifest)]
+    problems += ledger_problems(out, manifests)
+    read = 0
+    if (published := manifests.get("publish")) is not None:
+        found, read = published_problems(out, published, manifests.get("select"), level)
+        problems += found
+    if level == "full":
+        problems += digest_problems(out, manifests)
+        problems += raw_problems(out, manifests.get("download"))
+    shards, samples = (published["shards"], published["samples"]) if published else (0, 0)
+    return Verdict(tuple(dict.fromkeys(problems)), tuple(manifests), shards, samples, read)
+
+
+ENTRY = {"name": str, "bytes": int, "sha256": str}
+PART = {"unit": str, "fingerprint": str, "in": int, "out": int, "dropped": {None: int}, "files": {None: ENTRY}}
+TOTALS = {"stage": str, "fingerprint": str, "schema_version": int, "in": int, "out": int, "dropped": {None: int}}
+MANIFEST = TOTALS | {"parts": [PART]}
+PUBLISHED = TOTALS | {"shards": int, "samples": int, "files": [ENTRY]}
+
+
+def shaped(value: object, shape: Any) -> bool:
+    """Whether JSON has at least the fields of a shape; None stands for any name."""
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(shaped(item, shape[0]) for item in value)
+    if not isinstance(shape, dict):
+        return isinstance(value, shape)
+    if not isinstance(value, dict):
+        return False
+    if None in shape:
+        return all(shaped(item, shape[None]) for item in value.values())
+    return all(name in value and shaped(value[name], inner) for name, inner in shape.items())
+
+
+def _manifest(out: str, stage: str) -> Marker | None:
+    """The stage's manifest, if it finished; raises InputError where it is none: then nothing below it can be trusted."""
+    try:
+        found = read_manifest(out, stage)
+    except ValueError as error:
+        raise InputError(f"the {stage} manifest in {out} is not JSON ({error}): run the build again") from error
+    if found is not None and not shaped(found, PUBLISHED if stage == "publish" else MANIFEST):
+        raise InputError(f"the {stage} manifest in {out} lacks fields: run the build again with --rebuild-from {stage}")
+    return found
+
+
+# Manifests against files and against each other.
+
+
+def stage_problems(out: str, stage: str, manifest: Marker) -> Problems:
+    """One stage by itself."""
+    if manifest["schema_version"] != SCHEMA_VERSION:
+        yield f"{stage}: written with schema {manifest['schema_version']}, this is {SCHEMA_VERSION}"
+    run = _json(storage.join(out, "run.json")) or {}
+    if (manifest["stage"], manifest["fingerprint"]) != (stage, run.get("fingerprints", {}).get(stage)):
+        yield f"{stage}: the manifest is of other settings than run.json, or of another stage"
+    for entry in entries(stage, manifest):
+        yield from size_problems(out, entry)
+    if stage == "publish":
+        return
+    parts = manifest["parts"]
+    for name in ("in", "out"):
+        if manifest[name] != sum(part[name] for part in parts):
+            yield f"{stage}: the manifest says {manifest[name]} {name}, its parts {sum(part[name] for part in parts)}"
+    if manifest["dropped"] != add_counts(part["dropped"] for part in parts):
+        yield f"{stage}: the manifest's losses are not the sum of its parts'"
+    for part in parts:
+        yield from part_problems(out, stage, part, thinned=manifest.get("dropped_one_in", 1) > 1)
+
+
+def entries(stage: str, manifest: Marker) -> list[dict[str, Any]]:
+    """Every file that the manifest names, relative to OUT."""
+    if stage == "publish":
+        return [entry | {"name": f"shards/{entry['name']}"} for entry in manifest["files"]]
+    listed = [[*part["files"].values(), *part.get("beside", ())] for part in manifest["parts"]]
+    return [entry for found in listed for entry in found]
+
+
+def size_problems(out: str, entry: Mapping[str, Any]) -> Problems:
+    path = storage.join(out, entry["name"])
+    if not storage.exists(path):
+        yield f"{entry['name']}: missing"
+    elif storage.size(path) != entry["bytes"]:
+        yield f"{entry['name']}: {storage.size(path)} bytes, the manifest says {entry['bytes']}"
+
+
+def part_problems(out: str, stage: str, part: Marker, *, thinned: bool) -> Problems:
+    """One part: its marker is still there and its tables hold what it counts."""
+    marker = _json(storage.join(out, "raw" if stage == "download" else stage, f"{part['unit']}.json"))
+    if marker is None or not _within(part, marker):
+        yield f"{stage}: the marker of {part['unit']} is missing or differs from the manifest"
+    files = {label: storage.join(out, entry["name"]) for label, entry in part["files"].items()}
+    if part["unit"].startswith("part-") and "rows" in files:
+        yield from _count_problems(files["rows"], part["out"], "rows")
+    if stage == "download":
+        yield from _reason_problems(files["parquet"], {**part["dropped"], "": part["out"]})
+    elif "dropped" in files and not thinned:
+        yield from _reason_problems(files["dropped"], part["dropped"])
+
+
+def _within(part: Marker, marker: Marker) -> bool:
+    """Whether the manifest's part is its marker, which may name files between passes besides, long removed."""
+    files = marker.get("files")
+    if not isinstance(files, dict) or any(files.get(label) != entry for label, entry in part["files"].items()):
+        return False
+    return all(name == "files" or marker.get(name) == value for name, value in part.items())
+
+
+def _json(path: str) -> Marker | None:
+    """The JSON object in a file, or None where there is none."""
+    try:
+        found: Marker = json.loads(storage.read_bytes(path))
+    except (FileNotFoundError, ValueError):
+        return None
+    return found
+
+
+def read_columns(path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Columns of a parquet file, all their bytes checked; raises OSError or ArrowException where it is damaged."""
+    with storage.open_read(path) as stream:
+        table = pq.read_table(stream, columns=columns if columns is None else list(columns))
+    table.validate(full=True)
+    if columns is not None and table.schema.names != list(columns):
+        raise pa.ArrowInvalid(f"has no column {', '.join(set(columns) - set(table.schema.names))}")
+    return table
+
+
+def _table(path: str, columns: Sequence[str]) -> pa.Table | None:
+    """As read_columns; None where the file is damaged."""
+    try:
+        return read_columns(path, columns)
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def _count_problems(path: str, expected: int, what: str) -> Problems:
+    table = _table(path, ["key"])
+    if table is None:
+        yield f"{path}: not a readable parquet file"
+    elif len(table) != expected:
+        yield f"{path}: {len(table)} {what}, the manifest says {expected}"
+
+
+def _reason_problems(path: str, expected: Mapping[str, int]) -> Problems:
+    """Rows by reason ("" for none) against the marker's counts."""
+    table = _table(path, ["reason"])
+    if table is None:
+        yield f"{path}: not a readable parquet file"
+        return
+    counted = add_counts({reason or "": 1} for reason in table["reason"].to_pylist())
+    if counted != add_counts([expected]):
+        yield f"{path}: its rows by reason are not those of its marker"
+
+
+def ledger_problems(out: str, manifests: Mapping[str, Marker]) -> Problems:
+    """in = out + dropped, within stages and between them, and ledger.json says the same."""
+    stages = ledger.stage_totals(manifests)
+    yield from ledger.imbalances(stages)
+    if "publish" not in manifests:
+        return
+    found = _json(storage.join(out, "ledger.json"))
+    if found is None:
+        yield "ledger.json: missing or not JSON; the report stage writes it"
+        return
+    for stage in dict.fromkeys([*stages, *found.get("stages", {})]):
+        if found["stages"].get(stage) != stages.get(stage):
+            yield f"ledger.json: {stage} is not the sum of its published parts"
+    if found.get("samples") != manifests["publish"]["samples"]:
+        yield f"ledger.json: {found.get('samples')} samples, published are {manifests['publish']['samples']}"
+
+
+# Published shards.
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One published shard as its manifest describes it."""
+
+    directory: str
+    name: str
+    samples: int
+
+    @property
+    def tar(self) -> str:
+        return storage.join(self.directory, f"{self.name}.tar")
+
+    @property
+    def parquet(self) -> str:
+        return storage.join(self.directory, f"{self.name}.parquet")
+
+
+def published_problems(out: str, manifest: Marker, select: Marker | None, level: Level) -> tuple[list[str], int]:
+    """(problems, samples read) of shards/."""
+    directory = storage.join(out, "shards")
+    tars = [entry for entry in manifest["files"] if entry["name"].endswith(".tar")]
+    shards = [Shard(directory, entry["name"].removesuffix(".tar"), entry["samples"]) for entry in tars]
+    problems = list(set_problems(directory, manifest, shards))
+    with ThreadPoolExecutor(READERS) as readers:
+        keys, wrong = zip(*readers.map(row_problems, shards), strict=True) if shards else ((), ())
+        problems += [problem for found in wrong for problem in found]
+        read = {"metadata": None, "sample": sampled_problems, "full": shard_problems}[level]
+        looked = list(readers.map(read, shards)) if read else []
+    problems += [problem for found, _ in looked for problem in found]
+    problems += key_problems(out, list(keys), select)
+    return problems, sum(count for _, count in looked)
+
+
+def set_problems(directory: str, manifest: Marker, shards: Sequence[Shard]) -> Problems:
+    """The set as a whole: names, counts, sizes.json, and no file that the manifest does not know."""
+    if sum(shard.samples for shard in shards) != manifest["samples"] or manifest["out"] != manifest["samples"]:
+        yield f"shards/MANIFEST.json: {manifest['samples']} samples are not the sum over its shards"
+    if len(shards) != manifest["shards"]:
+        yield f"shards/MANIFEST.json: {manifest['shards']} shards, but {len(shards)} tars"
+    if _json(storage.join(directory, "sizes.json")) != {f"{shard.name}.tar": shard.samples for shard in shards}:
+        yield "shards/sizes.json: not what the manifest says"
+    known = {entry["name"] for entry in manifest["files"]} | {"MANIFEST.json", REMOVED}
+    for name in storage.list_dir(directory):
+        if name not in known:
+            yield f"shards/{name}: not in the manifest"
+
+
+def row_problems(shard: Shard) -> tuple[list[str], list[str]]:
+    """(keys, problems) of a shard's parquet file and stats, without looking into the tar."""
+    columns = ["key", "canonical_url", "caption", "status", "image_offset", "image_size"]
+    table = _table(shard.parquet, columns)
+    if table is None or any(column.null_count for column in table.columns):
+        return [], [f"{shard.parquet}: not a readable parquet file of samples"]
+    problems = []
+    if len(table) != shard.samples:
+        problems.append(f"{shard.parquet}: {len(table)} rows, the manifest says {shard.samples} samples")
+    stats = _json(shard.tar.removesuffix(".tar") + "_stats.json") or {}
+    if (stats.get("count"), stats.get("successes")) != (shard.samples, shard.samples):
+        problems.append(f"{shard.name}_stats.json: missing, or another count than the manifest's {shard.samples}")
+    keys: list[str] = table["key"].to_pylist()
+    pairs = zip(keys, table["canonical_url"].to_pylist(), table["caption"].to_pylist(), strict=True)
+    problems += [
+        f"{shard.parquet}: {key} is not the key of its URL and caption"
+        for key, url, caption in pairs
+        if key != pair_key(url, caption)
+    ]
+    if pc.any(pc.not_equal(table["status"], "success")).as_py():
+        problems.append(f"{shard.parquet}: holds rows that are no success")
+    ends = pc.add(table["image_offset"], table["image_size"]).to_numpy()
+    if (table["image_offset"].to_numpy()[1:] < ends[:-1]).any():
+        problems.append(f"{shard.parquet}: pictures overlap in the tar")
+    return keys, problems
+
+
+def key_problems(out: str, keys: Sequence[Sequence[str]], select: Marker | None) -> Problems:
+    """No key twice, and exactly those of the keep list."""
+    published = np.sort(np.concatenate([_short(some) for some in [[], *keys]]))
+    again = np.unique(published[1:][published[1:] == published[:-1]])
+    if len(again):
+        counts = Counter(key for some in keys for key, short in zip(some, _short(some), strict=True) if short in again)
+        yield from (f"shards: key {key} is there more than once" for key in sorted(counts) if counts[key] > 1)
+    if select is None:
+        return
+    parts = [part["files"]["rows"]["name"] for part in select["parts"] if "rows" in part["files"]]
+    tables = [_table(storage.join(out, name), ["key"]) for name in parts]
+    kept = np.sort(np.concatenate([_short([]), *(_short(t["key"].to_pylist()) for t in tables if t is not None)]))
+    if not np.array_equal(kept, published):
+        missing, extra = np.setdiff1d(kept, published), np.setdiff1d(published, kept)
+        yield f"shards: {len(missing)} selected samples are missing and {len(extra)} are there without being selected"
+
+
+def _short(keys: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """64 bits of each key, for sets of many."""
+    return np.array([xxhash.xxh3_64_intdigest(key.encode()) for key in keys], np.uint64)
+
+
+# Samples.
+
+
+def _rows(shard: Shard) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = read_columns(shard.parquet).to_pylist()
+    return rows
+
+
+def reading(check: Callable[[Shard], tuple[list[str], int]]) -> Callable[[Shard], tuple[list[str], int]]:
+    """The check, with files that cannot be read as problems of the shard."""
+
+    @functools.wraps(check)
+    def checked(shard: Shard) -> tuple[list[str], int]:
+        try:
+            return check(shard)
+        except (OSError, EOFError, InputError, pa.ArrowException) as error:
+            return [f"{shard.tar}: {error}"], 0
+
+    return checked
+
+
+@reading
+def sampled_problems(shard: Shard) -> tuple[list[str], int]:
+    """(problems, samples read): a share of the pictures, at least one, read by offset."""
+    rows = _rows(shard)
+    hashes = key_hashes(0, "verify", [row["key"] for row in rows]).tolist()
+    bound = max(int(SHARE * 2**64), min(hashes, default=0))
+    chosen = [row for row, drawn in zip(rows, hashes, strict=True) if drawn <= bound]
+    problems = []
+    for row in chosen:
+        head = storage.read_range(shard.tar, row["image_offset"] - BLOCK, BLOCK + row["image_size"])
+        if head[:BLOCK] != tar_header(member_name(row), row["image_size"]):
+            problems.append(f"{shard.tar}: no tar header of {member_name(row)} before byte {row['image_offset']}")
+        problems += picture_problems(shard.tar, row, head[BLOCK:])
+    return problems, len(chosen)
+
+
+@reading
+def shard_problems(shard: Shard) -> tuple[list[str], int]:
+    """(problems, samples read): every member of the tar against the parquet file."""
+    rows = _rows(shard)
+    problems: list[str] = []
+    members = iter_members(shard.tar)
+    for row in rows:
+        three = [member for _, member in zip(range(3), members, strict=False)]
+        if [member.name for member in three] != [
+            f"{row['key']}.{e}" for e in (extension_of(row["format"]), "txt", "json")
+        ]:
+            return [*problems, f"{shard.tar}: the files of {row['key']} are not where the parquet file has them"], 0
+        problems += sample_problems(shard.tar, row, three)
+    if (left := next(members, None)) is not None:
+        problems.append(f"{shard.tar}: {left.name} is in no row of the parquet file")
+    return problems, len(rows)
+
+
+def member_name(row: Mapping[str, Any]) -> str:
+    return f"{row['key']}.{extension_of(row['format'])}"
+
+
+def sample_problems(path: str, row: dict[str, Any], members: Sequence[Member]) -> Problems:
+    """Picture, caption and metadata of one sample."""
+    image, caption, said = members
+    if (image.offset, len(image.data)) != (row["image_offset"], row["image_size"]):
+        yield f"{path}: {image.name} is not at the offset and size of its row"
+    yield from picture_problems(path, row, image.data)
+    if caption.data != row["caption"].encode():
+        yield f"{path}: {caption.name} is not the caption of its row"
+    if said.data != json.dumps(metadata(row), ensure_ascii=False).encode():
+        yield f"{path}: {said.name} is not the metadata of its row"
+
+
+def picture_problems(path: str, row: Mapping[str, Any], data: bytes) -> Problems:
+    """The bytes are those of the digest and decode to the size of the row. Only bytes whose digest is right are decoded:
+    the decoder has met them before, in a process of its own."""
+    name = f"{path}: {row['key']}"
+    if hashlib.sha256(data).hexdigest() != row["sha256"]:
+        yield f"{name}: the picture is not that of its sha256"
+        return
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            size = image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        yield f"{name}: the picture does not decode ({error})"
+        return
+    if size != (row["width"], row["height"]):
+        yield f"{name}: the picture has {size[0]} x {size[1]} pixels, its row says {row['width']} x {row['height']}"
+
+
+# Every byte.
+
+
+def digest_problems(out: str, manifests: Mapping[str, Marker]) -> list[str]:
+    """The digest of every file of every stage."""
+    listed = [entry for stage, manifest in manifests.items() for entry in entries(stage, manifest)]
+
+    def check(entry: dict[str, Any]) -> str | None:
+        path = storage.join(out, entry["name"])
+        if storage.exists(path) and storage.sha256_file(path) != entry["sha256"]:
+            return f"{entry['name']}: its bytes are not those of the manifest's sha256"
+        return None
+
+    with ThreadPoolExecutor(READERS) as readers:
+        return [problem for problem in readers.map(check, listed) if problem]
+
+
+def raw_problems(out: str, download: Marker | None) -> list[str]:
+    """Every picture of every raw tar against its row."""
+    parts = [part["files"] for part in download["parts"]] if download else []
+    paths = [(storage.join(out, f["tar"]["name"]), storage.join(out, f["parquet"]["name"])) for f in parts]
+    with ThreadPoolExecutor(READERS) as readers:
+        return [problem for found in readers.map(lambda pair: _raw_problems(*pair), paths) for problem in found]
+
+
+def _raw_problems(tar: str, parquet: str) -> list[str]:
+    table = _table(parquet, ["key", "reason", "tar_offset", "tar_size", "format", "sha256"])
+    if table is None:
+        return []
+    rows = [row for row in table.to_pylist() if row["reason"] is None]
+    expected = [(member_name(row), row["tar_offset"], row["tar_size"], row["sha256"]) for row in rows]
+    try:
+        found = [
+            (member.name, member.offset, len(member.data), hashlib.sha256(member.data).hexdigest())
+            for member in iter_members(tar)
+        ]
+    except (OSError, InputError) as error:
+        return [f"{tar}: {error}"]
+    return [] if found == expected else [f"{tar}: its pictures are not those of {storage.name_of(parquet)}"]
