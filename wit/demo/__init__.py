@@ -3,6 +3,5 @@
 from wit.demo.crawl import write_warc, write_wat
 from wit.demo.fates import mismatches, truth
 from wit.demo.server import Web, serve
-from wit.demo.zero_shot import zero_shot_set
 
-__all__ = ["Web", "mismatches", "serve", "truth", "write_warc", "write_wat", "zero_shot_set"]
+__all__ = ["Web", "mismatches", "serve", "truth", "write_warc", "write_wat"]

@@ -1,7 +1,11 @@
-"""The zero-shot test set: every base emoji in the drawing style that no page of the demonstration web shows."""
+"""The zero-shot test set: every base emoji in the drawing style that no page of the demonstration web shows.
+
+python -m wit.demo.zero_shot DIRECTORY
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,3 +34,16 @@ def zero_shot_set(directory: str) -> None:
 
 def lines(texts: Iterable[str]) -> bytes:
     return "".join(f"{text}\n" for text in texts).encode()
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m wit.demo.zero_shot DIRECTORY")
+    zero_shot_set(sys.argv[1])
+    print(
+        f"{sys.argv[1]}: one picture of every base emoji, in a drawing style that the demonstration web does not show"
+    )
+
+
+if __name__ == "__main__":
+    main()

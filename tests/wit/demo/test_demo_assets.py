@@ -11,6 +11,7 @@ from wit import demo
 from wit.demo import tables, wording
 from wit.demo.drawing import spoken_name
 from wit.demo.layout import HOSTS
+from wit.demo.zero_shot import zero_shot_set
 from wit.images import ImageConfig, Processed, process
 
 STYLES = ("openmoji", "fluent-emoji", "fluent-emoji-flat", "noto-v1", "emojione")
@@ -133,7 +134,7 @@ def test_names_get_their_article(name, said):
 
 
 def test_the_zero_shot_set_is_laid_out_as_documented(tmp_path):
-    demo.zero_shot_set(str(tmp_path))
+    zero_shot_set(str(tmp_path))
     names = (tmp_path / "classnames.txt").read_text().splitlines()
     files = sorted(path.name for path in (tmp_path / "images").iterdir())
     assert len(names) == len(set(names)) == len(files)
