@@ -302,3 +302,8 @@ def _lease(path: str) -> Iterator[None]:
 def open_spool(path: str) -> IO[bytes]:
     """A local scratch file, unbuffered, for appending and reading back while a stage works; it is never published."""
     return open(path, "a+b", buffering=0)
+
+
+def open_write(path: str) -> IO[bytes]:
+    """A new local file for work in progress, which `publish` moves into place when it is finished."""
+    return open(path, "wb", buffering=1 << 20)

@@ -1,0 +1,147 @@
+"""A small web on loopback that answers exactly the bytes a test wants, however wrong they are."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socketserver
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import numpy as np
+from PIL import Image
+
+Reply = bytes | Iterator[bytes]
+Route = Callable[["Ask"], Reply]
+
+
+@dataclass
+class Ask:
+    """One request as the server saw it."""
+
+    host: str  # the Host header, without port
+    path: str
+    headers: dict[str, str]
+    count: int  # how often this host and path was asked for, this time included
+
+
+def picture(kind: str = "JPEG", width: int = 64, height: int = 48, seed: int = 0, **options: object) -> bytes:
+    """A smooth picture, different for every seed."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8))
+    out = io.BytesIO()
+    coarse.resize((width, height), Image.Resampling.BICUBIC).save(out, kind, **options)
+    return out.getvalue()
+
+
+def ok(body: bytes, *, status: str = "200 OK", **headers: str) -> bytes:
+    named = {"content-type": "image/jpeg", "content-length": str(len(body))}
+    named |= {name.replace("_", "-"): value for name, value in headers.items()}
+    head = "".join(f"{name}: {value}\r\n" for name, value in named.items() if value is not None)
+    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode("latin-1") + body
+
+
+def redirect(to: str, status: str = "302 Found") -> bytes:
+    return ok(b"", status=status, location=to)
+
+
+@dataclass
+class HostileWeb:
+    """`routes` maps paths (or "host/path") to replies; what is not there is 404, robots.txt too."""
+
+    routes: dict[str, Reply | Route] = field(default_factory=dict)
+    asked: list[tuple[str, str, str]] = field(default_factory=list)  # (server address, host, path)
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    agents: set[str] = field(default_factory=set)
+    active: Counter[str] = field(default_factory=Counter)  # requests in work, by host
+    most_active: Counter[str] = field(default_factory=Counter)
+    times: dict[str, list[float]] = field(default_factory=dict)
+    servers: dict[str, socketserver.ThreadingTCPServer] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def port(self, address: str = "127.0.0.1") -> int:
+        return int(self.servers[address].server_address[1])
+
+    def endpoints(self, *hosts: str, address: str = "127.0.0.1") -> tuple[tuple[str, str, int], ...]:
+        return tuple((host, address, self.port(address)) for host in hosts)
+
+    def reply_to(self, ask: Ask) -> Reply:
+        route = self.routes.get(ask.host + ask.path, self.routes.get(ask.path))
+        if route is None:
+            return ok(b"not here", status="404 Not Found", content_type="text/plain")
+        return route(ask) if callable(route) else route
+
+
+class Handler(socketserver.BaseRequestHandler):
+    web: HostileWeb
+
+    def handle(self) -> None:
+        self.request.settimeout(30)
+        with contextlib.suppress(OSError):
+            while self.one_request():
+                pass
+
+    def one_request(self) -> bool:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            block = self.request.recv(65536)
+            if not block:
+                return False
+            head += block
+        lines = head.decode("latin-1").split("\r\n")
+        target = lines[0].split(" ")[1]
+        headers = {n.lower(): v.strip() for n, _, v in (line.partition(":") for line in lines[1:] if line)}
+        host = headers.get("host", "").rpartition(":")[0] or headers.get("host", "")
+        path = target if target.startswith("/") else urlsplit(target).path
+        return self.answer(host, path, headers)
+
+    def answer(self, host: str, path: str, headers: dict[str, str]) -> bool:
+        web = self.web
+        with web.lock:
+            web.counts[host, path] += 1
+            web.asked.append((self.server.server_address[0], host, path))
+            web.agents.add(headers.get("user-agent", ""))
+            web.active[host] += 1
+            web.most_active[host] = max(web.most_active[host], web.active[host])
+            web.times.setdefault(host, []).append(time.monotonic())
+            count = web.counts[host, path]
+        try:
+            reply = web.reply_to(Ask(host, path, headers, count))
+            if isinstance(reply, bytes):
+                self.request.sendall(reply)
+                return b"content-length" in reply[:2000].lower()
+            for chunk in reply:
+                self.request.sendall(chunk)
+            return False
+        finally:
+            with web.lock:
+                web.active[host] -= 1
+
+
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 512
+
+
+@contextlib.contextmanager
+def hostile_web(*addresses: str, wrap: Callable[[Server], None] | None = None) -> Iterator[HostileWeb]:
+    """Serves on every address given (127.0.0.1 by default), each on a port of its own, until the block ends."""
+    web = HostileWeb()
+    handler = type("WebHandler", (Handler,), {"web": web})
+    for address in addresses or ("127.0.0.1",):
+        server = Server((address, 0), handler)
+        if wrap:
+            wrap(server)
+        web.servers[address] = server
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield web
+    finally:
+        for server in web.servers.values():
+            server.shutdown()
+            server.server_close()

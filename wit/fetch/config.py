@@ -1,0 +1,118 @@
+"""The knobs of the fetch engine: whom we say we are, what we refuse, and how gently we ask."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from wit.records import InputError
+
+
+@dataclass(frozen=True)
+class FetchConfig:
+    """How pictures are fetched. Defaults are for the open web; `for_local_web` for servers of one's own."""
+
+    user_agent: str = "wit"
+    """Product token in the User-Agent, and the name that robots.txt and X-Robots-Tag address."""
+    contact: str = ""
+    """Web page or mail address for complaints, part of the User-Agent; a build beyond this machine must set it."""
+    timeout_s: float = 20
+    """Whole time of one attempt, redirects included."""
+    connect_timeout_s: float = 6
+    """TCP and TLS handshakes of one hop."""
+    max_redirects: int = 5
+    max_body_bytes: int = 20_000_000
+    """After decompression of the transfer."""
+    max_header_bytes: int = 65_536
+    in_flight: int = 64
+    """Transfers at a time in one fetch process; those that wait for a silent host do not count."""
+    retries: int = 2
+    """Further attempts after a transient failure, with back-off."""
+    backoff_s: float = 0.5
+    """First pause before a further attempt; doubles each time, with jitter."""
+    short_retry_after_s: float = 5
+    """A Retry-After up to this is waited for; a longer one leaves the picture to --retry-failed."""
+    per_host: int = 4
+    """Transfers at a time to one host."""
+    per_domain: int = 8
+    """Transfers at a time to one registrable domain."""
+    per_address: int = 16
+    """Transfers at a time to one connected address."""
+    host_rate_per_s: float = 10
+    """Requests a second to one host; 0 = no limit."""
+    domain_rate_per_s: float = 20
+    address_rate_per_s: float = 50
+    breaker_failures: int = 5
+    """Consecutive failures after which a host is left alone for breaker_pause_s; its pictures are host_unavailable."""
+    breaker_pause_s: float = 60
+    respect_robots: bool = True
+    respect_opt_out: bool = True
+    """X-Robots-Tag (noai, noimageai, noindex, noimageindex, none, noml) and tdm-reservation."""
+    robots_max_age_s: float = 86_400
+    """RFC 9309 section 2.4: robots.txt is fetched again after a day."""
+    allow_addresses: tuple[str, ...] = ()
+    """Networks (CIDR) that may be connected to although they are not public."""
+    endpoints: tuple[tuple[str, str, int], ...] = ()
+    """(host, address, port): where a host's connections go instead of its DNS address; for webs of one's own."""
+    nameservers: tuple[str, ...] = ()
+    """Resolvers to ask instead of the system's, as ADDRESS or ADDRESS:PORT."""
+    egress_proxy: str = ""
+    """Proxy URL for all requests; the check of addresses is then the proxy's duty. Proxy variables are ignored."""
+    ca_file: str = ""
+    """Certificates to trust instead of the bundled ones (PEM)."""
+    max_bytes: int = 0
+    """Stop asking after this many bytes of bodies in one partition; 0 = no limit. The rest is budget_spent."""
+    max_requests: int = 0
+    max_seconds: float = 0
+    outage_floor_rows: int = 50
+    """Transient failures below this many in a shard are never taken for an outage of ours."""
+    outage_floor_share: float = 0.5
+    """Nor is a smaller share of the shard; 1 switches the outage rule off."""
+    outage_factor: float = 3
+    """Nor less than this many times the running median of the partition's published shards."""
+    outage_shards: int = 3
+    """Suspect shards in a row after which the build stops."""
+    outage_pause_s: float = 30
+    """Pause after a suspect shard; doubles with each in a row."""
+
+    def __post_init__(self) -> None:
+        for network in self.allow_addresses:
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError as error:
+                raise InputError(f"--allow-addresses {network} is no network: write it as 127.0.0.0/8") from error
+        if self.in_flight < 1 or self.per_host < 1:
+            raise InputError("--in-flight and --per-host must be at least 1")
+
+    def check(self) -> None:
+        """Raises InputError unless strangers can see whom to complain to; builds beyond one's own servers call it."""
+        if not self.contact:
+            raise InputError(
+                "--contact is missing: servers must see whom to complain to, for instance "
+                "--fetch.contact https://example.org/crawler"
+            )
+
+    @property
+    def user_agent_header(self) -> str:
+        about = f" (+{self.contact})" if self.contact else ""
+        return f"{self.user_agent}/1.0{about}"
+
+
+def for_local_web(endpoints: Iterable[tuple[str, str, int]], base: FetchConfig | None = None) -> FetchConfig:
+    """The configuration for a web that we serve ourselves: its addresses allowed, no rate limits, short patience."""
+    ends = tuple(sorted(endpoints))
+    nets = tuple(sorted({address for _, address, _ in ends}))
+    return replace(
+        base or FetchConfig(),
+        endpoints=ends,
+        allow_addresses=nets,
+        host_rate_per_s=0,
+        domain_rate_per_s=0,
+        address_rate_per_s=0,
+        per_host=16,
+        per_domain=32,
+        per_address=64,
+        timeout_s=4,
+        connect_timeout_s=2,
+    )

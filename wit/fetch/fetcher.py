@@ -1,0 +1,137 @@
+"""The fetch process: an event loop around `Client`. Bodies go to shared memory; only their places go to the supervisor."""
+
+from __future__ import annotations
+
+import selectors
+import time
+from collections import deque
+from typing import Any
+
+import pycurl
+
+from wit.fetch.channel import Channel
+from wit.fetch.client import Client
+from wit.fetch.outcome import Outcome
+from wit.fetch.ring import Ring, map_segment
+from wit.fetch.robots import Robots, from_json
+
+TICK_S = 0.25
+BEAT_S = 1.0  # how often the supervisor hears that this process is alive
+
+
+class Fetcher:
+    """Messages in: ("fetch", [(id, url)...]), ("free", offset), ("forget failures",). Messages out: ("outcome", Outcome), ("robots", origin,
+    fetched, text), ("beat",)."""
+
+    def __init__(self, channel: Channel, ring_fd: int, ring_size: int) -> None:
+        self.channel = channel
+        self.selector = selectors.DefaultSelector()
+        self.memory = map_segment(ring_fd, ring_size)
+        self.ring = Ring(ring_size)
+        self.undelivered: deque[tuple[Outcome, list[bytes]]] = deque()
+        self.watched: dict[int, int] = {}
+
+    def run(self, config: Any, known_robots: dict[str, Any]) -> None:
+        """Until the supervisor closes the channel."""
+        self.client = Client(
+            config,
+            watch=self.watch,
+            report=self.deliver,
+            report_robots=self.tell_robots,
+            known_robots=from_json(known_robots),
+        )
+        self.selector.register(self.channel.fileno(), selectors.EVENT_READ, "channel")
+        self.selector.register(self.client.resolver.fileno(), selectors.EVENT_READ, "resolver")
+        next_tick = next_beat = 0.0
+        self.serve_channel(selectors.EVENT_READ)  # what came together with the configuration
+        while not self.channel.closed:
+            self.turn(min(next_tick, self.client.next_due() or next_tick))
+            now = time.monotonic()
+            if now >= next_tick:
+                self.client.tick()
+                next_tick = now + TICK_S
+            if now >= next_beat:
+                self.channel.send(("beat",))
+                next_beat = now + BEAT_S
+
+    def turn(self, until: float) -> None:
+        """Waits for sockets, at most until a time, and serves them."""
+        for key, mask in self.selector.select(max(0.0, until - time.monotonic())):
+            if key.data == "channel":
+                self.serve_channel(mask)
+            elif key.data == "resolver":
+                self.client.resolver.deliver()
+            else:
+                self.client.on_socket(key.fd, curl_events(mask))
+        due = self.client.curl_due
+        if due is not None and due <= time.monotonic():
+            self.client.on_timer()
+        self.client.pump()
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.channel.backlog else 0)
+        if self.selector.get_key(self.channel.fileno()).events != wanted:
+            self.selector.modify(self.channel.fileno(), wanted, "channel")
+
+    def serve_channel(self, mask: int) -> None:
+        if mask & selectors.EVENT_WRITE:
+            self.channel.flush()
+        for message in self.channel.receive():
+            if message[0] == "fetch":
+                for id, url in message[1]:
+                    self.client.submit(id, url)
+            elif message[0] == "free":
+                self.ring.free(message[1])
+                self.deliver_waiting()
+            elif message[0] == "forget failures":
+                self.client.forget_failures()
+
+    def watch(self, fd: int, what: int) -> None:
+        """libcurl's wishes about one of its sockets."""
+        if what == pycurl.POLL_REMOVE:
+            if self.watched.pop(fd, None) is not None:
+                self.selector.unregister(fd)
+            return
+        mask = (selectors.EVENT_READ if what & pycurl.POLL_IN else 0) | (
+            selectors.EVENT_WRITE if what & pycurl.POLL_OUT else 0
+        )
+        if not mask:
+            return
+        if fd in self.watched:
+            if self.watched[fd] != mask:
+                self.selector.modify(fd, mask)
+        else:
+            self.selector.register(fd, mask)
+        self.watched[fd] = mask
+
+    def deliver(self, outcome: Outcome, chunks: list[bytes]) -> None:
+        """Hands an outcome to the supervisor, its body through the ring; waits in line while that is full."""
+        if outcome.reason is None:
+            self.undelivered.append((outcome, chunks))
+            self.deliver_waiting()
+        else:
+            self.channel.send(("outcome", outcome))
+
+    def deliver_waiting(self) -> None:
+        while self.undelivered:
+            outcome, chunks = self.undelivered[0]
+            offset = self.ring.allocate(outcome.bytes)
+            if offset is None:
+                break
+            self.undelivered.popleft()
+            at = offset
+            for chunk in chunks:
+                self.memory[at : at + len(chunk)] = chunk
+                at += len(chunk)
+            outcome.region = offset
+            self.channel.send(("outcome", outcome))
+            self.client.handed_over(outcome.bytes)
+        self.client.held_back = bool(self.undelivered)
+
+    def tell_robots(self, origin: str, found: Robots) -> None:
+        if found.text is not None:
+            self.channel.send(("robots", origin, {"fetched": found.fetched, "text": found.text}))
+
+
+def curl_events(mask: int) -> int:
+    return (pycurl.CSELECT_IN if mask & selectors.EVENT_READ else 0) | (
+        pycurl.CSELECT_OUT if mask & selectors.EVENT_WRITE else 0
+    )

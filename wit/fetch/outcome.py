@@ -1,0 +1,37 @@
+"""What became of one URL, as it travels from the fetch process to the supervisor and on to the tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wit.images.results import Processed
+from wit.records import Reason
+
+
+@dataclass(slots=True)
+class Outcome:
+    """One URL's end. Without `reason` there is a body (until it is decoded) or a `picture` in the spool (after)."""
+
+    id: int
+    reason: Reason | None = None
+    detail: str = ""  # a function of the web's answer: no times, addresses or ports
+    http_status: int = 0  # of the last response; 0 = none
+    final_url: str = ""
+    attempts: int = 0
+    started: float = 0.0  # seconds since the epoch
+    duration_s: float = 0.0
+    bytes: int = 0
+    error: str = ""  # the network library's own words
+    region: int = -1  # offset of the body in the ring
+    picture: Processed | None = None  # without its bytes: those are in the spool
+    spool_offset: int = 0
+    spool_size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One URL to fetch, and the spool file its picture goes to."""
+
+    id: int
+    url: str
+    spool: str

@@ -1,0 +1,50 @@
+"""The knobs of what a stored picture looks like, named as img2dataset names them where it has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from wit.records import InputError
+
+ResizeMode = Literal["no", "border", "keep_ratio", "keep_ratio_largest", "center_crop"]
+EncodeFormat = Literal["jpg", "png", "webp"]
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """How a fetched picture becomes a stored one."""
+
+    image_size: int = 256
+    """Pixels of the side that `resize_mode` fixes."""
+    resize_mode: ResizeMode = "keep_ratio"
+    """keep_ratio: the shorter side becomes image_size (what CLIP's random square crop wants); keep_ratio_largest: the
+    longer side; border: the longer side, padded to a square; center_crop: the shorter side, cropped to a square; no."""
+    resize_only_if_bigger: bool = True
+    """Never enlarge (img2dataset enlarges by default): invented pixels cost bytes and teach nothing."""
+    encode_format: EncodeFormat = "jpg"
+    encode_quality: int = 95
+    """1 to 100 for jpg and webp; compression level 0 to 9 for png."""
+    keep_original: bool = False
+    """Store the fetched bytes as they are, after validation; no resize, no new encoding."""
+    perceptual_hashes: bool = True
+    """pHash and PDQ of every picture; without them duplicates are found by bytes alone."""
+    background: str = "#ffffff"
+    """What shows through transparency and fills borders."""
+    max_pixels: int = 64_000_000
+    """Width x height x frames decoded, from the header, before any pixel is: 64 MP is an 8000 x 8000 photograph."""
+    min_side_px: int = 0
+    """Pictures with a shorter side are stored all the same unless this is raised: the size filter belongs to select."""
+    extract_exif: bool = False
+    """Fill the exif column, a JSON object of tag names (camera, time, place: personal data)."""
+    decode_timeout_s: float = 20
+    """Time for one picture in the decode process; past it the process is replaced and the picture dropped."""
+    blocked_hashes: tuple[str, ...] = ()
+    """Files of hashes that must never be stored: one hexadecimal sha256 or PDQ a line."""
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1:
+            raise InputError(f"--image-size is {self.image_size}: give a number of pixels, for instance 256")
+        limit = 9 if self.encode_format == "png" else 100
+        if not 0 <= self.encode_quality <= limit:
+            raise InputError(f"--encode-quality is {self.encode_quality}: {self.encode_format} takes 0 to {limit}")

@@ -1,0 +1,64 @@
+"""To the exact size: img2dataset's resize modes by their names, with a SIMD Lanczos."""
+
+from __future__ import annotations
+
+import numpy as np
+from cykooz_resizer import FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
+from PIL import Image, ImageColor
+
+from wit.images.config import ImageConfig
+from wit.images.decode import RGB
+
+RESIZER = Resizer()
+LANCZOS = ResizeOptions(ResizeAlg.convolution(FilterType.lanczos3))
+BOX = ResizeOptions(ResizeAlg.convolution(FilterType.box))
+
+
+def target_size(size: tuple[int, int], config: ImageConfig) -> tuple[int, int]:
+    """(width, height) after scaling and before padding or cropping, for a picture of `size` as a viewer sees it."""
+    if config.resize_mode == "no":
+        return size
+    by = min(size) if config.resize_mode in ("keep_ratio", "center_crop") else max(size)
+    if config.resize_only_if_bigger and by <= config.image_size:
+        return size
+    width, height = (max(1, round(side * config.image_size / by)) for side in size)
+    return width, height
+
+
+def resize(pixels: RGB, width: int, height: int, options: ResizeOptions = LANCZOS) -> RGB:
+    """The whole picture at another size. Whole pictures only: this resizer crashes on some fractional crop boxes."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    source = ImageData(pixels.shape[1], pixels.shape[0], PixelType.U8x3, pixels.tobytes())
+    target = ImageData(width, height, PixelType.U8x3)
+    RESIZER.resize(source, target, options)
+    return np.frombuffer(target.get_buffer(), np.uint8).reshape(height, width, 3)
+
+
+def turn(pixels: RGB, orientation: int) -> RGB:
+    """The picture as EXIF orientation (1 to 8) says it is to be seen."""
+    if orientation in (2, 5, 7, 4):
+        pixels = pixels[:, ::-1]
+    quarter_turns = {3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}.get(orientation, 0)
+    return np.ascontiguousarray(np.rot90(pixels, quarter_turns))
+
+
+def pad_or_crop(pixels: RGB, config: ImageConfig, scaled: bool) -> RGB:
+    """Squares: padded with the background (border) or cut from the middle (center_crop); others, and pictures left
+    alone because they are small, unchanged."""
+    if config.resize_mode not in ("border", "center_crop") or (config.resize_only_if_bigger and not scaled):
+        return pixels
+    side = config.image_size
+    height, width = pixels.shape[:2]
+    if config.resize_mode == "center_crop":
+        top, left = (height - side) // 2, (width - side) // 2
+        return np.ascontiguousarray(pixels[top : top + side, left : left + side])
+    paper = np.empty((side, side, 3), np.uint8)
+    paper[:] = ImageColor.getrgb(config.background)[:3]
+    top, left = (side - height) // 2, (side - width) // 2
+    paper[top : top + height, left : left + width] = pixels
+    return paper
+
+
+def as_picture(pixels: RGB) -> Image.Image:
+    return Image.fromarray(pixels)
