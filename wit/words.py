@@ -34,18 +34,25 @@ NO_SPACE_SCRIPTS = (
 # --- cutting ----------------------------------------------------------------------------------------------------------
 
 
-def _marks() -> str:
-    """The combining marks outside the scripts above and the two joiners: inside a word they belong to it, though `\\w`
-    leaves them out. Variation selectors are no part of a word: they follow emoji as well as letters."""
-    kinds = ("Mn", "Mc", "Me")
-    marks = [chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) in kinds]
-    return re.sub(f"[{NO_SPACE_SCRIPTS}\ufe00-\ufe0f\U000e0100-\U000e01ef]", "", "".join(marks)) + "\u200c\u200d"
+SEPARATOR, LETTER, MARK, ALONE = range(4)
 
 
 @functools.cache
-def _word_pattern() -> re.Pattern[str]:
-    letters = f"[^\\W_{NO_SPACE_SCRIPTS}]"
-    return re.compile(f"{END}|[{NO_SPACE_SCRIPTS}]|{letters}+(?:[{_marks()}]+{letters}*)*")
+def _kinds() -> npt.NDArray[np.uint8]:
+    """What every code point is. Marks and the two joiners belong to the word before them; variation selectors separate,
+    since they follow emoji as well as letters."""
+    characters = "".join(map(chr, range(sys.maxunicode + 1)))
+    kinds = np.zeros(len(characters), np.uint8)
+    kinds[[code for code, char in enumerate(characters) if unicodedata.category(char)[0] == "M"]] = MARK
+    for pattern, kind in (
+        (r"[^\W_]+", LETTER),
+        ("[\u200c\u200d]", MARK),
+        ("[\ufe00-\ufe0f\U000e0100-\U000e01ef]+", SEPARATOR),
+        (f"[{NO_SPACE_SCRIPTS}{END}]+", ALONE),
+    ):
+        for run in re.finditer(pattern, characters):
+            kinds[run.start() : run.end()] = kind
+    return kinds
 
 
 # Lower case for letters, a space for what is neither letter, digit nor END.
@@ -71,7 +78,23 @@ def cut_words(joined: str) -> bytes:
     character of a script without spaces, and END."""
     if joined.isascii():
         return joined.encode().translate(ASCII_TABLE).replace(END.encode(), b" \x01 ")
-    return " ".join(_word_pattern().findall(fold(joined))).encode()
+    return _cut_unicode(fold(joined))
+
+
+def _cut_unicode(folded: str) -> bytes:
+    codes = np.frombuffer(folded.encode("utf-32-le", "surrogatepass"), "<u4")
+    kinds = _kinds()[codes]
+    marks = kinds == MARK
+    if marks.any():
+        before = np.maximum.accumulate(np.where(marks, 0, np.arange(len(codes))))[marks]
+        kinds[marks] = np.where(kinds[before] == LETTER, LETTER, SEPARATOR)
+    alone = kinds == ALONE
+    places = np.cumsum(np.where(alone, 3, 1)) - np.where(
+        alone, 2, 1
+    )  # one that stands alone has a space on either side
+    spaced = np.full(len(codes) + 2 * int(alone.sum()), ord(" "), "<u4")
+    spaced[places] = np.where(kinds == SEPARATOR, ord(" "), codes)
+    return spaced.tobytes().decode("utf-32-le").encode()
 
 
 def cut_metaclip(joined: str) -> bytes:

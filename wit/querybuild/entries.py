@@ -45,7 +45,7 @@ def numbers() -> Scores:
 
 
 def assemble(groups: Mapping[Origin, Scores], *, size: int | None = None) -> list[Entry]:
-    """The entries of all groups, sorted by text, no two alike to the default matching.
+    """The entries of all groups, clean as captions are, sorted, no two alike to the default matching.
 
     Of entries that read alike the one of the first origin is kept, within an origin the one of the highest score. Where
     there are more than `size`, the bigrams of the lowest score are left out, since theirs is the arbitrary threshold.
@@ -53,7 +53,8 @@ def assemble(groups: Mapping[Origin, Scores], *, size: int | None = None) -> lis
     chosen: dict[bytes, Entry] = {}
     for origin in Origin:
         ranked = sorted(groups.get(origin, {}).items(), key=lambda item: (-item[1], item[0]))
-        for form, (text, score) in zip(_forms([text for text, _ in ranked]), ranked, strict=True):
+        texts = clean_captions([text for text, _ in ranked])
+        for form, text, (_, score) in zip(_forms(texts), texts, ranked, strict=True):
             if form and form not in chosen and len(text) <= MAX_ENTRY_CHARS:
                 chosen[form] = Entry(text, origin, score)
     entries = list(chosen.values())
@@ -64,7 +65,7 @@ def assemble(groups: Mapping[Origin, Scores], *, size: int | None = None) -> lis
 
 def _forms(texts: Sequence[str]) -> list[bytes]:
     """What the default matching makes of each text: equal forms match the same captions, an empty one matches none."""
-    cut = cut_words(join_texts(clean_captions(texts))).split(END.encode())
+    cut = cut_words(join_texts(texts)).split(END.encode())
     return [b" ".join(form.split()) for form in cut[: len(texts)]]
 
 
