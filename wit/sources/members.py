@@ -27,7 +27,8 @@ MAGIC = b"\x1f\x8b\x08"
 _LENGTH = re.compile(rb"\ncontent-length[ \t]*:[ \t]*(\d{1,18})[ \t]*\r?\n", re.IGNORECASE)
 _HEADER_END = re.compile(rb"\n\r?\n")
 _TRAILER = struct.Struct("<II").unpack_from  # CRC-32 and size of the content
-_RECORD_START = re.compile(rb"(?<=\n)WARC/\d\.\d+\r?\n")
+_BLANK = re.compile(rb"[\r\n\0]*").match
+_FIRST_LINE = re.compile(rb"WARC/\d\.\d+\r?\n")
 
 
 class Record(NamedTuple):
@@ -241,6 +242,15 @@ def _split(offset: int, data: bytearray, report: SourceReport, limit: int) -> It
     yield from splitter.finish(None)
 
 
+def _record_start(buffer: bytearray, at: int) -> int | None:
+    """Where the next record's first line stands, behind a line break at `at` or later."""
+    while (at := buffer.find(b"\nWARC/", at)) >= 0:
+        if _FIRST_LINE.match(buffer, at + 1):
+            return at + 1
+        at += 1
+    return None
+
+
 class _Splitter:
     """Cuts a stream of bytes into WARC records by their lengths, and by the next record's first line where a length is
     wrong. A record is given out once the next one's start is seen, the last one at `finish`."""
@@ -248,6 +258,7 @@ class _Splitter:
     def __init__(self, report: SourceReport, limit: int, *, offset: int, moving: bool) -> None:
         self.report, self.limit, self.offset, self.moving = report, limit, offset, moving
         self.buffer = bytearray()
+        self.searched = 0  # up to here no further record starts in the buffer
         self.skipping = False  # inside of something that is no record, already counted
 
     def push(self, data: bytes | bytearray) -> Iterator[Record]:
@@ -277,25 +288,29 @@ class _Splitter:
 
     def _drop(self, count: int) -> None:
         del self.buffer[:count]
+        self.searched = 0
         if self.moving:
             self.offset += count
 
     def _at_record(self, final: bool) -> bool:
         """Whether the buffer now begins with a record; drops what is none, counting it once."""
-        blank = len(self.buffer) - len(self.buffer.lstrip(b"\r\n\0"))
-        self._drop(blank)
-        if self.buffer.startswith(b"WARC/") and not self.skipping:
+        found = _BLANK(self.buffer)
+        blank = found.end() if found else 0
+        if blank:
+            self._drop(blank)
+        if self.buffer.startswith(b"WARC/") and (blank or not self.skipping):
+            self.skipping = False
             return True
         if len(self.buffer) < 5 and not final:
             return False
         if not self.skipping and self.buffer:
             self.report.lose("not_a_record")
             self.skipping = True
-        start = _RECORD_START.search(self.buffer)
+        start = _record_start(self.buffer, 0)
         if start is None:
             self._drop(max(len(self.buffer) - 16, 0))
             return False
-        self._drop(start.start())
+        self._drop(start)
         self.skipping = False
         return True
 
@@ -325,10 +340,11 @@ class _Splitter:
         """As `_span`, where the length is wrong or not yet all there."""
         if end > len(self.buffer) and not final and end - body <= self.limit:
             return None
-        start = _RECORD_START.search(self.buffer, body)
+        start = _record_start(self.buffer, max(body - 1, self.searched))
         if start is not None:
             self.report.repair("wrong_length")
-            return body, len(self.buffer[: start.start()].rstrip(b"\r\n")), start.start()
+            return body, len(self.buffer[:start].rstrip(b"\r\n")), start
+        self.searched = max(len(self.buffer) - 16, 0)
         if final and (verified or end <= len(self.buffer)):
             self.report.repair("wrong_length")
             return body, len(self.buffer.rstrip(b"\r\n")), len(self.buffer)
