@@ -38,9 +38,29 @@ LAZY = (
     "data-defer-src",
 )
 SRCSETS = ("srcset", "data-srcset", "data-lazy-srcset")
+_MORE = frozenset((*LAZY, *SRCSETS))
 DETECT_BYTES = 16 << 10
 META_BYTES = 4 << 10  # HTML 13.2.3.2 asks for 1,024; pages put the declaration later than that
 _META_CHARSET = re.compile(rb"<meta[^>]{1,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.-]+)", re.IGNORECASE)
+
+# What the web uses beside UTF-8, a few others would be mistaken for one another.
+DETECTED = (
+    *(
+        "cp1252",
+        "cp1251",
+        "cp932",
+        "euc_jp",
+        "gb18030",
+        "big5",
+        "euc_kr",
+        "cp1250",
+        "cp1253",
+        "cp1254",
+        "cp1255",
+        "cp1256",
+    ),
+    *("koi8_r", "cp874", "iso2022_jp"),
+)
 
 # Labels that the WHATWG Encoding standard reads as a larger set than their name says.
 _WIDER = {
@@ -72,10 +92,10 @@ def page_images(html: str, page_url: str) -> PageImages:
     alts: list[str | None] = []
     for node in tree.css("img"):
         attributes = node.attributes
-        if len(attributes) > 2 or in_pictures:
-            srcs.append(_source(attributes, _picture_sources(node) if in_pictures else []))
-        else:
-            srcs.append(_plain(attributes, "src") if "src" in attributes else _source(attributes, []))
+        sources = _picture_sources(node) if in_pictures else []
+        srcs.append(
+            _source(attributes, sources) if sources or not _MORE.isdisjoint(attributes) else _plain(attributes, "src")
+        )
         alts.append(_text(attributes, node if in_figures else None))
     if "og:image" in lower:
         _add_open_graph(tree, srcs, alts)
@@ -219,15 +239,15 @@ def _codec(label: str) -> str | None:
 
 def _detect(body: bytes) -> str:
     """The likeliest encoding of text that declares none and is not UTF-8; windows-1252 in doubt, as browsers have it."""
-    best = charset_normalizer.from_bytes(
-        re.sub(rb"<[^>]*>", b" ", body[:DETECT_BYTES]), cp_exclusion=["utf_16", "utf_32", "utf_7"]
-    ).best()
+    text = re.sub(rb"<[^>]*>", b" ", body[:DETECT_BYTES])
+    best = charset_normalizer.from_bytes(text, cp_isolation=list(DETECTED)).best()
     return best.encoding if best is not None else "cp1252"
 
 
 def decode_body(body: bytes, encoding: str, *, max_bytes: int) -> bytes | None:
-    """An HTTP body without its content encoding; None where it cannot be undone, or would grow beyond the limit."""
-    if encoding in ("", "identity"):
+    """An HTTP body without its content encoding; None where it cannot be undone, or would grow beyond the limit. Many
+    archives undo it but keep the header: what is markup already is returned as it is."""
+    if encoding in ("", "identity") or body[:64].lstrip().startswith(b"<"):
         return body
     if encoding not in ("gzip", "x-gzip", "deflate"):
         return None

@@ -165,7 +165,10 @@ class _MemberReader:
             self.source.more(self.position)
             self.position = 0
         try:
-            return zlib.decompressobj(31).decompress(self.source.window[self.position : self.position + 1024], 5) == b"WARC/"
+            return (
+                zlib.decompressobj(31).decompress(self.source.window[self.position : self.position + 1024], 5)
+                == b"WARC/"
+            )
         except zlib.error:
             return False
 
