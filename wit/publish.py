@@ -246,7 +246,7 @@ def write_tar(out: str, rows: pa.Table, path: str, config: PublishConfig) -> Int
     """Writes the shard's tar to a local path; returns the offset of each picture in it."""
     window = windows(rows, config)
     offsets: list[int] = []
-    with storage.create(path) as stream, ThreadPoolExecutor(READERS) as readers:
+    with storage.open_write(path) as stream, ThreadPoolExecutor(READERS) as readers:
         tar = ShardWriter(stream)
         for number in np.unique(window):
             offsets += _write_window(out, rows.filter(pa.array(window == number)), tar, readers)

@@ -150,13 +150,6 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
     os.replace(temporary, inner)
 
 
-@contextlib.contextmanager
-def create(path: str) -> Iterator[IO[bytes]]:
-    """A new local file to write to, for work in progress; `publish` then puts it in its place."""
-    with open(path, "wb", buffering=1 << 20) as out:
-        yield out
-
-
 def append_bytes(path: str, data: bytes) -> None:
     """Adds to the end of a file that one process writes (metrics); on object stores it is rewritten: keep it small."""
     if not is_local(path):

@@ -28,7 +28,7 @@ from PIL import Image
 from wit import ledger, storage
 from wit.balance import key_hashes
 from wit.parts import Marker, add_counts, read_manifest
-from wit.publish import extension_of, metadata
+from wit.publish import SAMPLES, extension_of, metadata
 from wit.records import SCHEMA_VERSION, STAGES, InputError, pair_key
 from wit.shards import BLOCK, REMOVED, Member, iter_members, tar_header
 
@@ -74,20 +74,24 @@ ENTRY = {"name": str, "bytes": int, "sha256": str}
 PART = {"unit": str, "fingerprint": str, "in": int, "out": int, "dropped": {None: int}, "files": {None: ENTRY}}
 TOTALS = {"stage": str, "fingerprint": str, "schema_version": int, "in": int, "out": int, "dropped": {None: int}}
 MANIFEST = TOTALS | {"parts": [PART]}
-PUBLISHED = TOTALS | {"shards": int, "samples": int, "files": [ENTRY]}
+MANIFESTS = {
+    "download": TOTALS | {"parts": [PART | {"files": {None: ENTRY, "tar": ENTRY, "parquet": ENTRY}}]},
+    "select": TOTALS | {"parts": [PART | {"files": {None: ENTRY, "rows": ENTRY}}]},
+    "publish": TOTALS | {"shards": int, "samples": int, "files": [ENTRY]},
+}
 
 
 def shaped(value: object, shape: Any) -> bool:
-    """Whether JSON has at least the fields of a shape; None stands for any name."""
+    """Whether JSON has at least the fields of a shape, and every further field the shape under None."""
     if isinstance(shape, list):
         return isinstance(value, list) and all(shaped(item, shape[0]) for item in value)
     if not isinstance(shape, dict):
         return isinstance(value, shape)
     if not isinstance(value, dict):
         return False
-    if None in shape:
-        return all(shaped(item, shape[None]) for item in value.values())
-    return all(name in value and shaped(value[name], inner) for name, inner in shape.items())
+    if None in shape and not all(shaped(item, shape[None]) for item in value.values()):
+        return False
+    return all(name is None or (name in value and shaped(value[name], inner)) for name, inner in shape.items())
 
 
 def _manifest(out: str, stage: str) -> Marker | None:
@@ -96,7 +100,7 @@ def _manifest(out: str, stage: str) -> Marker | None:
         found = read_manifest(out, stage)
     except ValueError as error:
         raise InputError(f"the {stage} manifest in {out} is not JSON ({error}): run the build again") from error
-    if found is not None and not shaped(found, PUBLISHED if stage == "publish" else MANIFEST):
+    if found is not None and not shaped(found, MANIFESTS.get(stage, MANIFEST)):
         raise InputError(f"the {stage} manifest in {out} lacks fields: run the build again with --rebuild-from {stage}")
     return found
 
@@ -129,8 +133,7 @@ def entries(stage: str, manifest: Marker) -> list[dict[str, Any]]:
     """Every file that the manifest names, relative to OUT."""
     if stage == "publish":
         return [entry | {"name": f"shards/{entry['name']}"} for entry in manifest["files"]]
-    listed = [[*part["files"].values(), *part.get("beside", ())] for part in manifest["parts"]]
-    return [entry for found in listed for entry in found]
+    return [entry for part in manifest["parts"] for entry in part["files"].values()]
 
 
 def size_problems(out: str, entry: Mapping[str, Any]) -> Problems:
@@ -172,12 +175,12 @@ def _json(path: str) -> Marker | None:
     return found
 
 
-def read_columns(path: str, columns: Sequence[str] | None = None) -> pa.Table:
+def read_columns(path: str, columns: Sequence[str]) -> pa.Table:
     """Columns of a parquet file, all their bytes checked; raises OSError or ArrowException where it is damaged."""
     with storage.open_read(path) as stream:
-        table = pq.read_table(stream, columns=columns if columns is None else list(columns))
+        table = pq.read_table(stream, columns=list(columns))
     table.validate(full=True)
-    if columns is not None and table.schema.names != list(columns):
+    if table.schema.names != list(columns):
         raise pa.ArrowInvalid(f"has no column {', '.join(set(columns) - set(table.schema.names))}")
     return table
 
@@ -250,7 +253,7 @@ def published_problems(out: str, manifest: Marker, select: Marker | None, level:
     """(problems, samples read) of shards/."""
     directory = storage.join(out, "shards")
     tars = [entry for entry in manifest["files"] if entry["name"].endswith(".tar")]
-    shards = [Shard(directory, entry["name"].removesuffix(".tar"), entry["samples"]) for entry in tars]
+    shards = [Shard(directory, entry["name"].removesuffix(".tar"), entry.get("samples", -1)) for entry in tars]
     problems = list(set_problems(directory, manifest, shards))
     with ThreadPoolExecutor(READERS) as readers:
         keys, wrong = zip(*readers.map(row_problems, shards), strict=True) if shards else ((), ())
@@ -270,6 +273,9 @@ def set_problems(directory: str, manifest: Marker, shards: Sequence[Shard]) -> P
         yield f"shards/MANIFEST.json: {manifest['shards']} shards, but {len(shards)} tars"
     if _json(storage.join(directory, "sizes.json")) != {f"{shard.name}.tar": shard.samples for shard in shards}:
         yield "shards/sizes.json: not what the manifest says"
+    counted = {entry["name"]: entry.get("samples") for entry in manifest["files"]}
+    if any(counted.get(f"{shard.name}.parquet") != shard.samples for shard in shards):
+        yield "shards/MANIFEST.json: a tar and its parquet file have different counts"
     known = {entry["name"] for entry in manifest["files"]} | {"MANIFEST.json", REMOVED}
     for name in storage.list_dir(directory):
         if name not in known:
@@ -329,7 +335,10 @@ def _short(keys: Sequence[str]) -> npt.NDArray[np.uint64]:
 
 
 def _rows(shard: Shard) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = read_columns(shard.parquet).to_pylist()
+    table = read_columns(shard.parquet, SAMPLES.names)
+    if any(table[name].null_count for name in ("key", "caption", "format", "image_offset", "image_size")):
+        raise InputError("its parquet file has rows that are no sample")
+    rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 
 
