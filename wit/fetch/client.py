@@ -439,15 +439,14 @@ class Client:
             transfer.headers = []
             return None
         name, colon, value = line.partition(b":")
+        if line in (b"\r\n", b"\n") and transfer.verdict is None:
+            transfer.verdict = self._verdict_on_headers(transfer)
+            return -1 if transfer.verdict else None
         if colon:
             transfer.headers.append((name.strip().lower().decode("latin-1"), text_of(value.strip())))
         return None
 
     def _on_body(self, transfer: Transfer, chunk: bytes) -> int | None:
-        if not transfer.received:
-            transfer.verdict = self._verdict_before_body(transfer)
-            if transfer.verdict:
-                return -1
         if self._must_pause(transfer):
             transfer.paused = True
             return int(pycurl.WRITEFUNC_PAUSE)
@@ -464,7 +463,8 @@ class Client:
         self._held += len(chunk)
         return None
 
-    def _verdict_before_body(self, transfer: Transfer) -> Reason | None:
+    def _verdict_on_headers(self, transfer: Transfer) -> Reason | None:
+        """Why the body is not worth reading."""
         if not 200 <= transfer.status < 300 or transfer.job.robots_of:
             return None
         if self.config.respect_opt_out and (found := opt_out(transfer.headers, self.config.user_agent)):
@@ -537,8 +537,6 @@ class Client:
         if job.robots_of is not None and (reason is None or 400 <= status < 500 and status != 429):
             self._robots_arrived(job.robots_of, robots.from_response(status, b"".join(chunks)))
             return False
-        if reason is None and self.config.respect_opt_out:
-            reason = opt_out(transfer.headers, self.config.user_agent)
         if reason is None and not transfer.received:
             reason = Reason.BODY_EMPTY
         if reason is None:

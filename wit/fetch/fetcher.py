@@ -20,8 +20,8 @@ BEAT_S = 1.0  # how often the supervisor hears that this process is alive
 
 
 class Fetcher:
-    """Messages in: ("fetch", [(id, url)...]), ("free", offset), ("forget failures",). Messages out: ("outcome", Outcome), ("robots", origin,
-    fetched, text), ("beat",)."""
+    """Messages in: ("fetch", [(id, url)...]), ("free", offset), ("forget failures",).
+    Messages out: ("outcome", Outcome), ("robots", origin, entry), ("beat",)."""
 
     def __init__(self, channel: Channel, ring_fd: int, ring_size: int) -> None:
         self.channel = channel

@@ -74,10 +74,8 @@ class Resolver:
     def _arrive(self, host: str, found: object, error: int | None) -> None:
         """Runs on c-ares' thread."""
         self._arrived.append((host, found, error))
-        try:
+        with contextlib.suppress(BlockingIOError):  # the pipe is full of wake-ups already
             os.write(self._write_fd, b"!")
-        except BlockingIOError:
-            pass  # the pipe is full of wake-ups already
 
     def forget_failures(self) -> None:
         self._cache = {host: cached for host, cached in self._cache.items() if cached.answer.addresses}

@@ -77,6 +77,8 @@ def probe(data: bytes) -> Probe | Refused:
         return found
     if found == "jpg":
         return probe_jpeg(data)
+    if found == "webp" and len(data) < 8 + int.from_bytes(data[4:8], "little"):  # Pillow calls it corrupt
+        return Refused(Reason.IMAGE_TRUNCATED)
     return _probe_with_pillow(data, found)
 
 

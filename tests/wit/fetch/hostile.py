@@ -96,7 +96,7 @@ class Handler(socketserver.BaseRequestHandler):
         target = lines[0].split(" ")[1]
         headers = {n.lower(): v.strip() for n, _, v in (line.partition(":") for line in lines[1:] if line)}
         host = headers.get("host", "").rpartition(":")[0] or headers.get("host", "")
-        path = target if target.startswith("/") else urlsplit(target).path
+        path = urlsplit(target).path
         return self.answer(host, path, headers)
 
     def answer(self, host: str, path: str, headers: dict[str, str]) -> bool:
@@ -145,3 +145,58 @@ def hostile_web(*addresses: str, wrap: Callable[[Server], None] | None = None) -
         for server in web.servers.values():
             server.shutdown()
             server.server_close()
+
+
+class DnsHandler(socketserver.BaseRequestHandler):
+    """Answers A questions from `names`: name -> list of addresses, one list for each time it is asked; [] = NXDOMAIN."""
+
+    server: DnsServer
+
+    def handle(self) -> None:
+        data, sock = self.request
+        name, at = [], 12
+        while data[at]:
+            name.append(data[at + 1 : at + 1 + data[at]].decode())
+            at += 1 + data[at]
+        question, kind = data[12 : at + 5], data[at + 1 : at + 3]
+        key = ".".join(name).lower()
+        turns = self.server.names.get(key)
+        self.server.asked[key] += kind == b"\0\1"
+        if turns == "silent":
+            return
+        if turns == "servfail":
+            sock.sendto(data[:2] + b"\x81\x82" + b"\0\1" + bytes(6) + question, self.client_address)
+            return
+        addresses = turns[min(self.server.asked[key], len(turns)) - 1] if turns else []
+        found = addresses if kind == b"\0\1" else []
+        code = b"\x81\x80" if addresses else b"\x81\x83"
+        records = b"".join(
+            b"\xc0\x0c\0\1\0\1\0\0\0\x00\0\4" + bytes(map(int, address.split("."))) for address in found
+        )
+        sock.sendto(
+            data[:2] + code + b"\0\1" + len(found).to_bytes(2, "big") + bytes(4) + question + records,
+            self.client_address,
+        )
+
+
+class DnsServer(socketserver.ThreadingUDPServer):
+    daemon_threads = True
+    names: dict[str, object]
+    asked: Counter[str]
+
+    @property
+    def place(self) -> str:
+        return f"127.0.0.1:{self.server_address[1]}"
+
+
+@contextlib.contextmanager
+def dns(names: dict[str, object]) -> Iterator[DnsServer]:
+    """A name server on loopback until the block ends."""
+    server = DnsServer(("127.0.0.1", 0), DnsHandler)
+    server.names, server.asked = names, Counter()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
