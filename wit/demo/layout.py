@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from wit.demo import wording
 from wit.demo.drawing import slug
-from wit.demo.noise import caption_noise, trouble_items, url_noise
+from wit.demo.noise import WITHOUT_ROBOTS, caption_noise, trouble_items, url_noise
 from wit.demo.tables import KEPT, KEPT_OUT, PAGES, RESOURCES, SEED, TAGS, pick
 from wit.records import Reason, keyed_hash
 from wit.urls import absolute_url, canonical_url
@@ -297,7 +297,7 @@ def add_robots(web: Web) -> None:
         text = "User-agent: *\nDisallow: /private/\nAllow: /\n"
         if host == "recipes.example":
             text += "\nUser-agent: SomeOtherBot\nDisallow: /\n"
-        if host != "news.example":
+        if host != WITHOUT_ROBOTS:
             web.answer(f"http://{host}/robots.txt", "body", content_type="text/plain", body=text.encode())
 
 

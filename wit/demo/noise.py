@@ -17,6 +17,7 @@ Found = tuple[str | None, str, str | None, str | None]  # alt, fate, src as writ
 Resource = tuple[str, str, dict[str, Any]]  # url, kind, values
 
 UNKNOWN_HOST = "nowhere.example"  # has no address
+WITHOUT_ROBOTS = "news.example"  # has no robots.txt: its /private/ is open to all
 
 CAPTION_NOISE: tuple[tuple[Reason, int, tuple[str | None, ...]], ...] = (
     (Reason.CAPTION_MISSING, 130, (None,)),
@@ -144,8 +145,10 @@ def trouble_items(special: Mapping[str, Mapping[str, Any]], hosts: Sequence[str]
         for _ in range(count):
             picture = good.pop() if fate == KEPT else good[0]
             yield turn(fate, "picture", "rights/picture-{}.png", picture=picture, headers=json.dumps(headers))
-    for _ in range(12):
-        yield turn(Reason.ROBOTS_DISALLOWED, "picture", "private/picture-{}.png", picture=good[0])
+    for _ in range(16):
+        open_host = hosts[number % len(hosts)] == WITHOUT_ROBOTS
+        fate, picture = (KEPT, good.pop()) if open_host else (Reason.ROBOTS_DISALLOWED, good[0])
+        yield turn(fate, "picture", "private/picture-{}.png", picture=picture)
     for content_type in ("text/plain", "application/octet-stream", "image/jpeg"):  # wrong, but the bytes are a PNG
         yield turn(KEPT, "picture", "typed/picture-{}", picture=good.pop(), content_type=content_type)
     for hops in (1, 1, 2, 3, 4):
@@ -186,7 +189,7 @@ REDIRECTS = (
     ("http://[::ffff:10.0.0.1]/camera.jpg", Reason.ADDRESS_REFUSED),
     ("file:///etc/hostname", Reason.SCHEME_REFUSED),
     ("ftp://files.example/holiday.jpg", Reason.SCHEME_REFUSED),
-    ("/private/elsewhere.png", Reason.ROBOTS_DISALLOWED),
+    ("http://shop.example/private/elsewhere.png", Reason.ROBOTS_DISALLOWED),
 )
 
 

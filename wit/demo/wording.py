@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from wit.demo.tables import pick
@@ -57,10 +58,10 @@ SHORT_WORDS = 3  # a build does not judge the language of so short a caption
 
 def with_article(name: str) -> str:
     """The name as it follows "a drawing of": with an article where English wants one."""
-    head, of, _ = name.partition(" of ")
     if name.startswith("flag of "):
         return f"the {name}"
-    plural = (head if of else name).split(" facing ")[0].endswith("s")
+    noun = re.split(" (?:of|in|with|on|for|facing) ", name)[0]
+    plural = noun.endswith("s") and not noun.endswith(("ss", "us", "is"))  # glasses, but a dress, a bus
     if plural or name[0].isupper() or name.startswith(("keycap ", "men ", "women ", "people ")):
         return name
     return f"{'an' if name[0] in 'aeio' else 'a'} {name}"
