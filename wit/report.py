@@ -104,10 +104,10 @@ def coverage(counts: Ints, cap: float | None) -> Coverage:
     return Coverage(list(zip(names, filled, strict=True))[: last + 1], int((counts == 0).sum()), int(over.sum()), share)
 
 
-def render(name: str, **values: Any) -> bytes:
+def render(template: str, **values: Any) -> bytes:
     """A template of this package, filled; a missing value is an error."""
-    source = resources.files("wit").joinpath("templates", name).read_text()
-    environment = Environment(undefined=StrictUndefined, autoescape=name.endswith("html"), trim_blocks=True)
+    source = resources.files("wit").joinpath("templates", template).read_text()
+    environment = Environment(undefined=StrictUndefined, autoescape=template.endswith("html"), trim_blocks=True)
     environment.filters["thousands"] = lambda n: f"{n:,}"
     environment.filters["percent"] = lambda x: f"{x:.1%}"
     return environment.from_string(source).render(**values).encode()
