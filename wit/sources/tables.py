@@ -35,6 +35,9 @@ MAX_CELL_CHARS = 32 << 20
 MAX_LINES_PER_ROW = 64  # of a tsv row whose quoted cells hold line breaks; a stray quote swallows no more
 MAX_JSON_BYTES = 1 << 30  # a json file is one value and must be held whole; jsonl has no limit
 
+# What reading a damaged file raises.
+DAMAGE = (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException, UnicodeDecodeError)
+
 Row = dict[str, Any]
 
 
@@ -54,14 +57,7 @@ def read_table(file: SourceFile, report: SourceReport, budget: RequestBudget | N
     """The pairs of a table, one a row."""
     form, compression = format_of(file.path)
     with open_source(file.path, report, budget) as stream:
-        try:
-            yield from _batches(_READERS[form](_inflated(stream, compression), report), file, report)
-        except (EOFError, zstandard.ZstdError, gzip.BadGzipFile, zlib.error) as error:
-            report.error = f"compressed data is damaged: {error}"
-        except pa.ArrowException as error:
-            report.error = f"not readable as {form}: {error}".splitlines()[0]
-        except MissingColumn as error:
-            report.error = str(error)
+        yield from _batches(_READERS[form](_inflated(stream, compression), report), file, report)
 
 
 class MissingColumn(InputError):
@@ -72,8 +68,37 @@ def _inflated(stream: IO[bytes], compression: str) -> IO[bytes]:
     if compression == ".gz":
         return io.BufferedReader(gzip.GzipFile(fileobj=stream))
     if compression == ".zst":
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True))
+        return io.BufferedReader(_ZstdStream(stream))
     return stream
+
+
+class _ZstdStream(io.RawIOBase):
+    """The content of all frames; raises EOFError where the last is cut off, which zstandard's own reader passes over."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._pending = b""  # input behind the end of a frame
+        self._content = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._content:
+            piece = self._pending or self._stream.read(4 << 10)  # small: it may grow a thousandfold
+            if not piece:
+                if self._frame is not None:
+                    raise EOFError("the last zstd frame is cut off")
+                return 0
+            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            self._content, self._pending = self._frame.decompress(piece), b""
+            if self._frame.eof:
+                self._pending, self._frame = self._frame.unused_data, None
+        size = min(len(buffer), len(self._content))
+        buffer[:size] = self._content[:size]
+        self._content = self._content[size:]
+        return size
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +123,28 @@ def columns_of(names: Iterable[str], file: SourceFile) -> _Columns:
 
 
 def _batches(rows: Iterator[Row | None], file: SourceFile, report: SourceReport) -> Iterator[PairBatch]:
-    """Batches of the rows; None stands for a row that was lost, which keeps its number."""
-    columns: _Columns | None = None
-    number = 0
-    while chunk := list(itertools.islice(rows, BATCH_PAIRS)):
-        batch = PairBatch()
-        for row in chunk:
-            if row is not None:
-                columns = columns if columns and columns.url in row else columns_of(row, file)
-                _add_row(batch, row, columns, number)
-            number += 1
-        report.records += len(chunk)
-        report.pairs += len(batch)
-        if batch:
+    """Batches of the rows; None stands for a row that was lost, which keeps its number. Where reading fails, the rows
+    before are given out and the report says why there are no more."""
+    batch, columns = PairBatch(), None
+    while True:
+        try:
+            row = next(rows)
+            columns = columns if row is None or (columns and columns.url in row) else columns_of(row, file)
+        except StopIteration:
+            break
+        except (*DAMAGE, MissingColumn) as error:
+            report.error = str(error).partition("\n")[0] or type(error).__name__
+            break
+        if row is not None and columns is not None:
+            _add_row(batch, row, columns, report.records)
+        report.records += 1
+        if len(batch) >= BATCH_PAIRS:
+            report.pairs += len(batch)
             yield batch
+            batch = PairBatch()
+    report.pairs += len(batch)
+    if batch:
+        yield batch
 
 
 def _add_row(batch: PairBatch, row: Row, columns: _Columns, number: int) -> None:
@@ -167,13 +200,25 @@ def _read_parquet(stream: IO[bytes], report: SourceReport) -> Iterator[Row | Non
         done = 0
         try:
             for batch in table.iter_batches(batch_size=BATCH_PAIRS, row_groups=[group]):
-                yield from batch.to_pylist()
+                yield from _rows_of(batch, report)
                 done += batch.num_rows
         except (pa.ArrowException, OSError) as error:
             missing = table.metadata.row_group(group).num_rows - done
             report.lose("corrupt_row_group", missing)
             report.error = f"row group {group} is damaged: {error}".splitlines()[0]
             yield from itertools.repeat(None, missing)
+
+
+def _rows_of(batch: pa.RecordBatch, report: SourceReport) -> list[Row]:
+    try:
+        return batch.to_pylist()  # type: ignore[no-any-return]
+    except UnicodeDecodeError:
+        report.repair("bad_encoding")
+    columns = [column.cast(pa.binary()) if pa.types.is_string(column.type) else column for column in batch.columns]
+    rows = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
+    return [
+        {name: v.decode("utf-8", "replace") if isinstance(v, bytes) else v for name, v in row.items()} for row in rows
+    ]
 
 
 def _lines(stream: IO[bytes], report: SourceReport) -> Iterator[str]:

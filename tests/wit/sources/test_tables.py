@@ -1,0 +1,266 @@
+"""Tables: the files that img2dataset, LAION and DataComp use, as they are."""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wit.records import InputError
+from wit.sources import SourceFile, SourceReport, read_pairs
+from wit.sources.tables import FORMATS, format_of
+
+Found = list[tuple[str | None, str | None]]
+
+
+def read(path: Path, data: bytes, **columns: Any) -> tuple[Found, list[Any], SourceReport]:
+    """(URL, caption) of every row, the further columns, and the report."""
+    path.write_bytes(data)
+    report = SourceReport(str(path))
+    batches = list(read_pairs(SourceFile("table", str(path), **columns), report))
+    pairs = [pair for batch in batches for pair in zip(batch.url, batch.alt, strict=True)]
+    assert report.pairs == len(pairs)
+    assert report.records >= len(pairs) or report.error
+    assert report.records <= len(pairs) + sum(report.lost.values())
+    extra = [json.loads(extra) if extra else None for batch in batches for extra in batch.extra]
+    return pairs, extra, report
+
+
+def parquet(rows: list[dict[str, Any]], **knobs: Any) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), out, **knobs)
+    return out.getvalue()
+
+
+ROWS = [
+    {"url": "https://a.example/1.jpg", "caption": 'a "red", fox', "width": 300},
+    {"url": "https://a.example/2.jpg", "caption": "naïve 狐", "width": 400},
+]
+CSV = 'url,caption,width\nhttps://a.example/1.jpg,"a ""red"", fox",300\nhttps://a.example/2.jpg,naïve 狐,400\n'.encode()
+TSV = (
+    'url\tcaption\twidth\nhttps://a.example/1.jpg\ta "red", fox\t300\nhttps://a.example/2.jpg\tnaïve 狐\t400\n'.encode()
+)
+JSONL = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
+COLUMNS = {name: {str(place): row[name] for place, row in enumerate(ROWS)} for name in ROWS[0]}
+CASES = {
+    "t.parquet": parquet(ROWS),
+    "t.csv": CSV,
+    "t.CSV": b"\xef\xbb\xbf" + CSV.replace(b"\n", b"\r\n"),
+    "t.tsv": TSV,
+    "t.jsonl": JSONL,
+    "t.ndjson": JSONL,
+    "rows.json": json.dumps(ROWS).encode(),
+    "columns.json": json.dumps(COLUMNS).encode(),
+    "lists.json": json.dumps({name: list(column.values()) for name, column in COLUMNS.items()}).encode(),
+    "lines.json": JSONL,
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("compression", ["", ".gz", ".zst"])
+def test_every_format_gives_the_same_pairs(tmp_path: Path, name: str, compression: str) -> None:
+    compress = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}[compression]
+    pairs, extra, report = read(tmp_path / (name + compression), compress(CASES[name]))
+    assert pairs == [(row["url"], row["caption"]) for row in ROWS]
+    assert [str(row["width"]) for row in extra] == ["300", "400"]
+    assert (report.lost, report.error) == ({}, None)
+
+
+def test_txt_holds_a_url_a_line(tmp_path: Path) -> None:
+    pairs, extra, _ = read(tmp_path / "t.txt", b"https://a.example/1,2.jpg\r\n\n https://a.example/2.jpg \nftp://x\n")
+    assert pairs == [("https://a.example/1,2.jpg", None), ("https://a.example/2.jpg", None), (None, None)]
+    assert extra == [None] * 3
+
+
+LAION = {
+    "SAMPLE_ID": 1,
+    "URL": "https://a.example/1.jpg",
+    "TEXT": "a fox",
+    "HEIGHT": 3,
+    "LICENSE": "?",
+    "NSFW": "UNLIKELY",
+}
+DATACOMP = {"uid": "ab" * 16, "url": "https://a.example/1.jpg", "text": "a fox", "face_bboxes": [[0.1, 0.2, 0.3, 0.4]]}
+IMG2DATASET = {
+    "url": "https://a.example/1.jpg",
+    "caption": "a fox",
+    "key": "000000000",
+    "status": "success",
+    "exif": "{}",
+}
+CC2DATASET = {"uid": "0", "url": "https://a.example/1.jpg", "alt": "a fox", "page_url": "https://p.example/"}
+
+
+@pytest.mark.parametrize("row", [LAION, DATACOMP, IMG2DATASET, CC2DATASET])
+def test_known_tables_work_as_they_are(tmp_path: Path, row: dict[str, Any]) -> None:
+    pairs, (extra,), _ = read(tmp_path / "t.parquet", parquet([row]), url_col="url")
+    assert pairs == [("https://a.example/1.jpg", "a fox")]
+    assert extra == {name: value for name, value in row.items() if value not in pairs[0]}
+
+
+def test_columns_may_be_named(tmp_path: Path) -> None:
+    row = {"url": "https://no.example/", "best": "https://a.example/1.jpg", "caption": "no", "words": "a fox"}
+    pairs, extra, _ = read(tmp_path / "t.parquet", parquet([row]), url_col="best", caption_col="words")
+    assert pairs == [("https://a.example/1.jpg", "a fox")]
+    assert extra == [{"url": "https://no.example/", "caption": "no"}]
+
+
+@pytest.mark.parametrize(
+    "columns, word",
+    [({"url_col": "link"}, "--url-col"), ({"caption_col": "words"}, "--caption-col"), ({}, "--url-col")],
+)
+def test_a_missing_column_is_reported_with_the_fix(tmp_path: Path, columns: dict[str, str], word: str) -> None:
+    table = parquet([{"address" if not columns else "url": "https://a.example/", "caption": "x"}])
+    pairs, _, report = read(tmp_path / "t.parquet", table, **columns)
+    assert pairs == []
+    assert report.error is not None and word in report.error and "caption" in report.error
+
+
+@pytest.mark.parametrize(
+    "name, line",
+    [
+        ("t.tsv", b"a red fox\thttps://a.example/1.jpg\n"),
+        ("t.tsv", b"https://a.example/1.jpg\ta red fox\n"),
+        ("t.csv", b"https://a.example/1.jpg,a red fox\n"),
+    ],
+)
+def test_tables_without_a_header_are_read_by_what_is_in_them(tmp_path: Path, name: str, line: bytes) -> None:
+    assert read(tmp_path / name, line * 2)[0] == [("https://a.example/1.jpg", "a red fox")] * 2
+
+
+@pytest.mark.parametrize(
+    "data, captions",
+    [
+        ('url\tcaption\nu\t"unbalanced\nu\tplain\n', ['"unbalanced', "plain"]),
+        ('url\tcaption\nu\t"quoted ""x"""\n', ['quoted "x"']),
+        ('url\tcaption\tw\nu\t"two\nlines"\t5\nu\tx\t6\n', ["two\nlines", "x"]),
+        ('url\tcaption\nu\t5" nail\nu\t"\n', ['5" nail', '"']),
+    ],
+)
+def test_quotes_in_tsv(tmp_path: Path, data: str, captions: list[str]) -> None:
+    assert [alt for _, alt in read(tmp_path / "t.tsv", data.encode())[0]] == captions
+
+
+def test_line_breaks_in_quoted_csv_cells(tmp_path: Path) -> None:
+    data = b'url,caption\nhttps://a.example/1.jpg,"two\nlines, one cell"\nhttps://a.example/2.jpg,x\n'
+    assert [alt for _, alt in read(tmp_path / "t.csv", data)[0]] == ["two\nlines, one cell", "x"]
+
+
+@pytest.mark.parametrize(
+    "name, data, lost",
+    [
+        (
+            "t.csv",
+            b"url,caption\nhttps://a.example/1,a,b\nhttps://a.example/2,x\nhttps://a.example/3\n",
+            {"bad_row": 2},
+        ),
+        ("t.tsv", b"url\tcaption\nhttps://a.example/1\ta\tb\nhttps://a.example/2\tx\n", {"bad_row": 1}),
+        ("t.jsonl", b'{"url":\n[1]\n{"url":"https://a.example/2","caption":"x"}\nnull\n', {"bad_json": 3}),
+        ("t.json", b'[1,{"url":"https://a.example/2","caption":"x"}]', {"bad_row": 1}),
+    ],
+)
+def test_bad_rows_are_counted_and_keep_their_number(
+    tmp_path: Path, name: str, data: bytes, lost: dict[str, int]
+) -> None:
+    pairs, _, report = read(tmp_path / name, data)
+    assert pairs == [("https://a.example/2", "x")]
+    assert report.lost == lost
+
+
+def test_offsets_are_row_numbers(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_bytes(b'{"url":"a"}\n{"url":\n' + b'{"url":"b"}\n' * 9_000)
+    batches = list(read_pairs(SourceFile("table", str(tmp_path / "t.jsonl")), SourceReport("t")))
+    assert [row for batch in batches for row in batch.offset] == [0, *range(2, 9_002)]
+    assert len(batches) == 2
+
+
+def test_bad_encodings_are_repaired_and_counted(tmp_path: Path) -> None:
+    pairs, _, report = read(tmp_path / "t.csv", b"url,caption\nhttps://a.example/1,caf\xe9\n")
+    assert pairs == [("https://a.example/1", "caf\ufffd")]
+    assert report.repaired == {"bad_encoding": 1}
+
+
+def test_missing_values_are_no_text(tmp_path: Path) -> None:
+    rows = [{"url": None, "caption": "x"}, {"url": "https://a.example/1", "caption": None}]
+    assert read(tmp_path / "t.parquet", parquet(rows))[0] == [(None, "x"), ("https://a.example/1", None)]
+
+
+def test_further_columns_of_any_type_are_carried(tmp_path: Path) -> None:
+    row = {
+        "url": "https://a.example/1",
+        "caption": "x",
+        "day": datetime.date(2026, 1, 2),
+        "bytes": b"\x00\xff",
+        "nan": float("nan"),
+        "nested": {"a": [1, 2]},
+    }
+    (extra,) = read(tmp_path / "t.parquet", parquet([row]))[1]
+    assert extra == {"day": "2026-01-02", "bytes": "00ff", "nan": None, "nested": {"a": [1, 2]}}
+
+
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.jsonl.gz", "t.csv.zst"])
+def test_a_truncated_compressed_file_keeps_what_came_before(tmp_path: Path, name: str) -> None:
+    lines = b"url,caption\n" + b"".join(b"https://a.example/%d,caption %d\n" % (n, n * n) for n in range(30_000))
+    if "jsonl" in name:
+        lines = b"".join(b'{"url":"https://a.example/%d","caption":"%d"}\n' % (n, n * n) for n in range(30_000))
+    data = gzip.compress(lines) if name.endswith("gz") else zstandard.ZstdCompressor().compress(lines)
+    pairs, _, report = read(tmp_path / name, data[: len(data) * 3 // 4])
+    assert 8_000 < len(pairs) < 30_000
+    assert report.error is not None
+
+
+def test_a_damaged_row_group_is_counted_and_the_others_are_read(tmp_path: Path) -> None:
+    rows = [{"url": f"https://a.example/{n}", "caption": f"caption {n}"} for n in range(300)]
+    data = bytearray(parquet(rows, row_group_size=100, compression="gzip", use_dictionary=False))
+    start = pq.ParquetFile(io.BytesIO(bytes(data))).metadata.row_group(1).column(0).data_page_offset
+    data[start : start + 40] = b"\xff" * 40
+    pairs, _, report = read(tmp_path / "t.parquet", bytes(data))
+    assert pairs == [(row["url"], row["caption"]) for row in rows[:100] + rows[200:]]
+    assert report.lost == {"corrupt_row_group": 100}
+    assert report.error is not None
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"not parquet at all" * 10])
+def test_what_is_no_parquet_is_reported(tmp_path: Path, data: bytes) -> None:
+    pairs, _, report = read(tmp_path / "t.parquet", data)
+    assert pairs == []
+    assert report.error is not None
+
+
+@pytest.mark.parametrize("name", ["t.xlsx", "t", "t.gz", "t.parquet.bz2"])
+def test_unknown_formats_are_refused_with_the_fix(name: str) -> None:
+    with pytest.raises(InputError, match="parquet"):
+        format_of(name)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from([*(form for form in FORMATS if form != "parquet"), "csv.gz", "json.zst"]),
+    st.sampled_from([b"", CSV, TSV, JSONL, json.dumps(ROWS).encode()]),
+    st.binary(max_size=60),
+)
+def test_any_bytes_are_survived(
+    tmp_path_factory: pytest.TempPathFactory, form: str, start: bytes, noise: bytes
+) -> None:
+    read(tmp_path_factory.getbasetemp() / f"t.{form}", start + noise)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5_000), st.integers(1, 255)), min_size=1, max_size=3))
+def test_random_damage_of_parquet_is_survived(
+    tmp_path_factory: pytest.TempPathFactory, flips: list[tuple[int, int]]
+) -> None:
+    data = bytearray(parquet(ROWS * 20, row_group_size=10))
+    for at, bits in flips:
+        data[at % len(data)] ^= bits
+    read(tmp_path_factory.getbasetemp() / "t.parquet", bytes(data))
