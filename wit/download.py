@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,20 @@ from wit.images import ImageConfig
 from wit.parts import Marker, StageDir, to_json, write_parquet
 from wit.records import FETCH, PLAN, RAW, Reason, keyed_hash
 from wit.shards import padding, tar_end, tar_header
+
+_draining = threading.Event()
+
+
+def drain() -> None:
+    """Makes every download of this process stop cleanly: what is requested already is finished, shards that need more are
+    left unpublished, and `download_partition` returns the markers there are. For a handler of SIGTERM."""
+    _draining.set()
+
+
+def resume() -> None:
+    """Undoes `drain`."""
+    _draining.clear()
+
 
 WINDOW = 2_048  # requests that the engine holds: enough hosts to choose from, little to repeat when it dies
 POLL_S = 0.5
@@ -118,7 +133,7 @@ class PartitionWork:
         self.plan, self.scratch = plan, scratch
         with Engine(self.fetch, self.image, robots=self._known_robots()) as engine, ThreadPoolExecutor(1) as pool:
             self.engine = engine
-            while self.todo or self.again or self.open:
+            while (self.todo or self.again or self.open) and not self._drained():
                 self._feed()
                 for outcome in engine.poll(POLL_S):
                     self._take(outcome, pool)
@@ -127,11 +142,15 @@ class PartitionWork:
             while self.publishing:
                 self.publishing.popleft().result()
 
+    def _drained(self) -> bool:
+        """Whether a drain was asked for and nothing is on its way any more."""
+        return _draining.is_set() and not self.engine.pending
+
     # --- rows in -------------------------------------------------------------------------------------------------------
 
     def _feed(self) -> None:
         """Keeps the engine's window filled, shard after shard, unless an outage makes us wait."""
-        if self.outage.is_pausing():
+        if self.outage.is_pausing() or _draining.is_set():
             return
         batch: list[Request] = []
         while self.engine.pending + len(batch) < WINDOW:

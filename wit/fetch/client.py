@@ -31,7 +31,7 @@ from wit.records import Reason
 from wit.urls import registrable_domain
 
 ANSWER_TTL_S = 60  # an origin asks the resolver (and its cache) again after this
-STALLED_S = 1.0  # a transfer without a first byte for so long no longer counts against in_flight
+STALLED_S = 0.5  # a transfer without a first byte for so long no longer counts against in_flight
 STALLED_MAX = 4  # times in_flight: but no more of them than this
 ERROR_BODY_BYTES = 65_536  # bodies of error pages are read up to here to keep the connection, then cut
 BODY_BUDGET_BYTES = 96_000_000  # bodies in memory; above it all but one transfer pause

@@ -170,9 +170,7 @@ class DnsHandler(socketserver.BaseRequestHandler):
         addresses = turns[min(self.server.asked[key], len(turns)) - 1] if turns else []
         found = addresses if kind == b"\0\1" else []
         code = b"\x81\x80" if addresses else b"\x81\x83"
-        records = b"".join(
-            b"\xc0\x0c\0\1\0\1\0\0\0\x00\0\4" + bytes(map(int, address.split("."))) for address in found
-        )
+        records = b"".join(b"\xc0\x0c\0\1\0\1\0\0\0\x00\0\4" + bytes(map(int, address.split("."))) for address in found)
         sock.sendto(
             data[:2] + code + b"\0\1" + len(found).to_bytes(2, "big") + bytes(4) + question + records,
             self.client_address,

@@ -288,7 +288,11 @@ def test_names_are_resolved_checked_and_pinned(fetch_all: Callable[..., dict[str
         web.routes["/x.jpg"] = ok(JPEG)
         port = web.port()
         config = replace(
-            FetchConfig(), allow_addresses=("127.0.0.1",), nameservers=(server.place,), backoff_s=0.01, host_rate_per_s=0
+            FetchConfig(),
+            allow_addresses=("127.0.0.1",),
+            nameservers=(server.place,),
+            backoff_s=0.01,
+            host_rate_per_s=0,
         )
         urls = {name: f"http://{name}:{port}/x.jpg" for name in [*names, "missing.test"]}
         second = f"http://rebinding.test:{port}/x.jpg?again"

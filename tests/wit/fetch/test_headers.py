@@ -12,7 +12,9 @@ from wit.fetch.headers import opt_out, retry_after_s
 from wit.records import Reason
 
 
-@pytest.mark.parametrize("directive", ["noai", "noimageai", "noindex", "noimageindex", "none", "noml", "NoAI", " noai "])
+@pytest.mark.parametrize(
+    "directive", ["noai", "noimageai", "noindex", "noimageindex", "none", "noml", "NoAI", " noai "]
+)
 def test_every_opt_out_is_respected(directive: str) -> None:
     assert opt_out([("x-robots-tag", directive)], "wit") is Reason.OPT_OUT_HEADER
 

@@ -44,6 +44,8 @@ def test_a_day_later_it_is_asked_again() -> None:
 
 
 def test_what_was_not_reached_is_not_kept() -> None:
-    kept = to_json({"http://a.example:80": from_response(200, RULES, now=5), "http://b.example:80": from_response(0, b"")})
+    kept = to_json(
+        {"http://a.example:80": from_response(200, RULES, now=5), "http://b.example:80": from_response(0, b"")}
+    )
     assert list(kept) == ["http://a.example:80"]
     assert from_json(kept)["http://a.example:80"].fetched == 5

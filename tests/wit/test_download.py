@@ -1,0 +1,252 @@
+"""A partition of the plan becomes raw shards: exact, published whole, and picked up again after any kind of end."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import wit.download
+from wit.download import Progress, download_partition
+from wit.fetch.config import FetchConfig, for_local_web
+from wit.fetch.errors import OutageError
+from wit.images import ImageConfig
+from wit.records import FETCH, PLAN, RAW, Reason, keyed_hash, pair_key
+
+spec = importlib.util.spec_from_file_location("hostile", Path(__file__).parent / "fetch" / "hostile.py")
+assert spec and spec.loader
+hostile = sys.modules.setdefault("hostile", importlib.util.module_from_spec(spec))
+if not hasattr(hostile, "hostile_web"):
+    spec.loader.exec_module(hostile)
+
+HOSTS = [f"a{n}.example" for n in range(4)]
+
+
+def plan_row(url: str, host: str) -> dict[str, Any]:
+    key = pair_key(url, "a caption")
+    caption = {"key": key, "text": "a caption", "query_ids": [1], "language": "en", "page_url": "p", "critical_t": 1.0}
+    row = dict.fromkeys(PLAN.names)
+    return row | {"key": key, "url": url, "canonical_url": url, "host": host, "domain": host, "captions": [caption]}
+
+
+def write_plan(out: Path, urls: Sequence[str], rows_per_shard: int) -> str:
+    rows = [plan_row(url, url.split("/")[2]) for url in urls]
+    (out / "plan").mkdir(parents=True)
+    path = str(out / "plan" / "part-00003.0123456789ab.parquet")
+    pq.write_table(pa.Table.from_pylist(rows, schema=PLAN), path, row_group_size=rows_per_shard)
+    return path
+
+
+def serve(web: Any, pictures: int) -> list[str]:
+    web.routes |= {f"/{n}.jpg": hostile.ok(hostile.picture(seed=n)) for n in range(pictures)}
+    return [f"http://{HOSTS[n % len(HOSTS)]}/{n}.jpg" for n in range(pictures)]
+
+
+@pytest.fixture
+def web() -> Iterator[Any]:
+    with hostile.hostile_web() as one:
+        yield one
+
+
+def download(part: str, shards: Sequence[int], out: Path, web: Any, **changes: Any) -> list[Any]:
+    progress = changes.pop("on_progress", None)
+    image = changes.pop("image", ImageConfig())
+    fetch = replace(for_local_web(web.endpoints(*HOSTS)), **({"backoff_s": 0.05} | changes))
+    return download_partition(
+        part, shards, out=str(out), fingerprint="f1", seed=7, fetch=fetch, image=image, on_progress=progress
+    )
+
+
+def raw_rows(out: Path, markers: list[Any]) -> list[dict[str, Any]]:
+    tables = [pq.read_table(out / marker["files"]["parquet"]["name"]) for marker in markers]
+    return list(pa.concat_tables(tables).to_pylist())
+
+
+def test_every_planned_row_is_there_once_with_its_picture_or_its_reason(tmp_path: Path, web: Any) -> None:
+    urls = serve(web, 50)
+    web.routes["/7.jpg"] = hostile.ok(b"<html>")
+    web.routes["/8.jpg"] = hostile.ok(b"", status="410 Gone")
+    part = write_plan(tmp_path, urls, 20)
+    seen: list[Progress] = []
+    markers = download(part, [0, 1, 2], tmp_path, web, on_progress=seen.append)
+    assert [m["unit"] for m in markers] == ["00003-0000", "00003-0001", "00003-0002"]
+    assert [(m["in"], m["out"]) for m in markers] == [(20, 18), (20, 20), (10, 10)]
+    assert markers[0]["dropped"] == {"http_gone": 1, "not_an_image": 1}
+    assert (sum(p.shards for p in seen), sum(p.rows for p in seen), sum(p.successes for p in seen)) == (3, 50, 48)
+    rows = raw_rows(tmp_path, markers)
+    assert sorted(row["url"] for row in rows) == sorted(urls)
+    reasons = {row["url"]: row["reason"] for row in rows if row["reason"]}
+    assert reasons == {urls[7]: "not_an_image", urls[8]: "http_gone"}
+
+
+def test_the_files_keep_their_contract(tmp_path: Path, web: Any) -> None:
+    part = write_plan(tmp_path, serve(web, 25), 25)
+    (marker,) = download(part, [0], tmp_path, web)
+    for entry in marker["files"].values():
+        data = (tmp_path / entry["name"]).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (entry["bytes"], entry["sha256"])
+    raw = pq.read_table(tmp_path / marker["files"]["parquet"]["name"])
+    fetch = pq.read_table(tmp_path / marker["files"]["fetch"]["name"])
+    assert raw.schema.equals(RAW) and fetch.schema.equals(FETCH)
+    keys = raw["key"].to_pylist()
+    assert keys == fetch["key"].to_pylist()
+    assert keys == sorted(keys, key=lambda key: keyed_hash(7, "order", key))
+    data = (tmp_path / marker["files"]["tar"]["name"]).read_bytes()
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        members = tar.getmembers()
+    assert [m.name for m in members] == [f"{key}.jpg" for key in keys]
+    assert {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) for m in members} == {(0, 0, 0, "", "", 0o644)}
+    for row in raw.to_pylist():
+        stored = data[row["tar_offset"] : row["tar_offset"] + row["tar_size"]]
+        assert hashlib.sha256(stored).hexdigest() == row["sha256"]
+        with Image.open(io.BytesIO(stored)) as picture:
+            assert picture.size == (row["width"], row["height"])
+
+
+def test_two_downloads_of_one_web_are_byte_identical(tmp_path: Path, web: Any) -> None:
+    urls = serve(web, 30)
+    digests = []
+    for name in ("first", "second"):
+        part = write_plan(tmp_path / name, urls, 15)
+        markers = download(part, [0, 1], tmp_path / name, web)
+        digests.append([marker["files"][label]["sha256"] for marker in markers for label in ("tar", "parquet")])
+    assert digests[0] == digests[1]
+
+
+def test_published_shards_are_not_fetched_again(tmp_path: Path, web: Any) -> None:
+    part = write_plan(tmp_path, serve(web, 20), 10)
+    first = download(part, [0], tmp_path, web)
+    before = web.counts.total()
+    both = download(part, [0, 1], tmp_path, web)
+    assert both[0] == first[0]
+    assert web.counts.total() == before + 10  # and robots.txt was remembered
+
+
+def test_what_a_killed_download_published_stays(tmp_path: Path, web: Any) -> None:
+    urls = serve(web, 120)
+    part = write_plan(tmp_path, urls, 10)
+    code = (
+        "import sys, json; from wit.download import *; from wit.fetch.config import *; from wit.images import *\n"
+        "part, out, ends = sys.argv[1:]\n"
+        "fetch = for_local_web(tuple(map(tuple, json.loads(ends))))\n"
+        "download_partition(part, range(12), out=out, fingerprint='f1', seed=7, fetch=fetch, image=ImageConfig())"
+    )
+    ends = json.dumps(web.endpoints(*HOSTS))
+    process = subprocess.Popen([sys.executable, "-c", code, part, str(tmp_path), ends])
+    raw = tmp_path / "raw"
+    while not (raw.exists() and len(list(raw.glob("00003-*.json"))) >= 2):
+        time.sleep(0.01)
+        assert process.poll() is None
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    published = {path.name for path in raw.glob("00003-*.json")}
+    asked = {path: count for (_, path), count in web.counts.items()}
+    markers = download(part, range(12), tmp_path, web)
+    assert sorted(row["url"] for row in raw_rows(tmp_path, markers)) == sorted(urls)
+    again = {path for (_, path), count in web.counts.items() if count > asked.get(path, 0) and path in asked}
+    done = {f"/{n}.jpg" for name in published for n in range(int(name[6:10]) * 10, int(name[6:10]) * 10 + 10)}
+    assert not again & done, "published pictures were fetched again"
+
+
+def test_an_outage_of_ours_publishes_nothing_and_says_so(tmp_path: Path, web: Any) -> None:
+    part = write_plan(tmp_path, [f"http://gone{n}.example/x.jpg" for n in range(60)], 20)
+    knobs: dict[str, Any] = {"outage_floor_rows": 5, "outage_pause_s": 0.1, "outage_shards": 2, "retries": 0}
+    dead = tuple((f"gone{n}.example", "127.0.0.1", 1) for n in range(60))
+    with pytest.raises(OutageError, match="Start the build again"):
+        download(part, [0, 1, 2], tmp_path, web, endpoints=dead, **knobs)
+    assert not list(tmp_path.glob("raw/*.json"))
+    assert not list(tmp_path.glob("raw/*.tar"))
+
+
+def test_after_a_short_outage_the_build_ends_as_if_there_had_been_none(tmp_path: Path) -> None:
+    """The name server is away at first and comes back: nothing is lost, nothing is counted as lost."""
+    names: dict[str, object] = dict.fromkeys(HOSTS, "servfail")
+    with hostile.hostile_web() as web, hostile.dns(names) as server:
+        urls = [url.replace("/", f":{web.port()}/", 3).replace(f":{web.port()}/", "/", 2) for url in serve(web, 40)]
+        part = write_plan(tmp_path, urls, 20)
+        fetch = replace(
+            FetchConfig(contact="https://example.org/"),
+            allow_addresses=("127.0.0.1",),
+            nameservers=(server.place,),
+            host_rate_per_s=0,
+            domain_rate_per_s=0,
+            address_rate_per_s=0,
+            outage_floor_rows=5,
+            outage_pause_s=1.5,
+            backoff_s=0.05,
+        )
+
+        def come_back(progress: Progress) -> None:
+            if progress.rows:
+                names.update(dict.fromkeys(HOSTS, [["127.0.0.1"]]))
+
+        markers = download_partition(
+            part,
+            [0, 1],
+            out=str(tmp_path),
+            fingerprint="f1",
+            seed=7,
+            fetch=fetch,
+            image=ImageConfig(),
+            on_progress=come_back,
+        )
+    assert [(m["in"], m["out"]) for m in markers] == [(20, 20), (20, 20)]
+
+
+def test_one_dead_host_is_no_outage(tmp_path: Path, web: Any) -> None:
+    urls = serve(web, 40) + [f"http://dead.example/{n}.jpg" for n in range(60)]
+    part = write_plan(tmp_path, urls, 100)
+    ends = (*web.endpoints(*HOSTS), ("dead.example", "127.0.0.1", 1))
+    (marker,) = download(part, [0], tmp_path, web, endpoints=ends, outage_floor_rows=5, retries=0)
+    assert marker["out"] == 40
+
+
+def test_caps_publish_the_rest_as_budget_spent(tmp_path: Path, web: Any) -> None:
+    part = write_plan(tmp_path, serve(web, 60), 20)
+    markers = download(part, [0, 1, 2], tmp_path, web, max_requests=30)
+    assert sum(m["in"] for m in markers) == 60
+    spent = sum(m["dropped"].get(str(Reason.BUDGET_SPENT), 0) for m in markers)
+    assert spent == 60 - sum(m["out"] for m in markers) > 0
+
+
+def test_originals_are_kept_byte_for_byte(tmp_path: Path, web: Any) -> None:
+    part = write_plan(tmp_path, serve(web, 5), 5)
+    image = ImageConfig(keep_original=True, perceptual_hashes=False)
+    (marker,) = download(part, [0], tmp_path, web, image=image)
+    tar = (tmp_path / marker["files"]["tar"]["name"]).read_bytes()
+    for row in raw_rows(tmp_path, [marker]):
+        n = int(row["url"].rpartition("/")[2].removesuffix(".jpg"))
+        assert tar[row["tar_offset"] : row["tar_offset"] + row["tar_size"]] == hostile.picture(seed=n)
+
+
+def test_draining_leaves_the_rest_for_the_next_start(tmp_path: Path, web: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wit.download, "WINDOW", 40)
+    part = write_plan(tmp_path, serve(web, 400), 10)
+
+    def drain(progress: Progress) -> None:
+        if progress.shards:
+            wit.download.drain()
+
+    try:
+        markers = download(part, range(40), tmp_path, web, on_progress=drain)
+    finally:
+        wit.download.resume()
+    assert 1 <= len(markers) < 40
+    assert not (tmp_path / "_tmp").exists() or not list((tmp_path / "_tmp").iterdir())
+    assert len(download(part, range(40), tmp_path, web)) == 40
