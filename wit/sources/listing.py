@@ -11,7 +11,7 @@ from wit.records import InputError
 from wit.sources.batch import Kind, SourceFile
 from wit.sources.commoncrawl import CC_BASE, list_crawl
 from wit.sources.reading import RequestBudget
-from wit.sources.tables import format_of
+from wit.sources.tables import check_columns, format_of
 
 HELP = "demo, commoncrawl:CRAWL[:files=N], wat:GLOB, warc:GLOB or table:GLOB"
 KINDS: dict[str, Kind] = {"wat": "wat", "warc": "warc", "table": "table"}
@@ -42,7 +42,10 @@ def list_sources(
     if kind == "table":
         for path in paths:
             format_of(path)
-    return [SourceFile(kind, path, url_col, caption_col, size=_size(path)) for path in dict.fromkeys(paths)]
+    files = [SourceFile(kind, path, url_col, caption_col, size=_size(path)) for path in dict.fromkeys(paths)]
+    if kind == "table" and files[0].size is not None:
+        check_columns(files[0])
+    return files
 
 
 def _is_list(kind: Kind, path: str) -> bool:

@@ -116,10 +116,28 @@ def columns_of(names: Iterable[str], file: SourceFile) -> _Columns:
     if url is None and file.url_col in (None, "url"):
         url = next((folded[name] for name in URL_NAMES if name in folded), None)
     if url is None:
-        raise MissingColumn(f"has no column {file.url_col or 'url'}: name it with --url-col, one of {', '.join(have)}")
+        raise MissingColumn(
+            f"{file.path} has no column {file.url_col or 'url'}: say which holds the URL with --url-col, of {', '.join(have)}"
+        )
     if file.caption_col is not None and file.caption_col not in have:
-        raise MissingColumn(f"has no column {file.caption_col}: name it with --caption-col, one of {', '.join(have)}")
+        raise MissingColumn(
+            f"{file.path} has no column {file.caption_col}: say which holds the text with --caption-col, of {', '.join(have)}"
+        )
     return _Columns(url, file.caption_col or next((folded[name] for name in CAPTION_NAMES if name in folded), None))
+
+
+def check_columns(file: SourceFile) -> None:
+    """Raises MissingColumn if the first row of a local table lacks a column that is asked for; damage is left to be
+    reported when the table is read."""
+    form, compression = format_of(file.path)
+    report = SourceReport(file.path)
+    with open_source(file.path, report) as stream:
+        try:
+            row = next((row for row in _READERS[form](_inflated(stream, compression), report) if row), None)
+        except DAMAGE:
+            return
+    if row is not None:
+        columns_of(row, file)
 
 
 def _batches(rows: Iterator[Row | None], file: SourceFile, report: SourceReport) -> Iterator[PairBatch]:
@@ -270,7 +288,7 @@ def _read_json(stream: IO[bytes], report: SourceReport) -> Iterator[Row | None]:
         report.error = f"is larger than {MAX_JSON_BYTES:,} bytes: convert it to jsonl or parquet"
         return
     value = _parse_json(data.removeprefix(b"\xef\xbb\xbf"))
-    if value is None or (isinstance(value, dict) and not _is_columns(value)):
+    if not isinstance(value, list) and not _is_columns(value):
         yield from _read_jsonl(io.BytesIO(data), report)
         return
     rows = value if isinstance(value, list) else _rows_of_columns(value)
@@ -280,8 +298,8 @@ def _read_json(stream: IO[bytes], report: SourceReport) -> Iterator[Row | None]:
         yield row if isinstance(row, dict) else None
 
 
-def _is_columns(value: Row) -> bool:
-    return bool(value) and all(isinstance(column, list | dict) for column in value.values())
+def _is_columns(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(isinstance(column, list | dict) for column in value.values())
 
 
 def _rows_of_columns(columns: Row) -> Iterator[Row]:

@@ -80,6 +80,15 @@ def test_bad_sources_are_refused_with_the_fix(tmp_path: Path, spec: str, word: s
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("columns, word", [({"url_col": "u"}, "--url-col"), ({"caption_col": "c"}, "--caption-col")])
+def test_a_column_that_is_not_there_is_refused_before_anything_is_read(
+    tmp_path: Path, columns: dict[str, str], word: str
+) -> None:
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"url,caption\nhttps://a.example/,x\n"))
+    with pytest.raises(InputError, match=word):
+        list_sources(f"table:{tmp_path}/t.csv.gz", **columns)
+
+
 def crawl(folder: Path) -> str:
     """A base with one crawl in it."""
     root = folder / "crawl-data/CC-MAIN-2026-43"
