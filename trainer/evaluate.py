@@ -202,7 +202,7 @@ def evaluate(config: EvaluateConfig) -> Result:
     result = zero_shot(
         model, dataset, batch_size=config.batch_size, device=device if config.device == "auto" else config.device
     )
-    Console(highlight=False).print(describe(result))
+    Console(highlight=False, soft_wrap=True).print(describe(result))
     beside = config.checkpoint if storage.is_dir(config.checkpoint) else config.checkpoint.rsplit("/", 1)[0]
     output = config.output or storage.join(beside, f"zero-shot-{dataset.name}.json")
     told: dict[str, Any] = {"model": state["name"], "step": state["step"], **dataclasses.asdict(result)}

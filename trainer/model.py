@@ -84,12 +84,13 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     def __init__(self, width: int, layers: int, heads: int, activation: type[nn.Module]) -> None:
         super().__init__()
-        self.resblocks = nn.ModuleList(Block(width, heads, activation) for _ in range(layers))
-        for block in self.resblocks:  # GPT-2's: the residual branches shrink with depth
+        blocks = [Block(width, heads, activation) for _ in range(layers)]
+        self.resblocks = nn.ModuleList(blocks)
+        for block in blocks:  # GPT-2's: the residual branches shrink with depth
             nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
             nn.init.normal_(block.attn.out_proj.weight, std=(2 * layers * width) ** -0.5)
-            nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
-            nn.init.normal_(block.mlp.c_proj.weight, std=(2 * layers * width) ** -0.5)
+            nn.init.normal_(block.mlp[0].weight, std=(2 * width) ** -0.5)
+            nn.init.normal_(block.mlp[2].weight, std=(2 * layers * width) ** -0.5)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         for block in self.resblocks:

@@ -234,6 +234,8 @@ def check(config: TrainConfig) -> None:
         raise InputError(f"{config.output} holds a run; add --resume to go on with it, or give another --output")
     if config.device not in ("auto", "cpu", "cuda"):
         raise InputError(f"no such device: {config.device}; have auto, cpu, cuda")
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("no CUDA device here; leave --device out, or give cpu")
 
 
 def averaged(*values: Tensor) -> list[float]:
@@ -260,7 +262,8 @@ class Journal:
             self.drop_later_lines()
 
     def drop_later_lines(self) -> None:
-        lines = storage.read_bytes(self.path).splitlines() if storage.exists(self.path) else []
+        told = storage.read_bytes(self.path) if storage.exists(self.path) else b""
+        lines = told.split(b"\n")[:-1]  # without a last line that a crash cut off
         kept = [line for line in lines if json.loads(line)["step"] <= self.step]
         storage.write_bytes(self.path, b"".join(line + b"\n" for line in kept))
 
@@ -308,7 +311,7 @@ def train(config: TrainConfig) -> None:
     """The whole run, on every rank; nothing is touched before the configuration and the shards are checked."""
     check(config)
     with joined_ranks(config.device) as ranks:
-        run(config, ranks, Console(quiet=not ranks.first, highlight=False))
+        run(config, ranks, Console(quiet=not ranks.first, highlight=False, soft_wrap=True))
 
 
 def run(config: TrainConfig, ranks: Ranks, console: Console) -> None:

@@ -158,3 +158,12 @@ def test_gains_biases_and_temperature_do_not_decay() -> None:
     kept = {name for name, value in model.named_parameters() if any(value is other for other in groups[0]["params"])}
     assert groups[0]["weight_decay"] == 0 and "logit_scale" in kept and "visual.ln_pre.weight" in kept
     assert all(name == "logit_scale" or name.endswith(("bias", "class_embedding")) or "ln_" in name for name in kept)
+
+
+@pytest.mark.parametrize("model", ["demo", "demo-vit"])
+def test_bfloat16_starts_where_float32_does(model: str, make_shards: Callable[..., str], tmp_path: Path) -> None:
+    shards = make_shards(9)
+    for precision in ("float32", "bfloat16"):
+        train(config(shards, tmp_path / precision, model=model, epochs=1, precision=precision))
+    [(_, exact)], [(_, rough)] = losses(tmp_path / "float32"), losses(tmp_path / "bfloat16")
+    assert rough == pytest.approx(exact, rel=0.05)
