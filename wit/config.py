@@ -85,7 +85,8 @@ def from_toml(path: str, default: BuildConfig) -> BuildConfig:
         values = tomllib.loads(storage.read_bytes(path).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML: {error}") from error
-    return _replace(default, values, path)
+    changed: BuildConfig = _replace(default, values, path)
+    return changed
 
 
 def _replace(config: Any, values: dict[str, Any], path: str) -> Any:

@@ -260,7 +260,8 @@ def row_starts(pairs: pa.Table) -> Ints:
 
 def critical_of_rows(pairs: pa.Table) -> npt.NDArray[np.float64]:
     """Critical t of each URL: that of its first, best caption."""
-    return pairs["critical_t"].to_numpy()[row_starts(pairs)]
+    critical: npt.NDArray[np.float64] = pairs["critical_t"].to_numpy()
+    return critical[row_starts(pairs)]
 
 
 def smallest_draws(

@@ -95,7 +95,7 @@ class Coverage:
 
 def coverage(counts: Ints, cap: float | None) -> Coverage:
     """The shape MetaCLIP publishes: entries without a match, in the tail, and above the cap with their share."""
-    edges = [10**k for k in range(0, 10)]
+    edges = [10**k for k in range(10)]
     names = [f"{low:,} to {high - 1:,}" for low, high in zip(edges, edges[1:], strict=False)]
     filled = [int(((counts >= low) & (counts < high)).sum()) for low, high in zip(edges, edges[1:], strict=False)]
     last = max((i for i, n in enumerate(filled) if n), default=0)

@@ -189,7 +189,7 @@ def cells(stage: StageDir, weighed: Marker) -> Ints:
 
 
 def values_of_cell(stage: StageDir, weighed: Marker, cell: int) -> npt.NDArray[np.float64]:
-    values = plan.critical_of_rows(read_pairs(stage, weighed))
+    values: npt.NDArray[np.float64] = plan.critical_of_rows(read_pairs(stage, weighed))
     return values[balance.cells_of(values) == cell]
 
 

@@ -80,7 +80,7 @@ def test_the_ledger_counts_what_the_tables_hold(built: Path) -> None:
 
 
 def test_verify_finds_nothing_wrong(built: Path) -> None:
-    assert verify(str(built), level="full") == []
+    assert verify(str(built), level="full").problems == ()
 
 
 def test_verify_finds_a_flipped_byte_a_removed_sample_and_an_edited_ledger(built: Path, tmp_path: Path) -> None:
@@ -92,18 +92,18 @@ def test_verify_finds_a_flipped_byte_a_removed_sample_and_an_edited_ledger(built
     data = bytearray(tar.read_bytes())
     data[len(data) // 2] ^= 1
     tar.write_bytes(data)
-    assert any("00000.tar" in line for line in verify(str(flipped), level="full"))
+    assert any("00000.tar" in line for line in verify(str(flipped), level="full").problems)
 
     removed = broken("removed")
     table = pq.read_table(removed / "shards/00000.parquet")
     pq.write_table(table.slice(1), removed / "shards/00000.parquet")
-    assert any("00000.parquet" in line for line in verify(str(removed), level="metadata"))
+    assert any("00000.parquet" in line for line in verify(str(removed), level="metadata").problems)
 
     edited = broken("edited")
     ledger = json.loads((edited / "ledger.json").read_bytes())
     ledger["stages"]["download"]["dropped"]["timeout"] = 0
     (edited / "ledger.json").write_text(json.dumps(ledger))
-    assert any("ledger" in line for line in verify(str(edited), level="metadata"))
+    assert any("ledger" in line for line in verify(str(edited), level="metadata").problems)
 
 
 def test_webdataset_reads_the_shards_and_open_clip_their_sizes(built: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wit import balance, plan
 from tests.conftest import candidate_table as candidates
+from wit import balance, plan
 from wit.records import CANDIDATES, DROPPED, PLAN, Reason, pair_key
 from wit.slices import read_slices, write_slices
 
@@ -127,7 +127,9 @@ def weighed(rows: list[tuple[str, str, list[int]]], tmp_path: Path, buckets: int
     return [plan.weigh(p, counts, balance.query_hashes(QUERIES), seed=SEED) for p in pairs]
 
 
-BALANCE_ROWS = [(f"http://h{i // 2 % 7}.example/{i // 2}", f"text {i}", sorted({2, i % 3, (i * i) % 4})) for i in range(400)]
+BALANCE_ROWS = [
+    (f"http://h{i // 2 % 7}.example/{i // 2}", f"text {i}", sorted({2, i % 3, (i * i) % 4})) for i in range(400)
+]
 
 
 @pytest.mark.parametrize("buckets", [1, 3])
