@@ -189,8 +189,9 @@ def cells(stage: StageDir, weighed: Marker) -> Ints:
 
 
 def values_of_cell(stage: StageDir, weighed: Marker, cell: int) -> npt.NDArray[np.float64]:
-    values: npt.NDArray[np.float64] = plan.critical_of_rows(read_pairs(stage, weighed))
-    return values[balance.cells_of(values) == cell]
+    values = plan.critical_of_rows(read_pairs(stage, weighed))
+    found: npt.NDArray[np.float64] = values[balance.cells_of(values) == cell]
+    return found
 
 
 def admit(
