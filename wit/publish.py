@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from wit import storage
 from wit.balance import key_hashes
 from wit.parts import Marker, StageDir, fingerprint, to_json, write_parquet
-from wit.records import KEEP, SCHEMA_VERSION, keyed_hash
+from wit.records import KEEP, SCHEMA_VERSION, InputError, keyed_hash
 from wit.select import keep_parts
 from wit.shards import REMOVED, ShardWriter
 
@@ -69,8 +69,17 @@ class PublishConfig:
     """samples of a final shard; the last holds the rest"""
     raw_shards_per_group: int = 64
     """raw shards that final shards draw from at once: more mixes better and reads smaller ranges"""
-    publish_buffer_mb: int = 64
+    publish_buffer_mb: float = 64
     """pictures that a publish worker holds; samples are shuffled within it"""
+
+    def __post_init__(self) -> None:
+        for flag, value in (
+            ("--samples-per-shard", self.samples_per_shard),
+            ("--raw-shards-per-group", self.raw_shards_per_group),
+            ("--publish-buffer-mb", self.publish_buffer_mb),
+        ):
+            if value <= 0:
+                raise InputError(f"{flag} is {value}: give a number above 0")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -239,7 +248,7 @@ def in_order(rows: pa.Table, *, seed: int, config: PublishConfig) -> pa.Table:
 def windows(rows: pa.Table, config: PublishConfig) -> Ints:
     """The window of each row: consecutive rows whose pictures fill the buffer together."""
     sizes: Ints = rows["tar_size"].to_numpy()
-    return (np.cumsum(sizes) - sizes) // (config.publish_buffer_mb * 1_000_000)
+    return (np.cumsum(sizes) - sizes) // max(1, int(config.publish_buffer_mb * 1_000_000))
 
 
 def write_tar(out: str, rows: pa.Table, path: str, config: PublishConfig) -> Ints:

@@ -28,7 +28,7 @@ from wit.dedup import PICTURE, VERDICT, bucket_of, cluster_bucket, list_of, one_
 from wit.filters import first_reasons, image_filters
 from wit.parts import Marker, StageDir, add_counts, write_parquet
 from wit.querylist import load_queries
-from wit.records import CAPTION, DROPPED, KEEP, Reason
+from wit.records import CAPTION, DROPPED, KEEP, InputError, Reason
 from wit.slices import SliceRef, read_slices, write_slices
 
 Ints = npt.NDArray[np.int64]
@@ -48,6 +48,16 @@ class SelectConfig:
     """captions that a cluster of duplicates carries, the one that is written included"""
     rows_per_dedup_bucket: int = 500_000
     """pictures that one worker compares"""
+
+    def __post_init__(self) -> None:
+        for flag, value, least in (
+            ("--min-image-side-px", self.min_image_side_px, 0),
+            ("--max-aspect-ratio", self.max_aspect_ratio, 1),
+            ("--max-captions-per-sample", self.max_captions_per_sample, 1),
+            ("--rows-per-dedup-bucket", self.rows_per_dedup_bucket, 1),
+        ):
+            if value < least:
+                raise InputError(f"{flag} is {value}: give at least {least}")
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from wit import publish, storage
 from wit.parts import Marker, StageDir, read_manifest
 from wit.publish import KeepPart, PublishConfig, plan_shards
+from wit.records import InputError
 from wit.shards import iter_members, iter_samples, list_shards
 
 SMALL = PublishConfig(samples_per_shard=7, raw_shards_per_group=2)
@@ -54,6 +55,12 @@ def test_names_are_as_wide_as_the_count_needs() -> None:
 
 def test_no_samples_make_no_shards() -> None:
     assert list(plan_shards([], seed=1, config=SMALL)) == []
+
+
+@pytest.mark.parametrize("knob", ["samples_per_shard", "raw_shards_per_group", "publish_buffer_mb"])
+def test_a_knob_without_sense_is_bad_input(knob: str) -> None:
+    with pytest.raises(InputError, match=knob.replace("_", "-")):
+        PublishConfig(**{knob: 0})
 
 
 def make_raw(out: str, raw: Callable[..., Marker], raw_row: Any, count: int = 20) -> Marker:
@@ -176,7 +183,7 @@ def test_a_smaller_buffer_changes_the_order_but_not_the_members(
 ) -> None:
     out, _ = published
     other = str(tmp_path / "other")
-    run_publish(other, make_raw(other, raw, raw_row), config=PublishConfig(7, 2, publish_buffer_mb=0.004))  # type: ignore[arg-type]
+    run_publish(other, make_raw(other, raw, raw_row), config=PublishConfig(7, 2, publish_buffer_mb=0.004))
     for one, two in zip(list_shards(f"{out}/shards"), list_shards(f"{other}/shards"), strict=True):
         assert {s.key: s.image_bytes for s in iter_samples(one.path)} == {
             s.key: s.image_bytes for s in iter_samples(two.path)

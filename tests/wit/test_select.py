@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from wit import balance, select, storage
 from wit.parts import Marker
-from wit.records import DROPPED, KEEP, RAW, pair_key
+from wit.records import DROPPED, KEEP, RAW, InputError, pair_key
 from wit.select import Memberships, SelectConfig
 
 SEED, QUERIES = 5, ["dog", "cat", "photo", "fox"]
@@ -23,6 +23,14 @@ CAPTION = {"language": None, "page_url": "http://a.example/page", "critical_t": 
 def query_file(tmp_path: Path) -> str:
     (tmp_path / "queries.txt").write_text("\n".join(QUERIES))
     return str(tmp_path / "queries.txt")
+
+
+@pytest.mark.parametrize(
+    "knob, value", [("min_image_side_px", -1), ("max_aspect_ratio", 0.5), ("max_captions_per_sample", 0)]
+)
+def test_a_knob_without_sense_is_bad_input(knob: str, value: float) -> None:
+    with pytest.raises(InputError, match=knob.replace("_", "-")):
+        SelectConfig(**{knob: value})  # type: ignore[arg-type]
 
 
 def table(out: str, manifest: Marker, label: str) -> pa.Table:
