@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from trainer import checkpoint
 from trainer.augment import normalise
 from trainer.data import crop, decode
+from trainer.device import pick_device
 from trainer.model import CLIP
 from trainer.tokenizer import tokenize
 from wit import storage
@@ -196,12 +197,9 @@ def describe(result: Result) -> str:
 
 def evaluate(config: EvaluateConfig) -> Result:
     """Evaluates, prints, and writes the JSON; everything is checked before the model runs."""
-    dataset = open_dataset(config.dataset)
+    device, dataset = pick_device(config.device), open_dataset(config.dataset)
     model, state = checkpoint.load_model(config.checkpoint)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    result = zero_shot(
-        model, dataset, batch_size=config.batch_size, device=device if config.device == "auto" else config.device
-    )
+    result = zero_shot(model, dataset, batch_size=config.batch_size, device=device)
     Console(highlight=False, soft_wrap=True).print(describe(result))
     beside = config.checkpoint if storage.is_dir(config.checkpoint) else config.checkpoint.rsplit("/", 1)[0]
     output = config.output or storage.join(beside, f"zero-shot-{dataset.name}.json")

@@ -28,6 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 from trainer import checkpoint
 from trainer.augment import augment, draws, normalise
 from trainer.data import Batch, Stream, StreamConfig
+from trainer.device import pick_device
 from trainer.loss import contrastive_loss
 from trainer.model import CLIP, MODELS
 from wit import storage
@@ -137,9 +138,7 @@ class Ranks:
 def joined_ranks(device: str) -> Iterator[Ranks]:
     """Joins the processes that torchrun started, if it did."""
     local = int(os.environ.get("LOCAL_RANK", 0))
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    where = torch.device(f"cuda:{local}" if device == "cuda" else device)
+    where = torch.device("cuda", local) if pick_device(device) == "cuda" else torch.device("cpu")
     if "WORLD_SIZE" not in os.environ:
         yield Ranks(0, 1, where)
         return
@@ -232,10 +231,7 @@ def check(config: TrainConfig) -> None:
             raise InputError(f"--{name.replace('_', '-')} must be above 0, not {getattr(config, name)}")
     if not config.resume and checkpoint.list_checkpoints(config.output):
         raise InputError(f"{config.output} holds a run; add --resume to go on with it, or give another --output")
-    if config.device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"no such device: {config.device}; have auto, cpu, cuda")
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("no CUDA device here; leave --device out, or give cpu")
+    pick_device(config.device)
 
 
 def averaged(*values: Tensor) -> list[float]:

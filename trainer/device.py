@@ -1,0 +1,16 @@
+"""Which processor to compute on."""
+
+from __future__ import annotations
+
+import torch
+
+from wit.records import InputError
+
+
+def pick_device(name: str) -> str:
+    """`cpu` or `cuda`: the one named, or for `auto` cuda where there is one; raises InputError if it cannot be had."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"no such device: {name}; have auto, cpu, cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("no CUDA device here; leave --device out, or give cpu")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
