@@ -17,13 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wit import language
-from wit.balance import key_hashes
 from wit.captions import CaptionRules, clean_caption, reject_caption
 from wit.matching import Matcher, Mode, matcher_for
 from wit.querylist import QueryList
-from wit.records import CANDIDATES, DROPPED, Reason, pair_key
+from wit.records import CANDIDATES, DROPPED, Reason, keyed_hash, pair_key
 from wit.sources import PairBatch, RequestBudget, SourceFile, SourceReport, read_pairs
 from wit.urls import canonical_urls, reason_for
+from wit.words import MIX
 
 Ints = npt.NDArray[np.int64]
 Item = TypeVar("Item")
@@ -77,11 +77,14 @@ class _Collected:
     pairs_in: int = 0
 
     def drawn(self, offsets: Sequence[int], indexes: Sequence[int], source: str) -> npt.NDArray[np.bool_]:
-        """Which of the rejected pairs at these places of a source are written down."""
+        """Which of the rejected pairs at these places of a source are written down: a keyed draw of the place."""
         if self.dropped_one_in <= 1:
             return np.full(len(offsets), self.dropped_one_in == 1)
-        places = [f"{source}\0{offset}\0{index}" for offset, index in zip(offsets, indexes, strict=True)]
-        drawn: npt.NDArray[np.bool_] = key_hashes(self.seed, "dropped", places) % np.uint64(self.dropped_one_in) == 0
+        mixed = np.array(offsets, np.uint64) * MIX + np.array(indexes, np.uint64)
+        for key in ("dropped", "dropped again"):
+            mixed = (mixed ^ np.uint64(keyed_hash(self.seed, key, source))) * MIX
+            mixed ^= mixed >> np.uint64(29)
+        drawn: npt.NDArray[np.bool_] = (mixed >> np.uint64(32)) % np.uint64(self.dropped_one_in) == 0
         return drawn
 
 

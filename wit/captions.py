@@ -86,12 +86,13 @@ class CaptionRules:
 
 
 LETTERS = bytes(c for c in range(128) if chr(c).isalpha())
-LETTER = re.compile(r"[^\W\d_]")
 WIDE = re.compile(f"[{NO_SPACE_SCRIPTS}]")
 URL = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
-FILE_NAME = re.compile(
-    r".*\.(?:jpe?g|jfif|png|gif|webp|avif|heic|svg|bmp|tiff?|ico|psd|eps|pdf|mp4|mov|php|aspx?|html?)"
-    r"|(?:img|image|photo|pic|dsc[nf]?|pxl|mvi|wp|screen ?shot|whatsapp image|file|foto|bild)[ _-]*\d[\d _.()x-]*"
+FILE_EXTENSIONS = frozenset(
+    "jpg|jpeg|jfif|png|gif|webp|avif|heic|svg|bmp|tif|tiff|ico|psd|eps|pdf|mp4|mov|php|asp|aspx|htm|html".split("|")
+)
+FILE_STEM = re.compile(  # what cameras, phones and uploads call a file
+    r"(?:img|image|photo|pic|dsc[nf]?|pxl|mvi|wp|screen ?shot|whatsapp image|file|foto|bild)[ _-]*\d[\d _.()x-]*"
     r"|(?=[0-9a-f_-]*\d)[0-9a-f_-]{16,}",
     re.IGNORECASE,
 )
@@ -128,7 +129,8 @@ BOILERPLATE = frozenset(
 
 
 def too_short(caption: str, rules: CaptionRules) -> Reason | None:
-    return Reason.CAPTION_TOO_SHORT if len(caption) + _wide(caption) < rules.min_caption_chars else None
+    missing = rules.min_caption_chars - len(caption)
+    return Reason.CAPTION_TOO_SHORT if missing > 0 and _wide(caption) < missing else None
 
 
 def too_long(caption: str, rules: CaptionRules) -> Reason | None:
@@ -136,11 +138,13 @@ def too_long(caption: str, rules: CaptionRules) -> Reason | None:
 
 
 def is_url(caption: str, rules: CaptionRules) -> Reason | None:
-    return Reason.CAPTION_IS_URL if URL.fullmatch(caption) else None
+    return Reason.CAPTION_IS_URL if caption[:1] in "hHwW" and URL.fullmatch(caption) else None
 
 
 def is_file_name(caption: str, rules: CaptionRules) -> Reason | None:
-    return Reason.CAPTION_IS_FILE_NAME if FILE_NAME.fullmatch(caption) else None
+    _, dot, extension = caption.rpartition(".")
+    named = dot and extension.lower() in FILE_EXTENSIONS
+    return Reason.CAPTION_IS_FILE_NAME if named or FILE_STEM.fullmatch(caption) else None
 
 
 def is_boilerplate(caption: str, rules: CaptionRules) -> Reason | None:
@@ -148,18 +152,20 @@ def is_boilerplate(caption: str, rules: CaptionRules) -> Reason | None:
 
 
 def too_few_words(caption: str, rules: CaptionRules) -> Reason | None:
-    words = caption.count(" ") + 1 + _wide(caption)
-    return Reason.CAPTION_TOO_FEW_WORDS if words < rules.min_caption_words else None
+    missing = rules.min_caption_words - caption.count(" ") - 1
+    return Reason.CAPTION_TOO_FEW_WORDS if missing > 0 and _wide(caption) < missing else None
 
 
 def not_text(caption: str, rules: CaptionRules) -> Reason | None:
     """Combining marks count as letters: half of a Hindi text is marks."""
     solid = len(caption) - caption.count(" ")
     if caption.isascii():
-        others = len(caption.encode().translate(None, LETTERS)) - caption.count(" ")
+        letters = len(caption) - len(caption.encode().translate(None, LETTERS))
     else:
-        others = sum(1 for char in caption if not char.isalpha() and unicodedata.category(char)[0] not in "ZM")
-    return Reason.CAPTION_NOT_TEXT if solid - others < rules.min_letter_share * solid else None
+        letters = sum(map(str.isalpha, caption))
+        if letters < rules.min_letter_share * solid:
+            letters += sum(unicodedata.category(char)[0] == "M" for char in caption)
+    return Reason.CAPTION_NOT_TEXT if letters < rules.min_letter_share * solid else None
 
 
 @functools.cache
@@ -170,11 +176,14 @@ def _long_run(max_char_run: int) -> re.Pattern[str]:
 def repetitive(caption: str, rules: CaptionRules) -> Reason | None:
     if _long_run(rules.max_char_run).search(caption):
         return Reason.CAPTION_REPETITIVE
+    count = caption.count(" ") + 1
+    if count < MIN_WORDS_TO_REPEAT:
+        return None
     words = caption.casefold().split(" ")
-    if len(words) < MIN_WORDS_TO_REPEAT or len(set(words)) > len(words) * (1 - rules.max_word_share) + 1:
+    if len(set(words)) > count * (1 - rules.max_word_share) + 1:
         return None  # enough distinct words: none of them can hold more than its share
     commonest = Counter(words).most_common(1)[0][1]
-    return Reason.CAPTION_REPETITIVE if commonest > rules.max_word_share * len(words) else None
+    return Reason.CAPTION_REPETITIVE if commonest > rules.max_word_share * count else None
 
 
 RULES: tuple[Callable[[str, CaptionRules], Reason | None], ...] = (

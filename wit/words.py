@@ -39,14 +39,13 @@ SEPARATOR, LETTER, MARK, ALONE = range(4)
 
 @functools.cache
 def _kinds() -> npt.NDArray[np.uint8]:
-    """What every code point is. Marks and the two joiners belong to the word before them; variation selectors separate,
-    since they follow emoji as well as letters."""
+    """What every code point is. Marks belong to the word before them; variation selectors separate, since they follow
+    emoji as well as letters."""
     characters = "".join(map(chr, range(sys.maxunicode + 1)))
     kinds = np.zeros(len(characters), np.uint8)
     kinds[[code for code, char in enumerate(characters) if unicodedata.category(char)[0] == "M"]] = MARK
     for pattern, kind in (
         (r"[^\W_]+", LETTER),
-        ("[\u200c\u200d]", MARK),
         ("[\ufe00-\ufe0f\U000e0100-\U000e01ef]+", SEPARATOR),
         (f"[{NO_SPACE_SCRIPTS}{END}]+", ALONE),
     ):
@@ -60,8 +59,10 @@ ASCII_TABLE = bytes(c if chr(c).isalnum() or chr(c) == END else 32 for c in byte
 
 
 def fold(text: str) -> str:
-    """The text as words are compared: case-folded, in Unicode NFC; the dot that folding leaves on Turkish İ is dropped."""
-    folded = unicodedata.normalize("NFC", text.casefold())
+    """The text as words are compared: case-folded, in Unicode NFC, without the two joiners, which some write and some do
+    not, and without the dot that folding leaves on Turkish İ."""
+    folded = text.casefold().replace("\u200c", "").replace("\u200d", "")
+    folded = unicodedata.normalize("NFC", folded)
     return folded.replace("i\u0307", "i") if "\u0307" in folded else folded
 
 

@@ -29,7 +29,8 @@ def obvious_metaclip(entry: str, caption: str) -> bool:
 
 def obvious_words_of(text: str) -> list[str]:
     words = [""]
-    for char in unicodedata.normalize("NFC", text.casefold()).replace("i\u0307", "i"):
+    text = text.casefold().replace("\u200c", "").replace("\u200d", "")
+    for char in unicodedata.normalize("NFC", text).replace("i\u0307", "i"):
         name = unicodedata.name(char, "")
         if name.startswith(("CJK UNIFIED", "HIRAGANA", "KATAKANA", "THAI")):
             words += [char, ""]
@@ -68,6 +69,8 @@ def test_same_ids_as_the_obvious_twin(mode, obvious, entries, captions):
         ("Straße", ["STRASSE", "die straße"], ["strase"]),
         ("istanbul", ["İSTANBUL", "Istanbul"], []),
         ("हिन्दी", ["हिन्दी भाषा"], ["हिन्द", "हि"]),
+        ("می\u200cخواهم", ["میخواهم", "می\u200cخواهم"], ["می خواهم"]),
+        ("dog", ["🐕\u200d dog\ufe0f\u200d🦺"], []),
         ("it&#39;s", ["it's", "it’s"], ["its"]),
         ("!?", [], ["!?", ""]),
     ],
