@@ -57,6 +57,8 @@ def read_table(file: SourceFile, report: SourceReport, budget: RequestBudget | N
     """The pairs of a table, one a row."""
     form, compression = format_of(file.path)
     with open_source(file.path, report, budget) as stream:
+        report.bytes = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
         yield from _batches(_READERS[form](_inflated(stream, compression), report), file, report)
 
 

@@ -211,7 +211,7 @@ def test_lines_may_end_in_a_line_feed_alone(tmp_path: Path) -> None:
         b'{"HTML-Metadata":{"Links":[{"path":"IMG@/src","url":"/a.jpg"',
         b'"HTML-Metadata" "IMG@/src"' + b"[" * 100_000,
         b'{"Envelope":["HTML-Metadata","IMG@/src"]}',
-        b'{"Envelope":{"Payload-Metadata":{"HTTP-Response-Metadata":{"HTML-Metadata":[{"path":"IMG@/src"}]}}}}',
+        b'{"Envelope":{"Payload-Metadata":{"HTTP-Response-Metadata":{"HTML-Metadata":[{"path": "IMG@/src"}]}}}}',
     ],
 )
 def test_bad_json_is_counted_and_the_rest_is_read(tmp_path: Path, body: bytes) -> None:
