@@ -33,6 +33,7 @@ CAPTION_NAMES = ("caption", "text", "alt", "alt_text", "top_caption", "title", "
 FORMATS = ("parquet", "csv", "tsv", "txt", "jsonl", "ndjson", "json")
 MAX_CELL_CHARS = 32 << 20
 MAX_LINES_PER_ROW = 64  # of a tsv row whose quoted cells hold line breaks; a stray quote swallows no more
+MAX_GROUP_ROWS = 1 << 24  # what the footer of a damaged file says of its rows may be anything
 MAX_JSON_BYTES = 1 << 30  # a json file is one value and must be held whole; jsonl has no limit
 
 # What reading a damaged file raises.
@@ -223,7 +224,7 @@ def _read_parquet(stream: IO[bytes], report: SourceReport) -> Iterator[Row | Non
                 yield from _rows_of(batch, report)
                 done += batch.num_rows
         except (pa.ArrowException, OSError) as error:
-            missing = table.metadata.row_group(group).num_rows - done
+            missing = min(max(table.metadata.row_group(group).num_rows - done, 1), MAX_GROUP_ROWS)
             report.lose("corrupt_row_group", missing)
             report.error = f"row group {group} is damaged: {error}".splitlines()[0]
             yield from itertools.repeat(None, missing)
