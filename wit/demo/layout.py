@@ -304,15 +304,17 @@ def add_robots(web: Web) -> None:
 # --- fates -------------------------------------------------------------------------------------------------------------
 
 
+ALSO = {
+    Reason.LANGUAGE: [Reason.NO_QUERY],  # which of the two filters comes first is nobody's promise
+    Reason.DNS_NOT_FOUND: [Reason.DNS_FAILED],  # on a machine without name service
+}
+
+
 def settle_fates(web: Web, originals: dict[str, str]) -> None:
     """Widens each tag's fate by what its neighbours may do to it, and names the cluster of URLs that show one picture."""
     entered = [tag for tag in web.tags if tag["url"] and stage(tag["fates"][0]) != "candidates"]
     for tag in web.tags:
-        if tag["fates"] == [Reason.LANGUAGE]:
-            tag["fates"] = [
-                Reason.LANGUAGE,
-                Reason.NO_QUERY,
-            ]  # which of the two filters comes first is nobody's promise
+        tag["fates"] += ALSO.get(tag["fates"][0], [])
     pairs, captions, clusters = defaultdict(list), defaultdict(set), defaultdict(set)
     for tag in entered:
         pairs[tag["url"], tag["alt"]].append(tag)

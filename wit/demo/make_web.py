@@ -224,7 +224,9 @@ ROLES = ("logo",) * len(layout.PAGE_HOSTS) + ("good",) * 20
 
 def clipart_rows(packages: str) -> Iterator[Row]:
     """Pictures of openclipart with their titles: a few large ones, some in odd encodings, most of ordinary size."""
-    chosen = sorted(titled_cliparts(packages), key=lambda found: keyed_hash(SEED, "clipart", found[0]))
+    chosen = sorted(
+        titled_cliparts(packages), key=lambda found: keyed_hash(SEED, "clipart", os.path.basename(found[0]))
+    )
     for number, (path, title) in enumerate(chosen[:CLIPARTS]):
         image = Image.open(io.BytesIO(storage.read_bytes(path)))
         stem = os.path.splitext(os.path.basename(path))[0].strip("_-. ")
@@ -235,7 +237,7 @@ def clipart_rows(packages: str) -> Iterator[Row]:
             yield odd_row(ODD[CLIPARTS - LARGE_CLIPARTS - 1 - number], image, stem, title)
         else:
             shown = fitted(drawing.on_white(image), MAX_CLIPART_PX if role is None else 96)
-            kind = "png" if role else FORMATS[pick("format", path, len(FORMATS))]
+            kind = "png" if role else FORMATS[pick("format", stem, len(FORMATS))]
             data = encode(shown, kind, quality=78, colors=64)
             yield picture_row(f"openclipart/{stem}", stem, shown.size, kind, data, title=title, role=role)
 
@@ -250,7 +252,7 @@ def titled_cliparts(packages: str) -> Iterator[tuple[str, str]]:
     common = Counter(titles.values())
     stems = set()
     for path, title in titles.items():
-        png = path.replace("/svg/", "/png/").removesuffix(".svg") + ".png"
+        png = f"{root}/png/{os.path.relpath(path, f'{root}/svg').removesuffix('.svg')}.png"
         stem = os.path.basename(png).lower()
         if common[title] > 2 or not usable_title(title) or stem in stems or not os.path.exists(png):
             continue

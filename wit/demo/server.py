@@ -89,7 +89,10 @@ def serve() -> Iterator[Web]:
         "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
     }
     command = [sys.executable, "-c", "from wit.demo.server import main; main()", str(os.getpid())]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    # in a session of its own: Ctrl-C is for the build, which may still need the web to finish what is in flight
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
+    )
     assert process.stdout
     line = process.stdout.readline()
     if not line:
@@ -126,16 +129,15 @@ class Answers:
     """What each URL answers. One method for each kind of resource; `counts` is all that it remembers."""
 
     def __init__(self) -> None:
-        self.resources: dict[str, Row] = {row["url"]: row for row in load("resources").to_pylist()}
-        names = load("pictures")["picture"].to_pylist()
-        self.row_of = {name: number for number, name in enumerate(names)}
+        self.resources = {url: number for number, url in enumerate(load("resources")["url"].to_pylist())}
+        self.pictures = {name: number for number, name in enumerate(load("pictures")["picture"].to_pylist())}
         self.counts: dict[str, int] = {}
 
     def answer(self, request: Request) -> Response:
         url = canonical_url(request.url) or request.url
         self.counts[url] = self.counts.get(url, 0) + 1
-        resource = self.resources.get(url)
-        if resource is not None:
+        if url in self.resources:
+            (resource,) = load("resources").slice(self.resources[url], 1).to_pylist()
             response: Response = getattr(self, resource["kind"])(resource)
             return response
         if url in pages():
@@ -154,7 +156,7 @@ class Answers:
         return Response(200, headers, data)
 
     def picture_data(self, picture: str) -> tuple[str, bytes]:
-        table, row = load("pictures"), self.row_of[picture]
+        table, row = load("pictures"), self.pictures[picture]
         return table["format"][row].as_py(), table["data"][row].as_py()
 
     def body(self, resource: Row) -> Response:
@@ -247,8 +249,8 @@ async def respond(request: Request, response: Response, writer: asyncio.StreamWr
 
 def host_names() -> list[str]:
     """Every host that has pages or pictures."""
-    found = {urlsplit(url).netloc for url in (*load("resources")["url"].to_pylist(), *pages())}
-    return sorted(found)
+    urls = [*load("resources")["url"].to_pylist(), *load("pages")["page_url"].to_pylist()]
+    return sorted({urlsplit(url).netloc for url in urls})
 
 
 def listen(hosts: list[str]) -> list[tuple[str, socket.socket]]:
