@@ -104,13 +104,12 @@ def measure_build(queries: str, mode: str) -> tuple[float, int, int]:
     entries = load_queries(queries)
     Matcher(["warm up"], mode)
     before = psutil.Process().memory_info().rss
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     started = time.process_time()
     matcher = Matcher(entries.entries, mode)
     seconds = time.process_time() - started
     kept = psutil.Process().memory_info().rss - before
     del matcher
-    return seconds, kept, max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - max(peak, before), 0)
+    return seconds, kept, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
 
 
 def check_pairs(ours: list[tuple[str | None, str | None, str | None]], theirs: list[list[str]]) -> str:
