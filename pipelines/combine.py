@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,27 +12,37 @@ import numpy as np
 from wit.plan import Heavy, add_heavy
 
 
+def sparse(array: Any) -> tuple[Any, Any]:
+    """(flat positions, values) of what is not zero: a part of a set touches few of 500,000 queries."""
+    flat = array.ravel()
+    at = np.flatnonzero(flat)
+    return at.astype(np.int32 if flat.size < 2**31 else np.int64), flat[at]
+
+
 class SumArrays(beam.CombineFn):  # type: ignore[misc]
-    """Adds numpy arrays of one shape; `empty` where there was none."""
+    """Adds int64 arrays of one shape, given as `sparse`."""
 
-    def __init__(self, empty: Any) -> None:
-        self.empty = empty
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
 
-    def create_accumulator(self) -> Any:
-        return None
+    def create_accumulator(self) -> list[Any]:
+        return []
 
-    def add_input(self, total: Any, part: Any) -> Any:
-        return part.copy() if total is None else np.add(total, part, out=total)
+    def add_input(self, total: list[Any], part: tuple[Any, Any]) -> list[Any]:
+        if not total:
+            total = [np.zeros(math.prod(self.shape), np.int64)]
+        total[0][part[0]] += part[1]  # positions are distinct
+        return total
 
-    def merge_accumulators(self, totals: Iterable[Any]) -> Any:
-        merged = None
+    def merge_accumulators(self, totals: Iterable[list[Any]]) -> list[Any]:
+        merged: list[Any] = []
         for total in totals:
-            if total is not None:
-                merged = self.add_input(merged, total)
+            if total:
+                merged = [np.add(merged[0], total[0], out=merged[0])] if merged else total
         return merged
 
-    def extract_output(self, total: Any) -> Any:
-        return self.empty if total is None else total
+    def extract_output(self, total: list[Any]) -> Any:
+        return total[0].reshape(self.shape) if total else np.zeros(self.shape, np.int64)
 
 
 class SumHeavy(beam.CombineFn):  # type: ignore[misc]

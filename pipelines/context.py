@@ -18,8 +18,10 @@ from wit.sources import SourceFile
 
 @dataclass(frozen=True, slots=True)
 class PlanFacts:
-    """What plan learned about the whole set, per query: memberships, and the weight of draws; and the cap, if finite."""
+    """What plan learned about the whole set, per query: memberships, and the weight of draws; and what critical t was
+    compared with."""
 
+    path: str
     pairs: Any
     weights: Any
     threshold: float
@@ -53,7 +55,8 @@ class Context:
     def plan_facts(self) -> PlanFacts:
         """The per-query table of the finished plan, and the threshold that critical t was compared with."""
         marker = next(m for m in self.manifest("plan")["parts"] if m["unit"] == "queries")
-        with storage.open_read(self.stage("plan").file(marker, "rows")) as stream:
+        path = self.stage("plan").file(marker, "rows")
+        with storage.open_read(path) as stream:
             table = pq.read_table(stream, columns=["pairs", "weight"])
         threshold = float("inf") if marker["threshold"] is None else marker["threshold"]
-        return PlanFacts(table["pairs"].to_numpy(), table["weight"].to_numpy(), threshold)
+        return PlanFacts(path, table["pairs"].to_numpy(), table["weight"].to_numpy(), threshold)

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from types import TracebackType
 
 import psutil
 
 EVERY_S = 0.5
+M_ARENA_MAX = -8  # mallopt(3)
+
+
+def few_arenas() -> None:
+    """Two malloc arenas for this process: with one a thread, glibc keeps what each of the engine's threads once held
+    (measured on the demonstration build: 540 MB in place of 1,030 MB)."""
+    try:
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
+    except (OSError, AttributeError):  # not glibc: nothing to tune
+        return
 
 
 def tree_megabytes() -> float:

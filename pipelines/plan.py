@@ -11,7 +11,7 @@ import numpy as np
 from apache_beam.pvalue import AsList, AsSingleton
 
 from pipelines import progress
-from pipelines.combine import Concatenate, SumArrays, SumHeavy
+from pipelines.combine import Concatenate, SumArrays, SumHeavy, sparse
 from pipelines.context import Context
 from wit import balance, units
 from wit.parts import Marker, StageDir
@@ -91,7 +91,7 @@ class Passes:
         return _done(units.merge(self.stage, f"merge-{number:05d}", refs, seed=self.seed, config=self.config))
 
     def sketch(self, merged: Marker) -> Any:
-        return units.sketch(self.stage, merged, cells=self.cells)
+        return sparse(units.sketch(self.stage, merged, cells=self.cells))
 
     def count_heavy(self, merged: Marker, counts: Any) -> Heavy:
         return units.count_heavy(self.stage, merged, counts, config=self.config)
@@ -101,7 +101,7 @@ class Passes:
         return _done(units.thin(self.stage, unit, merged, heavy, seed=self.seed, config=self.config))
 
     def count_queries(self, thinned: Marker) -> Any:
-        return units.count_queries(self.stage, thinned, queries=self.query_count)
+        return sparse(units.count_queries(self.stage, thinned, queries=self.query_count))
 
     def smallest_draws(self, thinned: Marker, counts: Any) -> list[tuple[int, Any]]:
         return units.smallest_draws(
@@ -116,7 +116,7 @@ class Passes:
         return _done(units.weigh(self.stage, unit, thinned, weights, queries=self.queries, seed=self.seed))
 
     def histogram(self, weighed: Marker) -> Any:
-        return units.cells(self.stage, weighed)
+        return sparse(units.cells(self.stage, weighed))
 
     def values_of_cell(self, weighed: Marker, cell: int) -> Any:
         return units.values_of_cell(self.stage, weighed, cell) if cell >= 0 else np.zeros(0)
@@ -150,7 +150,9 @@ class Plan(beam.PTransform):  # type: ignore[misc]
             | "Merge" >> beam.Map(do.merge)
             | "Merged" >> beam.Reshuffle()
         )
-        sketch = merged | "Sketch" >> beam.Map(do.sketch) | "SumSketches" >> _sum(np.zeros((2, do.cells), np.int64))
+        sketch = (
+            merged | "Sketch" >> beam.Map(do.sketch) | "SumSketches" >> beam.CombineGlobally(SumArrays((2, do.cells)))
+        )
         heavy = (
             merged
             | "CountHeavy" >> beam.Map(do.count_heavy, AsSingleton(sketch))
@@ -160,14 +162,14 @@ class Plan(beam.PTransform):  # type: ignore[misc]
         counts = (
             thinned
             | "CountQueries" >> beam.Map(do.count_queries)
-            | "SumCounts" >> _sum(np.zeros(do.query_count, np.int64))
+            | "SumCounts" >> beam.CombineGlobally(SumArrays((do.query_count,)))
         )
         weights = counts | "Weights" >> beam.Map(effective_counts, AsList(self.hard_counts(thinned, counts)))
         weighed = thinned | "Weigh" >> beam.Map(do.weigh, AsSingleton(weights))
         cells = (
             weighed
             | "Histogram" >> beam.Map(do.histogram)
-            | "SumCells" >> _sum(np.zeros(1 << balance.CELL_BITS, np.int64))
+            | "SumCells" >> beam.CombineGlobally(SumArrays((1 << balance.CELL_BITS,)))
         )
         cell = cells | "TargetCell" >> beam.Map(target_cell, config=config)
         values = (
@@ -195,10 +197,6 @@ class Plan(beam.PTransform):  # type: ignore[misc]
             | "ByQuery" >> beam.GroupByKey()
             | "HardCounts" >> beam.Map(self.passes.hard_count)
         )
-
-
-def _sum(empty: Any) -> beam.PTransform:
-    return beam.CombineGlobally(SumArrays(empty))
 
 
 def passes(stage: StageDir, config: PlanConfig, *, queries: str, seed: int, rows: int) -> Passes:

@@ -8,12 +8,13 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import pyarrow.parquet as pq
 from apache_beam.pvalue import AsSingleton
 
 from pipelines import progress
-from pipelines.combine import SumArrays
+from pipelines.combine import SumArrays, sparse
 from pipelines.context import Context
-from wit import select
+from wit import select, storage
 from wit.parts import Marker, StageDir
 from wit.querylist import load_queries
 from wit.select import Memberships, RawShard, SelectConfig
@@ -27,7 +28,7 @@ class Passes:
     stage: StageDir
     shards: tuple[RawShard, ...]
     config: SelectConfig
-    counts: Any  # per query, the weight that plan's draws were multiplied with
+    facts: str  # plan's table of queries, whose weights the draws were multiplied with
     t: float
     queries: str
     query_count: int
@@ -37,10 +38,12 @@ class Passes:
     def count(self, number: int) -> Any:
         """[2, queries] memberships planned and surviving."""
         found = select.count(self.stage.out, self.shards[number], queries=self.query_count, config=self.config)
-        return np.stack([found.planned, found.surviving])
+        return sparse(np.stack([found.planned, found.surviving]))
 
     def weights(self, memberships: Any) -> Any:
-        return select.surviving_counts(self.counts, Memberships(*memberships))
+        with storage.open_read(self.facts) as stream:
+            weights = pq.read_table(stream, columns=["weight"])["weight"].to_numpy()
+        return select.surviving_counts(weights, Memberships(*memberships))
 
     def scatter(self, number: int, weights: Any) -> Marker:
         return select.scatter(
@@ -82,7 +85,7 @@ class Select(beam.PTransform):  # type: ignore[misc]
         memberships = (
             numbers
             | "Count" >> beam.Map(do.count)
-            | "SumCounts" >> beam.CombineGlobally(SumArrays(np.zeros((2, do.query_count), np.int64)))
+            | "SumCounts" >> beam.CombineGlobally(SumArrays((2, do.query_count)))
         )
         weights = memberships | "Weights" >> beam.Map(do.weights)
         verdicts = (
@@ -110,7 +113,7 @@ def run_select(context: Context) -> Marker:
         stage,
         shards,
         config.select,
-        facts.weights,
+        facts.path,
         facts.threshold / config.plan.oversample,
         config.queries,
         len(load_queries(config.queries)),

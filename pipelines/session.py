@@ -19,7 +19,7 @@ from rich.table import Table
 
 from pipelines.context import Context
 from pipelines.engine import Engine, quiet_beam
-from pipelines.memory import PeakMemory
+from pipelines.memory import PeakMemory, few_arenas
 from wit import config as configuration
 from wit import demo, ledger, parts, storage, workers
 from wit.config import BuildConfig
@@ -35,6 +35,7 @@ PACKAGES = ("apache-beam", "pyarrow", "numpy", "pillow", "pycurl", "fastwarc", "
 def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session]:
     """Checks everything that can be checked without writing, then takes the output directory and yields the session."""
     quiet_beam()
+    few_arenas()
     config = _absolute(config)
     config.stage_names()
     load_queries(config.queries)

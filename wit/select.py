@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from wit import balance, storage
 from wit.dedup import PICTURE, VERDICT, bucket_of, cluster_bucket, list_of, one_array
 from wit.filters import first_reasons, image_filters
 from wit.parts import Marker, StageDir, add_counts, write_parquet
-from wit.querylist import load_queries
+from wit.querylist import hashes_of
 from wit.records import CAPTION, DROPPED, KEEP, InputError, Reason
 from wit.slices import SliceRef, read_slices, write_slices
 
@@ -247,16 +246,6 @@ def count(out: str, shard: RawShard, *, queries: int, config: SelectConfig) -> M
 
 def buckets_for(pictures: int, config: SelectConfig) -> int:
     return max(1, -(-pictures // config.rows_per_dedup_bucket))
-
-
-def hashes_of(queries: str) -> Hashes:
-    """The hash of every query of a list: parsing half a million takes 0.3 s, so a worker does it once."""
-    return _hashes_of(queries, storage.sha256_file(queries))
-
-
-@lru_cache(maxsize=1)
-def _hashes_of(queries: str, sha256: str) -> Hashes:
-    return balance.query_hashes(load_queries(queries).entries)
 
 
 def scatter(

@@ -20,7 +20,7 @@ from wit import balance, ledger, plan, storage
 from wit.candidates import CandidatesConfig, extract_group
 from wit.parts import Marker, StageDir, write_parquet
 from wit.plan import Heavy, PlanConfig
-from wit.querylist import load_queries
+from wit.querylist import hashes_of, load_queries
 from wit.records import CANDIDATES, DROPPED, PLAN
 from wit.slices import OPTIONS, SliceRef, read_slices, write_slices
 from wit.sources import SourceFile
@@ -168,7 +168,7 @@ def smallest_draws(
     stage: StageDir, thinned: Marker, counts: Ints, *, queries: str, seed: int, config: PlanConfig
 ) -> list[tuple[int, npt.NDArray[np.float64]]]:
     """For `--cap hard`: (query, draws that may be among its smallest)."""
-    pairs, hashes = read_pairs(stage, thinned), balance.query_hashes(load_queries(queries).entries)
+    pairs, hashes = read_pairs(stage, thinned), hashes_of(queries)
     return list(plan.smallest_draws(pairs, counts, hashes, seed=seed, cap=config.max_per_query))
 
 
@@ -178,7 +178,7 @@ def weigh(
     """Pass 5: every pair's critical t."""
     if (done := stage.marker(unit)) is not None:
         return done
-    hashes = balance.query_hashes(load_queries(queries).entries)
+    hashes = hashes_of(queries)
     pairs = plan.weigh(read_pairs(stage, thinned), counts, hashes, seed=seed)
     return _publish_pairs(stage, unit, pairs, DROPPED.empty_table())
 
