@@ -127,6 +127,8 @@ BOILERPLATE = frozenset(
     .split("|")
 )
 
+MAX_BOILERPLATE_CHARS = max(map(len, BOILERPLATE)) + 8  # and some signs around it
+
 
 def too_short(caption: str, rules: CaptionRules) -> Reason | None:
     missing = rules.min_caption_chars - len(caption)
@@ -148,23 +150,27 @@ def is_file_name(caption: str, rules: CaptionRules) -> Reason | None:
 
 
 def is_boilerplate(caption: str, rules: CaptionRules) -> Reason | None:
+    if len(caption) > MAX_BOILERPLATE_CHARS:
+        return None
     return Reason.CAPTION_BOILERPLATE if caption.casefold().strip(" .:!*-»«>|[]()") in BOILERPLATE else None
 
 
 def too_few_words(caption: str, rules: CaptionRules) -> Reason | None:
+    if rules.min_caption_words <= 1:
+        return None
     missing = rules.min_caption_words - caption.count(" ") - 1
     return Reason.CAPTION_TOO_FEW_WORDS if missing > 0 and _wide(caption) < missing else None
 
 
 def not_text(caption: str, rules: CaptionRules) -> Reason | None:
     """Combining marks count as letters: half of a Hindi text is marks."""
+    encoded = caption.encode()
+    letters = len(encoded) - len(encoded.translate(None, LETTERS))
+    if letters >= rules.min_letter_share * len(caption):
+        return None  # most captions, without looking closer
+    if not caption.isascii():
+        letters = sum(char.isalpha() or unicodedata.category(char)[0] == "M" for char in caption)
     solid = len(caption) - caption.count(" ")
-    if caption.isascii():
-        letters = len(caption) - len(caption.encode().translate(None, LETTERS))
-    else:
-        letters = sum(map(str.isalpha, caption))
-        if letters < rules.min_letter_share * solid:
-            letters += sum(unicodedata.category(char)[0] == "M" for char in caption)
     return Reason.CAPTION_NOT_TEXT if letters < rules.min_letter_share * solid else None
 
 
