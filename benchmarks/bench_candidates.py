@@ -25,7 +25,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parents[1]
@@ -99,17 +98,23 @@ def digest_of(offsets: np.ndarray, ids: np.ndarray) -> str:
 
 def measure_build(queries: str, mode: str) -> tuple[float, int, int]:
     """(CPU seconds, bytes kept, bytes at the peak) of building a matcher, over the strings; for a process of its own."""
-    import resource
-
-    entries = load_queries(queries)
-    Matcher(["warm up"], mode)
-    before = psutil.Process().memory_info().rss
+    entries = load_queries(queries).entries
+    Matcher(["warm up"], mode)  # type: ignore[arg-type]
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here (Linux)
+    before, _ = resident()
     started = time.process_time()
-    matcher = Matcher(entries.entries, mode)
+    matcher = Matcher(entries, mode)  # type: ignore[arg-type]
     seconds = time.process_time() - started
-    kept = psutil.Process().memory_info().rss - before
+    kept, peak = resident()
     del matcher
-    return seconds, kept, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    return seconds, kept - before, peak - before
+
+
+def resident() -> tuple[int, int]:
+    """Bytes resident now, and at most so far."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    now, most = (int(fields[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
+    return now, most
 
 
 def check_pairs(ours: list[tuple[str | None, str | None, str | None]], theirs: list[list[str]]) -> str:

@@ -55,9 +55,17 @@ def _entry_words(entries: Sequence[str], mode: Mode) -> WordKeys:
     """The words of the entries, END after each: in `words` normalised and cut as captions are; in `metaclip` cut at spaces
     alone, so that an entry which holds one of the marks, a tab or a line end keeps a word that no caption has."""
     if mode == "words":
-        return _caption_words(clean_captions(entries), mode)
+        starts = range(0, len(entries), BATCH_CAPTIONS)
+        return _in_a_row([_caption_words(clean_captions(entries[s : s + BATCH_CAPTIONS]), mode) for s in starts])
     spaced = join_texts(entries).replace(END, f" {END} ")[:-1]
     return word_keys(spaced.encode("utf-8", "surrogatepass"), empty_words=True)
+
+
+def _in_a_row(parts: Sequence[WordKeys]) -> WordKeys:
+    if len(parts) == 1:
+        return parts[0]
+    none = np.zeros(0, np.uint64)
+    return WordKeys(*map(np.concatenate, zip(WordKeys(none, none), *parts, strict=True)))
 
 
 class Matcher:
@@ -136,8 +144,7 @@ class Matcher:
         for number, caption in enumerate(captions):
             (ascii_ if caption.isascii() else other).append(number)
         groups = [_caption_words([captions[n] for n in group], self._mode) for group in (ascii_, other) if group]
-        words = groups[0] if len(groups) == 1 else WordKeys(*map(np.concatenate, zip(*groups, strict=True)))
-        numbers = self._vocabulary.numbers(words)
+        numbers = self._vocabulary.numbers(_in_a_row(groups))
         ended = numbers == END_NUMBER
         return numbers, np.array([*ascii_, *other], np.int64)[np.cumsum(ended) - ended]
 
