@@ -125,9 +125,24 @@ class Resolver:
         return joined if joined is not None and joined.startswith(("http://", "https://")) else None
 
     def resolve_all(self, srcs: Sequence[str | None]) -> list[str | None]:
-        """`resolve` of each; None stays None."""
-        resolve = self.resolve
-        return [None if not src else src if src.startswith(("https://", "http://")) else resolve(src) for src in srcs]
+        """`resolve` of each; None stays None. The commonest kinds are told apart here, without a call for each."""
+        if self._origin is None:
+            self._prepare()
+        resolve, origin, scheme = self.resolve, self._origin, self._scheme
+        urls: list[str | None] = []
+        append = urls.append
+        for src in srcs:
+            if not src:
+                append(None)
+            elif src.startswith(("https://", "http://")):
+                append(src)
+            elif origin and src[0] == "/" and src[1:2] in _ROOT_RELATIVE:
+                append(origin + src)
+            elif origin and src[:2] == "//":
+                append(scheme + src)
+            else:
+                append(resolve(src))
+        return urls
 
 
 _STRIPPED: Final = "".join(map(chr, range(0x21)))  # C0 controls and space: what the URL parser trims

@@ -94,6 +94,7 @@ def test_absolute_url_means_what_the_whatwg_join_means(base: str, src: str) -> N
     if not src.strip("".join(map(chr, range(33)))):
         expected = None  # an empty source is no picture
     found = absolute_url(base, src)
+    assert Resolver(base).resolve_all([src, None]) == [found, None]
     assert (canonical_url(found) if found is not None else None) == expected
 
 

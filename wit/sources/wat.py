@@ -44,18 +44,12 @@ def page_images(record: Record, report: SourceReport) -> Page | None:
         return _parse_whole(record, report) if data.find(IMAGE_ESCAPED, body, end) >= 0 else None
     links = _parse_slices(data, found)
     page_url = _header_url(record)
-    if links is None or page_url is None or _has_base(data, found):
+    if links is None or page_url is None or _FIND_BASE(data):
         return _parse_whole(record, report)
     srcs, alts = [link.get("url") for link in links], [link.get("alt") for link in links]
     if not _TEXTS.issuperset(map(type, srcs)) or not _TEXTS.issuperset(map(type, alts)):
         return _parse_whole(record, report)
     return page_url, page_url, srcs, alts
-
-
-def _has_base(data: bytearray, found: list[tuple[int, int, int]]) -> bool:
-    """Whether the page's head names a base; it stands before the first image or behind the last."""
-    view = memoryview(data)
-    return bool(_FIND_BASE(view[: found[0][1]]) or _FIND_BASE(view[found[-1][2] :]))
 
 
 def _parse_slices(data: bytearray, found: list[tuple[int, int, int]]) -> list[dict[str, Any]] | None:
