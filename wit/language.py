@@ -14,7 +14,7 @@ from wit import storage
 from wit.records import InputError
 
 LABEL = "__label__"
-READ_CHARS = 120  # of a longer text only the beginning is read: the answer is the same for 1,999 in 2,000, a tenth cheaper
+READ_CHARS = 120  # the beginning of a longer text says the same for 1,999 in 2,000, and costs a tenth less
 
 
 @functools.lru_cache(maxsize=2)

@@ -113,7 +113,9 @@ def test_rejects_are_thinned_by_a_draw_of_their_place(tmp_path):
     pairs = [(f"https://site.example/{n}.jpg", ("a blue whale", ENGLISH)[n % 2]) for n in range(400)] * 2
     files = [table(tmp_path, pairs)]
     full, thinned, none = extract(files), extract(files, one_in=8), extract(files, one_in=0)
-    assert {json.dumps(row) for row in thinned.dropped.to_pylist()} < {json.dumps(row) for row in full.dropped.to_pylist()}
+    assert {json.dumps(row) for row in thinned.dropped.to_pylist()} < {
+        json.dumps(row) for row in full.dropped.to_pylist()
+    }
     assert set(thinned.dropped["reason"].to_pylist()) == {"no_query", "duplicate_in_group"}
     assert 30 < len(thinned.dropped) < 120 and len(none.dropped) == 0
     assert thinned.dropped_counts == full.dropped_counts == none.dropped_counts
