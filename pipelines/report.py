@@ -114,7 +114,7 @@ def page_facts(
     hit = int((queries["kept"].to_numpy() > 0).sum())
     top = queries.take(pa.array(np.argsort(-pairs, kind="stable")[:TOP])).to_pylist()
     return {
-        "name": f"wit {storage.name_of(config.output)}",
+        "name": f"wit-{context.fingerprints['publish'][:8]}",  # of the content, wherever it lies
         "version": wit.__version__,
         "seed": context.seed,
         "stages_run": ", ".join(stages),

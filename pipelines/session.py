@@ -110,11 +110,13 @@ class Session:
             "beam_flags": list(beam_flags),
             "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
             "timings_s": before.get("timings_s", {}),
+            "peak_memory_mb": before.get("peak_memory_mb", 0.0),
         }
         engine = Engine(beam_flags, threads=config.processes())
         session = cls(Context(config, tuple(sources), seed, engine, prints), run, peak)
         session.save()
         session.clear_stale()
+        storage.remove(storage.join(config.output, "_tmp"))  # work in progress of a run that was killed
         return session
 
     def save(self) -> None:
@@ -140,7 +142,7 @@ class Session:
         started = time.monotonic()
         work(self.context)
         self.run["timings_s"][name] = round(time.monotonic() - started, 2)
-        self.run["peak_memory_mb"] = self.peak.megabytes
+        self.run["peak_memory_mb"] = max(self.run["peak_memory_mb"], self.peak.megabytes)
         self.save()
 
     def manifests(self) -> dict[str, Marker]:

@@ -106,6 +106,7 @@ def test_verify_finds_a_flipped_byte_a_removed_sample_and_an_edited_ledger(built
     assert any("ledger" in line for line in verify(str(edited), level="metadata").problems)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its files open
 def test_webdataset_reads_the_shards_and_open_clip_their_sizes(built: Path) -> None:
     shards = sorted((built / "shards").glob("*.tar"))
     sizes = json.loads((built / "shards/sizes.json").read_bytes())
