@@ -10,7 +10,7 @@ OUT ?= out/demo
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet --upgrade pip
-	$(RUN) -m pip install --quiet --only-binary=:all: --constraint constraints.txt setuptools wheel
+	$(RUN) -m pip install --quiet --only-binary=:all: --constraint constraints.txt 'setuptools>=77' wheel
 	$(RUN) -m pip install --quiet --only-binary=:all: --no-build-isolation --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
