@@ -212,7 +212,7 @@ def _inflate(member: bytes, limit: int) -> bytearray | None:
     crc, size = _TRAILER(member, trailer)
     if not 0 < size <= min(limit, MAX_EXPANSION * trailer):
         return None
-    if member.find(member[trailer:], 10) != trailer:  # two members of equal content, of which one lost its header
+    if member.startswith(member[trailer:], trailer // 2 - 4):  # the same member twice, the second without its header
         return None
     try:
         data: bytearray = deflate.deflate_decompress(memoryview(member)[10:-8], size)
@@ -325,6 +325,11 @@ class _Splitter:
             self._wait_or_lose("bad_header", final, MAX_HEADER_BYTES)
             return None
         body = header_end.end()
+        inner = self.buffer.rfind(b"\nWARC/", 0, body)
+        if inner >= 0:  # headers without an end, the last of which ran into the next record's
+            self.report.lose("bad_header")
+            self._drop(inner + 1)
+            return self._span(final, verified)
         length = _LENGTH.search(self.buffer, 0, body)
         end = body + int(length[1]) if length else self.limit + body + 1
         if end <= len(self.buffer):
