@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from wit.images.results import Processed
 from wit.records import Reason
+
+if TYPE_CHECKING:  # the fetch process needs no image library
+    from wit.images.results import Processed
 
 
 @dataclass(slots=True)

@@ -13,15 +13,14 @@ from PIL import ExifTags
 
 from wit.images.config import ImageConfig
 from wit.images.decode import RGB, decode, jpeg_scale
-from wit.images.hashes import Gray, luma, pdq, phash
+from wit.images.hashes import CANVAS, luma, pdq, phash
 from wit.images.headers import PILLOW_ERRORS, open_with_pillow, probe
 from wit.images.resize import as_picture, pad_or_crop, resize, target_size, turn
 from wit.images.results import Probe, Processed, Refused
 from wit.records import Reason
 
 MARGIN = 1.5  # JPEG is decoded at no less than this many times the wanted size (docs/log.md has the trade)
-HASH_SIDE = 256  # pictures are hashed from no more pixels than this: measured within 2 bits of the whole picture
-HASH_MIN = 128  # and, where they have them, from no fewer, whatever the stored size
+HASH_MIN = CANVAS  # JPEG that is hashed is decoded at no less than this, whatever the stored size
 PDQ_CLOSE = 31  # PDQ's own match distance
 
 
@@ -90,11 +89,11 @@ def _decoded(
     wanted = (max(width, HASH_MIN), max(height, HASH_MIN)) if config.perceptual_hashes else (width, height)
     scale = jpeg_scale(found, min(wanted), max(wanted), MARGIN)
     if config.keep_original:
-        scale = jpeg_scale(found, HASH_MIN, HASH_MIN, MARGIN)
+        scale = jpeg_scale(found, HASH_MIN, HASH_MIN, 1)
     pixels = decode(data, found, scale=scale, background=config.background)
     if isinstance(pixels, Refused):
         return pixels
-    hashes = picture_hashes(pixels, found.orientation) if config.perceptual_hashes else (None, None, None)
+    hashes = picture_hashes(pixels, found) if config.perceptual_hashes else (None, None, None)
     if (original_sha256, hashes[1]) in blocked:
         return Refused(Reason.BLOCKED_HASH)
     exif = exif_json(data, found) if config.extract_exif else None
@@ -144,24 +143,13 @@ def encode(pixels: RGB, config: ImageConfig) -> bytes:
     return out.getvalue()
 
 
-def hash_gray(pixels: RGB, orientation: int) -> Gray:
-    """The upright gray picture that is hashed, at most HASH_SIDE pixels a side (its sides scaled apart, as both hashes
-    do anyway)."""
-    height, width = pixels.shape[:2]
-    small = resize(pixels, min(width, HASH_SIDE), min(height, HASH_SIDE))
-    return luma(turn(small, orientation) if orientation != 1 else small)
-
-
-def picture_hashes(pixels: RGB, orientation: int) -> tuple[int, bytes, int]:
-    """(pHash, PDQ, PDQ quality) of a decoded picture."""
-    gray = hash_gray(pixels, orientation)
-    bits, quality = pdq(gray)
-    return phash(gray_32(pixels, orientation)), bits, quality
-
-
-def gray_32(pixels: RGB, orientation: int) -> Gray:
-    small = resize(pixels, 32, 32)
-    return np.round(luma(turn(small, orientation) if orientation != 1 else small))
+def picture_hashes(pixels: RGB, found: Probe) -> tuple[int, bytes, int]:
+    """(pHash, PDQ, PDQ quality) of a decoded picture, upright and unpadded."""
+    canvas = resize(pixels, CANVAS, CANVAS)
+    if found.orientation != 1:
+        canvas = turn(canvas, found.orientation)
+    bits, quality = pdq(luma(canvas), *found.size)
+    return phash(np.round(luma(resize(canvas, 32, 32)))), bits, quality
 
 
 def phash_of(data: bytes, config: ImageConfig | None = None) -> int | Refused:

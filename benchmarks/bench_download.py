@@ -1,0 +1,532 @@
+"""Download against img2dataset 1.47: `make bench-download [CORPUS=DIR]`, or with --only NAME,... for some of the rows.
+
+Both fetch the same pictures from one nginx on loopback, two processes each, in turn; what they print is measured over the
+whole run of each, start-up included, and again without the start-up (a run over 20 URLs). CPU milliseconds per image are the
+sturdy number on a busy machine; nginx's own time is not in them.
+
+Needs nginx and openssl on the path (Debian: apt-get install nginx-light openssl) and installs the peer into .venv-i2d.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import os
+import platform
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image, ImageOps
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+import simplejpeg  # noqa: E402
+from make_pictures import make  # noqa: E402
+
+from wit.download import download_partition  # noqa: E402
+from wit.fetch.config import FetchConfig  # noqa: E402
+from wit.images import ImageConfig, probe, process  # noqa: E402
+from wit.images.decode import decode, jpeg_scale  # noqa: E402
+from wit.images.process import MARGIN, encode, picture_hashes, stored_picture  # noqa: E402
+from wit.images.resize import target_size  # noqa: E402
+from wit.records import PLAN, pair_key  # noqa: E402
+
+PEER = ROOT / ".venv-i2d"
+PIN = "img2dataset==1.47.0"
+PROCESSES = 2
+PER_SHARD = 500
+MISSING = 0.09  # of the list: URLs that are 404
+QUALITY_SAMPLE = 400
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run of one program cost."""
+
+    images: int
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+
+    def row(self, start: Run | None = None) -> str:
+        less_wall, less_cpu = (start.wall_s, start.cpu_s) if start else (0.0, 0.0)
+        return (
+            f"{self.images / self.wall_s:7.1f} img/s  {1000 * self.cpu_s / max(self.images, 1):6.2f} ms CPU/img   without "
+            f"start-up {self.images / max(self.wall_s - less_wall, 0.01):7.1f} img/s "
+            f"{1000 * (self.cpu_s - less_cpu) / max(self.images, 1):6.2f} ms   peak {self.peak_mb:5.0f} MB"
+        )
+
+
+# --- the server ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Server:
+    http: str
+    https: str
+    ca: str
+
+
+def free_port() -> int:
+    with socket.socket() as probe_socket:
+        probe_socket.bind(("127.0.0.1", 0))
+        return int(probe_socket.getsockname()[1])
+
+
+def certificate(folder: Path) -> None:
+    """A certificate authority and a server certificate for 127.0.0.1, for this run only."""
+    quiet: dict[str, Any] = {"cwd": folder, "check": True, "capture_output": True}
+    new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    authority = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
+    subprocess.run([*new, "-x509", "-subj", "/CN=bench", "-keyout", "ca.key", "-out", "ca.pem", *authority], **quiet)
+    subprocess.run([*new, "-subj", "/CN=127.0.0.1", "-keyout", "key.pem", "-out", "request.pem"], **quiet)
+    (folder / "san").write_text("subjectAltName=IP:127.0.0.1\n")
+    sign = ["openssl", "x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-days", "2"]
+    subprocess.run([*sign, "-CAcreateserial", "-extfile", "san", "-out", "cert.pem"], **quiet)
+
+
+@contextlib.contextmanager
+def nginx(corpus: Path) -> Iterator[Server]:
+    """Serves the corpus on loopback, http and https, one worker."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, plain, secure = Path(name), free_port(), free_port()
+        folder.chmod(0o755)
+        certificate(folder)
+        (folder / "nginx.conf").write_text(f"""
+            daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log; worker_rlimit_nofile 16384;
+            user root;
+            events {{ worker_connections 8192; }}
+            http {{
+                types {{ image/jpeg jpg; image/png png; image/webp webp; image/gif gif; }}
+                access_log off; sendfile on; keepalive_requests 1000;
+                client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fcgi;
+                uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+                server {{
+                    listen 127.0.0.1:{plain} backlog=4096; listen 127.0.0.1:{secure} ssl backlog=4096;
+                    ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;
+                    root {corpus.resolve()};
+                }}
+            }}""")
+        command = ["nginx", "-c", str(folder / "nginx.conf"), "-p", name]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
+            try:
+                wait_for(plain)
+                ca = str(folder / "ca.pem")
+                yield Server(f"http://127.0.0.1:{plain}", f"https://127.0.0.1:{secure}", ca)
+            finally:
+                server.terminate()
+
+
+def wait_for(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.05)
+    raise RuntimeError("nginx does not start: is it installed?")
+
+
+# --- measuring ---------------------------------------------------------------------------------------------------------------
+
+
+def measured(command: list[str], environment: dict[str, str] | None = None) -> tuple[float, float, float]:
+    """(wall seconds, CPU seconds of the process and all it waited for, peak PSS of its tree in MB)."""
+    began, peak = time.monotonic(), [0.0]
+    process = subprocess.Popen(
+        command, env=os.environ | (environment or {}), stdout=subprocess.DEVNULL, stderr=sys.stderr
+    )
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.4):
+            peak[0] = max(peak[0], tree_mb(process.pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.monotonic() - began
+    over.set()
+    watcher.join()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command[:3])} ended with {process.returncode}")
+    return wall, usage.ru_utime + usage.ru_stime, peak[0]
+
+
+def tree_mb(pid: int) -> float:
+    total = 0.0
+    with contextlib.suppress(psutil.Error):
+        top = psutil.Process(pid)
+        for one in [top, *top.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                total += one.memory_full_info().pss
+    return total / 1e6
+
+
+# --- the two programs --------------------------------------------------------------------------------------------------------
+
+
+def plan_row(url: str, host: str) -> dict[str, Any]:
+    key = pair_key(url, "")
+    caption = {"key": key, "text": "", "query_ids": [], "language": None, "page_url": None, "critical_t": 1.0}
+    row: dict[str, Any] = dict.fromkeys(PLAN.names)
+    return row | {"key": key, "url": url, "canonical_url": url, "host": host, "domain": host, "captions": [caption]}
+
+
+def run_ours(urls: Sequence[str], out: Path, fetch: FetchConfig, image: ImageConfig, hosts: Sequence[str] = ()) -> Run:
+    """Two processes, one partition each, as two cores of a build would."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    for number in range(PROCESSES):
+        names = hosts[number::PROCESSES] if hosts else ["127.0.0.1"] * len(urls)
+        rows = [plan_row(url, host) for url, host in zip(urls[number::PROCESSES], names, strict=False)]
+        table = pa.Table.from_pylist(rows, schema=PLAN)
+        pq.write_table(table, out / f"part-{number:05d}.parquet", row_group_size=PER_SHARD)
+    job = out / "job.json"
+    job.write_text(json.dumps({"out": str(out), "fetch": asdict(fetch), "image": asdict(image)}))
+    wall, cpu, peak = measured([sys.executable, str(Path(__file__)), "--job", str(job)])
+    markers = [json.loads(path.read_bytes()) for path in (out / "raw").glob("?????-????.json")]
+    return Run(sum(marker["out"] for marker in markers), wall, cpu, peak)
+
+
+def work(job: Path, number: int | None = None) -> None:
+    """Inside the measured process: starts one process for each partition, or works one."""
+    told = json.loads(job.read_bytes())
+    if number is None:
+        command = [sys.executable, str(Path(__file__)), "--job", str(job), "--partition"]
+        children = [subprocess.Popen([*command, str(n)]) for n in range(PROCESSES)]
+        if any([child.wait() for child in children]):
+            raise SystemExit(1)
+        return
+    part = str(job.parent / f"part-{number:05d}.parquet")
+    fetch = FetchConfig(**{k: freeze(v) for k, v in told["fetch"].items()})
+    image = ImageConfig(**{k: freeze(v) for k, v in told["image"].items()})
+    shards = range(pq.ParquetFile(part).num_row_groups)
+    download_partition(part, shards, out=told["out"], fingerprint="bench", seed=1, fetch=fetch, image=image)
+
+
+def freeze(value: Any) -> Any:
+    return tuple(freeze(item) for item in value) if isinstance(value, list) else value
+
+
+def run_peer(urls: Sequence[str], out: Path, ca: str, **options: Any) -> Run:
+    shutil.rmtree(out, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    listed = out.with_suffix(".txt")
+    listed.write_text("\n".join(urls))
+    knobs: dict[str, Any] = {
+        "url_list": str(listed),
+        "output_folder": str(out),
+        "processes_count": PROCESSES,
+        "thread_count": 64,
+        "image_size": 256,
+        "resize_mode": "border",
+        "output_format": "webdataset",
+        "number_sample_per_shard": PER_SHARD,
+        "extract_exif": False,
+        "compute_hash": "sha256",
+        "enable_wandb": False,
+    } | options
+    code = f"import img2dataset; img2dataset.download(**{knobs!r})"
+    code = f"if __name__ == '__main__':\n    {code}"
+    script = out.with_suffix(".py")
+    script.write_text(code)
+    quiet = {"NO_ALBUMENTATIONS_UPDATE": "1", "SSL_CERT_FILE": ca, "PYTHONWARNINGS": "ignore", "WANDB_MODE": "disabled"}
+    wall, cpu, peak = measured([str(PEER / "bin/python"), str(script)], quiet)
+    stats = [json.loads(path.read_bytes()) for path in out.glob("*_stats.json")]
+    return Run(sum(stat["successes"] for stat in stats), wall, cpu, peak)
+
+
+def install_peer() -> None:
+    if not (PEER / "bin/img2dataset").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(PEER)], check=True)
+        subprocess.run([str(PEER / "bin/pip"), "install", "-q", PIN], check=True)
+
+
+# --- quality -----------------------------------------------------------------------------------------------------------------
+
+
+def reference(data: bytes, size: int = 256) -> np.ndarray[Any, Any]:
+    """Full decode, upright, Pillow's Lanczos with its longer side `size`, on a white square: uncompressed."""
+    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    by = size / max(picture.size)
+    width, height = (max(1, round(side * by)) for side in picture.size)
+    small = picture.resize((width, height), Image.Resampling.LANCZOS)
+    paper = Image.new("RGB", (size, size), "white")
+    paper.paste(small, ((size - width) // 2, (size - height) // 2))
+    return np.asarray(paper, np.float64)
+
+
+def psnr(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
+    error = float(((a - b) ** 2).mean())
+    return 99.0 if error == 0 else 10 * float(np.log10(255**2 / error))
+
+
+def ssim(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
+    """Mean structural similarity of the luma over 8 x 8 windows at every position (Wang et al. 2004, uniform window)."""
+    x, y = (picture @ (0.299, 0.587, 0.114) for picture in (a, b))
+
+    def means(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        total = np.pad(values.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+        return (total[8:, 8:] - total[:-8, 8:] - total[8:, :-8] + total[:-8, :-8]) / 64
+
+    mx, my = means(x), means(y)
+    vx, vy, vxy = means(x * x) - mx**2, means(y * y) - my**2, means(x * y) - mx * my
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    return float((((2 * mx * my + c1) * (2 * vxy + c2)) / ((mx**2 + my**2 + c1) * (vx + vy + c2))).mean())
+
+
+def our_pictures(out: Path) -> dict[str, bytes]:
+    """File name in the corpus -> stored bytes."""
+    found = {}
+    for path in (out / "raw").glob("?????-????.json"):
+        files = json.loads(path.read_bytes())["files"]
+        tar = (out / files["tar"]["name"]).read_bytes()
+        for row in pq.read_table(out / files["parquet"]["name"]).to_pylist():
+            if row["reason"] is None:
+                found[row["url"].rpartition("/")[2]] = tar[row["tar_offset"] : row["tar_offset"] + row["tar_size"]]
+    return found
+
+
+def peer_pictures(out: Path) -> dict[str, bytes]:
+    found = {}
+    for path in sorted(out.glob("*.parquet")):
+        urls = {row["key"]: row["url"] for row in pq.read_table(path).to_pylist() if row["status"] == "success"}
+        with tarfile.open(path.with_suffix(".tar")) as tar:
+            for member in tar:
+                key, _, extension = member.name.partition(".")
+                if extension == "jpg" and key in urls:
+                    body = tar.extractfile(member)
+                    assert body
+                    found[urls[key].rpartition("/")[2]] = body.read()
+    return found
+
+
+def quality(corpus: Path, stored: dict[str, bytes]) -> str:
+    names = sorted(name for name in stored if name.endswith("jpg"))[:: max(1, len(stored) // QUALITY_SAMPLE)]
+    pairs = []
+    for name in names:
+        wanted = reference((corpus / name).read_bytes())
+        got = np.asarray(Image.open(io.BytesIO(stored[name])).convert("RGB"), np.float64)
+        if got.shape == wanted.shape:
+            pairs.append((psnr(wanted, got), ssim(wanted, got)))
+    p, s = (np.array(column) for column in zip(*pairs, strict=True))
+    return (
+        f"PSNR median {np.median(p):5.2f} p5 {np.percentile(p, 5):5.2f} dB   SSIM median {np.median(s):.4f} "
+        f"p5 {np.percentile(s, 5):.4f}   ({len(pairs)} JPEGs)"
+    )
+
+
+# --- steps -------------------------------------------------------------------------------------------------------------------
+
+
+def cpu_ms(call: Any, items: Sequence[Any]) -> tuple[float, list[Any]]:
+    began = time.process_time()
+    results = [call(*item) if isinstance(item, tuple) else call(item) for item in items]
+    return 1000 * (time.process_time() - began) / len(items), results
+
+
+def steps(corpus: Path) -> None:
+    """CPU of every step on JPEGs of the corpus, one thread, beside libjpeg-turbo decoding and encoding alone."""
+    config = ImageConfig(resize_mode="border", resize_only_if_bigger=False)
+    files = [p.read_bytes() for p in sorted(corpus.glob("*.jpg"))[:400] if "bad" not in p.name]
+    for data in files[:20]:
+        process(data, config)
+    costs: dict[str, float] = {}
+    costs["sha256 of the body"], _ = cpu_ms(lambda d: hashlib.sha256(d).hexdigest(), files)
+    costs["probe"], probes = cpu_ms(probe, files)
+    scales = [jpeg_scale(p, min(t := target_size(p.size, config)), max(t), MARGIN) for p in probes]
+    costs["decode"], pixels = cpu_ms(
+        lambda d, p, s: decode(d, p, scale=s, background="#fff"), list(zip(files, probes, scales, strict=True))
+    )
+    costs["resize and pad"], small = cpu_ms(
+        lambda x, p: stored_picture(x, p, config), list(zip(pixels, probes, strict=True))
+    )
+    costs["encode"], _ = cpu_ms(lambda x: encode(x, config), small)
+    whole = sum(costs.values())
+    costs["pHash and PDQ (apart)"], _ = cpu_ms(picture_hashes, list(zip(pixels, probes, strict=True)))
+    turbo, _ = cpu_ms(lambda d: simplejpeg.decode_jpeg(d, "RGB", strict=False), files)
+    alone, _ = cpu_ms(lambda x: simplejpeg.encode_jpeg(x, 95, "RGB", "420"), small)
+    print(f"\nSteps, CPU ms per JPEG ({len(files)} of the corpus, one thread)")
+    for name, cost in costs.items():
+        print(f"  {name:24} {cost:7.3f}")
+    print(f"  {'sum without hashes':24} {whole:7.3f}   libjpeg-turbo alone, full decode + encode: {turbo + alone:.3f}")
+
+
+# --- rows --------------------------------------------------------------------------------------------------------------------
+
+
+def url_list(corpus: Path, base: str) -> list[str]:
+    names = sorted(path.name for path in corpus.iterdir() if path.is_file())
+    step = max(2, round(1 / MISSING))
+    return [
+        url for n, name in enumerate(names) for url in ([f"{base}/{name}"] + [f"{base}/no{name}"] * (n % step == 0))
+    ]
+
+
+def local_fetch(ca: str, **changes: Any) -> FetchConfig:
+    free = {"host_rate_per_s": 0.0, "domain_rate_per_s": 0.0, "address_rate_per_s": 0.0}
+    lanes = {"per_host": 64, "per_domain": 64, "per_address": 128}
+    return FetchConfig(**({"allow_addresses": ("127.0.0.1",), "ca_file": ca} | free | lanes | changes))
+
+
+BORDER = ImageConfig(resize_mode="border", resize_only_if_bigger=False, perceptual_hashes=False)
+
+
+def compare(name: str, urls: list[str], out: Path, server: Server, image: ImageConfig, **peer: Any) -> tuple[Run, Run]:
+    """Both programs on one list; prints both rows and their ratios."""
+    few = urls[:20]
+    their_start = run_peer(few, out / "peer20", server.ca, **peer)
+    our_start = run_ours(few, out / "ours20", local_fetch(server.ca), image)
+    theirs = run_peer(urls, out / "peer", server.ca, **peer)
+    ours = run_ours(urls, out / "ours", local_fetch(server.ca), image)
+    rate = (ours.images / ours.wall_s) / (theirs.images / theirs.wall_s)
+    steady_rate = (ours.images / (ours.wall_s - our_start.wall_s)) / (
+        theirs.images / (theirs.wall_s - their_start.wall_s)
+    )
+    cpu = (theirs.cpu_s / theirs.images) / (ours.cpu_s / ours.images)
+    steady_cpu = ((theirs.cpu_s - their_start.cpu_s) / theirs.images) / ((ours.cpu_s - our_start.cpu_s) / ours.images)
+    print(f"\n{name} ({len(urls)} URLs)")
+    print(f"  img2dataset  {theirs.row(their_start)}")
+    print(f"  wit          {ours.row(our_start)}")
+    print(
+        f"  ratio        rate {rate:.2f}x  CPU {cpu:.2f}x   without start-up: rate {steady_rate:.2f}x  CPU {steady_cpu:.2f}x"
+    )
+    print(f"  start-up (20 URLs): img2dataset {their_start.wall_s:.1f} s, wit {our_start.wall_s:.1f} s", flush=True)
+    return ours, theirs
+
+
+def hosts_row(corpus: Path, out: Path, server: Server) -> None:
+    """The same 5,000 requests to 1 host and to 5,000; small pictures, so that what is measured is the fetching."""
+    small = min((p for p in corpus.glob("*.jpg") if "bad" not in p.name), key=lambda p: p.stat().st_size).name
+    port = int(server.http.rpartition(":")[2])
+    print(f"\n5,000 small pictures from how many hosts ({small})")
+    for count in (1, 50, 5_000):
+        names = [f"h{n % count}.example" for n in range(5_000)]
+        urls = [f"http://{name}/{small}?{n}" for n, name in enumerate(names)]
+        ends = tuple((f"h{n}.example", "127.0.0.1", port) for n in range(count))
+        for robots in (False, True):
+            fetch = local_fetch(server.ca, endpoints=ends, respect_robots=robots)
+            run = run_ours(urls, out / "hosts", fetch, BORDER, names)
+            print(f"  {count:5} hosts, robots.txt {'on ' if robots else 'off'}  {run.row()}", flush=True)
+
+
+def dead_row(corpus: Path, out: Path, server: Server) -> None:
+    """The same good URLs alone, and with one URL in five at hosts that never answer."""
+    good = url_list(corpus, server.http)[:1500]
+    port = int(server.http.rpartition(":")[2])
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(4096)  # connects, and never says a word
+        dead = [f"d{n}.example" for n in range(len(good) // 20)]
+        ends = tuple((name, "127.0.0.1", silent.getsockname()[1]) for name in dead)
+        fetch = local_fetch(server.ca, endpoints=ends, timeout_s=5, retries=0, outage_floor_share=1)
+        mixed = [
+            url
+            for n, g in enumerate(good)
+            for url in [g] + [f"http://{dead[n // 4 % len(dead)]}/{n}.jpg"] * (n % 4 == 3)
+        ]
+        alone = run_ours(good, out / "alone", fetch, BORDER)
+        beside = run_ours(mixed, out / "beside", fetch, BORDER, [u.split("/")[2] for u in mixed])
+    print(f"\n20 % of URLs at {len(dead)} silent hosts (time limit 5 s), port {port}")
+    print(f"  none         {alone.row()}")
+    print(f"  20 %         {beside.row()}")
+    waited = beside.wall_s - alone.wall_s
+    print(f"  {waited:+.1f} s of wall, of which up to 5 s are the last silent request's time limit", flush=True)
+
+
+def soak_row(corpus: Path, out: Path, server: Server, count: int) -> None:
+    """Memory over a long run: peak of two workers in each quarter."""
+    small = sorted((p for p in corpus.glob("*.jpg") if "bad" not in p.name), key=lambda p: p.stat().st_size)[:400]
+    urls = [f"{server.http}/{small[n % len(small)].name}?{n}" for n in range(count)]
+    for part in (count // 10, count):
+        run = run_ours(urls[:part], out / "soak", local_fetch(server.ca), replace(BORDER, perceptual_hashes=True))
+        print(f"  soak, {part} images: {run.row()}", flush=True)
+
+
+ROWS = ("http", "hashes", "https", "keep", "hosts", "dead", "steps")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, help="directory of pictures (default: made, 3,000 of them)")
+    parser.add_argument("--only", default=",".join(ROWS), help=f"rows to run, of {','.join(ROWS)},soak")
+    parser.add_argument("--urls", type=int, default=0, help="only so many URLs of the list")
+    parser.add_argument("--soak-images", type=int, default=50_000)
+    parser.add_argument("--job", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--partition", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.job:
+        return work(arguments.job, arguments.partition)
+    rows = arguments.only.split(",")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(16_384, hard), hard))
+    corpus = arguments.corpus or ROOT / "build" / "pictures"
+    if not arguments.corpus:
+        make(corpus, 3_000)
+    install_peer()
+    scratch = ROOT / "build"  # not the system's temporary directory: that may be memory
+    scratch.mkdir(exist_ok=True)
+    sizes = [path.stat().st_size for path in corpus.iterdir() if path.is_file()]
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {PIN}, pycurl {version('pycurl')}, "
+        f"simplejpeg {version('simplejpeg')}, cykooz.resizer {version('cykooz.resizer')}; "
+        f"load {os.getloadavg()[0]:.1f}"
+    )
+    print(
+        f"corpus: {len(sizes)} files, mean {sum(sizes) / len(sizes) / 1000:.0f} kB, median {median(sizes) / 1000:.0f} kB"
+    )
+    with (
+        nginx(corpus) as server,
+        tempfile.TemporaryDirectory(dir=scratch) as name,
+    ):
+        out = Path(name)
+        plain = url_list(corpus, server.http)[: arguments.urls or None]
+        secure = url_list(corpus, server.https)[: arguments.urls or None]
+        if "http" in rows:
+            compare("http, 256 border, sha256", plain, out, server, BORDER)
+            print(f"  quality      img2dataset  {quality(corpus, peer_pictures(out / 'peer'))}")
+            print(f"               wit          {quality(corpus, our_pictures(out / 'ours'))}", flush=True)
+        if "hashes" in rows:
+            run = run_ours(plain, out / "ours", local_fetch(server.ca), replace(BORDER, perceptual_hashes=True))
+            print(f"\nhttp, the same with pHash and PDQ\n  wit          {run.row()}", flush=True)
+        if "https" in rows:
+            compare("https verified, 256 border, sha256", secure, out, server, BORDER)
+        if "keep" in rows:
+            kept = replace(BORDER, keep_original=True)
+            compare("http, original bytes kept, sha256", plain, out, server, kept, disable_all_reencoding=True)
+        if "hosts" in rows:
+            hosts_row(corpus, out, server)
+        if "dead" in rows:
+            dead_row(corpus, out, server)
+        if "steps" in rows:
+            steps(corpus)
+        if "soak" in rows:
+            soak_row(corpus, out, server, arguments.soak_images)
+
+
+if __name__ == "__main__":
+    main()
