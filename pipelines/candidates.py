@@ -12,7 +12,7 @@ from pipelines.context import Context
 from wit import units, workers
 from wit.candidates import CandidatesConfig
 from wit.parts import Marker, StageDir
-from wit.sources import SourceFile
+from wit.sources import RequestBudget, SourceFile
 
 MOST_FILES_PER_PART = 32  # 32 WAT files match some 5 million pairs: large enough for plan, small enough for one worker
 SAMPLED_FROM_BYTES = 1 << 30  # more source than about 10 million pairs: of rejects one in 1,000 is written down
@@ -42,6 +42,7 @@ class ExtractGroup(beam.DoFn):  # type: ignore[misc]
     seed: int
     one_in: int
     limit: int | None
+    budget: RequestBudget
     processes: int
 
     def process(self, group: Group) -> Iterator[Marker]:
@@ -56,6 +57,7 @@ class ExtractGroup(beam.DoFn):  # type: ignore[misc]
             seed=self.seed,
             one_in=self.one_in,
             limit=self.limit,
+            budget=self.budget,
         )
         progress.advance(len(group.files), pairs=marker["in"])
         yield marker
@@ -73,6 +75,7 @@ def run_candidates(context: Context) -> Marker:
         context.seed,
         SAMPLED_ONE_IN if sampled else 1,
         config.limit,
+        config.budget(),
         context.processes,
     )
     with progress.bar("candidates", stage, total=len(context.sources), unit="files"):

@@ -28,6 +28,7 @@ from wit.querylist import load_queries
 from wit.records import STAGES, InputError
 from wit.sources import SourceFile, list_sources
 
+SHOWN_PROBLEMS = 20  # the rest is in ledger/sources.parquet
 PACKAGES = ("apache-beam", "pyarrow", "numpy", "pillow", "pycurl", "fastwarc", "cykooz.resizer")
 
 
@@ -40,7 +41,7 @@ def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session
     config.stage_names()
     load_queries(config.queries)
     _refuse_foreign(config.output)
-    sources = [file for spec in config.source if spec != "demo" for file in list_sources(spec)]
+    sources = [file for spec in config.source if spec != "demo" for file in listed(spec, config)]
     if "demo" not in config.source and "download" in config.stage_names():
         config.fetch.check()
     with contextlib.ExitStack() as stack:
@@ -54,6 +55,23 @@ def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session
         stack.enter_context(workers.closing_pools())
         peak = stack.enter_context(PeakMemory())
         yield Session.start(config, sources, beam_flags, peak)
+
+
+def listed(spec: str, config: BuildConfig) -> list[SourceFile]:
+    """The files of a source; local ones by absolute path for the workers, and as the user wrote them for the tables."""
+    files = list_sources(
+        spec,
+        cc_base=config.cc_base,
+        url_col=config.url_col,
+        caption_col=config.caption_col,
+        budget=dataclasses.replace(config.budget(), workers=1),
+    )
+    return [
+        dataclasses.replace(file, path=os.path.abspath(file.path), label=file.path)
+        if storage.is_local(file.path)
+        else file
+        for file in files
+    ]
 
 
 DEMO_NOTE = (
@@ -145,6 +163,13 @@ class Session:
         self.run["peak_memory_mb"] = max(self.run["peak_memory_mb"], self.peak.megabytes)
         self.save()
 
+    def source_problems(self) -> list[str]:
+        """One line for each source file that was damaged or could not be read to its end."""
+        candidates = self.context.stage("candidates").manifest() or {"parts": []}
+        reports = [report for marker in candidates["parts"] for report in marker["sources"]]
+        lost = [f"{r['path']}: {n:,} records lost: {name}" for r in reports for name, n in sorted(r["lost"].items())]
+        return lost + [f"{r['path']}: {r['error']}" for r in reports if r["error"]]
+
     def manifests(self) -> dict[str, Marker]:
         found = {name: self.context.stage(name).manifest() for name in self.context.fingerprints}
         return {name: manifest for name, manifest in found.items() if manifest}
@@ -159,6 +184,8 @@ class Session:
             table.add_row(stage if what == "in" else "", what, f"{pairs:,}", f"{share:.1%}", style=style)
         console = Console()
         console.print(table)
+        for line in self.source_problems()[:SHOWN_PROBLEMS]:
+            console.print(line, style="yellow", highlight=False, soft_wrap=True)
         out = self.context.config.output
         console.print(f"peak memory of all processes: {self.peak.megabytes:,.0f} MB", highlight=False)
         for name in ("shards", "ledger.json", "report/index.html", "run.json"):

@@ -19,7 +19,8 @@ from wit.publish import PublishConfig
 from wit.querylist import load_queries
 from wit.records import STAGES, InputError
 from wit.select import SelectConfig
-from wit.sources import SourceFile
+from wit.sources import RequestBudget, SourceFile
+from wit.sources.commoncrawl import CC_BASE
 
 DEFAULT_STAGES = "candidates,plan,download,select,publish,report"
 
@@ -32,10 +33,16 @@ class BuildConfig:
     """directory of the build: local, s3://, gs:// or hdfs://"""
     source: tuple[str, ...] = ("demo",)
     """where pairs come from: demo, commoncrawl:CRAWL[:files=N], wat:GLOB, warc:GLOB, table:GLOB"""
-    url_col: str = "url"
-    """table sources: column of the image URL"""
+    cc_base: str = CC_BASE
+    """where commoncrawl: finds its files: https:// or s3://"""
+    source_requests_per_s: float = 2.0
+    """requests a second that the whole job sends for remote source files"""
+    source_readers: int = 0
+    """workers that read source files at a time and share those requests (0 = --workers; on a cluster, say how many)"""
+    url_col: str | None = None
+    """table sources: column of the image URL (default: found by its usual names)"""
     caption_col: str | None = None
-    """table sources: column of the caption (default: the first of caption, text, alt, TEXT that is there)"""
+    """table sources: column of the caption (default: found by its usual names)"""
     stages: str = DEFAULT_STAGES
     """stages to run, comma-separated, in their order; finished ones are skipped"""
     rebuild_from: Literal["candidates", "plan", "download", "select", "publish", "report"] | None = None
@@ -61,6 +68,10 @@ class BuildConfig:
         if unknown := asked - set(STAGES):
             raise InputError(f"no such stage: {', '.join(sorted(unknown))}; have {', '.join(STAGES)}")
         return [name for name in STAGES if name in asked]
+
+    def budget(self) -> RequestBudget:
+        """The share of the job's requests for source files that one worker may send."""
+        return RequestBudget(self.source_requests_per_s, workers=self.source_readers or self.processes())
 
     def processes(self) -> int:
         return self.workers or os.cpu_count() or 1

@@ -23,7 +23,7 @@ from wit.plan import Heavy, PlanConfig
 from wit.querylist import hashes_of, load_queries
 from wit.records import CANDIDATES, DROPPED, PLAN
 from wit.slices import OPTIONS, SliceRef, read_slices, write_slices
-from wit.sources import SourceFile
+from wit.sources import RequestBudget, SourceFile
 
 Ints = npt.NDArray[np.int64]
 Tables = Mapping[str, pa.Table]
@@ -56,12 +56,19 @@ def extract(
     seed: int,
     one_in: int,
     limit: int | None,
+    budget: RequestBudget,
 ) -> Marker:
     """candidates: one group of source files -> one part. One in `one_in` rejected pairs is written down, all are counted."""
     if (done := stage.marker(unit)) is not None:
         return done
     group = extract_group(
-        files, queries=load_queries(queries), config=config, seed=seed, limit=limit, dropped_one_in=one_in
+        files,
+        queries=load_queries(queries),
+        config=config,
+        seed=seed,
+        limit=limit,
+        dropped_one_in=one_in,
+        budget=budget,
     )
     info = {
         "in": group.pairs_in,

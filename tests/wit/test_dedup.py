@@ -61,7 +61,9 @@ def test_clusters_and_their_unions_are_those_of_the_obvious_twin(table: pa.Table
         best, gone = cluster_bucket(table.filter(pa.array(bucket == number)), max_captions=captions)
         assert best["key"].to_pylist() == [said[0]["key"] for said in best["captions"].to_pylist()]
         union = [[c["key"] for c in said] for said in best["captions"].to_pylist()]
-        kept |= dict(zip(best["key"].to_pylist(), zip(best["cluster_size"].to_pylist(), union, strict=True), strict=True))
+        kept |= dict(
+            zip(best["key"].to_pylist(), zip(best["cluster_size"].to_pylist(), union, strict=True), strict=True)
+        )
         why = zip(gone["reason"].to_pylist(), gone["detail"].to_pylist(), strict=True)
         dropped |= dict(zip(gone["key"].to_pylist(), why, strict=True))
     assert (kept, dropped) == obvious(table, captions)
