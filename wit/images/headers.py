@@ -142,7 +142,7 @@ def _probe_with_pillow(data: bytes, name: str) -> Probe | Refused:
         return opened
     width, height = opened.size
     orientation = 1
-    if name in ("png", "webp", "tiff"):  # AVIF: Pillow's decoder turns the picture itself
+    if name in ("png", "webp"):  # TIFF and AVIF: Pillow turns the picture itself
         orientation = _pillow_orientation(opened)
     frames = getattr(opened, "n_frames", 1) if name in ("webp", "avif", "png") else 1 + _is_animated_gif(data, name)
     return Probe(name, width, height, frames, orientation)

@@ -1,0 +1,297 @@
+"""Pictures as they come: every format, mode and orientation ends as the right pixels, or under the right Reason."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from typing import Any
+
+import imagehash
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, ImageOps
+
+from wit.images import Blocklist, ImageConfig, Processed, Refused, phash_of, probe, process
+from wit.images.decode import jpeg_scale
+from wit.images.hashes import pdq
+from wit.images.resize import target_size
+from wit.records import InputError, Reason
+
+
+def scene(width: int = 640, height: int = 480, seed: int = 3) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8))
+    return coarse.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, kind, **options)
+    return out.getvalue()
+
+
+def done(data: bytes, **knobs: Any) -> Processed:
+    result = process(data, ImageConfig(**knobs))
+    assert isinstance(result, Processed), result
+    return result
+
+
+def pixels(result: Processed) -> np.ndarray[Any, Any]:
+    return np.asarray(Image.open(io.BytesIO(result.data)).convert("RGB"), np.float64)
+
+
+def psnr(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
+    return 10 * float(np.log10(255**2 / max(((a - b) ** 2).mean(), 1e-9)))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+def test_every_format_becomes_the_picture_that_pillow_sees(kind: str) -> None:
+    data = encoded(scene(), kind)
+    result = done(data, image_size=128, encode_format="png", encode_quality=6)
+    reference = Image.open(io.BytesIO(data)).convert("RGB").resize((171, 128), Image.Resampling.LANCZOS)
+    assert (result.width, result.height, result.original_width, result.original_height) == (171, 128, 640, 480)
+    assert psnr(pixels(result), np.asarray(reference, np.float64)) > 40
+    assert result.original_format == {"JPEG": "jpg"}.get(kind, kind.lower())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(scene(), kind, exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    result = done(data, image_size=120)
+    assert (result.original_width, result.original_height) == upright.size
+    reference = upright.resize((result.width, result.height), Image.Resampling.LANCZOS)
+    assert psnr(pixels(result), np.asarray(reference, np.float64)) > 34
+    assert (result.phash ^ int(str(imagehash.phash(upright)), 16)).bit_count() <= 4  # type: ignore[operator]
+
+
+MODES = "mode, size, bigger_only, expected"
+
+
+@pytest.mark.parametrize(
+    MODES,
+    [
+        ("no", (640, 480), True, (640, 480)),
+        ("border", (640, 480), True, (256, 256)),
+        ("keep_ratio", (640, 480), True, (341, 256)),
+        ("keep_ratio_largest", (640, 480), True, (256, 192)),
+        ("center_crop", (640, 480), True, (256, 256)),
+        ("border", (100, 50), True, (100, 50)),
+        ("keep_ratio", (100, 50), True, (100, 50)),
+        ("center_crop", (100, 50), True, (100, 50)),
+        ("border", (100, 50), False, (256, 256)),
+        ("keep_ratio", (100, 50), False, (512, 256)),
+        ("keep_ratio_largest", (100, 50), False, (256, 128)),
+        ("center_crop", (100, 50), False, (256, 256)),
+        ("keep_ratio", (3000, 20), False, (38400, 256)),
+        ("keep_ratio_largest", (3000, 2), True, (256, 1)),
+    ],
+)
+def test_resize_modes_are_img2datasets(
+    mode: Any, size: tuple[int, int], bigger_only: bool, expected: tuple[int, int]
+) -> None:
+    result = done(encoded(scene(*size), "PNG"), resize_mode=mode, resize_only_if_bigger=bigger_only)
+    assert (result.width, result.height) == expected
+
+
+def test_border_is_white_and_the_picture_in_the_middle() -> None:
+    stored = pixels(
+        done(
+            encoded(Image.new("RGB", (400, 200), "black"), "PNG"),
+            resize_mode="border",
+            encode_format="png",
+            encode_quality=6,
+        )
+    )
+    assert (stored[:64] == 255).all() and (stored[-64:] == 255).all()
+    assert (stored[70:186] == 0).all()
+
+
+def test_deep_gray_keeps_its_range() -> None:
+    ramp = np.tile(np.linspace(0, 65535, 200).astype(np.uint16), (50, 1))
+    stored = pixels(
+        done(encoded(Image.fromarray(ramp), "PNG"), resize_mode="no", encode_format="png", encode_quality=6)
+    )
+    assert stored[0, 0, 0] == 0 and stored[0, -1, 0] == 255
+    assert abs(stored[0, 100, 0] - 128) <= 2
+
+
+@pytest.mark.parametrize(
+    "kind, mode",
+    [("PNG", "RGBA"), ("PNG", "LA"), ("PNG", "P"), ("WEBP", "RGBA"), ("GIF", "P"), ("TIFF", "RGBA"), ("AVIF", "RGBA")],
+)
+@pytest.mark.parametrize("background", ["#ffffff", "#00ff00"])
+def test_transparency_is_laid_on_paper(kind: str, mode: str, background: str) -> None:
+    picture = Image.new("RGBA", (64, 64), (255, 0, 0, 0))
+    picture.paste((255, 0, 0, 255), (0, 0, 32, 64))
+    if mode == "P":
+        palette = Image.new("P", (64, 64), 1)
+        palette.putpalette([255, 0, 0, 9, 9, 9])
+        palette.paste(0, (0, 0, 32, 64))
+        data = encoded(palette, kind, transparency=1)
+    else:
+        data = encoded(picture.convert(mode), kind)
+    stored = pixels(done(data, background=background, encode_format="png", encode_quality=6))
+    paper = [int(background[i : i + 2], 16) for i in (1, 3, 5)]
+    assert np.abs(stored[32, 60] - paper).max() <= 3
+    assert np.abs(stored[32, 4] - paper).max() > 50
+
+
+def test_cmyk_is_converted() -> None:
+    red = Image.new("CMYK", (80, 60), (0, 255, 255, 0))
+    stored = pixels(done(encoded(red, "JPEG", quality=95)))
+    assert np.abs(stored.mean((0, 1)) - (255, 0, 0)).max() < 12
+
+
+def test_a_profile_that_is_not_srgb_is_applied() -> None:
+    lab = ImageCms.createProfile("LAB")
+    data = encoded(scene(), "JPEG", quality=95, icc_profile=ImageCms.ImageCmsProfile(lab).tobytes())
+    assert done(data).width == 341  # a profile of another mode is no reason to fail
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert np.array_equal(
+        pixels(done(encoded(scene(), "JPEG", quality=95, icc_profile=srgb))),
+        pixels(done(encoded(scene(), "JPEG", quality=95))),
+    )
+
+
+def test_an_animation_gives_its_first_frame() -> None:
+    frames = [Image.new("RGB", (40, 40), color) for color in ("red", "blue", "green")]
+    for kind in ("GIF", "WEBP", "PNG"):
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=100)
+        assert pixels(done(data))[20, 20, 0] > 200
+        found = probe(data)
+        assert not isinstance(found, Refused) and found.frames > 1
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+def test_stored_bytes_are_what_the_columns_say(kind: Any) -> None:
+    data = encoded(scene(), "JPEG")
+    result = done(data, encode_format=kind, encode_quality=8 if kind == "png" else 90)
+    assert (
+        result.format == kind
+        and result.data
+        == process(data, ImageConfig(encode_format=kind, encode_quality=8 if kind == "png" else 90)).data
+    )  # type: ignore[union-attr]
+    assert result.sha256 == hashlib.sha256(result.data).hexdigest()
+    assert result.original_sha256 == hashlib.sha256(data).hexdigest()
+    with Image.open(io.BytesIO(result.data)) as opened:
+        assert opened.size == (result.width, result.height)
+
+
+@pytest.mark.parametrize("hashes", [True, False])
+def test_originals_are_kept_after_validation(hashes: bool) -> None:
+    data = encoded(scene(), "PNG")
+    result = done(data, keep_original=True, perceptual_hashes=hashes)
+    assert (result.data, result.format, result.width) == (data, "png", 640)
+    assert (result.phash is not None) == hashes
+    cut = process(data[:-20], ImageConfig(keep_original=True, perceptual_hashes=hashes))
+    assert isinstance(cut, Refused) and cut.reason is Reason.IMAGE_TRUNCATED
+
+
+def test_hashes_survive_sizes_and_encodings() -> None:
+    reference = done(encoded(scene(1200, 900), "PNG"))
+    for data in (encoded(scene(600, 450), "JPEG", quality=80), encoded(scene(1200, 900), "WEBP", quality=70)):
+        other = done(data)
+        assert (reference.phash ^ other.phash).bit_count() <= 6  # type: ignore[operator]
+        assert (int.from_bytes(reference.pdq) ^ int.from_bytes(other.pdq)).bit_count() <= 31  # type: ignore[arg-type]
+    assert phash_of(encoded(scene(1200, 900), "PNG")) == reference.phash
+    different = done(encoded(scene(seed=9), "PNG"))
+    assert (int.from_bytes(reference.pdq) ^ int.from_bytes(different.pdq)).bit_count() > 80  # type: ignore[arg-type]
+
+
+def obvious_pdq(gray: np.ndarray[Any, Any]) -> bytes:
+    """PDQ by its definition, step by step: two lopsided box passes along both sides, 64 samples, DCT, median."""
+
+    def box(values: np.ndarray[Any, Any], window: int) -> np.ndarray[Any, Any]:
+        half = (window + 2) // 2
+        return np.array([values[max(0, i - window + half) : i + half].mean(0) for i in range(len(values))])
+
+    for _ in range(2):
+        gray = box(gray, (gray.shape[0] + 127) // 128)
+        gray = box(gray.T, (gray.shape[1] + 127) // 128).T
+    rows, columns = (((np.arange(64) + 0.5) * side / 64).astype(int) for side in gray.shape)
+    d = np.cos(np.pi / 128 * (2 * np.arange(64) + 1) * np.arange(1, 17)[:, None])
+    dct = d @ gray[np.ix_(rows, columns)] @ d.T
+    return np.packbits((dct > np.median(dct)).ravel()[::-1]).tobytes()
+
+
+@pytest.mark.parametrize("size", [(640, 480), (1000, 700), (256, 256), (300, 900)])
+def test_pdq_is_near_its_definition_on_every_pixel(size: tuple[int, int]) -> None:
+    picture = scene(*size, seed=5)
+    result = done(encoded(picture, "PNG"))
+    gray = np.asarray(picture, np.float64) @ (0.299, 0.587, 0.114)
+    assert result.pdq_quality is not None and result.pdq_quality >= 80
+    assert (int.from_bytes(obvious_pdq(gray)) ^ int.from_bytes(result.pdq or b"")).bit_count() <= 10
+
+
+def test_a_flat_picture_has_a_worthless_pdq() -> None:
+    assert pdq(np.full((256, 256), 77, np.float32), 256, 256)[1] == 0
+
+
+def test_blocklists_know_bytes_and_near_pictures() -> None:
+    data = encoded(scene(), "JPEG", quality=90)
+    near = encoded(scene(), "JPEG", quality=60)
+    pdq_hash = done(data).pdq
+    assert pdq_hash
+    for listed in (hashlib.sha256(data).hexdigest(), f"pdq:{pdq_hash.hex()}"):
+        result = process(data, ImageConfig(), Blocklist([listed]))
+        assert isinstance(result, Refused) and result.reason is Reason.BLOCKED_HASH
+    assert isinstance(process(near, ImageConfig(), Blocklist([f"pdq:{pdq_hash.hex()}"])), Refused)
+    assert isinstance(process(near, ImageConfig(), Blocklist([hashlib.sha256(data).hexdigest()])), Processed)
+
+
+def test_exif_on_request() -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "Camera"
+    data = encoded(scene(), "JPEG", exif=exif)
+    assert done(data).exif is None
+    assert json.loads(done(data, extract_exif=True).exif or "") == {"Make": "Camera"}
+
+
+def test_pixel_caps_come_from_the_header() -> None:
+    data = encoded(scene(), "PNG")
+    result = process(data, ImageConfig(max_pixels=1000))
+    assert isinstance(result, Refused)
+    assert (result.reason, result.detail) == (Reason.IMAGE_TOO_MANY_PIXELS, "640 x 480")
+
+
+def test_knobs_are_checked() -> None:
+    with pytest.raises(InputError, match="0 to 9"):
+        ImageConfig(encode_format="png")
+    with pytest.raises(InputError, match="image-size"):
+        ImageConfig(image_size=0)
+
+
+def test_jpeg_is_scaled_by_powers_of_two_only() -> None:
+    found = probe(encoded(scene(1600, 1200), "JPEG"))
+    assert not isinstance(found, Refused)
+    assert [jpeg_scale(found, side, side, 1) for side in (150, 151, 300, 600, 601, 5000)] == [8, 4, 4, 2, 1, 1]
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from(["border", "keep_ratio", "keep_ratio_largest"]))
+def test_sizes_are_never_zero_and_never_grow_unasked(width: int, height: int, mode: Any) -> None:
+    w, h = target_size((width, height), ImageConfig(resize_mode=mode))
+    assert 1 <= w <= width and 1 <= h <= height
+
+
+SEEDS = [encoded(scene(200, 150), kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(SEEDS),
+    st.lists(st.tuples(st.integers(0, 4000), st.binary(min_size=1, max_size=6)), max_size=8),
+    st.floats(0.05, 1),
+)
+def test_mutated_pictures_are_answered_never_raised(seed: bytes, edits: list[tuple[int, bytes]], keep: float) -> None:
+    data = bytearray(seed)
+    for at, patch in edits:
+        data[at : at + len(patch)] = patch
+    result = process(bytes(data[: int(len(data) * keep)]), ImageConfig(image_size=64, max_pixels=1_000_000))
+    assert isinstance(result, Processed | Refused)
