@@ -32,7 +32,7 @@ def test_a_draw_depends_on_seed_pair_and_query_text_alone() -> None:
     other_order = balance.query_hashes(["new", *QUERIES])
     assert (balance.pair_draws(7, keys, offsets, ids + 1, other_order) == draws).all()
     assert (balance.pair_draws(8, keys, offsets, ids, hashes) != draws).all()
-    assert 0 <= draws.min() and draws.max() < 1
+    assert draws.min() >= 0 and draws.max() < 1
 
 
 def test_draws_are_uniform_and_independent_of_each_other() -> None:
