@@ -37,7 +37,7 @@ from wit.candidates import CandidatesConfig, extract_group  # noqa: E402
 from wit.captions import clean_captions  # noqa: E402
 from wit.matching import Matcher, matcher_for  # noqa: E402
 from wit.querylist import load_queries  # noqa: E402
-from wit.sources import SourceFile, SourceReport, read_pairs  # noqa: E402
+from wit.sources import RequestBudget, SourceFile, SourceReport, read_pairs  # noqa: E402
 from wit.urls import canonical_url  # noqa: E402
 
 PEERS = ROOT / ".venv-peers"
@@ -133,6 +133,39 @@ def row(name: str, ours: float, theirs: float | None, required: str = "") -> Non
     print(f"{name:<44}{ours:>12,.0f}{theirs or 0:>14,.0f}{ratio:>10}   {required}")
 
 
+def beam_share(wat: str, queries: str, folder: str, *, groups: int = 6) -> tuple[float, float]:
+    """CPU seconds of the same groups of files, published as parts: in a bare loop, and under Beam's local runner."""
+    import apache_beam as beam
+
+    from pipelines.candidates import ExtractGroup, Group
+    from pipelines.engine import Engine
+    from wit import units
+    from wit.parts import StageDir
+
+    work = [Group(f"part-{i:05d}", (SourceFile("wat", wat),)) for i in range(groups)]
+    bare, engine = (StageDir(f"{folder}/{name}", "candidates", "f" * 32) for name in ("bare", "beam"))
+    knobs = (CandidatesConfig(), 1, 1_000, None, RequestBudget())
+
+    def loop() -> None:
+        config, seed, one_in, limit, budget = knobs
+        for group in work:
+            units.extract(
+                bare,
+                group.unit,
+                group.files,
+                queries=queries,
+                config=config,
+                seed=seed,
+                one_in=one_in,
+                limit=limit,
+                budget=budget,
+            )
+
+    extract = ExtractGroup(engine, queries, *knobs, processes=0)
+    pipeline = lambda p: p | beam.Create(work) | beam.Reshuffle() | beam.ParDo(extract)  # noqa: E731
+    return seconds_of(loop), seconds_of(lambda: Engine((), 1).run(pipeline))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wat", help="WAT file, gzipped (default: 4,000 pages are made)")
@@ -193,7 +226,8 @@ def compare(wat: str, query_file: str, rounds: int, folder: str) -> None:
         scaled = REQUIRED[mode] * rate["cc2dataset"] / REFERENCE["cc2dataset"]
         needed = f"{REQUIRED[mode]:,} where cc2dataset makes {REFERENCE['cc2dataset']:,}: here {scaled:,.0f}"
         row(f"{name} / cc2dataset alone", rate[f"stage {mode}"], rate["cc2dataset"], needed)
-    print()
+    bare, under_beam = beam_share(wat, query_file, folder)
+    print(f"whole stage under Beam: {bare / under_beam:.1%} of the bare loop's rate (required 85%)\n")
     print_builds(query_file, built)
     peers.close()
 
