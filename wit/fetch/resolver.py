@@ -18,6 +18,7 @@ from wit.records import Reason
 MIN_TTL_S, MAX_TTL_S = 60, 3600
 NOT_FOUND_TTL_S, FAILED_TTL_S = 300, 5
 NOT_FOUND = (pycares.errno.ARES_ENOTFOUND, pycares.errno.ARES_ENODATA, pycares.errno.ARES_EBADNAME)
+RESERVED = ("example", "invalid", "test")  # RFC 6761: no public server knows them, so none is asked
 MAX_NAMES = 100_000  # cached at most; the oldest go
 
 
@@ -48,6 +49,7 @@ class Resolver:
         self._read_fd, self._write_fd = os.pipe()
         os.set_blocking(self._read_fd, False)
         os.set_blocking(self._write_fd, False)
+        self.asks_own_servers = bool(config.nameservers)
         servers = list(config.nameservers) or None
         self._channel = pycares.Channel(timeout=2, tries=3, servers=servers, flags=pycares.ARES_FLAG_NOSEARCH)
 
@@ -61,6 +63,8 @@ class Resolver:
             return done(Answer((address,), port))
         if _is_literal(host):
             return done(Answer((host.strip("[]"),)))
+        if host.rstrip(".").rpartition(".")[2] in RESERVED and not self.asks_own_servers:
+            return done(Answer(reason=Reason.DNS_NOT_FOUND))
         cached = self._cache.get(host)
         if cached and cached.until > time.monotonic():
             return done(cached.answer)
