@@ -205,3 +205,39 @@ def test_a_finished_build_started_again_does_nothing(built: Path) -> None:
 
 def test_peak_memory_of_the_demo_build_is_below_1500_mb(built: Path) -> None:
     assert 0 < json.loads((built / "run.json").read_bytes())["peak_memory_mb"] < 1_500
+
+
+@pytest.fixture
+def copied(built: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built, tmp_path / "copy"))
+
+
+def state(out: Path, *directories: str) -> dict[str, int]:
+    files = (p for d in directories for p in (out / d).rglob("*") if p.is_file())
+    return {str(p.relative_to(out)): p.stat().st_mtime_ns for p in files}
+
+
+def test_settings_that_would_throw_downloads_away_stop_the_build(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = state(copied, "candidates", "plan", "raw", "select", "shards")
+    assert build(copied, "--image-size", "128") == 2
+    assert "would throw away 17 downloaded shards" in capsys.readouterr().err
+    assert state(copied, "candidates", "plan", "raw", "select", "shards") == before
+
+
+def test_a_changed_filter_rebuilds_what_follows_and_nothing_before(built: Path, copied: Path) -> None:
+    before = state(copied, "candidates", "plan", "raw")
+    assert build(copied, "--min-image-side-px", "64") == 0
+    assert state(copied, "candidates", "plan", "raw") == before
+    assert verify(str(copied), level="metadata").problems == ()
+    old, new = (json.loads((out / "ledger.json").read_bytes())["stages"]["select"] for out in (built, copied))
+    assert new["dropped"]["image_too_small"] > old["dropped"]["image_too_small"]
+    assert build(copied) == 0  # and back again: the same bytes as at first
+    assert_same(built, copied)
+
+
+def test_rebuild_from_publish_writes_the_same_shards_again(built: Path, copied: Path) -> None:
+    (copied / "shards/00000.tar").write_bytes(b"damaged")
+    assert build(copied, "--rebuild-from", "publish") == 0
+    assert_same(built, copied)
