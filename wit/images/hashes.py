@@ -40,7 +40,7 @@ def phash(gray32: Gray) -> int:
 PDQ_DCT = dct_matrix(64, 16, first=1) * np.float32(np.sqrt(2 / 64))
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=256)  # 64 kB each
 def pdq_rows(size: int) -> NDArray[np.float32]:
     """[64, CANVAS]: PDQ's filter along one side of a picture of `size` pixels, as seen on a canvas of CANVAS.
 

@@ -132,9 +132,10 @@ def stored_picture(pixels: RGB, found: Probe, config: ImageConfig) -> RGB:
 
 
 def encode(pixels: RGB, config: ImageConfig) -> bytes:
-    """jpg at 4:2:0 as OpenCV and so img2dataset write it; png and webp by Pillow."""
+    """jpg with all its colour (4:4:4): at quality 92 smaller, and 1.4 dB nearer the picture, than the 4:2:0 at 95 that
+    img2dataset writes (docs/log.md); png and webp by Pillow."""
     if config.encode_format == "jpg":
-        return bytes(simplejpeg.encode_jpeg(pixels, config.encode_quality, "RGB", "420"))
+        return bytes(simplejpeg.encode_jpeg(pixels, config.encode_quality, "RGB", "444"))
     out = io.BytesIO()
     if config.encode_format == "png":
         as_picture(pixels).save(out, "PNG", compress_level=config.encode_quality)
