@@ -7,7 +7,7 @@ be known globally (caption and domain counts, query counts, the cap) is a small 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,23 +75,39 @@ def bucket_count(rows: int, rows_per_bucket: int) -> int:
     return max(1, -(-rows // rows_per_bucket))
 
 
-def _hash128(texts: Sequence[str], seed: int) -> Hashes:
+PIECE_ROWS = 1 << 15
+
+
+def _hash128(texts: pa.ChunkedArray, seed: int) -> Hashes:
     """[n, 2] halves of a 128-bit hash: no two of 10 billion URLs share it."""
     secret = seed & 0xFFFFFFFFFFFFFFFF
     digest = xxhash.xxh3_128_digest
-    return np.frombuffer(b"".join([digest(t.encode(), secret) for t in texts]), ">u8").astype(np.uint64).reshape(-1, 2)
+    joined = b"".join([digest(t.encode(), secret) for piece in _pieces(texts) for t in piece])
+    return np.frombuffer(joined, ">u8").astype(np.uint64).reshape(-1, 2)
 
 
-def _hash64(texts: Iterable[str]) -> Hashes:
-    return np.fromiter((xxhash.xxh3_64_intdigest(t.encode()) for t in texts), np.uint64)
+def _pieces(texts: pa.ChunkedArray) -> Iterator[list[str]]:
+    """The column as Python strings, some at a time: a whole one would be larger than the table it comes from."""
+    for start in range(0, len(texts), PIECE_ROWS):
+        yield texts.slice(start, PIECE_ROWS).to_pylist()
+
+
+def _hash64(texts: pa.ChunkedArray) -> Hashes:
+    hashed = (xxhash.xxh3_64_intdigest(t.encode()) for piece in _pieces(texts) for t in piece)
+    return np.fromiter(hashed, np.uint64, len(texts))
+
+
+def _keyed(seed: int, purpose: str, texts: pa.ChunkedArray) -> Hashes:
+    parts = [balance.key_hashes(seed, purpose, piece) for piece in _pieces(texts)]
+    return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
 
 
 def _by_url(table: pa.Table, seed: int, buckets: int, captions: int) -> tuple[pa.Table, Ints, pa.Table]:
     """Rows ordered by URL hash then keyed pair hash, without repeated pairs and captions beyond the limit:
     (rows, bucket of each row, dropped). Dropping is associative, so tasks may do it before buckets do it again, and a URL
     on a million pages never fills a bucket."""
-    urls = _hash128(table["canonical_url"].to_pylist(), seed)
-    pairs = balance.key_hashes(seed, "captions", table["key"].to_pylist())
+    urls = _hash128(table["canonical_url"], seed)
+    pairs = _keyed(seed, "captions", table["key"])
     order = np.lexsort((pairs, urls[:, 1], urls[:, 0]))
     urls, pairs = urls[order], pairs[order]
     same_url = np.r_[False, (urls[1:] == urls[:-1]).all(axis=1)] if len(order) else np.zeros(0, bool)
@@ -152,14 +168,14 @@ def sketch_cells(rows: int) -> int:
 
 
 def _caption_hashes(pairs: pa.Table) -> Hashes:
-    return _hash64(pairs["caption"].to_pylist())
+    return _hash64(pairs["caption"])
 
 
 def _domain_hashes(pairs: pa.Table) -> Hashes:
     """One hash per URL row (its first pair)."""
     row = pairs["row"].to_numpy()
     first = np.r_[True, row[1:] != row[:-1]] if len(row) else np.zeros(0, bool)
-    return _hash64(pairs["domain"].filter(pa.array(first)).to_pylist())
+    return _hash64(pairs["domain"].filter(pa.array(first)))
 
 
 def sketch(pairs: pa.Table, cells: int) -> Ints:
@@ -225,8 +241,8 @@ def thin(pairs: pa.Table, heavy: Heavy, *, seed: int, caption_cap: int, domain_c
     pairs = pairs.filter(pa.array(keep))
     if not domain_cap:
         return pairs, frequent
-    count = _count_of(_hash64(pairs["domain"].to_pylist()), heavy.domains)
-    draws = _fraction(balance.key_hashes(seed, "domain cap", pairs["canonical_url"].to_pylist()))
+    count = _count_of(_hash64(pairs["domain"]), heavy.domains)
+    draws = _fraction(_keyed(seed, "domain cap", pairs["canonical_url"]))
     keep = (count <= domain_cap) | (draws < domain_cap / np.maximum(count, 1))
     return pairs.filter(pa.array(keep)), pa.concat_tables(
         [frequent, drop_rows(pairs.filter(pa.array(~keep)), Reason.DOMAIN_CAP)]
@@ -326,16 +342,14 @@ def admit(pairs: pa.Table, threshold: float) -> tuple[pa.Table, pa.Table]:
 
 def with_domain_split(rows: pa.Table, heavy: Heavy, limit: int) -> pa.Table:
     """The rows with `domain_split`: over how many partitions their domain is spread so that none has more than `limit`."""
-    counts = _count_of(_hash64(rows["domain"].to_pylist()), heavy.domains)
+    counts = _count_of(_hash64(rows["domain"]), heavy.domains)
     split = np.maximum(1, -(-counts // limit)).astype(np.int32)
     return rows.set_column(rows.schema.get_field_index("domain_split"), PLAN.field("domain_split"), pa.array(split))
 
 
 def partition_of(rows: pa.Table, *, seed: int, partitions: int) -> Ints:
     """The partition of each row: its registrable domain's, or one of `domain_split` where the domain is large."""
-    slots = balance.key_hashes(seed, "domain slot", rows["key"].to_pylist()) % rows["domain_split"].to_numpy().astype(
-        np.uint64
-    )
+    slots = _keyed(seed, "domain slot", rows["key"]) % rows["domain_split"].to_numpy().astype(np.uint64)
     owners = list(zip(rows["domain"].to_pylist(), slots.tolist(), strict=True))
     secret = seed & 0xFFFFFFFFFFFFFFFF
     of = {o: xxhash.xxh3_64_intdigest(f"{o[0]}/{o[1]}".encode(), secret) % partitions for o in set(owners)}
@@ -352,8 +366,8 @@ def route(rows: pa.Table, *, seed: int, partitions: int) -> tuple[pa.Table, Ints
 def arrange(rows: pa.Table, seed: int) -> pa.Table:
     """A partition's rows by (rank within host, hash of host): neighbours are on different hosts, and a host's pictures
     come at regular distances."""
-    order_in_host = balance.key_hashes(seed, "order in host", rows["key"].to_pylist())
-    host = balance.key_hashes(seed, "host", rows["host"].to_pylist())
+    order_in_host = _keyed(seed, "order in host", rows["key"])
+    host = _keyed(seed, "host", rows["host"])
     by_host = np.lexsort((order_in_host, host))
     sorted_hosts = host[by_host]
     starts = np.flatnonzero(np.r_[True, sorted_hosts[1:] != sorted_hosts[:-1]]) if len(rows) else np.zeros(0, np.int64)

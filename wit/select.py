@@ -299,7 +299,7 @@ def _publish_slices(stage: StageDir, unit: str, rows: pa.Table, bucket: Ints) ->
     order = np.argsort(bucket, kind="stable")
     with storage.scratch_dir(stage.out) as scratch:
         path = f"{scratch}/slices.arrow"
-        written = write_slices(rows.take(pa.array(order)), bucket[order], path)
+        written = write_slices([(rows.take(pa.array(order)), bucket[order])], path)
         slices = [[b, ref.start, ref.length, ref.rows] for b, ref in written]
         return stage.publish(unit, {"slices": path}, {"in": 0, "out": 0, "dropped": {}, "slices": slices})
 

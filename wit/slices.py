@@ -7,8 +7,8 @@ and on a cluster alike; reading a bucket is one ranged read a task.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,19 +30,20 @@ class SliceRef:
     rows: int
 
 
-def write_slices(table: pa.Table, buckets: npt.NDArray[np.int64], path: str) -> Iterator[tuple[int, SliceRef]]:
-    """Writes `path` (whole or not at all) and yields (bucket, reference); rows of `table` must be ordered by bucket."""
-    starts = np.flatnonzero(np.r_[True, buckets[1:] != buckets[:-1]]) if len(buckets) else np.array([], np.int64)
-    ends = np.r_[starts[1:], len(buckets)]
-    sink = io.BytesIO()
+def write_slices(chunks: Iterable[tuple[pa.Table, npt.NDArray[np.int64]]], path: str) -> list[tuple[int, SliceRef]]:
+    """Writes the local file `path` and returns (bucket, reference) of every slice. In each chunk, (rows, bucket of each),
+    rows must be ordered by bucket; chunks are written as they come, so a task holds one of them."""
     refs = []
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=False):
-        position = sink.tell()
-        with pa.ipc.new_stream(sink, table.schema, options=OPTIONS) as writer:
-            writer.write_table(table.slice(start, end - start))
-        refs.append((int(buckets[start]), SliceRef(path, position, sink.tell() - position, end - start)))
-    storage.write_bytes(path, sink.getbuffer())
-    yield from refs
+    with storage.open_write(path) as sink:
+        for table, buckets in chunks:
+            starts = np.flatnonzero(np.r_[True, buckets[1:] != buckets[:-1]][: len(buckets)]).tolist()
+            for start, end in itertools.pairwise([*starts, len(buckets)]):
+                position = sink.tell()
+                with pa.ipc.new_stream(sink, table.schema, options=OPTIONS) as writer:
+                    writer.write_table(table.slice(start, end - start))
+                ref = SliceRef(path, position, sink.tell() - position, int(end - start))
+                refs.append((int(buckets[start]), ref))
+    return refs
 
 
 def read_slices(refs: Iterable[SliceRef], schema: pa.Schema) -> pa.Table:

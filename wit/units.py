@@ -7,7 +7,7 @@ first pass of a stage has `in` and only the last has `out`: the manifest is thei
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,7 +21,7 @@ from wit.candidates import CandidatesConfig, extract_group
 from wit.parts import Marker, StageDir, write_parquet
 from wit.plan import Heavy, PlanConfig
 from wit.querylist import hashes_of, load_queries
-from wit.records import CANDIDATES, DROPPED, PLAN
+from wit.records import DROPPED, PLAN
 from wit.slices import OPTIONS, SliceRef, read_slices, write_slices
 from wit.sources import RequestBudget, SourceFile
 
@@ -104,13 +104,22 @@ def read_pairs(stage: StageDir, marker: Marker) -> pa.Table:
     return pa.ipc.open_stream(pa.BufferReader(data)).read_all().combine_chunks()
 
 
-def _publish_slices(
-    stage: StageDir, unit: str, rows: pa.Table, bucket: Ints, dropped: pa.Table, *, rows_in: int
-) -> Marker:
+Chunk = tuple[pa.Table, Ints, pa.Table]  # rows ordered by bucket, the bucket of each, dropped
+
+
+def _publish_slices(stage: StageDir, unit: str, chunks: Iterable[Chunk], *, rows_in: int) -> Marker:
+    dropped = [DROPPED.empty_table()]
+
+    def kept() -> Iterator[tuple[pa.Table, Ints]]:
+        for rows, bucket, lost in chunks:
+            dropped.append(lost)
+            yield rows, bucket
+
     with storage.scratch_dir(stage.out) as scratch:
         path = f"{scratch}/slices.arrow"
-        slices = [[b, ref.start, ref.length, ref.rows] for b, ref in write_slices(rows, bucket, path)]
-        return _publish_pass(stage, unit, {"slices": path}, dropped, scratch, **{"in": rows_in, "slices": slices})
+        slices = [[bucket, ref.start, ref.length, ref.rows] for bucket, ref in write_slices(kept(), path)]
+        lost = pa.concat_tables(dropped)
+        return _publish_pass(stage, unit, {"slices": path}, lost, scratch, **{"in": rows_in, "slices": slices})
 
 
 def slice_refs(stage: StageDir, marker: Marker) -> list[tuple[int, SliceRef]]:
@@ -119,14 +128,31 @@ def slice_refs(stage: StageDir, marker: Marker) -> list[tuple[int, SliceRef]]:
     return [(bucket, SliceRef(path, start, length, rows)) for bucket, start, length, rows in marker["slices"]]
 
 
+SLICE_ROWS = 1_000  # rows of a slice at least: below, headers and requests cost more than rows
+
+
 def scatter(stage: StageDir, unit: str, part: str, *, seed: int, buckets: int, config: PlanConfig) -> Marker:
     """Pass 1: one candidates part -> slices by URL bucket."""
     if (done := stage.marker(unit)) is not None:
         return done
-    table = read_table(part).cast(CANDIDATES)
-    captions = config.max_captions_per_url
-    rows, bucket, dropped = plan.scatter(table, seed=seed, buckets=buckets, captions=captions)
-    return _publish_slices(stage, unit, rows, bucket, dropped, rows_in=len(table))
+    captions, chunk_rows = config.max_captions_per_url, max(config.rows_per_bucket, SLICE_ROWS * buckets)
+    with storage.open_read(part) as stream:
+        parquet = pq.ParquetFile(stream)
+        tables = _tables(parquet, chunk_rows)
+        chunks = (plan.scatter(table, seed=seed, buckets=buckets, captions=captions) for table in tables)
+        return _publish_slices(stage, unit, chunks, rows_in=parquet.metadata.num_rows)
+
+
+def _tables(parquet: pq.ParquetFile, rows: int) -> Iterator[pa.Table]:
+    """The file in tables of at least `rows` rows, the last one less."""
+    held: list[pa.RecordBatch] = []
+    for batch in parquet.iter_batches(batch_size=min(rows, 1 << 16), columns=plan.SCATTERED.names):
+        held.append(batch)
+        if sum(map(len, held)) >= rows:
+            yield pa.Table.from_batches(held, plan.SCATTERED)
+            held = []
+    if held:
+        yield pa.Table.from_batches(held, plan.SCATTERED)
 
 
 def merge(stage: StageDir, unit: str, refs: Iterable[SliceRef], *, seed: int, config: PlanConfig) -> Marker:
@@ -218,7 +244,7 @@ def admit(
     rows, dropped = plan.admit(read_pairs(stage, weighed), threshold)
     rows = plan.with_domain_split(rows, heavy, config.max_urls_per_domain_partition)
     rows, partition = plan.route(rows, seed=seed, partitions=partitions)
-    return _publish_slices(stage, unit, rows, partition, dropped, rows_in=0)
+    return _publish_slices(stage, unit, [(rows, partition, dropped)], rows_in=0)
 
 
 def arrange(stage: StageDir, unit: str, refs: Iterable[SliceRef], *, seed: int, config: PlanConfig) -> Marker:

@@ -27,7 +27,7 @@ def merged(
     for task, start in enumerate(range(0, len(table), size)):
         rows, bucket, lost = plan.scatter(table.slice(start, size), seed=SEED, buckets=buckets, captions=captions)
         dropped.append(lost)
-        for b, ref in write_slices(rows, bucket, str(tmp_path / f"{task}.arrow")):
+        for b, ref in write_slices([(rows, bucket)], str(tmp_path / f"{task}.arrow")):
             refs[b].append(ref)
     pairs = []
     for b in sorted(refs):
@@ -79,7 +79,7 @@ def test_a_url_on_a_million_pages_fills_no_bucket(tmp_path: Path) -> None:
 def test_slices_come_back_whole_and_in_one_order(tmp_path: Path) -> None:
     table = candidates([(f"http://h.example/{i}", "a dog", [0]) for i in range(100)])
     bucket = np.sort(np.arange(100) % 3)
-    refs = list(write_slices(table, bucket, str(tmp_path / "x")))
+    refs = write_slices([(table, bucket)], str(tmp_path / "x"))
     assert [b for b, _ in refs] == [0, 1, 2] and sum(r.rows for _, r in refs) == 100
     assert read_slices([r for _, r in reversed(refs)], CANDIDATES).equals(table)
 
