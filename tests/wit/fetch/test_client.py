@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import io
+import ssl
 import struct
 import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -355,3 +357,45 @@ def test_blocked_pictures_never_reach_the_disk(
     outcome = found["http://a.example/x.jpg"]
     assert outcome.reason is R.BLOCKED_HASH
     assert outcome.picture is None and not outcome.spool_size
+
+
+SELF_SIGNED = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg5TdOc5HmE4RUmFCI
+67FxF/1UxSG2CyAQJE40dHxvSgyhRANCAATrC/p0antwjvdrxtzM1jRhHd89WWSK
+rybZW0Nyuf/73LPUj+stzb7yZmfRtjEzBJLa544odTtQMfoDC6jxYFG7
+-----END PRIVATE KEY-----
+-----BEGIN CERTIFICATE-----
+MIIBpDCCAUqgAwIBAgIUE23UnnY9cBSOIrgO45uZRyGxhtIwCgYIKoZIzj0EAwIw
+GTEXMBUGA1UEAwwOc2VjdXJlLmV4YW1wbGUwIBcNMjYxMTIxMDk1MTIyWhgPMjEy
+NjEwMjgwOTUxMjJaMBkxFzAVBgNVBAMMDnNlY3VyZS5leGFtcGxlMFkwEwYHKoZI
+zj0CAQYIKoZIzj0DAQcDQgAE6wv6dGp7cI73a8bczNY0YR3fPVlkiq8m2VtDcrn/
++9yz1I/rLc2+8mZn0bYxMwSS2ueOKHU7UDH6Awuo8WBRu6NuMGwwHQYDVR0OBBYE
+FJX8gID2fPbdVHSLjy4TVSrztFUXMB8GA1UdIwQYMBaAFJX8gID2fPbdVHSLjy4T
+VSrztFUXMA8GA1UdEwEB/wQFMAMBAf8wGQYDVR0RBBIwEIIOc2VjdXJlLmV4YW1w
+bGUwCgYIKoZIzj0EAwIDSAAwRQIhAPxlvgJnizR4GTl1ba5Y3vxtJwUxk0ULQjeO
+FPiwJmiQAiAxpRbdor0Vrb2EPAOdI1g4xzzb8vy29Sg++WWQrI8r2A==
+-----END CERTIFICATE-----
+"""  # for secure.example and these tests alone, valid for a hundred years
+
+
+@pytest.mark.parametrize("trusted, reason", [(False, R.TLS_FAILED), (True, None)])
+def test_certificates_are_verified(
+    fetch_all: Callable[..., dict[str, Outcome]],
+    tmp_path_factory: pytest.TempPathFactory,
+    trusted: bool,
+    reason: object,
+) -> None:
+    pem = tmp_path_factory.mktemp("tls") / "both.pem"
+    pem.write_text(SELF_SIGNED)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+
+    def wrap(server: Any) -> None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+
+    with hostile.hostile_web(wrap=wrap) as web:
+        web.routes["/x.jpg"] = ok(JPEG)
+        config = replace(for_local_web(web.endpoints("secure.example")), ca_file=str(pem) if trusted else "")
+        found = fetch_all(["https://secure.example/x.jpg"], config)
+    assert found["https://secure.example/x.jpg"].reason is reason
