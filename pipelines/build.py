@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Imported here, not above: worker processes import this module again, and need neither Beam nor the command line.
     from pipelines import commandline, session
     from pipelines.candidates import run_candidates
-    from pipelines.download import run_download
+    from pipelines.download import Drained, run_download
     from pipelines.plan import run_plan
     from pipelines.publish import run_publish
     from pipelines.report import run_report
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, Busy) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except OutageError as error:
+    except (OutageError, Drained) as error:
         print(f"stopped: {error}", file=sys.stderr)
         return 3
     return 0

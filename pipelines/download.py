@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,7 +13,7 @@ import apache_beam as beam
 from pipelines import progress
 from pipelines.context import Context
 from wit import storage
-from wit.download import download_partition
+from wit.download import download_partition, drain, resume
 from wit.fetch.config import FetchConfig
 from wit.fetch.errors import OutageError
 from wit.images import ImageConfig
@@ -59,6 +62,30 @@ def raw_unit(part_unit: str, shard: int) -> str:
     return f"{part_unit.rpartition('-')[2]}-{shard:04d}"
 
 
+class Drained(RuntimeError):
+    """The download was asked to stop, and did so cleanly."""
+
+
+@contextlib.contextmanager
+def draining_on_sigterm() -> Iterator[threading.Event]:
+    """While the block runs, SIGTERM finishes what is requested and leaves the rest unpublished; the event tells of it."""
+    asked = threading.Event()
+
+    def stop(*_: object) -> None:
+        asked.set()
+        drain()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        resume()
+
+
 def run_download(context: Context) -> Marker:
     config, stage = context.config, context.stage("download")
     plan, above = context.manifest("plan"), context.stage("plan")
@@ -72,7 +99,8 @@ def run_download(context: Context) -> Marker:
             pending.append(Partition(above.file(marker, "rows"), shards))
     storage.remove(outage_path(stage))
     download = DownloadPartition(stage, context.seed, config.fetch, config.image)
-    with progress.bar("download", stage, total=sum(len(p.shards) for p in pending), unit="shards"):
+    bar = progress.bar("download", stage, total=sum(len(p.shards) for p in pending), unit="shards")
+    with draining_on_sigterm() as asked_to_stop, bar:
         if pending:
             context.engine.run(
                 lambda p: (
@@ -82,6 +110,8 @@ def run_download(context: Context) -> Marker:
     markers = stage.markers()
     if storage.exists(outage_path(stage)):
         raise OutageError(storage.read_bytes(outage_path(stage)).decode())
+    if asked_to_stop.is_set():
+        raise Drained(f"by SIGTERM, with {len(markers)} of {len(wanted)} raw shards published: start the build again")
     if missing := wanted - {marker["unit"] for marker in markers}:
         raise RuntimeError(f"{len(missing)} raw shards were not published ({min(missing)}, ...): start the build again")
     return stage.finish(markers)

@@ -195,6 +195,22 @@ def test_a_killed_build_goes_on_where_it_was_and_ends_the_same(built: Path, kill
     assert_same(built, killed)
 
 
+def test_sigterm_stops_a_download_cleanly_and_the_build_goes_on_later(built: Path, tmp_path: Path) -> None:
+    out = tmp_path / "drained"
+    command = [sys.executable, "-m", "pipelines.build", "--output", str(out), "--seed", SEED]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    for _ in range(1_200):
+        if markers(out):
+            break
+        time.sleep(0.1)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 3 and "stopped: by SIGTERM" in said
+    assert 1 <= len(markers(out)) < 17
+    assert build(out) == 0
+    assert_same(built, out)
+
+
 def test_a_finished_build_started_again_does_nothing(built: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in built.rglob("*.parquet")}
     assert build(built) == 0
