@@ -1,6 +1,6 @@
 """From a query list to WebDataset shards: `python -m pipelines.build --queries queries/500k.txt`.
 
-    query list -> candidates -> plan -> download -> select -> publish -> report
+    query list -> candidates -> plan -> download (-> score) -> select -> publish -> report
 
 Stages are separate pipelines with durable tables between them; one that is finished under the same settings is skipped, so
 a build that was stopped at any instant goes on when it is started again.
@@ -20,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from pipelines.plan import run_plan
     from pipelines.publish import run_publish
     from pipelines.report import run_report
+    from pipelines.score import run_score
     from pipelines.select import run_select
     from wit.fetch.errors import OutageError
     from wit.records import InputError
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "candidates": run_candidates,
         "plan": run_plan,
         "download": run_download,
+        "score": run_score,
         "select": run_select,
         "publish": run_publish,
         "report": run_report,

@@ -13,6 +13,7 @@ from wit import storage
 from wit.config import BuildConfig
 from wit.parts import Marker, StageDir
 from wit.records import InputError
+from wit.score import Scorer
 from wit.sources import SourceFile
 
 
@@ -34,6 +35,7 @@ class Context:
     seed: int
     engine: Engine
     fingerprints: Mapping[str, str]
+    scorer: Scorer | None = None
 
     @property
     def processes(self) -> int:

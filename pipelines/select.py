@@ -107,7 +107,8 @@ class Select(beam.PTransform):  # type: ignore[misc]
 
 def run_select(context: Context) -> Marker:
     config, stage = context.config, context.stage("select")
-    shards = tuple(select.raw_shards(context.manifest("download")))
+    scores = context.manifest("score") if context.scorer else None
+    shards = tuple(select.raw_shards(context.manifest("download"), scores))
     facts = context.plan_facts()
     passes = Passes(
         stage,

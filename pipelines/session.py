@@ -20,12 +20,14 @@ from rich.table import Table
 from pipelines.context import Context
 from pipelines.engine import Engine, quiet_beam
 from pipelines.memory import PeakMemory, few_arenas
+from pipelines.score import scorer_of
 from wit import config as configuration
 from wit import demo, ledger, parts, storage, workers
 from wit.config import BuildConfig
 from wit.parts import Marker, read_manifest
 from wit.querylist import load_queries
 from wit.records import STAGES, InputError
+from wit.score import Scorer
 from wit.sources import SourceFile, list_sources
 
 SHOWN_PROBLEMS = 20  # the rest is in ledger/sources.parquet
@@ -38,7 +40,7 @@ def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session
     quiet_beam()
     few_arenas()
     config = _absolute(config)
-    config.stage_names()
+    scorer = scorer_of(config)
     load_queries(config.queries)
     _refuse_foreign(config.output)
     sources = [file for spec in config.source if spec != "demo" for file in listed(spec, config)]
@@ -54,7 +56,7 @@ def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session
             config = configuration.for_demo(config, web.endpoints)
         stack.enter_context(workers.closing_pools())
         peak = stack.enter_context(PeakMemory())
-        yield Session.start(config, sources, beam_flags, peak)
+        yield Session.start(config, sources, beam_flags, peak, scorer)
 
 
 def listed(spec: str, config: BuildConfig) -> list[SourceFile]:
@@ -90,8 +92,8 @@ def _absolute(config: BuildConfig) -> BuildConfig:
     """Workers of an engine have working directories of their own."""
     local = {
         name: os.path.abspath(getattr(config, name))
-        for name in ("output", "queries")
-        if storage.is_local(getattr(config, name))
+        for name in ("output", "queries", "score_checkpoint")
+        if getattr(config, name) is not None and storage.is_local(getattr(config, name))
     }
     return dataclasses.replace(config, **local)
 
@@ -112,12 +114,17 @@ class Session:
 
     @classmethod
     def start(
-        cls, config: BuildConfig, sources: list[SourceFile], beam_flags: tuple[str, ...], peak: PeakMemory
+        cls,
+        config: BuildConfig,
+        sources: list[SourceFile],
+        beam_flags: tuple[str, ...],
+        peak: PeakMemory,
+        scorer: Scorer | None,
     ) -> Session:
         """Fixes the seed and the fingerprints; raises InputError if going on would throw downloads away unasked."""
         before = _previous(config.output)
         seed = config.seed if config.seed is not None else before.get("seed", secrets.randbits(63))
-        prints = configuration.fingerprints(config, sources, seed)
+        prints = configuration.fingerprints(config, sources, seed, scorer)
         _guard_downloads(config, prints)
         run = {
             "config": dataclasses.asdict(config),
@@ -130,8 +137,10 @@ class Session:
             "timings_s": before.get("timings_s", {}),
             "peak_memory_mb": before.get("peak_memory_mb", 0.0),
         }
+        if scorer is not None:
+            run["score_model"] = {"name": scorer.model, "sha256": scorer.sha256}
         engine = Engine(beam_flags, threads=config.processes())
-        session = cls(Context(config, tuple(sources), seed, engine, prints), run, peak)
+        session = cls(Context(config, tuple(sources), seed, engine, prints, scorer), run, peak)
         session.save()
         session.clear_stale()
         storage.remove(storage.join(config.output, "_tmp"))  # work in progress of a run that was killed
@@ -149,6 +158,8 @@ class Session:
             stage = self.context.stage(name)
             if name in forced or (manifest and manifest["fingerprint"] != stage.fingerprint):
                 stage.clear()
+        if "score" not in self.context.fingerprints:
+            parts.StageDir(self.context.config.output, "score", "").clear()
 
     def run_stage(self, name: str, work: Callable[[Context], Marker]) -> None:
         """Runs the stage unless its manifest bears its fingerprint."""

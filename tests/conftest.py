@@ -129,9 +129,10 @@ def select_all(
     config: SelectConfig,
     seed: int,
     buckets: int = 2,
+    scores: Marker | None = None,
 ) -> Marker:
     """The passes of select in order, as any engine runs them; `counts` [queries]."""
-    stage, shards, n = StageDir(out, "select", "e" * 32), select.raw_shards(download), len(counts)
+    stage, shards, n = StageDir(out, "select", "e" * 32), select.raw_shards(download, scores), len(counts)
     empty = Memberships(np.zeros(n, np.int64), np.zeros(n, np.int64))
     memberships = sum((select.count(out, s, queries=n, config=config) for s in shards), empty)
     weights = select.surviving_counts(counts, memberships)

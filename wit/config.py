@@ -18,6 +18,7 @@ from wit.plan import PlanConfig
 from wit.publish import PublishConfig
 from wit.querylist import load_queries
 from wit.records import STAGES, InputError
+from wit.score import Scorer
 from wit.select import SelectConfig
 from wit.sources import RequestBudget, SourceFile
 from wit.sources.commoncrawl import CC_BASE
@@ -45,7 +46,9 @@ class BuildConfig:
     """table sources: column of the caption (default: found by its usual names)"""
     stages: str = DEFAULT_STAGES
     """stages to run, comma-separated, in their order; finished ones are skipped"""
-    rebuild_from: Literal["candidates", "plan", "download", "select", "publish", "report"] | None = None
+    score_checkpoint: str | None = None
+    """stage score: output directory of a training run, or one .pt file, whose CLIP scores every pair"""
+    rebuild_from: Literal["candidates", "plan", "download", "score", "select", "publish", "report"] | None = None
     """throw away this stage's output and what follows, even downloads, and build it again"""
     limit: int | None = None
     """read at most this many pairs from the sources: a quick look"""
@@ -68,6 +71,16 @@ class BuildConfig:
         if unknown := asked - set(STAGES):
             raise InputError(f"no such stage: {', '.join(sorted(unknown))}; have {', '.join(STAGES)}")
         return [name for name in STAGES if name in asked]
+
+    def check_score(self) -> None:
+        """Raises InputError where the stage, its checkpoint and the filter that needs both are not asked for together."""
+        asked = "score" in self.stage_names()
+        if asked and self.score_checkpoint is None:
+            raise InputError("the score stage needs a trained model: add --score-checkpoint DIR")
+        if self.score_checkpoint is not None and not asked:
+            raise InputError("--score-checkpoint is for the score stage: add score to --stages")
+        if self.select.min_clip_score is not None and not asked:
+            raise InputError("--min-clip-score needs scores: add score to --stages, and --score-checkpoint DIR")
 
     def budget(self) -> RequestBudget:
         """The share of the job's requests for source files that one worker may send."""
@@ -115,9 +128,11 @@ def _replace(config: Any, values: dict[str, Any], path: str) -> Any:
     return dataclasses.replace(config, **changed)
 
 
-def fingerprints(config: BuildConfig, sources: list[SourceFile], seed: int) -> dict[str, str]:
+def fingerprints(
+    config: BuildConfig, sources: list[SourceFile], seed: int, scorer: Scorer | None = None
+) -> dict[str, str]:
     """The fingerprint of every stage: its own knobs and those above it. Politeness, timeouts and worker numbers are no
-    part of it: they change how pictures are fetched, not which."""
+    part of it: they change how pictures are fetched, not which. Without a scorer there is no score stage."""
     inputs = [[s.kind, s.name, s.size] for s in sources]
     candidates = fingerprint(
         "candidates",
@@ -128,6 +143,8 @@ def fingerprints(config: BuildConfig, sources: list[SourceFile], seed: int) -> d
     )
     plan = fingerprint("plan", config.plan, candidates)
     download = fingerprint("download", config.image, plan)
-    select = fingerprint("select", config.select, download)
+    score = {"score": fingerprint("score", [scorer.model, scorer.sha256], download)} if scorer else {}
+    select = fingerprint("select", config.select, download, *score.values())
     publish = fingerprint("publish", config.publish, select)
-    return {"candidates": candidates, "plan": plan, "download": download, "select": select, "publish": publish}
+    first = {"candidates": candidates, "plan": plan, "download": download}
+    return first | score | {"select": select, "publish": publish}

@@ -1,4 +1,4 @@
-"""Which pictures are too poor to keep, judged by their measures alone. A filter answers "why drop it?" for a whole table.
+"""Which pictures are too poor to keep, judged by measures and scores alone. A filter answers "why drop it?" for a whole table.
 
 To add one: a function here, an entry in `image_filters`, a knob in `SelectConfig`, and one row in its test.
 """
@@ -34,11 +34,23 @@ def _original_size(images: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray
     return width, height
 
 
-def image_filters(*, min_side_px: int, max_aspect_ratio: float) -> tuple[ImageFilter, ...]:
+def low_score(images: pa.Table, *, min_clip_score: float) -> Mask:
+    """True where the caption fits the picture worse than the limit; what has no score passes."""
+    scores: npt.NDArray[np.float64] = images["clip_score"].to_numpy().astype(np.float64)  # null is NaN, below nothing
+    return scores < min_clip_score
+
+
+def image_filters(
+    *, min_side_px: int, max_aspect_ratio: float, min_clip_score: float | None = None
+) -> tuple[ImageFilter, ...]:
     """The filters in the order they are asked; the first that objects names the Reason."""
+    of_scores = (
+        () if min_clip_score is None else ((Reason.LOW_SCORE, partial(low_score, min_clip_score=min_clip_score)),)
+    )
     return (
         (Reason.IMAGE_TOO_SMALL, partial(too_small, min_side_px=min_side_px)),
         (Reason.ASPECT_RATIO, partial(too_narrow, max_aspect_ratio=max_aspect_ratio)),
+        *of_scores,
     )
 
 

@@ -234,6 +234,15 @@ DROPPED = pa.schema(
     ]
 )
 
+# One row per fetched picture of a raw shard, in the order of its tar.
+SCORES = pa.schema(
+    [
+        ("key", pa.string()),  # of the pair that was scored: the caption that plan chose
+        ("row", pa.int32()),  # in the raw shard's parquet
+        ("clip_score", pa.float32()),  # cosine similarity; null where the picture does not decode
+    ]
+)
+
 # One row per selected sample: where its bytes are and what is written beside them.
 KEEP = pa.schema(
     [
@@ -245,6 +254,7 @@ KEEP = pa.schema(
         ("captions", pa.list_(CAPTION)),  # union over the cluster of duplicates
         ("cluster_size", pa.int32()),
         ("critical_t", pa.float64()),
+        ("clip_score", pa.float32()),  # of picture and caption; null without the score stage, or for another caption
         *[
             field
             for field in RAW

@@ -27,7 +27,7 @@ from wit.dedup import PICTURE, VERDICT, bucket_of, cluster_bucket, list_of, one_
 from wit.filters import first_reasons, image_filters
 from wit.parts import Marker, StageDir, add_counts, write_parquet
 from wit.querylist import hashes_of
-from wit.records import CAPTION, DROPPED, KEEP, InputError, Reason
+from wit.records import CAPTION, DROPPED, KEEP, SCORES, InputError, Reason
 from wit.slices import SliceRef, read_slices, write_slices
 
 Ints = npt.NDArray[np.int64]
@@ -43,6 +43,8 @@ class SelectConfig:
     """pictures whose shorter side, as fetched, is below this are dropped"""
     max_aspect_ratio: float = 3.0
     """pictures whose longer side is more than this times the shorter are dropped (DataComp's bound)"""
+    min_clip_score: float | None = None
+    """pairs whose cosine similarity is below this are dropped (needs the score stage; useful values depend on the model)"""
     max_captions_per_sample: int = 16
     """captions that a cluster of duplicates carries, the one that is written included"""
     rows_per_dedup_bucket: int = 500_000
@@ -57,6 +59,8 @@ class SelectConfig:
         ):
             if value < least:
                 raise InputError(f"{flag} is {value}: give at least {least}")
+        if self.min_clip_score is not None and not -1 <= self.min_clip_score <= 1:
+            raise InputError(f"--min-clip-score is {self.min_clip_score}: give a cosine similarity, from -1 to 1")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -66,12 +70,17 @@ class RawShard:
     unit: str
     tar: str
     parquet: str
+    scores: str | None = None
 
 
-def raw_shards(download: Marker) -> list[RawShard]:
-    """The raw shards of the download stage's manifest, in order."""
+def raw_shards(download: Marker, score: Marker | None = None) -> list[RawShard]:
+    """The raw shards of the download stage's manifest, in order, with their scores if that stage ran."""
+    scores = {m["unit"].removeprefix("part-"): m["files"]["rows"]["name"] for m in (score or {"parts": []})["parts"]}
     names = [(marker["unit"], marker["files"]) for marker in download["parts"]]
-    return sorted(RawShard(unit, files["tar"]["name"], files["parquet"]["name"]) for unit, files in names)
+    return sorted(
+        RawShard(unit, files["tar"]["name"], files["parquet"]["name"], scores[unit] if score else None)
+        for unit, files in names
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +106,11 @@ def select_reasons(raw: pa.Table, config: SelectConfig) -> npt.NDArray[np.object
     """Per row of a RAW table: why its picture is dropped (a Reason of download or of a filter), or None."""
     reasons = np.array(raw["reason"].to_pylist(), dtype=object)
     fetched = np.flatnonzero(absent(reasons))
-    filters = image_filters(min_side_px=config.min_image_side_px, max_aspect_ratio=config.max_aspect_ratio)
+    filters = image_filters(
+        min_side_px=config.min_image_side_px,
+        max_aspect_ratio=config.max_aspect_ratio,
+        min_clip_score=config.min_clip_score,
+    )
     reasons[fetched] = first_reasons(raw.take(pa.array(fetched)), filters)
     return reasons
 
@@ -210,6 +223,8 @@ def _keep_rows(raw: pa.Table, shard: RawShard, verdicts: pa.Table) -> pa.Table:
     first = lists.flatten().take(lists.offsets[:-1])
     new = {name: verdicts[name] for name in ("key", "captions", "critical_t", "cluster_size")}
     new |= {"caption": first.field("text"), "raw_shard": pa.repeat(shard.tar, len(raw))}
+    scored = pc.equal(raw["key"], verdicts["key"])  # the score is of plan's caption: another one has none
+    new["clip_score"] = pc.if_else(scored, raw["clip_score"], pa.scalar(None, pa.float32()))
     return pa.table([new[f.name] if f.name in new else raw[f.name] for f in KEEP], schema=KEEP)
 
 
@@ -231,7 +246,15 @@ def _dropped_rows(raw: pa.Table, reasons: list[str], details: list[str]) -> pa.T
 
 
 def read_raw(out: str, shard: RawShard) -> pa.Table:
-    return _read(storage.join(out, shard.parquet))
+    """The RAW table of the shard with a further column `clip_score`, null where there is none."""
+    raw = _read(storage.join(out, shard.parquet))
+    found = pa.nulls(len(raw), pa.float32())
+    if shard.scores is not None:
+        scores = _read(storage.join(out, shard.scores)).cast(SCORES)
+        if not raw["key"].take(scores["row"]).equals(scores["key"]):
+            raise ValueError(f"{shard.scores}: not the scores of {shard.parquet}")
+        found = one_array(scores["clip_score"]).take(pc.index_in(pa.array(range(len(raw)), pa.int32()), scores["row"]))
+    return raw.append_column(KEEP.field("clip_score"), found)
 
 
 def _read(path: str) -> pa.Table:

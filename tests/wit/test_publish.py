@@ -92,6 +92,7 @@ def keep_everything(out: str, marker: Marker) -> KeepPart:
     new = {
         "caption": pa.array(captions, pa.string()),
         "cluster_size": pa.repeat(pa.scalar(1, pa.int32()), len(rows)),
+        "clip_score": pa.nulls(len(rows), pa.float32()),
         "raw_shard": pa.repeat(marker["files"]["tar"]["name"], len(rows)),
     }
     table = pa.table([new[f.name] if f.name in new else rows[f.name] for f in publish.KEEP], schema=publish.KEEP)

@@ -1,0 +1,59 @@
+"""score (optional): raw tars -> how well each caption fits its picture, shard by shard. Nothing is shuffled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import apache_beam as beam
+
+from pipelines import progress
+from pipelines.context import Context
+from wit import score, select, workers
+from wit.config import BuildConfig
+from wit.parts import Marker, StageDir
+from wit.records import InputError
+from wit.score import Scorer
+from wit.select import RawShard
+
+
+def scorer_of(config: BuildConfig) -> Scorer | None:
+    """The checkpoint that the build scores with, opened; None without one. Raises InputError where it cannot be used."""
+    config.check_score()
+    if config.score_checkpoint is None:
+        return None
+    try:
+        from trainer.score import open_scorer  # not above: a build without scores needs no PyTorch
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "regex"):  # the train extra's
+            raise
+        raise InputError("the score stage needs PyTorch: pip install wit[train]") from error
+    opened: Scorer = open_scorer(config.score_checkpoint)
+    return opened
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreShard:
+    stage: StageDir
+    scorer: Scorer
+    processes: int
+
+    def __call__(self, shard: RawShard) -> Marker:
+        marker = workers.run(self.processes, score.score_shard, self.stage, shard, self.scorer)
+        progress.advance(1, pairs=marker["in"])
+        return marker
+
+
+def run_score(context: Context) -> Marker:
+    stage, shards = context.stage("score"), select.raw_shards(context.manifest("download"))
+    if context.scorer is None:
+        raise ValueError("a build without a scorer has no score stage")
+    published = {marker["unit"] for marker in stage.markers()}
+    pending = [shard for shard in shards if f"part-{shard.unit}" not in published]
+    work = ScoreShard(stage, context.scorer, context.processes)
+    with progress.bar("score", stage, total=len(pending), unit="raw shards"):
+        if pending:
+            context.engine.run(
+                lambda p: p | "Shards" >> beam.Create(pending) | beam.Reshuffle() | "Score" >> beam.Map(work)
+            )
+    workers.close_pools()  # each worker holds a model
+    return stage.finish(stage.markers())

@@ -1,0 +1,74 @@
+"""score: raw shards -> a number per fetched picture that says how well its caption fits, from any model that is handed in."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wit import storage
+from wit.dedup import one_array
+from wit.parts import Marker, StageDir, write_parquet
+from wit.records import SCORES
+from wit.select import RawShard
+from wit.shards import iter_members, split_name
+
+BATCH = 64  # pictures at a time; fixed, since a model's last bits depend on it
+
+
+class Scorer(Protocol):
+    """Scores (picture's bytes, caption) pairs; `model` names it, `sha256` is of its weights."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+    def __call__(self, pairs: Sequence[tuple[bytes, str]]) -> list[float | None]: ...
+
+
+def score_shard(stage: StageDir, shard: RawShard, scorer: Scorer) -> Marker:
+    """Publishes the scores of one raw shard, one row a fetched picture in the order of its tar; reads the tar once."""
+    unit = f"part-{shard.unit}"
+    if (done := stage.marker(unit)) is not None:
+        return done
+    rows = scores(stage.out, shard, scorer)
+    info = {"in": len(rows), "out": len(rows), "dropped": {}}
+    with storage.scratch_dir(stage.out) as scratch:
+        path = f"{scratch}/x.scores-{scorer.model.replace('/', '-')}.parquet"
+        write_parquet(rows, path)
+        return stage.publish(unit, {"rows": path}, info)
+
+
+def scores(out: str, shard: RawShard, scorer: Scorer) -> pa.Table:
+    """records.SCORES of one raw shard, for the captions that plan chose."""
+    keys, places, captions = fetched(storage.join(out, shard.parquet))
+    pairs = zip(pictures(storage.join(out, shard.tar), keys), captions, strict=True)
+    found: list[float | None] = []
+    while batch := list(itertools.islice(pairs, BATCH)):
+        found += scorer(batch)
+    columns = [pa.array(keys, pa.string()), pa.array(places, pa.int32()), pa.array(found, pa.float32())]
+    return pa.table(columns, schema=SCORES)
+
+
+def fetched(path: str) -> tuple[list[str], list[int], list[str]]:
+    """(keys, row numbers, first captions) of the rows of a RAW table that have a picture."""
+    with storage.open_read(path) as stream:
+        raw = pq.read_table(stream, columns=["key", "captions", "reason"])
+    places = [row for row, reason in enumerate(raw["reason"].to_pylist()) if reason is None]
+    rows = raw.take(pa.array(places, pa.int64()))
+    lists = one_array(rows["captions"])
+    first = lists.flatten().field("text").take(lists.offsets[:-1])
+    return rows["key"].to_pylist(), places, first.to_pylist()
+
+
+def pictures(tar: str, keys: Sequence[str]) -> Iterator[bytes]:
+    """The bytes of the tar's pictures, which must be those of the keys in their order."""
+    for key, member in zip(keys, iter_members(tar), strict=True):
+        if split_name(member.name)[0] != key:
+            raise ValueError(f"{tar}: {member.name} is where {key} should be")
+        yield member.data
