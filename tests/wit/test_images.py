@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from wit.images import Blocklist, ImageConfig, Processed, Refused, phash_of, probe, process
 from wit.images.decode import jpeg_scale
@@ -69,6 +70,19 @@ def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
     reference = upright.resize((result.width, result.height), Image.Resampling.LANCZOS)
     assert psnr(pixels(result), np.asarray(reference, np.float64)) > 34
     assert (result.phash ^ int(str(imagehash.phash(upright)), 16)).bit_count() <= 4  # type: ignore[operator]
+
+
+def test_orientation_of_a_png_is_found_wherever_it_stands() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(scene(), "PNG", exif=exif)
+    begin, end = data.index(b"eXIf") - 4, data.rindex(b"IEND") - 4
+    tag = data[begin : begin + 12 + int.from_bytes(data[begin : begin + 4], "big")]
+    behind = data[:begin] + data[begin + len(tag) : end] + tag + data[end:]
+    xmp = PngInfo()
+    xmp.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
+    for png in (data, behind, encoded(scene(), "PNG", pnginfo=xmp)):
+        assert (done(png).original_width, done(png).original_height) == (480, 640)
 
 
 MODES = "mode, size, bigger_only, expected"
