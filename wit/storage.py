@@ -20,8 +20,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import fsspec
-
 
 def is_local(path: str) -> bool:
     return "://" not in path or path.startswith("file://")
@@ -36,6 +34,8 @@ def name_of(path: str) -> str:
 
 
 def _fs(path: str) -> tuple[Any, str]:
+    import fsspec.core  # here, since the decode process opens local files only
+
     return fsspec.core.url_to_fs(path)  # type: ignore[no-any-return]
 
 
@@ -58,6 +58,8 @@ def glob(pattern: str) -> list[str]:
     """The files that match, sorted, in the form of the pattern (with its scheme, relative if it was)."""
     if is_local(pattern):
         root = Path.cwd()
+        import fsspec
+
         found = fsspec.filesystem("file").glob(str(root / pattern.removeprefix("file://")))
         relative = not pattern.startswith(("/", "file://"))
         return sorted(os.path.relpath(f, root) if relative else f for f in found if not os.path.isdir(f))
@@ -122,6 +124,8 @@ def _patient(path: str) -> tuple[Any, str]:
     import aiohttp  # here, since 0.2 s of start-up are too much for builds from local files
 
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
+    import fsspec
+
     return fsspec.filesystem("http", client_kwargs={"timeout": timeout}), path
 
 

@@ -17,7 +17,7 @@ import ada_url
 import tldextract
 from ada_url import _ada_wrapper
 
-from wit.records import Reason
+from wit.reasons import Reason
 
 _lib: Final[Any] = _ada_wrapper.lib  # the Python functions around it cost three times what the parse does
 _ffi: Final[Any] = _ada_wrapper.ffi

@@ -27,7 +27,7 @@ from wit.fetch.headers import Headers, last, opt_out, retry_after_s
 from wit.fetch.lanes import Breaker, Lane, Lanes
 from wit.fetch.outcome import Outcome
 from wit.fetch.resolver import Answer, Resolver
-from wit.records import Reason
+from wit.reasons import Reason
 from wit.urls import registrable_domain
 
 ANSWER_TTL_S = 60  # an origin asks the resolver (and its cache) again after this

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from wit.records import InputError
+from wit.reasons import InputError
 
 
 @dataclass(frozen=True)

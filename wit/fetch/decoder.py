@@ -20,7 +20,7 @@ from wit import storage
 from wit.fetch.channel import Channel
 from wit.fetch.ring import map_segment
 from wit.images import Blocklist, ImageConfig, Processed, Refused, process
-from wit.records import InputError, Reason
+from wit.reasons import InputError, Reason
 
 MEMORY_LIMIT = 4 << 30  # address space; the pixel cap keeps pictures far below it
 OPEN_SPOOLS = 4

@@ -25,7 +25,7 @@ from wit.fetch.errors import EngineError
 from wit.fetch.outcome import Outcome, Request
 from wit.fetch.ring import create_segment
 from wit.images import ImageConfig, Processed, Refused
-from wit.records import Reason
+from wit.reasons import Reason
 
 RING_BYTES = 24_000_000  # and somewhat more than the largest body, where that is more
 SENT_AHEAD = 4  # pictures that a decoder has in hand, so that it never waits for us

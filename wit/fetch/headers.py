@@ -6,7 +6,7 @@ import email.utils
 import time
 from collections.abc import Iterable
 
-from wit.records import Reason
+from wit.reasons import Reason
 
 OPT_OUTS = frozenset(("noai", "noimageai", "noindex", "noimageindex", "none", "noml"))
 WITH_VALUE = frozenset(("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"))

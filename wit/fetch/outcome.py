@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from wit.records import Reason
+from wit.reasons import Reason
 
 if TYPE_CHECKING:  # the fetch process needs no image library
     from wit.images.results import Processed

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pycares
 
 from wit.fetch.config import FetchConfig
-from wit.records import Reason
+from wit.reasons import Reason
 
 MIN_TTL_S, MAX_TTL_S = 60, 3600
 NOT_FOUND_TTL_S, FAILED_TTL_S = 300, 5

@@ -8,7 +8,7 @@ from typing import Any
 
 from protego import Protego
 
-from wit.records import Reason
+from wit.reasons import Reason
 
 MAX_BYTES = 512_000  # RFC 9309 section 2.5 asks for at least 500 KiB to be parsed
 MAX_REDIRECTS = 5  # section 2.3.1.2

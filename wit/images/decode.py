@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 
 from wit.images.headers import PILLOW_ERRORS, open_with_pillow, refused_by
 from wit.images.results import Probe, Refused
-from wit.records import Reason
+from wit.reasons import Reason
 
 RGB = NDArray[np.uint8]  # [height, width, 3]
 SRGB = ImageCms.createProfile("sRGB")

@@ -10,7 +10,7 @@ import warnings
 from PIL import Image
 
 from wit.images.results import Probe, Refused
-from wit.records import Reason
+from wit.reasons import Reason
 
 Image.MAX_IMAGE_PIXELS = None  # the cap is ours, on every format, and comes from the configuration
 PILLOW_FORMATS = ("PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG")

@@ -17,7 +17,7 @@ from wit.images.hashes import CANVAS, luma, pdq, phash
 from wit.images.headers import PILLOW_ERRORS, open_with_pillow, probe
 from wit.images.resize import as_picture, pad_or_crop, resize, target_size, turn
 from wit.images.results import Probe, Processed, Refused
-from wit.records import Reason
+from wit.reasons import Reason
 
 MARGIN = 1.5  # JPEG is decoded at no less than this many times the wanted size (docs/log.md has the trade)
 HASH_MIN = CANVAS  # JPEG that is hashed is decoded at no less than this, whatever the stored size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from wit.records import Reason
+from wit.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
