@@ -46,7 +46,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 import simplejpeg  # noqa: E402
 from make_pictures import make  # noqa: E402
 
-from wit.download import download_partition  # noqa: E402
 from wit.fetch.config import FetchConfig  # noqa: E402
 from wit.images import ImageConfig, probe, process  # noqa: E402
 from wit.images.decode import decode, jpeg_scale  # noqa: E402
@@ -207,30 +206,11 @@ def run_ours(urls: Sequence[str], out: Path, fetch: FetchConfig, image: ImageCon
         table = pa.Table.from_pylist(rows, schema=PLAN)
         pq.write_table(table, out / f"part-{number:05d}.parquet", row_group_size=PER_SHARD)
     job = out / "job.json"
-    job.write_text(json.dumps({"out": str(out), "fetch": asdict(fetch), "image": asdict(image)}))
-    wall, cpu, peak = measured([sys.executable, str(Path(__file__)), "--job", str(job)])
+    told = {"out": str(out), "partitions": PROCESSES, "fetch": asdict(fetch), "image": asdict(image)}
+    job.write_text(json.dumps(told))
+    wall, cpu, peak = measured([sys.executable, str(ROOT / "benchmarks" / "download_job.py"), str(job)])
     markers = [json.loads(path.read_bytes()) for path in (out / "raw").glob("?????-????.json")]
     return Run(sum(marker["out"] for marker in markers), wall, cpu, peak)
-
-
-def work(job: Path, number: int | None = None) -> None:
-    """Inside the measured process: starts one process for each partition, or works one."""
-    told = json.loads(job.read_bytes())
-    if number is None:
-        command = [sys.executable, str(Path(__file__)), "--job", str(job), "--partition"]
-        children = [subprocess.Popen([*command, str(n)]) for n in range(PROCESSES)]
-        if any([child.wait() for child in children]):
-            raise SystemExit(1)
-        return
-    part = str(job.parent / f"part-{number:05d}.parquet")
-    fetch = FetchConfig(**{k: freeze(v) for k, v in told["fetch"].items()})
-    image = ImageConfig(**{k: freeze(v) for k, v in told["image"].items()})
-    shards = range(pq.ParquetFile(part).num_row_groups)
-    download_partition(part, shards, out=told["out"], fingerprint="bench", seed=1, fetch=fetch, image=image)
-
-
-def freeze(value: Any) -> Any:
-    return tuple(freeze(item) for item in value) if isinstance(value, list) else value
 
 
 def run_peer(urls: Sequence[str], out: Path, ca: str, **options: Any) -> Run:
@@ -477,11 +457,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(ROWS), help=f"rows to run, of {','.join(ROWS)},soak")
     parser.add_argument("--urls", type=int, default=0, help="only so many URLs of the list")
     parser.add_argument("--soak-images", type=int, default=50_000)
-    parser.add_argument("--job", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--partition", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.job:
-        return work(arguments.job, arguments.partition)
     rows = arguments.only.split(",")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
