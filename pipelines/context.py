@@ -36,6 +36,7 @@ class Context:
     engine: Engine
     fingerprints: Mapping[str, str]
     scorer: Scorer | None = None
+    retries: int = 0  # rounds of --retry-failed that the raw shards have, this run's included
 
     @property
     def processes(self) -> int:

@@ -12,7 +12,7 @@ import apache_beam as beam
 
 from pipelines import progress
 from pipelines.context import Context
-from wit import storage
+from wit import retry, storage
 from wit.download import download_partition, drain, resume
 from wit.fetch.config import FetchConfig
 from wit.fetch.errors import OutageError
@@ -87,16 +87,36 @@ def draining_on_sigterm() -> Iterator[threading.Event]:
 
 
 def run_download(context: Context) -> Marker:
-    config, stage = context.config, context.stage("download")
+    """Every raw shard of the plan, and if asked for a further round over what failed for a passing reason."""
+    stage = context.stage("download")
+    manifest = stage.manifest() or stage.finish(download_parts(context, plan_parts(context)))
+    if context.retries == manifest.get("retries", 0):
+        return manifest
+    part, shards, accounting = retry.write_round(
+        stage, context.retries, manifest["parts"], rows_per_shard=context.config.plan.rows_per_raw_shard
+    )
+    name = retry.partition_name(context.retries)
+    markers = download_parts(context, {f"{name}-{s:04d}": (part, s) for s in range(shards)})
+    storage.remove(storage.join(stage.out, "_retry"))
+    return stage.finish([*manifest["parts"], accounting, *markers], retries=context.retries)
+
+
+def plan_parts(context: Context) -> dict[str, tuple[str, int]]:
+    """Raw unit -> (plan part, row group) of every shard of the plan."""
     plan, above = context.manifest("plan"), context.stage("plan")
     parts = [marker for marker in plan["parts"] if marker["unit"].startswith("part-")]
-    wanted = {raw_unit(m["unit"], shard) for m in parts for shard in range(m["shards"])}
+    return {raw_unit(m["unit"], s): (above.file(m, "rows"), s) for m in parts for s in range(m["shards"])}
+
+
+def download_parts(context: Context, wanted: dict[str, tuple[str, int]]) -> list[Marker]:
+    """Publishes the wanted raw shards that are not there yet; returns their markers."""
+    config, stage = context.config, context.stage("download")
     published = {marker["unit"] for marker in stage.markers()}
-    pending = []
-    for marker in parts:
-        shards = tuple(s for s in range(marker["shards"]) if raw_unit(marker["unit"], s) not in published)
-        if shards:
-            pending.append(Partition(above.file(marker, "rows"), shards))
+    by_part: dict[str, list[int]] = {}
+    for unit, (part, shard) in wanted.items():
+        if unit not in published:
+            by_part.setdefault(part, []).append(shard)
+    pending = [Partition(part, tuple(shards)) for part, shards in by_part.items()]
     storage.remove(outage_path(stage))
     download = DownloadPartition(stage, context.seed, config.fetch, config.image)
     bar = progress.bar("download", stage, total=sum(len(p.shards) for p in pending), unit="shards")
@@ -110,8 +130,11 @@ def run_download(context: Context) -> Marker:
     markers = stage.markers()
     if storage.exists(outage_path(stage)):
         raise OutageError(storage.read_bytes(outage_path(stage)).decode())
-    if asked_to_stop.is_set():
-        raise Drained(f"by SIGTERM, with {len(markers)} of {len(wanted)} raw shards published: start the build again")
-    if missing := wanted - {marker["unit"] for marker in markers}:
+    missing = wanted.keys() - {marker["unit"] for marker in markers}
+    if missing and asked_to_stop.is_set():
+        raise Drained(
+            f"by SIGTERM, {len(missing)} of {len(wanted)} raw shards are not published: start the build again"
+        )
+    if missing:
         raise RuntimeError(f"{len(missing)} raw shards were not published ({min(missing)}, ...): start the build again")
-    return stage.finish(markers)
+    return [marker for marker in markers if marker["unit"] in wanted]

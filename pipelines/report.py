@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 import wit
 from pipelines.context import Context
-from wit import ledger, parts, report, storage
+from wit import ledger, parts, report, retry, storage
 from wit.parts import Marker
 from wit.querylist import load_queries
 
@@ -22,12 +22,14 @@ TOP = 20
 
 
 def tables(context: Context, stage: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """The published rows of a stage, part by part."""
-    directory = context.stage(stage)
-    for marker in context.manifest(stage)["parts"]:
-        label = "parquet" if stage == "download" else "rows"
-        if marker["unit"] != "queries" and label in marker["files"]:
-            with storage.open_read(directory.file(marker, label)) as stream:
+    """The published rows of a stage, part by part; of download each planned URL as its last attempt left it."""
+    directory, markers = context.stage(stage), context.manifest(stage)["parts"]
+    if stage == "download":
+        yield from retry.last_attempts(directory.out, markers, columns)
+        return
+    for marker in markers:
+        if marker["unit"] != "queries" and "rows" in marker["files"]:
+            with storage.open_read(directory.file(marker, "rows")) as stream:
                 yield pq.read_table(stream, columns=list(columns))
 
 

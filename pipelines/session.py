@@ -27,6 +27,7 @@ from wit.config import BuildConfig
 from wit.parts import Marker, read_manifest
 from wit.querylist import load_queries
 from wit.records import STAGES, InputError
+from wit.retry import has_failed
 from wit.score import Scorer
 from wit.sources import SourceFile, list_sources
 
@@ -124,7 +125,8 @@ class Session:
         """Fixes the seed and the fingerprints; raises InputError if going on would throw downloads away unasked."""
         before = _previous(config.output)
         seed = config.seed if config.seed is not None else before.get("seed", secrets.randbits(63))
-        prints = configuration.fingerprints(config, sources, seed, scorer)
+        retries = _rounds(config, configuration.fingerprints(config, sources, seed)["download"])
+        prints = configuration.fingerprints(config, sources, seed, scorer, retries)
         _guard_downloads(config, prints)
         run = {
             "config": dataclasses.asdict(config),
@@ -140,7 +142,7 @@ class Session:
         if scorer is not None:
             run["score_model"] = {"name": scorer.model, "sha256": scorer.sha256}
         engine = Engine(beam_flags, threads=config.processes())
-        session = cls(Context(config, tuple(sources), seed, engine, prints, scorer), run, peak)
+        session = cls(Context(config, tuple(sources), seed, engine, prints, scorer, retries), run, peak)
         session.save()
         session.clear_stale()
         storage.remove(storage.join(config.output, "_tmp"))  # work in progress of a run that was killed
@@ -163,7 +165,9 @@ class Session:
 
     def run_stage(self, name: str, work: Callable[[Context], Marker]) -> None:
         """Runs the stage unless its manifest bears its fingerprint."""
-        if name in self.context.fingerprints and (manifest := self.context.stage(name).manifest()):
+        retries = self.context.retries if name == "download" else 0
+        manifest = self.context.stage(name).manifest() if name in self.context.fingerprints else None
+        if manifest and manifest.get("retries", 0) >= retries:
             if "parts" in manifest:
                 self.context.stage(name).tidy(manifest["parts"])  # in case the run that finished it was killed there
             print(f"{name:<10} finished before", file=sys.stderr)
@@ -207,6 +211,15 @@ class Session:
 def _previous(out: str) -> dict[str, Any]:
     path = storage.join(out, "run.json")
     return dict(json.loads(storage.read_bytes(path))) if storage.exists(path) else {}
+
+
+def _rounds(config: BuildConfig, fingerprint: str) -> int:
+    """Rounds of retries that the raw shards will have: one more if it is asked for and something is left to retry."""
+    manifest = parts.StageDir(config.output, "download", fingerprint).manifest()
+    if config.rebuild_from in ("candidates", "plan", "download"):
+        manifest = None
+    done = manifest.get("retries", 0) if manifest else 0
+    return done + (config.retry_failed and (manifest is None or has_failed(manifest)))
 
 
 def _guard_downloads(config: BuildConfig, prints: dict[str, str]) -> None:

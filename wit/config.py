@@ -50,6 +50,8 @@ class BuildConfig:
     """stage score: output directory of a training run, or one .pt file, whose CLIP scores every pair"""
     rebuild_from: Literal["candidates", "plan", "download", "score", "select", "publish", "report"] | None = None
     """throw away this stage's output and what follows, even downloads, and build it again"""
+    retry_failed: bool = False
+    """fetch again what failed for a passing reason, into new raw shards; what is published stays as it is"""
     limit: int | None = None
     """read at most this many pairs from the sources: a quick look"""
     seed: int | None = None
@@ -123,16 +125,20 @@ def _replace(config: Any, values: dict[str, Any], path: str) -> Any:
         section = dataclasses.is_dataclass(known[key])
         if section != isinstance(value, dict):
             raise InputError(f"{path}: {name} {'is a table: write [' + name + ']' if section else 'is no table'}")
-        as_is = tuple(value) if isinstance(value, list) else value
-        changed[key] = _replace(known[key], value, path) if section else as_is
+        changed[key] = _replace(known[key], value, path) if section else _frozen(value)
     return dataclasses.replace(config, **changed)
 
 
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+
+
 def fingerprints(
-    config: BuildConfig, sources: list[SourceFile], seed: int, scorer: Scorer | None = None
+    config: BuildConfig, sources: list[SourceFile], seed: int, scorer: Scorer | None = None, retries: int = 0
 ) -> dict[str, str]:
     """The fingerprint of every stage: its own knobs and those above it. Politeness, timeouts and worker numbers are no
-    part of it: they change how pictures are fetched, not which. Without a scorer there is no score stage."""
+    part of it: they change how pictures are fetched, not which. Without a scorer there is no score stage. Rounds of
+    retries add raw shards, so what reads them is made anew."""
     inputs = [[s.kind, s.name, s.size] for s in sources]
     candidates = fingerprint(
         "candidates",
@@ -143,8 +149,9 @@ def fingerprints(
     )
     plan = fingerprint("plan", config.plan, candidates)
     download = fingerprint("download", config.image, plan)
-    score = {"score": fingerprint("score", [scorer.model, scorer.sha256], download)} if scorer else {}
-    select = fingerprint("select", config.select, download, *score.values())
+    raw = fingerprint("retries", retries, download) if retries else download
+    score = {"score": fingerprint("score", [scorer.model, scorer.sha256], raw)} if scorer else {}
+    select = fingerprint("select", config.select, raw, *score.values())
     publish = fingerprint("publish", config.publish, select)
     first = {"candidates": candidates, "plan": plan, "download": download}
     return first | score | {"select": select, "publish": publish}

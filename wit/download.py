@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from wit import storage
@@ -102,26 +101,6 @@ def download_partition(
             work.run(todo, pq.ParquetFile(stream), scratch)
     found = [stage.marker(work.unit(shard)) for shard in shards]
     return [marker for marker in found if marker is not None]
-
-
-def write_retry_part(out: str, markers: Sequence[Marker], path: str, *, rows_per_shard: int = 10_000) -> int:
-    """Writes a plan part of the rows whose last attempt failed transiently, for `download_partition` to turn into new raw
-    shards; published ones are never rewritten. Returns how many shards (row groups) it holds; writes nothing where that
-    is 0. The part's name must end in a partition number of its own."""
-    transient = pa.array([str(reason) for reason in Reason if reason.transient])
-    found = []
-    for marker in markers:
-        with storage.open_read(storage.join(out, marker["files"]["parquet"]["name"])) as stream:
-            raw = pq.read_table(stream)
-        found.append(raw.filter(pc.is_in(raw["reason"], transient)).select(PLAN.names))
-    rows = pa.concat_tables(found) if found else PLAN.empty_table()
-    if not len(rows):
-        return 0
-    with storage.scratch_dir(out) as scratch:
-        local = storage.join(scratch, "part.parquet")
-        write_parquet(rows, local, row_group_size=rows_per_shard)
-        storage.publish(local, path)
-    return -(-len(rows) // rows_per_shard)
 
 
 class PartitionWork:

@@ -28,6 +28,7 @@ from wit.filters import first_reasons, image_filters
 from wit.parts import Marker, StageDir, add_counts, write_parquet
 from wit.querylist import hashes_of
 from wit.records import CAPTION, DROPPED, KEEP, SCORES, InputError, Reason
+from wit.retry import is_retry, with_pictures
 from wit.slices import SliceRef, read_slices, write_slices
 
 Ints = npt.NDArray[np.int64]
@@ -76,7 +77,7 @@ class RawShard:
 def raw_shards(download: Marker, score: Marker | None = None) -> list[RawShard]:
     """The raw shards of the download stage's manifest, in order, with their scores if that stage ran."""
     scores = {m["unit"].removeprefix("part-"): m["files"]["rows"]["name"] for m in (score or {"parts": []})["parts"]}
-    names = [(marker["unit"], marker["files"]) for marker in download["parts"]]
+    names = [(marker["unit"], marker["files"]) for marker in with_pictures(download["parts"])]
     return sorted(
         RawShard(unit, files["tar"]["name"], files["parquet"]["name"], scores[unit] if score else None)
         for unit, files in names
@@ -263,8 +264,9 @@ def _read(path: str) -> pa.Table:
 
 
 def count(out: str, shard: RawShard, *, queries: int, config: SelectConfig) -> Memberships:
-    """Pass 1: what one raw shard adds to the survival of every query."""
-    return membership_counts(read_raw(out, shard), queries=queries, config=config)
+    """Pass 1: what one raw shard adds to the survival of every query. The pairs of a retry were planned once, before."""
+    found = membership_counts(read_raw(out, shard), queries=queries, config=config)
+    return Memberships(np.zeros_like(found.planned), found.surviving) if is_retry(shard.unit) else found
 
 
 def buckets_for(pictures: int, config: SelectConfig) -> int:

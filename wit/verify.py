@@ -30,6 +30,7 @@ from wit.balance import key_hashes
 from wit.parts import Marker, add_counts, read_manifest
 from wit.publish import SAMPLES, extension_of, metadata
 from wit.records import SCHEMA_VERSION, STAGES, InputError, pair_key
+from wit.retry import is_accounting, with_pictures
 from wit.shards import BLOCK, REMOVED, Member, iter_members, tar_header
 
 Level = Literal["metadata", "sample", "full"]
@@ -100,9 +101,17 @@ def _manifest(out: str, stage: str) -> Marker | None:
         found = read_manifest(out, stage)
     except ValueError as error:
         raise InputError(f"the {stage} manifest in {out} is not JSON ({error}): run the build again") from error
-    if found is not None and not shaped(found, MANIFESTS.get(stage, MANIFEST)):
+    if found is not None and not (shaped(found, TOTALS) and shaped(_strictly(found), MANIFESTS.get(stage, MANIFEST))):
         raise InputError(f"the {stage} manifest in {out} lacks fields: run the build again with --rebuild-from {stage}")
     return found
+
+
+def _strictly(manifest: Marker) -> Marker:
+    """The manifest without the accounting of retries, whose parts are the only ones that have no files."""
+    parts = manifest.get("parts")
+    if not isinstance(parts, list) or manifest["stage"] != "download":
+        return manifest
+    return manifest | {"parts": [part for part in parts if not (shaped(part, PART) and is_accounting(part["unit"]))]}
 
 
 # Manifests against files and against each other.
@@ -152,7 +161,7 @@ def part_problems(out: str, stage: str, part: Marker, *, thinned: bool) -> Probl
     files = {label: storage.join(out, entry["name"]) for label, entry in part["files"].items()}
     if part["unit"].startswith("part-") and "rows" in files:
         yield from _count_problems(files["rows"], part["out"], "rows")
-    if stage == "download":
+    if stage == "download" and "parquet" in files:
         yield from _reason_problems(files["parquet"], {**part["dropped"], "": part["out"]})
     elif "dropped" in files and not thinned:
         yield from _reason_problems(files["dropped"], part["dropped"])
@@ -442,7 +451,7 @@ def digest_problems(out: str, manifests: Mapping[str, Marker]) -> list[str]:
 
 def raw_problems(out: str, download: Marker | None) -> list[str]:
     """Every picture of every raw tar against its row."""
-    parts = [part["files"] for part in download["parts"]] if download else []
+    parts = [part["files"] for part in with_pictures(download["parts"])] if download else []
     paths = [(storage.join(out, f["tar"]["name"]), storage.join(out, f["parquet"]["name"])) for f in parts]
     with ThreadPoolExecutor(READERS) as readers:
         return [problem for found in readers.map(lambda pair: _raw_problems(*pair), paths) for problem in found]

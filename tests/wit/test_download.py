@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 import wit.download
-from wit.download import Progress, download_partition, write_retry_part
+from wit.download import Progress, download_partition
 from wit.fetch.config import FetchConfig, for_local_web
 from wit.fetch.errors import OutageError
 from wit.images import ImageConfig
@@ -250,24 +250,3 @@ def test_draining_leaves_the_rest_for_the_next_start(tmp_path: Path, web: Any, m
     assert 1 <= len(markers) < 40
     assert not (tmp_path / "_tmp").exists() or not list((tmp_path / "_tmp").iterdir())
     assert len(download(part, range(40), tmp_path, web)) == 40
-
-
-def test_what_failed_transiently_can_be_asked_for_again(tmp_path: Path, web: Any) -> None:
-    urls = serve(web, 30)
-    for n in range(5):
-        web.routes[f"/{n}.jpg"] = hostile.ok(b"", status="503 Busy")
-    web.routes["/9.jpg"] = hostile.ok(b"", status="410 Gone")
-    part = write_plan(tmp_path, urls, 15)
-    markers = download(part, [0, 1], tmp_path, web, retries=0, breaker_failures=1000)
-    before = {entry["name"] for marker in markers for entry in marker["files"].values()}
-    serve(web, 5)
-    again = str(tmp_path / "raw" / "retry-00004.parquet")
-    assert write_retry_part(str(tmp_path), markers, again, rows_per_shard=4) == 2
-    asked = web.counts.copy()
-    more = download(again, [0, 1], tmp_path, web)
-    assert [(m["unit"], m["in"], m["out"]) for m in more] == [("00004-0000", 4, 4), ("00004-0001", 1, 1)]
-    assert {path for key in web.counts for path in [key[1]] if web.counts[key] > asked[key]} - {"/robots.txt"} == {
-        f"/{n}.jpg" for n in range(5)
-    }
-    assert all((tmp_path / name).exists() for name in before)
-    assert write_retry_part(str(tmp_path), more, again) == 0

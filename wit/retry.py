@@ -1,0 +1,82 @@
+"""--retry-failed: rows whose last attempt failed for a passing reason are fetched again, into raw shards of their own.
+
+Published shards are never rewritten. A round is a host partition named `rNNNN` beside those of the plan; its accounting
+marker `retried-NNNN` takes the rows it retries out of the earlier shards' losses, so that the manifest's plain sum counts
+every pair once, by its last attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from wit import ledger, storage
+from wit.parts import Marker, StageDir, write_parquet
+from wit.records import PLAN, Reason
+
+TRANSIENT = tuple(str(reason) for reason in Reason if reason.transient)
+
+
+def partition_name(number: int) -> str:
+    return f"r{number:04d}"
+
+
+def is_retry(unit: str) -> bool:
+    """Whether the raw shard belongs to a round of retries."""
+    return unit.startswith("r")
+
+
+def is_accounting(unit: str) -> bool:
+    """Whether the unit holds no pictures and only moves a round's rows between the losses."""
+    return unit.startswith("retried-")
+
+
+def with_pictures(markers: Sequence[Marker]) -> list[Marker]:
+    """The markers of raw shards, without those that only account."""
+    return [marker for marker in markers if not is_accounting(marker["unit"])]
+
+
+def has_failed(download: Marker) -> bool:
+    """Whether any pair of the download stage's manifest failed for a passing reason."""
+    return any(name in TRANSIENT for name in download["dropped"])
+
+
+def last_attempts(out: str, markers: Sequence[Marker], columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The rows of all raw shards with these columns, each planned URL once: as its last attempt left it."""
+    later: set[str] = set()
+    for marker in sorted(with_pictures(markers), key=lambda m: (is_retry(m["unit"]), m["unit"]), reverse=True):
+        with storage.open_read(storage.join(out, marker["files"]["parquet"]["name"])) as stream:
+            table = pq.read_table(stream, columns=list(dict.fromkeys([*columns, "key"])))
+        keys = table["key"].to_pylist()
+        if later:
+            table = table.filter(pa.array([key not in later for key in keys]))
+        if is_retry(marker["unit"]):
+            later.update(keys)
+        yield table.select(list(columns))
+
+
+def failed_rows(out: str, markers: Sequence[Marker]) -> pa.Table:
+    """Planned rows whose last attempt failed for a passing reason, with that reason."""
+    tables = (
+        t.filter(pc.is_in(t["reason"], pa.array(TRANSIENT)))
+        for t in last_attempts(out, markers, [*PLAN.names, "reason"])
+    )
+    return pa.concat_tables([pa.schema([*PLAN, ("reason", pa.string())]).empty_table(), *tables]).sort_by("key")
+
+
+def write_round(
+    stage: StageDir, number: int, markers: Sequence[Marker], *, rows_per_shard: int
+) -> tuple[str, int, Marker]:
+    """Writes the plan part of a round beside the build and publishes its accounting: (path of the part, raw shards in it,
+    accounting marker)."""
+    rows = failed_rows(stage.out, markers)
+    lost = {reason: -count for reason, count in ledger.reason_counts(rows).items()}
+    path = storage.join(stage.out, "_retry", f"part-{partition_name(number)}.parquet")
+    with storage.scratch_dir(stage.out) as scratch:
+        write_parquet(rows.select(PLAN.names), f"{scratch}/part.parquet", row_group_size=rows_per_shard)
+        storage.publish(f"{scratch}/part.parquet", path)
+    accounting = stage.publish(f"retried-{number:04d}", {}, {"in": -len(rows), "out": 0, "dropped": lost})
+    return path, -(-len(rows) // rows_per_shard), accounting
