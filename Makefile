@@ -19,6 +19,7 @@ demo: .venv
 	$(RUN) -m wit.demo.zero_shot $(OUT)/zero-shot
 	$(RUN) -m trainer.train --shards $(OUT)/shards --model demo --output $(OUT)/model
 	$(RUN) -m trainer.evaluate --checkpoint $(OUT)/model --dataset $(OUT)/zero-shot
+	@$(RUN) -m pipelines.show $(OUT) $(OUT)/model/zero-shot-zero-shot.json
 
 test: .venv check
 

@@ -15,12 +15,12 @@ from importlib.metadata import version
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from pipelines.context import Context
 from pipelines.engine import Engine, quiet_beam
 from pipelines.memory import PeakMemory, few_arenas
 from pipelines.score import scorer_of
+from pipelines.show import funnel, paths
 from wit import config as configuration
 from wit import demo, ledger, parts, storage, workers
 from wit.config import BuildConfig
@@ -191,21 +191,14 @@ class Session:
 
     def show_funnel(self) -> None:
         """The last word of a build: what went in, what was lost where and why, what came out."""
-        table = Table(title=None, box=None, pad_edge=False)
-        for column, side in (("stage", "left"), ("", "left"), ("pairs", "right"), ("share", "right")):
-            table.add_column(column, justify=side)  # type: ignore[arg-type]
-        for stage, what, pairs, share in ledger.funnel_rows(ledger.stage_totals(self.manifests())):
-            style = "bold" if what in ("in", "out") else "dim"
-            table.add_row(stage if what == "in" else "", what, f"{pairs:,}", f"{share:.1%}", style=style)
         console = Console()
-        console.print(table)
+        console.print(funnel(ledger.stage_totals(self.manifests())))
         for line in self.source_problems()[:SHOWN_PROBLEMS]:
             console.print(line, style="yellow", highlight=False, soft_wrap=True)
         out = self.context.config.output
         console.print(f"peak memory of all processes: {self.peak.megabytes:,.0f} MB", highlight=False)
-        for name in ("shards", "ledger.json", "report/index.html", "run.json"):
-            if storage.exists(storage.join(out, name)):
-                console.print(storage.join(out, name), highlight=False, soft_wrap=True)
+        for path in paths(out):
+            console.print(path, highlight=False, soft_wrap=True)
 
 
 def _previous(out: str) -> dict[str, Any]:

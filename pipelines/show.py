@@ -1,0 +1,74 @@
+"""What a build came to: `python -m pipelines.show OUT [ZERO_SHOT.json ...]` prints the funnel, accuracies and paths."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from wit import ledger, storage
+from wit.records import InputError
+
+PATHS = ("shards", "ledger.json", "report/index.html", "README.md", "run.json", "model")
+
+
+def funnel(stages: Mapping[str, Any]) -> Table:
+    """What went into every stage, what was lost where and why, what came out."""
+    table = Table(title=None, box=None, pad_edge=False)
+    for column, side in (("stage", "left"), ("", "left"), ("pairs", "right"), ("share", "right")):
+        table.add_column(column, justify=side)  # type: ignore[arg-type]
+    for stage, what, pairs, share in ledger.funnel_rows(stages):
+        style = "bold" if what in ("in", "out") else "dim"
+        table.add_row(stage if what == "in" else "", what, f"{pairs:,}", f"{share:.1%}", style=style)
+    return table
+
+
+def accuracy(result: Mapping[str, Any]) -> str:
+    """One line of a zero-shot evaluation, beside chance."""
+    low, high = result["top1_interval"]
+    return (
+        f"zero-shot top-1 of {result['model']} on {result['dataset']}: {result['top1']:.4f} (95 % {low:.4f} to {high:.4f}) "
+        f"over {result['classes']:,} classes, chance {result['chance']:.4f}"
+    )
+
+
+def paths(out: str) -> list[str]:
+    """What a person looks for in OUT, where it is there."""
+    return [path for name in PATHS if storage.exists(path := storage.join(out, name))]
+
+
+def show(console: Console, out: str, results: Sequence[str]) -> None:
+    for path in (storage.join(out, "ledger.json"), *results):
+        if not storage.exists(path):
+            raise InputError(
+                f"no such file: {path}; give the --output of a finished build, and results of trainer.evaluate"
+            )
+    console.print(funnel(json.loads(storage.read_bytes(storage.join(out, "ledger.json")))["stages"]))
+    peak = json.loads(storage.read_bytes(storage.join(out, "run.json")))["peak_memory_mb"]
+    console.print(f"peak memory of all processes of the build: {peak:,.0f} MB", highlight=False)
+    for path in results:
+        console.print(accuracy(json.loads(storage.read_bytes(path))), style="bold", highlight=False, soft_wrap=True)
+    for path in [*paths(out), *results]:
+        console.print(path, highlight=False, soft_wrap=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m pipelines.show", description=__doc__)
+    parser.add_argument("out", metavar="OUT", help="the --output directory of a build")
+    parser.add_argument("results", metavar="ZERO_SHOT.json", nargs="*", help="results that trainer.evaluate wrote")
+    given = parser.parse_args(arguments)
+    try:
+        show(Console(), given.out, given.results)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

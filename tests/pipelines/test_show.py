@@ -1,0 +1,33 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines import show
+
+RESULT = {
+    "model": "demo",
+    "dataset": "emoji",
+    "top1": 0.45,
+    "top1_interval": [0.43, 0.47],
+    "classes": 1906,
+    "chance": 0.0005,
+}
+
+
+def test_the_funnel_accuracy_beside_chance_and_paths_are_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = {"plan": {"in": 1_200, "out": 900, "dropped": {"balanced_out": 300}}}
+    (tmp_path / "ledger.json").write_text(json.dumps({"stages": stages}))
+    (tmp_path / "run.json").write_text(json.dumps({"peak_memory_mb": 812.5}))
+    (tmp_path / "result.json").write_text(json.dumps(RESULT))
+    assert show.main([str(tmp_path), str(tmp_path / "result.json")]) == 0
+    said = capsys.readouterr().out
+    for part in ("balanced_out", "1,200", "25.0%", "812 MB", "0.4500", "chance 0.0005", str(tmp_path / "ledger.json")):
+        assert part in said
+
+
+def test_no_build_is_an_error_with_its_fix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert show.main([str(tmp_path)]) == 2
+    assert "give the --output of a finished build" in capsys.readouterr().err
