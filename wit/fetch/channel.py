@@ -14,7 +14,8 @@ READ_SIZE = 1 << 18
 
 
 class Channel:
-    """One end. `send` queues what the socket does not take at once; `flush` when it is writable again."""
+    """One end. `post` queues a message for the next `flush`, so that many share a system call and wake the other side once;
+    `send` does both. `flush` again when the socket is writable: it takes no more than fits."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -33,9 +34,12 @@ class Channel:
         return len(self._out)
 
     def send(self, message: Any) -> None:
+        self.post(message)
+        self.flush()
+
+    def post(self, message: Any) -> None:
         frame = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
         self._out += struct.pack("<I", len(frame)) + frame
-        self.flush()
 
     def flush(self) -> None:
         try:

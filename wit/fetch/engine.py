@@ -28,7 +28,7 @@ from wit.images import ImageConfig, Processed, Refused
 from wit.reasons import Reason
 
 RING_BYTES = 24_000_000  # and somewhat more than the largest body, where that is more
-SENT_AHEAD = 4  # pictures that a decoder has in hand, so that it never waits for us
+SENT_AHEAD = 8  # pictures that a decoder has in hand, so that it never waits for us
 SILENCE_S = 60  # a fetch process that says nothing for so long is taken for dead
 DEATHS_IN_A_ROW = 5
 # One thread each, since there is a pair of children a core; and an allocator that keeps the megabytes of one picture for the
@@ -146,6 +146,7 @@ class Engine:
         self._check_deadlines()
         if self.fetcher is None and not self.decoding:
             self._replace_fetcher()
+        self._flush()
         finished, self.finished = self.finished, []
         return finished
 
@@ -169,6 +170,14 @@ class Engine:
         elif child is self.fetcher:
             self._watch(child)
 
+    def _flush(self) -> None:
+        """Sends what this turn has posted."""
+        if self.decoder.channel.backlog:
+            self.decoder.channel.flush()
+        if self.fetcher is not None and self.fetcher.channel.backlog:
+            self.fetcher.channel.flush()
+            self._watch(self.fetcher)
+
     def _watch(self, child: Child) -> None:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if child.channel.backlog else 0)
         self.selector.modify(child.channel.fileno(), events, child)
@@ -188,7 +197,7 @@ class Engine:
                 self.head_since = time.monotonic()
             waiting = self.decoding[self.sent]
             outcome = waiting.outcome
-            self.decoder.channel.send(("decode", outcome.id, outcome.region, outcome.bytes, waiting.spool))
+            self.decoder.channel.post(("decode", outcome.id, outcome.region, outcome.bytes, waiting.spool))
             self.sent += 1
 
     def _decoded(self, id: int, result: Processed | Refused, spool_offset: int, spool_size: int) -> None:
@@ -208,7 +217,7 @@ class Engine:
         self.sent -= 1
         self.head_since = time.monotonic()
         if self.fetcher is not None:
-            self.fetcher.channel.send(("free", outcome.region))
+            self.fetcher.channel.post(("free", outcome.region))
         return outcome
 
     # --- deaths --------------------------------------------------------------------------------------------------------

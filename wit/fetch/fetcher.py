@@ -67,6 +67,7 @@ class Fetcher:
         if due is not None and due <= time.monotonic():
             self.client.on_timer()
         self.client.pump()
+        self.channel.flush()
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.channel.backlog else 0)
         if self.selector.get_key(self.channel.fileno()).events != wanted:
             self.selector.modify(self.channel.fileno(), wanted, "channel")
@@ -108,7 +109,7 @@ class Fetcher:
             self.undelivered.append((outcome, chunks))
             self.deliver_waiting()
         else:
-            self.channel.send(("outcome", outcome))
+            self.channel.post(("outcome", outcome))
 
     def deliver_waiting(self) -> None:
         while self.undelivered:
@@ -122,7 +123,7 @@ class Fetcher:
                 self.memory[at : at + len(chunk)] = chunk
                 at += len(chunk)
             outcome.region = offset
-            self.channel.send(("outcome", outcome))
+            self.channel.post(("outcome", outcome))
             self.client.handed_over(outcome.bytes)
         self.client.held_back = bool(self.undelivered)
 
