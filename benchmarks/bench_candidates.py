@@ -128,6 +128,16 @@ def check_pairs(ours: list[tuple[str | None, str | None, str | None]], theirs: l
     return f"{absolute.total():,} absolute URLs identical; pairs in total: ours {len(ours):,}, theirs {len(theirs):,}"
 
 
+def damage(wat: str, path: str) -> str:
+    """A copy as crawls have them: three flipped bytes, and cut off (candidates_peers.py does the same)."""
+    data = Path(wat).read_bytes()
+    cut = bytearray(data[: len(data) * 9 // 10])
+    for share in (0.2, 0.5, 0.8):
+        cut[int(len(cut) * share)] ^= 0xFF
+    Path(path).write_bytes(cut)
+    return path
+
+
 def row(name: str, ours: float, theirs: float | None, required: str = "") -> None:
     ratio = f"{ours / theirs:7.2f}x" if theirs else " " * 8
     print(f"{name:<44}{ours:>12,.0f}{theirs or 0:>14,.0f}{ratio:>10}   {required}")
@@ -191,6 +201,10 @@ def compare(wat: str, query_file: str, rounds: int, folder: str) -> None:
     print(f"Python {platform.python_version()}, {package_versions()}")
     print("peers: " + ", ".join(f"{name} {number}" for name, number in peers.ask("versions").items()))
     print("pairs: " + check_pairs(ours, peers.ask("pairs")["pairs"]))
+    damaged = len(extract_pairs(damage(wat, f"{folder}/damaged.warc.wat.gz")))
+    print(
+        f"of the file with three bytes flipped and the last tenth cut off: {damaged:,}, theirs {peers.ask('damaged')['count']:,}"
+    )
     built = peers.ask("build")
     modes = {mode: matcher_for(queries, mode) for mode in ("metaclip", "words")}
     language.detect(["warm up"])
