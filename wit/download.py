@@ -6,6 +6,7 @@ nature. It is published by its marker, whole or not at all; the tail of one shar
 
 from __future__ import annotations
 
+import hashlib
 import json
 import statistics
 import threading
@@ -219,7 +220,7 @@ class PartitionWork:
         self._keep_robots()
         with storage.scratch_dir(self.scratch) as scratch:
             files = {label: storage.join(scratch, f"shard.{ending}") for label, ending in ENDINGS.items()}
-            write_shard(shard, outcomes, files, seed=self.seed)
+            digest = write_shard(shard, outcomes, files, seed=self.seed)
             dropped = Counter(str(outcome.reason) for outcome in outcomes if outcome.reason is not None)
             successes = len(outcomes) - dropped.total()
             info = {
@@ -231,7 +232,7 @@ class PartitionWork:
                 "dropped": dict(sorted(dropped.items())),
                 "beside": [{"name": f"{self.stage.directory}/{storage.name_of(self.robots_path)}"}],
             }
-            marker = self.stage.publish(shard.unit, files, info)
+            marker = self.stage.publish(shard.unit, files, info, {"tar": digest})
         storage.remove(shard.spool)
         self.on_progress(Progress(shards=1))
         return marker
@@ -307,19 +308,23 @@ def transient_share(shard: Shard) -> float:
 # --- files ---------------------------------------------------------------------------------------------------------------
 
 
-def write_shard(shard: Shard, outcomes: list[Outcome], files: dict[str, str], *, seed: int) -> None:
-    """The tar, the RAW table and the FETCH table, all in the order of the keyed hash of the keys."""
+def write_shard(shard: Shard, outcomes: list[Outcome], files: dict[str, str], *, seed: int) -> str:
+    """The tar, the RAW table and the FETCH table, all in the order of the keyed hash of the keys; returns the tar's
+    sha256."""
     keys = shard.rows["key"].to_pylist()
     order = sorted(range(len(keys)), key=lambda row: (keyed_hash(seed, "order", keys[row]), keys[row]))
     rows, outcomes = shard.rows.take(pa.array(order, pa.int64())), [outcomes[row] for row in order]
-    places = write_tar(shard.spool, [keys[row] for row in order], outcomes, files["tar"])
+    places, digest = write_tar(shard.spool, [keys[row] for row in order], outcomes, files["tar"])
     write_parquet(raw_table(rows, outcomes, places), files["parquet"])
     write_parquet(fetch_table(rows["key"], outcomes), files["fetch"])
+    return digest
 
 
-def write_tar(spool: str, keys: list[str], outcomes: list[Outcome], path: str) -> list[int | None]:
-    """Writes the pictures as KEY.EXT in order; returns where the bytes of each begin, None where there is none."""
+def write_tar(spool: str, keys: list[str], outcomes: list[Outcome], path: str) -> tuple[list[int | None], str]:
+    """Writes the pictures as KEY.EXT in order; returns where the bytes of each begin, None where there is none, and the
+    tar's sha256."""
     places: list[int | None] = []
+    digest = hashlib.sha256()
     at = 0
     with storage.open_spool(spool) as pictures, storage.open_write(path) as tar:
         for key, outcome in zip(keys, outcomes, strict=True):
@@ -328,13 +333,14 @@ def write_tar(spool: str, keys: list[str], outcomes: list[Outcome], path: str) -
                 continue
             size = outcome.spool_size
             pictures.seek(outcome.spool_offset)
-            tar.write(tar_header(f"{key}.{outcome.picture.format}", size))
-            tar.write(pictures.read(size))
-            tar.write(padding(size))
+            for piece in (tar_header(f"{key}.{outcome.picture.format}", size), pictures.read(size), padding(size)):
+                tar.write(piece)
+                digest.update(piece)
             places.append(at + 512)
             at += 512 + size + len(padding(size))
         tar.write(tar_end(at))
-    return places
+        digest.update(tar_end(at))
+    return places, digest.hexdigest()
 
 
 def raw_table(rows: pa.Table, outcomes: list[Outcome], places: list[int | None]) -> pa.Table:

@@ -85,13 +85,16 @@ class StageDir:
         found = [self.marker(n) for n in names if not n.startswith("_") and "." not in n]
         return [m for m in found if m is not None]
 
-    def publish(self, unit: str, files: Mapping[str, str], info: Mapping[str, Any]) -> Marker:
+    def publish(
+        self, unit: str, files: Mapping[str, str], info: Mapping[str, Any], digests: Mapping[str, str] | None = None
+    ) -> Marker:
         """Moves finished local files (label -> path) into place and claims the unit; returns the winner's marker.
 
-        Names in markers are relative to OUT; what has the label "dropped" goes to OUT/dropped."""
+        Names in markers are relative to OUT; what has the label "dropped" goes to OUT/dropped. `digests` (label -> sha256)
+        saves reading large files back whose writer has hashed them."""
         entries = {}
         for label, local in files.items():
-            digest = storage.sha256_file(local)
+            digest = (digests or {}).get(label) or storage.sha256_file(local)
             place = f"dropped/{self.stage}-{unit}" if label == "dropped" else f"{self.directory}/{unit}"
             suffix = "".join(storage.name_of(local).partition(".")[1:])
             entry = {"name": f"{place}.{digest[:12]}{suffix}", "bytes": os.path.getsize(local), "sha256": digest}
