@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wit import ledger, storage
-from wit.records import InputError
+from wit.records import STAGES, InputError
 
 PATHS = ("shards", "ledger.json", "report/index.html", "README.md", "run.json", "model")
 
@@ -48,7 +48,8 @@ def show(console: Console, out: str, results: Sequence[str]) -> None:
             raise InputError(
                 f"no such file: {path}; give the --output of a finished build, and results of trainer.evaluate"
             )
-    console.print(funnel(json.loads(storage.read_bytes(storage.join(out, "ledger.json")))["stages"]))
+    stages = json.loads(storage.read_bytes(storage.join(out, "ledger.json")))["stages"]
+    console.print(funnel({name: stages[name] for name in STAGES if name in stages}))
     peak = json.loads(storage.read_bytes(storage.join(out, "run.json")))["peak_memory_mb"]
     console.print(f"peak memory of all processes of the build: {peak:,.0f} MB", highlight=False)
     for path in results:
