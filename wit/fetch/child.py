@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import select
 import signal
@@ -24,12 +25,15 @@ def main() -> None:
     if role == "fetch":
         from wit.fetch.fetcher import Fetcher
 
+        gc.freeze()  # what is imported stays: no collection need walk it
         Fetcher(channel, int(ring_fd), int(ring_size)).run(*config)
     else:
         from wit.fetch.decoder import Decoder
 
         module, _, name = (work[0] if work else "wit.images:process").partition(":")
-        Decoder(channel, int(ring_fd), int(ring_size), getattr(importlib.import_module(module), name)).run(*config)
+        work_on = getattr(importlib.import_module(module), name)
+        gc.freeze()
+        Decoder(channel, int(ring_fd), int(ring_size), work_on).run(*config)
 
 
 def _first_message(channel: Channel, sock: socket.socket) -> tuple[Any, ...]:
