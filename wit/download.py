@@ -289,7 +289,7 @@ class OutageWatch:
             raise OutageError(
                 f"{share:.0%} of raw shard {shard.unit} failed for want of a network, {self.suspects_in_a_row} times in a "
                 "row: nothing of it was published. Start the build again when the network is back; if these hosts are "
-                "really gone, with --fetch.outage-floor-share 1"
+                "really gone, with --outage-floor-share 1"
             )
         self.pause_until = time.monotonic() + self.config.outage_pause_s * 2 ** (self.suspects_in_a_row - 1)
 

@@ -90,7 +90,7 @@ class FetchConfig:
         if not self.contact:
             raise InputError(
                 "--contact is missing: servers must see whom to complain to, for instance "
-                "--fetch.contact https://example.org/crawler"
+                "--contact https://example.org/crawler"
             )
 
     @property
