@@ -44,11 +44,6 @@ def write_parquet(table: pa.Table, path: str, *, row_group_size: int = 1 << 17) 
     )
 
 
-def parquet_writer(path: str, schema: pa.Schema) -> pq.ParquetWriter:
-    """As write_parquet, row group by row group."""
-    return pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)
-
-
 @dataclass(frozen=True, slots=True)
 class StageDir:
     """One stage's directory under OUT, as seen by one run: only what bears its fingerprint counts."""
