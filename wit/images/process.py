@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import Collection
 
 import numpy as np
@@ -19,9 +20,9 @@ from wit.images.resize import as_picture, pad_or_crop, resize, target_size, turn
 from wit.images.results import Probe, Processed, Refused
 from wit.reasons import Reason
 
-# JPEG is decoded at no less than this many times the wanted size. At 1.5 the 5th percentile of SSIM falls below
-# img2dataset's (docs/log.md).
-MARGIN = 1.6
+# JPEG is decoded at no less than this many times the wanted size. At 1 the 5th percentile of SSIM falls below img2dataset's
+# (docs/log.md).
+MARGIN = 1.1
 HASH_MIN = CANVAS  # JPEG that is hashed is decoded at no less than this, whatever the stored size
 PDQ_CLOSE = 31  # PDQ's own match distance
 
@@ -129,8 +130,18 @@ def stored_picture(pixels: RGB, found: Probe, config: ImageConfig) -> RGB:
     scaled = (width, height) != found.size
     if found.turned:
         width, height = height, width
-    small = resize(pixels, width, height)
+    small = resize(pixels, width, height, picture_box(pixels, found))
     return pad_or_crop(turn(small, found.orientation) if found.orientation != 1 else small, config, scaled)
+
+
+def picture_box(pixels: RGB, found: Probe) -> tuple[float, float] | None:
+    """(width, height) of what is picture in an array decoded at 1 / scale, whose last column and row may be part filling."""
+    height, width = pixels.shape[:2]
+    for scale in (2, 4, 8):
+        sides = found.width / scale, found.height / scale
+        if (width, height) != (found.width, found.height) and (width, height) == tuple(map(math.ceil, sides)) != sides:
+            return sides
+    return None
 
 
 def encode(pixels: RGB, config: ImageConfig) -> bytes:
@@ -148,7 +159,7 @@ def encode(pixels: RGB, config: ImageConfig) -> bytes:
 
 def picture_hashes(pixels: RGB, found: Probe) -> tuple[int, bytes, int]:
     """(pHash, PDQ, PDQ quality) of a decoded picture, upright and unpadded."""
-    canvas = resize(pixels, CANVAS, CANVAS)
+    canvas = resize(pixels, CANVAS, CANVAS, picture_box(pixels, found))
     if found.orientation != 1:
         canvas = turn(canvas, found.orientation)
     bits, quality = pdq(luma(canvas), *found.size)
