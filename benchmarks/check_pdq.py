@@ -16,7 +16,9 @@ from statistics import median
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from wit.images import ImageConfig, Processed, process  # noqa: E402
+from wit.images.config import ImageConfig  # noqa: E402
+from wit.images.process import process  # noqa: E402
+from wit.images.results import Processed  # noqa: E402
 
 PEER = ROOT / ".venv-pdq"
 CONFORMS = 10  # bits of 256, at quality 80 or more

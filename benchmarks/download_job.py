@@ -25,7 +25,7 @@ def work(told: dict[str, Any], out: Path, number: int) -> None:
     sys.path.insert(0, str(ROOT))
     from wit.download import download_partition
     from wit.fetch.config import FetchConfig
-    from wit.images import ImageConfig
+    from wit.images.config import ImageConfig
 
     part = str(out / f"part-{number:05d}.parquet")
     fetch = FetchConfig(**{k: freeze(v) for k, v in told["fetch"].items()})

@@ -28,7 +28,8 @@ from wit.fetch.config import FetchConfig  # noqa: E402
 from wit.fetch.engine import Decoding, Engine  # noqa: E402
 from wit.fetch.outcome import Outcome  # noqa: E402
 from wit.fetch.ring import Ring, map_segment  # noqa: E402
-from wit.images import ImageConfig  # noqa: E402
+from wit.fetch.spool import Spool  # noqa: E402
+from wit.images.config import ImageConfig  # noqa: E402
 
 MEMORY_LIMIT_MB = 1_000
 AHEAD = 64
@@ -94,11 +95,11 @@ def mutated(seed: bytes, rng: np.random.Generator) -> bytes:
 def fuzz(count: int, seed: int, folder: str) -> tuple[Counter[str], int, float]:
     """(ends, decoders started, peak MB of a decoder) over `count` mutated pictures."""
     base, rng, ends = seeds(), np.random.default_rng(seed), Counter[str]()
-    spool = os.path.join(folder, "spool")
+    spool = Spool(os.path.join(folder, "spool"))
     pids: set[int] = set()
     peak, fed, freed = 0.0, 0, {}
     image = ImageConfig(image_size=64, max_pixels=16_000_000, decode_timeout_s=10, extract_exif=True)
-    with Engine(FetchConfig(), image) as engine:
+    with Engine(FetchConfig(), image, lambda id: spool) as engine:
         memory, ring = map_segment(engine.ring_fd, engine.ring_size), Ring(engine.ring_size)
         while ends.total() < count:
             while fed < count and len(engine.decoding) < AHEAD:
@@ -107,7 +108,7 @@ def fuzz(count: int, seed: int, folder: str) -> tuple[Counter[str], int, float]:
                 assert offset is not None
                 memory[offset : offset + len(data)] = data
                 freed[fed] = offset
-                engine.decoding.append(Decoding(Outcome(fed, bytes=len(data), region=offset), spool))
+                engine.decoding.append(Decoding(Outcome(fed, bytes=len(data), region=offset)))
                 fed += 1
             engine._feed_decoder()
             for outcome in engine.poll(0.1):
@@ -116,8 +117,8 @@ def fuzz(count: int, seed: int, folder: str) -> tuple[Counter[str], int, float]:
             pids.add(engine.decoder.process.pid)
             if ends.total() % 20 == 0:
                 peak = max(peak, psutil.Process(engine.decoder.process.pid).memory_info().rss / 1e6)
-                if os.path.exists(spool) and os.path.getsize(spool) > 500_000_000:
-                    os.truncate(spool, 0)
+                if spool.end > 500_000_000:
+                    spool.loan, spool.end = spool.loan + 1, 0
         memory.close()
     return ends, len(pids), peak
 

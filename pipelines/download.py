@@ -16,7 +16,7 @@ from wit import retry, storage
 from wit.download import download_partition, drain, resume
 from wit.fetch.config import FetchConfig
 from wit.fetch.errors import OutageError
-from wit.images import ImageConfig
+from wit.images.config import ImageConfig
 from wit.parts import Marker, StageDir
 
 

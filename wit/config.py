@@ -12,7 +12,7 @@ from typing import Any, Literal
 from wit import storage
 from wit.candidates import CandidatesConfig
 from wit.fetch.config import FetchConfig, for_local_web
-from wit.images import ImageConfig
+from wit.images.config import ImageConfig
 from wit.parts import fingerprint
 from wit.plan import PlanConfig
 from wit.publish import PublishConfig

@@ -6,8 +6,8 @@ nature. It is published by its marker, whole or not at all; the tail of one shar
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
 import statistics
 import threading
 import time
@@ -25,7 +25,8 @@ from wit.fetch.config import FetchConfig
 from wit.fetch.engine import Engine
 from wit.fetch.errors import OutageError
 from wit.fetch.outcome import Outcome, Request
-from wit.images import ImageConfig
+from wit.fetch.spool import Spool, Spools
+from wit.images.config import ImageConfig
 from wit.parts import Marker, StageDir, to_json, write_parquet
 from wit.records import FETCH, PLAN, RAW, Reason, keyed_hash
 from wit.shards import padding, tar_end, tar_header
@@ -66,7 +67,7 @@ class Shard:
     unit: str
     row_group: int
     rows: pa.Table
-    spool: str
+    spool: Spool | None = None  # from its first picture on
     outcomes: list[Outcome | None] = field(default_factory=list)
     left: int = 0
     counted: bool = False  # in the progress shown
@@ -121,7 +122,7 @@ class PartitionWork:
         self.on_progress = on_progress
         self.robots_path = storage.join(stage.path, f"{self.name}.robots.json")
         self.outage = OutageWatch(fetch)
-        self.publishing: deque[Future[Marker]] = deque()
+        self.publishing: deque[tuple[Shard, Future[Marker]]] = deque()
 
     def unit(self, shard: int) -> str:
         return f"{self.name}-{shard:04d}"
@@ -131,17 +132,20 @@ class PartitionWork:
         self.again: deque[Shard] = deque()  # suspected of an outage of ours
         self.open: dict[int, Shard] = {}
         self.requests: Iterator[Request] = iter(())
-        self.plan, self.scratch = plan, scratch
-        with Engine(self.fetch, self.image, robots=self._known_robots()) as engine, ThreadPoolExecutor(1) as pool:
+        self.plan, self.scratch, self.spools = plan, scratch, Spools(scratch)
+        with (
+            Engine(self.fetch, self.image, self._spool_of, robots=self._known_robots()) as engine,
+            ThreadPoolExecutor(1) as pool,
+        ):
             self.engine = engine
             while (self.todo or self.again or self.open) and not self._drained():
                 self._feed()
                 for outcome in engine.poll(POLL_S):
                     self._take(outcome, pool)
-                while self.publishing and self.publishing[0].done():
-                    self.publishing.popleft().result()
+                while self.publishing and self.publishing[0][1].done():
+                    self._published()
             while self.publishing:
-                self.publishing.popleft().result()
+                self._published()
 
     def _drained(self) -> bool:
         """Whether a drain was asked for and nothing is on its way any more."""
@@ -184,12 +188,17 @@ class PartitionWork:
     def _read(self, row_group: int) -> Shard:
         rows = self.plan.read_row_group(row_group).select(PLAN.names).cast(PLAN)
         unit = self.unit(row_group)
-        return Shard(unit, row_group, rows, storage.join(self.scratch, f"{unit}.spool"), [None] * len(rows))
+        return Shard(unit, row_group, rows, outcomes=[None] * len(rows))
 
     def _requests(self, shard: Shard, missing: list[int]) -> Iterator[Request]:
-        urls = shard.rows["url"]
+        urls, domains = shard.rows["url"].to_pylist(), shard.rows["domain"].to_pylist()
         for row in missing:
-            yield Request(shard.row_group << ROW_BITS | row, urls[row].as_py(), shard.spool)
+            yield Request(shard.row_group << ROW_BITS | row, urls[row], domains[row])
+
+    def _spool_of(self, id: int) -> Spool:
+        shard = self.open[id >> ROW_BITS]
+        shard.spool = shard.spool or self.spools.lend()
+        return shard.spool
 
     # --- outcomes out --------------------------------------------------------------------------------------------------
 
@@ -205,7 +214,14 @@ class PartitionWork:
         if self.outage.suspects(shard):
             self._put_back(shard)
         else:
-            self.publishing.append(pool.submit(self._publish, shard))
+            self.publishing.append((shard, pool.submit(self._publish, shard)))
+
+    def _published(self) -> None:
+        """Waits for the oldest shard that is being published; raises what went wrong with it."""
+        shard, future = self.publishing.popleft()
+        future.result()
+        if shard.spool is not None:
+            self.spools.take_back(shard.spool)
 
     def _put_back(self, shard: Shard) -> None:
         """Asks again, later, for what failed transiently; what succeeded stays."""
@@ -220,7 +236,8 @@ class PartitionWork:
         self._keep_robots()
         with storage.scratch_dir(self.scratch) as scratch:
             files = {label: storage.join(scratch, f"shard.{ending}") for label, ending in ENDINGS.items()}
-            digest = write_shard(shard, outcomes, files, seed=self.seed)
+            spool = shard.spool.path if shard.spool else storage.join(scratch, "no pictures")
+            digest = write_shard(shard, spool, outcomes, files, seed=self.seed)
             dropped = Counter(str(outcome.reason) for outcome in outcomes if outcome.reason is not None)
             successes = len(outcomes) - dropped.total()
             info = {
@@ -233,7 +250,6 @@ class PartitionWork:
                 "beside": [{"name": f"{self.stage.directory}/{storage.name_of(self.robots_path)}"}],
             }
             marker = self.stage.publish(shard.unit, files, info, {"tar": digest})
-        storage.remove(shard.spool)
         self.on_progress(Progress(shards=1))
         return marker
 
@@ -308,13 +324,13 @@ def transient_share(shard: Shard) -> float:
 # --- files ---------------------------------------------------------------------------------------------------------------
 
 
-def write_shard(shard: Shard, outcomes: list[Outcome], files: dict[str, str], *, seed: int) -> str:
+def write_shard(shard: Shard, spool: str, outcomes: list[Outcome], files: dict[str, str], *, seed: int) -> str:
     """The tar, the RAW table and the FETCH table, all in the order of the keyed hash of the keys; returns the tar's
     sha256."""
     keys = shard.rows["key"].to_pylist()
     order = sorted(range(len(keys)), key=lambda row: (keyed_hash(seed, "order", keys[row]), keys[row]))
     rows, outcomes = shard.rows.take(pa.array(order, pa.int64())), [outcomes[row] for row in order]
-    places, digest = write_tar(shard.spool, [keys[row] for row in order], outcomes, files["tar"])
+    places, digest = write_tar(spool, [keys[row] for row in order], outcomes, files["tar"])
     write_parquet(raw_table(rows, outcomes, places), files["parquet"])
     write_parquet(fetch_table(rows["key"], outcomes), files["fetch"])
     return digest
@@ -324,23 +340,21 @@ def write_tar(spool: str, keys: list[str], outcomes: list[Outcome], path: str) -
     """Writes the pictures as KEY.EXT in order; returns where the bytes of each begin, None where there is none, and the
     tar's sha256."""
     places: list[int | None] = []
-    digest = hashlib.sha256()
-    at = 0
-    with storage.open_spool(spool) as pictures, storage.open_write(path) as tar:
+    tar, pictures = storage.HashedFile(path), storage.open_spool(spool)
+    try:
         for key, outcome in zip(keys, outcomes, strict=True):
             if outcome.picture is None:
                 places.append(None)
                 continue
-            size = outcome.spool_size
-            pictures.seek(outcome.spool_offset)
-            for piece in (tar_header(f"{key}.{outcome.picture.format}", size), pictures.read(size), padding(size)):
-                tar.write(piece)
-                digest.update(piece)
-            places.append(at + 512)
-            at += 512 + size + len(padding(size))
-        tar.write(tar_end(at))
-        digest.update(tar_end(at))
-    return places, digest.hexdigest()
+            tar.write(tar_header(f"{key}.{outcome.picture.format}", outcome.spool_size))
+            places.append(tar.size)
+            tar.copy(pictures, outcome.spool_offset, outcome.spool_size)
+            tar.write(padding(outcome.spool_size))
+        tar.write(tar_end(tar.size))
+    finally:
+        os.close(pictures)
+        digest = tar.close()
+    return places, digest
 
 
 def raw_table(rows: pa.Table, outcomes: list[Outcome], places: list[int | None]) -> pa.Table:

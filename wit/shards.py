@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from wit import storage
@@ -242,6 +241,8 @@ def _removed_from(path: str, gone: frozenset[str]) -> int:
         named = [n for n in ("key", "sha256", "original_sha256") if n in parquet.schema_arrow.names]
         table = parquet.read(columns=[*named, "status"])
     hashes = pa.array(sorted(gone), pa.string())
+    import pyarrow.compute as pc  # here, since it costs a writer of tars 40 ms
+
     hits = [pc.is_in(table[name], value_set=hashes) for name in named]  # a null is in no set
     hit = pc.and_(functools.reduce(pc.or_, hits), pc.equal(table["status"], "success"))
     return int(pc.sum(hit).as_py() or 0)

@@ -10,11 +10,10 @@ import ipaddress
 import re
 import string
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 import ada_url
-import tldextract
 from ada_url import _ada_wrapper
 
 from wit.reasons import Reason
@@ -175,7 +174,13 @@ def host_of(url: str) -> str:
 
 
 _AUTHORITY_END: Final = re.compile(r"[/?#\\]").search
-_suffixes: Final = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)  # the bundled list: never the network
+
+
+@cache
+def _suffixes() -> Any:
+    import tldextract  # here, since it costs 0.1 s, which a fetch process needs for redirects to other hosts only
+
+    return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)  # the bundled list: never the network
 
 
 @lru_cache(maxsize=200_000)
@@ -185,7 +190,8 @@ def registrable_domain(host: str) -> str:
     name = host.rstrip(".")
     if not name or _is_address(name):
         return host
-    return _suffixes(name).top_domain_under_public_suffix or name
+    domain: str = _suffixes()(name).top_domain_under_public_suffix
+    return domain or name
 
 
 def _is_address(host: str) -> bool:

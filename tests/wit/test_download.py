@@ -26,7 +26,7 @@ import wit.download
 from wit.download import Progress, download_partition
 from wit.fetch.config import FetchConfig, for_local_web
 from wit.fetch.errors import OutageError
-from wit.images import ImageConfig
+from wit.images.config import ImageConfig
 from wit.records import FETCH, PLAN, RAW, Reason, keyed_hash, pair_key
 
 spec = importlib.util.spec_from_file_location("hostile", Path(__file__).parent / "fetch" / "hostile.py")
@@ -142,7 +142,7 @@ def test_what_a_killed_download_published_stays(tmp_path: Path, web: Any) -> Non
     urls = serve(web, 120)
     part = write_plan(tmp_path, urls, 10)
     code = (
-        "import sys, json; from wit.download import *; from wit.fetch.config import *; from wit.images import *\n"
+        "import sys, json; from wit.download import *; from wit.fetch.config import *; from wit.images.config import *\n"
         "part, out, ends = sys.argv[1:]\n"
         "fetch = for_local_web(tuple(map(tuple, json.loads(ends))))\n"
         "download_partition(part, range(12), out=out, fingerprint='f1', seed=7, fetch=fetch, image=ImageConfig())"

@@ -28,7 +28,9 @@ from wit.captions import reject_caption
 from wit.demo import drawing, layout, wording
 from wit.demo.drawing import Drawing, Subject, encode
 from wit.demo.tables import PICTURES, SEED, load, pick, save
-from wit.images import ImageConfig, Processed, process
+from wit.images.config import ImageConfig
+from wit.images.process import process
+from wit.images.results import Processed
 from wit.records import keyed_hash
 
 NPM_PACKAGES = (

@@ -8,19 +8,25 @@ from __future__ import annotations
 import pickle
 import socket
 import struct
+import time
 from typing import Any
 
 READ_SIZE = 1 << 18
+BATCH = 8  # messages that wait for one another, so that many share a system call and wake the other side once
+PATIENCE_S = 0.02  # but no longer than this
 
 
 class Channel:
-    """One end. `post` queues a message for the next `flush`, so that many share a system call and wake the other side once;
-    `send` does both. `flush` again when the socket is writable: it takes no more than fits."""
+    """One end. `post` queues a message for the next `flush`, which is `ripe` after some more of them or a moment; `send` does
+    both. `flush` again when the socket is writable if it was `blocked`: it takes no more than fits."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.closed = False
+        self.blocked = False
+        self._posted = 0
+        self._since = 0.0
         self._in = bytearray()
         self._out = bytearray()
         self._ahead: list[Any] = []
@@ -39,15 +45,28 @@ class Channel:
 
     def post(self, message: Any) -> None:
         frame = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+        if not self._out:
+            self._since = time.monotonic()
+        self._posted += 1
         self._out += struct.pack("<I", len(frame)) + frame
 
+    @property
+    def due(self) -> float | None:
+        """When what was posted must be flushed (monotonic seconds)."""
+        return self._since + PATIENCE_S if self._posted else None
+
+    def ripe(self) -> bool:
+        """Whether it is time to flush."""
+        return self._posted >= BATCH or (self._posted > 0 and time.monotonic() >= self._since + PATIENCE_S)
+
     def flush(self) -> None:
+        self.blocked, self._posted = False, 0
         try:
             while self._out:
                 sent = self.sock.send(self._out)
                 del self._out[:sent]
         except BlockingIOError:
-            return
+            self.blocked = True
         except OSError:
             self.closed = True
             self._out.clear()

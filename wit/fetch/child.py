@@ -30,7 +30,7 @@ def main() -> None:
     else:
         from wit.fetch.decoder import Decoder
 
-        module, _, name = (work[0] if work else "wit.images:process").partition(":")
+        module, _, name = (work[0] if work else "wit.images.process:process").partition(":")
         work_on = getattr(importlib.import_module(module), name)
         gc.freeze()
         Decoder(channel, int(ring_fd), int(ring_size), work_on).run(*config)

@@ -75,6 +75,7 @@ class Job:
 
     id: int
     url: str
+    domain: str = ""  # of `url`, where known
     target: str = ""  # the URL of this hop
     attempts: int = 0
     hops: int = 0
@@ -160,9 +161,9 @@ class Client:
 
     # --- what the event loop calls -------------------------------------------------------------------------------------
 
-    def submit(self, id: int, url: str) -> None:
-        """Takes a URL; it is reported once, whatever happens to it."""
-        self._route(Job(id, url, started=time.time()), url)
+    def submit(self, id: int, url: str, domain: str = "") -> None:
+        """Takes a URL, and its registrable domain where that is known; it is reported once, whatever happens to it."""
+        self._route(Job(id, url, domain=domain, started=time.time()), url)
 
     def on_socket(self, fd: int, events: int) -> None:
         self._multi.socket_action(fd, events)
@@ -223,15 +224,16 @@ class Client:
             return self._end(job, Reason.SCHEME_REFUSED, scheme)
         parsed.hash = ""
         job.target = parsed.href
-        origin = self._origin(scheme, parsed.hostname, int(parsed.port or (443 if scheme == "https" else 80)))
+        port = int(parsed.port or (443 if scheme == "https" else 80))
+        origin = self._origin(scheme, parsed.hostname, port, "" if job.hops else job.domain)
         (origin.queue.appendleft if job.hops or job.robots_of else origin.queue.append)(job)
         self._wake(origin)
 
-    def _origin(self, scheme: str, host: str, port: int) -> Origin:
+    def _origin(self, scheme: str, host: str, port: int, domain: str) -> Origin:
         key = f"{scheme}://{host}:{port}"
         found = self._origins.get(key)
         if found is None:
-            found = self._origins[key] = Origin(key, scheme, host, port, domain=registrable_domain(host))
+            found = self._origins[key] = Origin(key, scheme, host, port, domain=domain or registrable_domain(host))
             found.robots = self._robots.get(key)
         return found
 

@@ -6,7 +6,6 @@ it. It also ends itself, by an alarm that native code cannot hold off, where its
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import resource
 import select
@@ -14,16 +13,17 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
-from typing import IO
+from dataclasses import dataclass
 
 from wit import storage
 from wit.fetch.channel import Channel
-from wit.fetch.ring import map_segment
-from wit.images import Blocklist, ImageConfig, Processed, Refused, process
+from wit.fetch.ring import map_segment, progress_of
+from wit.images.config import ImageConfig
+from wit.images.process import Blocklist, process
+from wit.images.results import Processed, Refused
 from wit.reasons import InputError, Reason
 
 MEMORY_LIMIT = 4 << 30  # address space; the pixel cap keeps pictures far below it
-OPEN_SPOOLS = 4
 
 Work = Callable[[bytes, ImageConfig, Blocklist], Processed | Refused]
 
@@ -54,13 +54,23 @@ def _is_hex(word: str) -> bool:
     return not word.strip("0123456789abcdef")
 
 
+@dataclass(slots=True)
+class OpenSpool:
+    """A spool (`wit.fetch.spool`) as this process writes it: `end` is ahead of what the supervisor has heard of."""
+
+    fd: int
+    loan: int = -1
+    end: int = 0
+
+
 class Decoder:
-    """Messages in: ("decode", id, offset, length, spool). Messages out: ("decoded", id, result, offset, size)."""
+    """Messages in: ("decode", id, offset, length, spool, loan, end). Messages out: ("decoded", id, result, offset, size)."""
 
     def __init__(self, channel: Channel, ring_fd: int, ring_size: int, work: Work = process) -> None:
         self.channel, self.work = channel, work
         self.memory = map_segment(ring_fd, ring_size)
-        self.spools: dict[str, IO[bytes]] = {}
+        self.progress = progress_of(self.memory)
+        self.spools: dict[str, OpenSpool] = {}
 
     def run(self, config: ImageConfig) -> None:
         """Until the supervisor closes the channel."""
@@ -70,14 +80,16 @@ class Decoder:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         self.channel.send(("ready",))
         while not self.channel.closed:
-            for message in self.channel.receive():
-                _, id, offset, length, spool = message
+            for _, id, offset, length, *spool in self.channel.receive():
+                self.progress[0] += 1  # the supervisor's answer to who was at fault, and since when
                 signal.setitimer(signal.ITIMER_REAL, config.decode_timeout_s + 5)
                 result = self.decode(self.memory[offset : offset + length], config, blocked)
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                self.channel.send(("decoded", id, *self.stored(result, spool)))
-            select.select([self.channel.fileno()], [self.channel.fileno()] if self.channel.backlog else [], [])
+                self.channel.post(("decoded", id, *self.stored(result, *spool)))
+                if self.channel.ripe():
+                    self.channel.flush()
+            signal.setitimer(signal.ITIMER_REAL, 0)
             self.channel.flush()
+            select.select([self.channel.fileno()], [self.channel.fileno()] if self.channel.blocked else [], [])
 
     def decode(self, data: bytes, config: ImageConfig, blocked: Blocklist) -> Processed | Refused:
         try:
@@ -85,16 +97,19 @@ class Decoder:
         except MemoryError:
             return Refused(Reason.DECODER_CRASHED, "memory")
 
-    def stored(self, result: Processed | Refused, spool: str) -> tuple[Processed | Refused, int, int]:
+    def stored(
+        self, result: Processed | Refused, path: str, loan: int, end: int
+    ) -> tuple[Processed | Refused, int, int]:
         """The result without its bytes, and where in the spool those are."""
         if isinstance(result, Refused):
             return result, 0, 0
-        file = self.spools.get(spool)
-        if file is None:
-            while len(self.spools) >= OPEN_SPOOLS:
-                self.spools.pop(next(iter(self.spools))).close()
-            file = self.spools[spool] = storage.open_spool(spool)
-        offset, left = file.seek(0, 2), memoryview(result.data)
+        spool = self.spools.get(path)
+        if spool is None:
+            spool = self.spools[path] = OpenSpool(storage.open_spool(path))
+        if spool.loan != loan:
+            spool.loan, spool.end = loan, end
+        offset, left = spool.end, memoryview(result.data)
         while left:
-            left = left[file.write(left) :]
-        return dataclasses.replace(result, data=b""), offset, len(result.data)
+            written = os.pwrite(spool.fd, left, spool.end)
+            spool.end, left = spool.end + written, left[written:]
+        return result.without_data(), offset, len(result.data)

@@ -1,8 +1,9 @@
 """The supervisor of one fetch process and one decode process: what goes in comes out, whoever dies in between.
 
-A decoder that crashes is replaced and its picture tried once more, since a stray SIGKILL is not the picture's fault; a second
-crash, or a deadline passed, is that picture's Reason. A fetch process that dies is replaced and what it had in flight is
-fetched again.
+Messages travel several at a time, so that a picture costs a fraction of a wake-up. What the decode process was at when it died
+is not in them but in shared memory. A decoder that crashes is replaced and its picture tried once more, since a stray SIGKILL
+is not the picture's fault; a second crash, or a deadline passed, is that picture's Reason. A fetch process that dies is
+replaced and what it had in flight is fetched again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -23,12 +24,14 @@ from wit.fetch.channel import Channel
 from wit.fetch.config import FetchConfig
 from wit.fetch.errors import EngineError
 from wit.fetch.outcome import Outcome, Request
-from wit.fetch.ring import create_segment
-from wit.images import ImageConfig, Processed, Refused
+from wit.fetch.ring import create_segment, map_segment, progress_of
+from wit.fetch.spool import Spool
+from wit.images.config import ImageConfig
+from wit.images.results import Processed, Refused
 from wit.reasons import Reason
 
 RING_BYTES = 24_000_000  # and somewhat more than the largest body, where that is more
-SENT_AHEAD = 8  # pictures that a decoder has in hand, so that it never waits for us
+SENT_AHEAD = 16  # pictures that a decoder has in hand, so that it never waits for us
 SILENCE_S = 60  # a fetch process that says nothing for so long is taken for dead
 DEATHS_IN_A_ROW = 5
 # One thread each, since there is a pair of children a core; and an allocator that keeps the megabytes of one picture for the
@@ -80,30 +83,35 @@ class Decoding:
     """A body in shared memory that waits for its decoder."""
 
     outcome: Outcome
-    spool: str
+    spool: Spool | None = None  # once it is sent
     crashes: int = 0
 
 
 class Engine:
-    """`submit` requests, `poll` outcomes; use as a context manager."""
+    """`submit` requests, `poll` outcomes; use as a context manager. `spool_of` is asked with a request's id where its picture
+    is to go."""
 
     def __init__(
         self,
         fetch: FetchConfig,
         image: ImageConfig,
+        spool_of: Callable[[int], Spool],
         *,
         robots: dict[str, Any] | None = None,
-        work: str = "wit.images:process",
+        work: str = "wit.images.process:process",
     ) -> None:
         self.fetch, self.image, self.work = fetch, image, work
+        self.spool_of = spool_of
         self.robots = robots or {}  # origin -> {"fetched", "text"}: grows as hosts are met
-        self.ring_size = max(RING_BYTES, fetch.max_body_bytes * 5 // 4)
+        self.ring_size = max(RING_BYTES, fetch.max_body_bytes * 5 // 4) // 8 * 8
         self.ring_fd = create_segment(self.ring_size)
+        self.progress = progress_of(map_segment(self.ring_fd, self.ring_size))
         self.selector = selectors.DefaultSelector()
         self.fetching: dict[int, Request] = {}
         self.decoding: deque[Decoding] = deque()
         self.sent = 0  # how many of the first in `decoding` the decoder has
-        self.head_since = 0.0
+        self.answered = 0  # by this decoder
+        self.seen, self.seen_since = 0, 0.0  # its progress, and since when it has been that
         self.deaths = {"fetch": 0, "decode": 0}
         self.finished: list[Outcome] = []
         self.fetcher: Child | None = self._start_fetcher()
@@ -131,7 +139,7 @@ class Engine:
     def submit(self, requests: Sequence[Request]) -> None:
         self.fetching.update((request.id, request) for request in requests)
         if self.fetcher is not None:
-            self.fetcher.channel.send(("fetch", [(r.id, r.url) for r in requests]))
+            self.fetcher.channel.send(("fetch", [(r.id, r.url, r.domain) for r in requests]))
             self._watch(self.fetcher)
 
     def forget_failures(self) -> None:
@@ -164,7 +172,6 @@ class Engine:
                 self._decoded(*message[1:])
             elif message[0] == "ready":
                 self.decoder_ready = True
-                self.head_since = time.monotonic()
         if child.channel.closed:
             self._died(child)
         elif child is self.fetcher:
@@ -172,62 +179,67 @@ class Engine:
 
     def _flush(self) -> None:
         """Sends what this turn has posted."""
-        if self.decoder.channel.backlog:
-            self.decoder.channel.flush()
-        if self.fetcher is not None and self.fetcher.channel.backlog:
-            self.fetcher.channel.flush()
-            self._watch(self.fetcher)
+        for child in (self.decoder, self.fetcher):
+            if child is not None and child.channel.backlog:
+                child.channel.flush()
+                self._watch(child)
 
     def _watch(self, child: Child) -> None:
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if child.channel.backlog else 0)
-        self.selector.modify(child.channel.fileno(), events, child)
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if child.channel.blocked else 0)
+        if self.selector.get_key(child.channel.fileno()).events != events:
+            self.selector.modify(child.channel.fileno(), events, child)
 
     def _fetched(self, outcome: Outcome) -> None:
-        request = self.fetching.pop(outcome.id)
+        del self.fetching[outcome.id]
         self.deaths["fetch"] = 0
         if outcome.reason is not None:
             self.finished.append(outcome)
             return
-        self.decoding.append(Decoding(outcome, request.spool))
+        self.decoding.append(Decoding(outcome))
         self._feed_decoder()
 
     def _feed_decoder(self) -> None:
         while self.sent < min(SENT_AHEAD, len(self.decoding)):
-            if not self.sent:
-                self.head_since = time.monotonic()
             waiting = self.decoding[self.sent]
             outcome = waiting.outcome
-            self.decoder.channel.post(("decode", outcome.id, outcome.region, outcome.bytes, waiting.spool))
+            spool = waiting.spool = waiting.spool or self.spool_of(outcome.id)
+            place = (outcome.region, outcome.bytes, spool.path, spool.loan, spool.end)
+            self.decoder.channel.post(("decode", outcome.id, *place))
             self.sent += 1
 
     def _decoded(self, id: int, result: Processed | Refused, spool_offset: int, spool_size: int) -> None:
         self.deaths["decode"] = 0
-        outcome = self._take_head()
-        assert outcome.id == id, "the decoder answers in order"
+        self.answered += 1
+        decoding = self.decoding[0]
+        outcome, spool = decoding.outcome, decoding.spool
+        assert outcome.id == id and spool is not None, "the decoder answers in order"
         if isinstance(result, Refused):
             outcome.reason, outcome.detail = result.reason, result.detail
         else:
             outcome.picture, outcome.spool_offset, outcome.spool_size = result, spool_offset, spool_size
-        self.finished.append(outcome)
+            spool.end = spool_offset + spool_size
+        self._finish(0)
         self._feed_decoder()
 
-    def _take_head(self) -> Outcome:
-        """The picture that the decoder was at, its shared memory given back."""
-        outcome = self.decoding.popleft().outcome
+    def _finish(self, index: int) -> None:
+        """Hands out a picture that the decoder had, its shared memory given back."""
+        outcome = self.decoding[index].outcome
+        del self.decoding[index]
         self.sent -= 1
-        self.head_since = time.monotonic()
         if self.fetcher is not None:
             self.fetcher.channel.post(("free", outcome.region))
-        return outcome
+        self.finished.append(outcome)
 
     # --- deaths --------------------------------------------------------------------------------------------------------
 
     def _check_deadlines(self) -> None:
-        now = time.monotonic()
-        if self.sent and self.decoder_ready and now - self.head_since > self.image.decode_timeout_s:
-            outcome = self._take_head()
-            outcome.reason = Reason.DECODER_TIMEOUT
-            self.finished.append(outcome)
+        now, progress = time.monotonic(), self.progress[0]
+        if not self.sent or not self.decoder_ready or progress != self.seen:
+            self.seen, self.seen_since = progress, now
+        elif now - self.seen_since > self.image.decode_timeout_s:
+            index = max(self._at_work(), 0)
+            self.decoding[index].outcome.reason = Reason.DECODER_TIMEOUT
+            self._finish(index)
             self.decoder.kill()
             self._replace_decoder()
         if not self.decoder_ready and now - self.decoder.heard > SILENCE_S:
@@ -242,21 +254,24 @@ class Engine:
         if self.deaths[role] > DEATHS_IN_A_ROW:
             raise EngineError(f"the {role} process died {self.deaths[role]} times in a row: see its messages above")
         if role == "decode":
-            self._blame_head()
+            self._blame(self._at_work())
             self._replace_decoder()
             return
         self.selector.unregister(child.channel.fileno())
         child.channel.close()
         self.fetcher = None  # replaced when the decoder has emptied the ring
 
-    def _blame_head(self) -> None:
-        if not self.sent or not self.decoder_ready:
+    def _at_work(self) -> int:
+        """Where in `decoding` the picture is that the decoder has begun last; -1 where that one is answered."""
+        return self.progress[0] - self.answered - 1
+
+    def _blame(self, index: int) -> None:
+        if index < 0:
             return
-        self.decoding[0].crashes += 1
-        if self.decoding[0].crashes > 1:
-            outcome = self._take_head()
-            outcome.reason = Reason.DECODER_CRASHED
-            self.finished.append(outcome)
+        self.decoding[index].crashes += 1
+        if self.decoding[index].crashes > 1:
+            self.decoding[index].outcome.reason = Reason.DECODER_CRASHED
+            self._finish(index)
             self.deaths["decode"] = 0
 
     def _replace_decoder(self) -> None:
@@ -269,7 +284,7 @@ class Engine:
     def _replace_fetcher(self) -> None:
         self.fetcher = self._start_fetcher()
         lost = list(self.fetching.values())
-        self.fetcher.channel.send(("fetch", [(request.id, request.url) for request in lost]))
+        self.fetcher.channel.send(("fetch", [(r.id, r.url, r.domain) for r in lost]))
         self._watch(self.fetcher)
 
     def _start_fetcher(self) -> Child:
@@ -278,6 +293,7 @@ class Engine:
         return child
 
     def _start_decoder(self) -> Child:
+        self.progress[0] = self.answered = 0
         child = Child("decode", self.ring_fd, self.ring_size, (self.image,), self.work)
         self.selector.register(child.channel.fileno(), selectors.EVENT_READ, child)
         return child

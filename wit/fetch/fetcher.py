@@ -20,7 +20,7 @@ BEAT_S = 1.0  # how often the supervisor hears that this process is alive
 
 
 class Fetcher:
-    """Messages in: ("fetch", [(id, url)...]), ("free", offset), ("forget failures",).
+    """Messages in: ("fetch", [(id, url, domain)...]), ("free", offset), ("forget failures",).
     Messages out: ("outcome", Outcome), ("robots", origin, entry), ("beat",)."""
 
     def __init__(self, channel: Channel, ring_fd: int, ring_size: int) -> None:
@@ -45,7 +45,7 @@ class Fetcher:
         next_tick = next_beat = 0.0
         self.serve_channel(selectors.EVENT_READ)  # what came together with the configuration
         while not self.channel.closed:
-            self.turn(min(next_tick, self.client.next_due() or next_tick))
+            self.turn(min(next_tick, self.client.next_due() or next_tick, self.channel.due or next_tick))
             now = time.monotonic()
             if now >= next_tick:
                 self.client.tick()
@@ -67,8 +67,9 @@ class Fetcher:
         if due is not None and due <= time.monotonic():
             self.client.on_timer()
         self.client.pump()
-        self.channel.flush()
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.channel.backlog else 0)
+        if self.channel.ripe():
+            self.channel.flush()
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.channel.blocked else 0)
         if self.selector.get_key(self.channel.fileno()).events != wanted:
             self.selector.modify(self.channel.fileno(), wanted, "channel")
 
@@ -77,8 +78,8 @@ class Fetcher:
             self.channel.flush()
         for message in self.channel.receive():
             if message[0] == "fetch":
-                for id, url in message[1]:
-                    self.client.submit(id, url)
+                for id, url, domain in message[1]:
+                    self.client.submit(id, url, domain)
             elif message[0] == "free":
                 self.ring.free(message[1])
                 self.deliver_waiting()
@@ -129,7 +130,7 @@ class Fetcher:
 
     def tell_robots(self, origin: str, found: Robots) -> None:
         if found.text is not None:
-            self.channel.send(("robots", origin, {"fetched": found.fetched, "text": found.text}))
+            self.channel.post(("robots", origin, {"fetched": found.fetched, "text": found.text}))
 
 
 def curl_events(mask: int) -> int:

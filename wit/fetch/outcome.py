@@ -40,8 +40,8 @@ OUTCOME_FIELDS = tuple(field.name for field in fields(Outcome))
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One URL to fetch, and the spool file its picture goes to."""
+    """One URL to fetch; `domain` is the registrable domain of its host, where that is known."""
 
     id: int
     url: str
-    spool: str
+    domain: str = ""

@@ -7,21 +7,29 @@ import os
 import tempfile
 from collections import deque
 
+PROGRESS_BYTES = 8
+
 
 def create_segment(size: int) -> int:
-    """A file descriptor of anonymous shared memory: nothing is left behind when its owners die."""
+    """A file descriptor of anonymous shared memory for `size` bytes of regions (a multiple of 8): nothing is left behind when
+    its owners die."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("wit", 0)
     else:
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
-    os.ftruncate(fd, size)
+    os.ftruncate(fd, size + PROGRESS_BYTES)
     os.set_inheritable(fd, True)
     return fd
 
 
 def map_segment(fd: int, size: int) -> mmap.mmap:
-    return mmap.mmap(fd, size)
+    return mmap.mmap(fd, size + PROGRESS_BYTES)
+
+
+def progress_of(memory: mmap.mmap) -> memoryview:
+    """One number behind the regions, which both sides see at once: how many pictures the decode process has begun."""
+    return memoryview(memory)[-PROGRESS_BYTES:].cast("Q")
 
 
 class Ring:

@@ -37,8 +37,8 @@ def decode(data: bytes, probe: Probe, *, scale: int, background: str) -> RGB | R
         pixels = _decode_jpeg(data, probe, scale)
         if not isinstance(pixels, Refused) or pixels.detail != "other":
             return pixels if isinstance(pixels, Refused) else to_srgb(pixels, probe.icc)
-    pixels = _decode_plain(data, probe)
-    return _decode_with_pillow(data, background) if pixels is None else pixels
+    plain = _decode_plain(data, probe)
+    return _decode_with_pillow(data, background) if plain is None else plain
 
 
 def _decode_jpeg(data: bytes, probe: Probe, scale: int) -> RGB | Refused:

@@ -12,7 +12,9 @@ from wit.demo import tables, wording
 from wit.demo.drawing import spoken_name
 from wit.demo.layout import HOSTS
 from wit.demo.zero_shot import zero_shot_set
-from wit.images import ImageConfig, Processed, process
+from wit.images.config import ImageConfig
+from wit.images.process import process
+from wit.images.results import Processed
 
 STYLES = ("openmoji", "fluent-emoji", "fluent-emoji-flat", "noto-v1", "emojione")
 

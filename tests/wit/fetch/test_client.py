@@ -19,7 +19,7 @@ from PIL import Image
 
 from wit.fetch.config import FetchConfig, for_local_web
 from wit.fetch.outcome import Outcome
-from wit.images import ImageConfig
+from wit.images.config import ImageConfig
 from wit.records import Reason
 
 hostile = sys.modules["hostile"]  # loaded by conftest

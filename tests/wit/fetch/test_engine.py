@@ -18,7 +18,7 @@ from wit.fetch.config import for_local_web
 from wit.fetch.engine import Engine
 from wit.fetch.errors import EngineError
 from wit.fetch.outcome import Outcome
-from wit.images import ImageConfig
+from wit.images.config import ImageConfig
 from wit.records import Reason
 
 hostile = sys.modules["hostile"]  # loaded by conftest
@@ -26,7 +26,7 @@ FetchAll = Callable[..., dict[str, Outcome]]
 
 DANGEROUS = """
 import os, signal, time
-from wit.images import process as real
+from wit.images.process import process as real
 
 def process(data, config, blocked):
     if b"CRASH" in data:
@@ -111,7 +111,7 @@ def test_a_fetch_process_that_falls_silent_is_replaced(fetch_all: FetchAll, monk
 def test_children_end_with_their_supervisor() -> None:
     code = (
         "import os, time; from wit.fetch.config import FetchConfig; from wit.fetch.engine import Engine; "
-        "from wit.images import ImageConfig; e = Engine(FetchConfig(), ImageConfig()); "
+        "from wit.images.config import ImageConfig; e = Engine(FetchConfig(), ImageConfig(), None); "
         "print(e.fetcher.process.pid, e.decoder.process.pid, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
