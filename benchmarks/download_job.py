@@ -1,28 +1,20 @@
-"""What bench_download measures of ours: `python download_job.py JOB` works all partitions of JOB, a process each, and imports
-what a worker of a build would, not what the benchmark itself needs."""
+"""What bench_download measures of ours: `python download_job.py JOB` works all partitions of JOB, a thread for each as in a build
+on one machine, and imports what a build would, not what the benchmark itself needs."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 
 
-def start_all(job: str, partitions: int) -> None:
-    """One process for each partition, as one for each core of a build; raises SystemExit where one fails."""
-    children = [subprocess.Popen([sys.executable, __file__, job, str(number)]) for number in range(partitions)]
-    if any([child.wait() for child in children]):
-        raise SystemExit(1)
-
-
 def work(told: dict[str, Any], out: Path, number: int) -> None:
     import pyarrow.parquet as pq
 
-    sys.path.insert(0, str(ROOT))
     from wit.download import download_partition
     from wit.fetch.config import FetchConfig
     from wit.images.config import ImageConfig
@@ -39,12 +31,12 @@ def freeze(value: Any) -> Any:
 
 
 def main() -> None:
-    job, *number = sys.argv[1:]
-    told = json.loads(Path(job).read_bytes())
-    if number:
-        work(told, Path(job).parent, int(number[0]))
-    else:
-        start_all(job, told["partitions"])
+    job = Path(sys.argv[1])
+    told = json.loads(job.read_bytes())
+    sys.path.insert(0, str(ROOT))
+    with ThreadPoolExecutor(told["partitions"]) as pool:
+        for done in [pool.submit(work, told, job.parent, number) for number in range(told["partitions"])]:
+            done.result()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 import tempfile
 import time
@@ -28,7 +27,6 @@ from wit.fetch.config import FetchConfig  # noqa: E402
 from wit.fetch.engine import Decoding, Engine  # noqa: E402
 from wit.fetch.outcome import Outcome  # noqa: E402
 from wit.fetch.ring import Ring, map_segment  # noqa: E402
-from wit.fetch.spool import Spool  # noqa: E402
 from wit.images.config import ImageConfig  # noqa: E402
 
 MEMORY_LIMIT_MB = 1_000
@@ -95,11 +93,10 @@ def mutated(seed: bytes, rng: np.random.Generator) -> bytes:
 def fuzz(count: int, seed: int, folder: str) -> tuple[Counter[str], int, float]:
     """(ends, decoders started, peak MB of a decoder) over `count` mutated pictures."""
     base, rng, ends = seeds(), np.random.default_rng(seed), Counter[str]()
-    spool = Spool(os.path.join(folder, "spool"))
     pids: set[int] = set()
     peak, fed, freed = 0.0, 0, {}
     image = ImageConfig(image_size=64, max_pixels=16_000_000, decode_timeout_s=10, extract_exif=True)
-    with Engine(FetchConfig(), image, lambda id: spool) as engine:
+    with Engine(FetchConfig(), image, folder) as engine:
         memory, ring = map_segment(engine.ring_fd, engine.ring_size), Ring(engine.ring_size)
         while ends.total() < count:
             while fed < count and len(engine.decoding) < AHEAD:
@@ -113,12 +110,12 @@ def fuzz(count: int, seed: int, folder: str) -> tuple[Counter[str], int, float]:
             engine._feed_decoder()
             for outcome in engine.poll(0.1):
                 ring.free(freed.pop(outcome.id))
+                if outcome.spool is not None:
+                    engine.spools.release(outcome.spool)
                 ends[str(outcome.reason or "stored")] += 1
             pids.add(engine.decoder.process.pid)
             if ends.total() % 20 == 0:
                 peak = max(peak, psutil.Process(engine.decoder.process.pid).memory_info().rss / 1e6)
-                if spool.end > 500_000_000:
-                    spool.loan, spool.end = spool.loan + 1, 0
         memory.close()
     return ends, len(pids), peak
 

@@ -7,29 +7,24 @@ nature. It is published by its marker, whole or not at all; the tail of one shar
 from __future__ import annotations
 
 import json
-import os
-import statistics
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wit import storage
 from wit.fetch.config import FetchConfig
 from wit.fetch.engine import Engine
-from wit.fetch.errors import OutageError
 from wit.fetch.outcome import Outcome, Request
-from wit.fetch.spool import Spool, Spools
 from wit.images.config import ImageConfig
-from wit.parts import Marker, StageDir, to_json, write_parquet
-from wit.records import FETCH, PLAN, RAW, Reason, keyed_hash
-from wit.shards import padding, tar_end, tar_header
+from wit.outage import OutageWatch, is_transient
+from wit.parts import Marker, StageDir, to_json
+from wit.rawshard import RawShard, in_order
+from wit.records import PLAN
 
 _draining = threading.Event()
 
@@ -58,26 +53,6 @@ class Progress:
     rows: int = 0
     successes: int = 0
     bytes: int = 0  # of bodies
-
-
-@dataclass(slots=True)
-class Shard:
-    """One raw shard in the making."""
-
-    unit: str
-    row_group: int
-    rows: pa.Table
-    spool: Spool | None = None  # from its first picture on
-    outcomes: list[Outcome | None] = field(default_factory=list)
-    left: int = 0
-    counted: bool = False  # in the progress shown
-
-    def record(self, row: int, outcome: Outcome) -> None:
-        self.outcomes[row] = outcome
-        self.left -= 1
-
-    def done(self) -> list[Outcome]:
-        return [outcome for outcome in self.outcomes if outcome is not None]
 
 
 def download_partition(
@@ -122,30 +97,33 @@ class PartitionWork:
         self.on_progress = on_progress
         self.robots_path = storage.join(stage.path, f"{self.name}.robots.json")
         self.outage = OutageWatch(fetch)
-        self.publishing: deque[tuple[Shard, Future[Marker]]] = deque()
+        self.writing: deque[tuple[Future[None], list[Outcome]]] = deque()  # with what is out of its spool then
 
     def unit(self, shard: int) -> str:
         return f"{self.name}-{shard:04d}"
 
     def run(self, todo: Sequence[int], plan: pq.ParquetFile, scratch: str) -> None:
         self.todo = deque(todo)
-        self.again: deque[Shard] = deque()  # suspected of an outage of ours
-        self.open: dict[int, Shard] = {}
+        self.again: deque[RawShard] = deque()  # suspected of an outage of ours
+        self.open: dict[int, RawShard] = {}
         self.requests: Iterator[Request] = iter(())
-        self.plan, self.scratch, self.spools = plan, scratch, Spools(scratch)
+        self.plan, self.scratch = plan, scratch
         with (
-            Engine(self.fetch, self.image, self._spool_of, robots=self._known_robots()) as engine,
             ThreadPoolExecutor(1) as pool,
+            Engine(self.fetch, self.image, scratch, robots=self._known_robots()) as engine,
         ):
-            self.engine = engine
-            while (self.todo or self.again or self.open) and not self._drained():
-                self._feed()
-                for outcome in engine.poll(POLL_S):
-                    self._take(outcome, pool)
-                while self.publishing and self.publishing[0][1].done():
-                    self._published()
-            while self.publishing:
-                self._published()
+            self.engine, self.pool = engine, pool
+            try:
+                while (self.todo or self.again or self.open) and not self._drained():
+                    self._feed()
+                    for outcome in engine.poll(POLL_S):
+                        self._take(outcome)
+                    self._written(wait=False)
+                self._written()
+            finally:
+                pool.shutdown(cancel_futures=True)
+                for shard in (*self.open.values(), *self.again):
+                    shard.close()
 
     def _drained(self) -> bool:
         """Whether a drain was asked for and nothing is on its way any more."""
@@ -185,28 +163,24 @@ class PartitionWork:
         self.requests = self._requests(shard, missing)
         return True
 
-    def _read(self, row_group: int) -> Shard:
+    def _read(self, row_group: int) -> RawShard:
         rows = self.plan.read_row_group(row_group).select(PLAN.names).cast(PLAN)
-        unit = self.unit(row_group)
-        return Shard(unit, row_group, rows, outcomes=[None] * len(rows))
+        return RawShard(self.unit(row_group), row_group, in_order(rows, self.seed), self.scratch)
 
-    def _requests(self, shard: Shard, missing: list[int]) -> Iterator[Request]:
+    def _requests(self, shard: RawShard, missing: list[int]) -> Iterator[Request]:
         urls, domains = shard.rows["url"].to_pylist(), shard.rows["domain"].to_pylist()
         for row in missing:
             yield Request(shard.row_group << ROW_BITS | row, urls[row], domains[row])
 
-    def _spool_of(self, id: int) -> Spool:
-        shard = self.open[id >> ROW_BITS]
-        shard.spool = shard.spool or self.spools.lend()
-        return shard.spool
-
     # --- outcomes out --------------------------------------------------------------------------------------------------
 
-    def _take(self, outcome: Outcome, pool: ThreadPoolExecutor) -> None:
+    def _take(self, outcome: Outcome) -> None:
         shard = self.open[outcome.id >> ROW_BITS]
         shard.record(outcome.id & ((1 << ROW_BITS) - 1), outcome)
         if not shard.counted:
             self.on_progress(Progress(rows=1, successes=outcome.reason is None, bytes=outcome.bytes))
+        if ready := shard.take_ready():
+            self.writing.append((self.pool.submit(shard.append, ready), ready))
         if shard.left:
             return
         shard.counted = True
@@ -214,30 +188,32 @@ class PartitionWork:
         if self.outage.suspects(shard):
             self._put_back(shard)
         else:
-            self.publishing.append((shard, pool.submit(self._publish, shard)))
+            self.writing.append((self.pool.submit(self._publish, shard), []))
 
-    def _published(self) -> None:
-        """Waits for the oldest shard that is being published; raises what went wrong with it."""
-        shard, future = self.publishing.popleft()
-        future.result()
-        if shard.spool is not None:
-            self.spools.take_back(shard.spool)
-
-    def _put_back(self, shard: Shard) -> None:
+    def _put_back(self, shard: RawShard) -> None:
         """Asks again, later, for what failed transiently; what succeeded stays."""
-        for row, outcome in enumerate(shard.outcomes):
-            if outcome is not None and is_transient(outcome):
-                shard.outcomes[row] = None
+        self._written()
+        failed = [row for row, o in enumerate(shard.outcomes) if o is not None and is_transient(o)]
+        shard.ask_again(failed, self.engine.spools)
         self.again.append(shard)
 
-    def _publish(self, shard: Shard) -> Marker:
-        """Writes the shard's three files and claims its marker; the winner's marker where another was first."""
-        outcomes = shard.done()
+    def _written(self, wait: bool = True) -> None:
+        """Takes note of what the writing thread has done; raises what went wrong there."""
+        while self.writing and (wait or self.writing[0][0].done()):
+            future, outcomes = self.writing.popleft()
+            future.result()
+            for outcome in outcomes:
+                if outcome.spool is not None:
+                    self.engine.spools.release(outcome.spool)
+                    outcome.spool = None
+
+    def _publish(self, shard: RawShard) -> None:
+        """Writes what is missing of the shard's three files and claims its marker, unless another was first."""
         self._keep_robots()
         with storage.scratch_dir(self.scratch) as scratch:
             files = {label: storage.join(scratch, f"shard.{ending}") for label, ending in ENDINGS.items()}
-            spool = shard.spool.path if shard.spool else storage.join(scratch, "no pictures")
-            digest = write_shard(shard, spool, outcomes, files, seed=self.seed)
+            digest = shard.write(files["parquet"], files["fetch"])
+            outcomes = shard.done()
             dropped = Counter(str(outcome.reason) for outcome in outcomes if outcome.reason is not None)
             successes = len(outcomes) - dropped.total()
             info = {
@@ -249,9 +225,8 @@ class PartitionWork:
                 "dropped": dict(sorted(dropped.items())),
                 "beside": [{"name": f"{self.stage.directory}/{storage.name_of(self.robots_path)}"}],
             }
-            marker = self.stage.publish(shard.unit, files, info, {"tar": digest})
+            self.stage.publish(shard.unit, files | {"tar": shard.tar_path}, info, {"tar": digest})
         self.on_progress(Progress(shards=1))
-        return marker
 
     def _known_robots(self) -> dict[str, Any]:
         if not storage.exists(self.robots_path):
@@ -263,127 +238,4 @@ class PartitionWork:
         storage.write_bytes(self.robots_path, to_json(dict(self.engine.robots)))
 
 
-ENDINGS = {"tar": "tar", "parquet": "parquet", "fetch": "fetch.parquet"}
-
-
-# --- outages of ours -----------------------------------------------------------------------------------------------------
-
-
-def is_transient(outcome: Outcome) -> bool:
-    return outcome.reason is not None and outcome.reason.transient and outcome.reason is not Reason.BUDGET_SPENT
-
-
-class OutageWatch:
-    """Tells a shard that the web lost from one that our own network lost (design section 5)."""
-
-    def __init__(self, config: FetchConfig) -> None:
-        self.config = config
-        self.shares: list[float] = []  # of transient failures, in shards that were believed
-        self.suspects_in_a_row = 0
-        self.pause_until = 0.0
-
-    def is_pausing(self) -> bool:
-        return time.monotonic() < self.pause_until
-
-    def suspects(self, shard: Shard) -> bool:
-        """Whether a finished shard looks like an outage: then it must not be published. Raises OutageError after several."""
-        share = transient_share(shard)
-        usual = statistics.median(self.shares) if self.shares else 0.0
-        failed = sum(is_transient(outcome) for outcome in shard.done())
-        c = self.config
-        if failed < c.outage_floor_rows or share <= max(c.outage_floor_share, c.outage_factor * usual):
-            self.shares.append(share)
-            self.suspects_in_a_row = 0
-            return False
-        if not self.is_pausing():  # shards that end during a pause tell nothing new
-            self._pause(shard, share)
-        return True
-
-    def _pause(self, shard: Shard, share: float) -> None:
-        self.suspects_in_a_row += 1
-        if self.suspects_in_a_row >= self.config.outage_shards:
-            raise OutageError(
-                f"{share:.0%} of raw shard {shard.unit} failed for want of a network, {self.suspects_in_a_row} times in a "
-                "row: nothing of it was published. Start the build again when the network is back; if these hosts are "
-                "really gone, with --outage-floor-share 1"
-            )
-        self.pause_until = time.monotonic() + self.config.outage_pause_s * 2 ** (self.suspects_in_a_row - 1)
-
-
-def transient_share(shard: Shard) -> float:
-    """The smaller of the share of rows and the share of domains, since one large host that is down is no outage of ours."""
-    rows: Counter[str] = Counter()
-    failed: Counter[str] = Counter()
-    for domain, outcome in zip(shard.rows["domain"].to_pylist(), shard.outcomes, strict=True):
-        rows[domain] += 1
-        failed[domain] += outcome is not None and is_transient(outcome)
-    by_domain = sum(failed[domain] / count for domain, count in rows.items()) / max(len(rows), 1)
-    return min(failed.total() / max(rows.total(), 1), by_domain)
-
-
-# --- files ---------------------------------------------------------------------------------------------------------------
-
-
-def write_shard(shard: Shard, spool: str, outcomes: list[Outcome], files: dict[str, str], *, seed: int) -> str:
-    """The tar, the RAW table and the FETCH table, all in the order of the keyed hash of the keys; returns the tar's
-    sha256."""
-    keys = shard.rows["key"].to_pylist()
-    order = sorted(range(len(keys)), key=lambda row: (keyed_hash(seed, "order", keys[row]), keys[row]))
-    rows, outcomes = shard.rows.take(pa.array(order, pa.int64())), [outcomes[row] for row in order]
-    places, digest = write_tar(spool, [keys[row] for row in order], outcomes, files["tar"])
-    write_parquet(raw_table(rows, outcomes, places), files["parquet"])
-    write_parquet(fetch_table(rows["key"], outcomes), files["fetch"])
-    return digest
-
-
-def write_tar(spool: str, keys: list[str], outcomes: list[Outcome], path: str) -> tuple[list[int | None], str]:
-    """Writes the pictures as KEY.EXT in order; returns where the bytes of each begin, None where there is none, and the
-    tar's sha256."""
-    places: list[int | None] = []
-    tar, pictures = storage.HashedFile(path), storage.open_spool(spool)
-    try:
-        for key, outcome in zip(keys, outcomes, strict=True):
-            if outcome.picture is None:
-                places.append(None)
-                continue
-            tar.write(tar_header(f"{key}.{outcome.picture.format}", outcome.spool_size))
-            places.append(tar.size)
-            tar.copy(pictures, outcome.spool_offset, outcome.spool_size)
-            tar.write(padding(outcome.spool_size))
-        tar.write(tar_end(tar.size))
-    finally:
-        os.close(pictures)
-        digest = tar.close()
-    return places, digest
-
-
-def raw_table(rows: pa.Table, outcomes: list[Outcome], places: list[int | None]) -> pa.Table:
-    """The RAW table: the planned rows, and what became of each."""
-    pictures = [outcome.picture for outcome in outcomes]
-    columns: dict[str, list[Any]] = {
-        "reason": [None if o.reason is None else str(o.reason) for o in outcomes],
-        "detail": [o.detail or None for o in outcomes],
-        "http_status": [o.http_status or None for o in outcomes],
-        "final_url": [o.final_url if o.http_status else None for o in outcomes],
-        "tar_offset": places,
-        "tar_size": [None if p is None else o.spool_size for o, p in zip(outcomes, pictures, strict=True)],
-        "pdq": [p.pdq if p else None for p in pictures],
-    }
-    for name in RAW.names[len(PLAN) :]:
-        if name not in columns:
-            columns[name] = [getattr(p, name) if p else None for p in pictures]
-    arrays = [pa.array(columns[field.name], field.type) for field in list(RAW)[len(PLAN) :]]
-    return pa.table([*rows.columns, *arrays], schema=RAW)
-
-
-def fetch_table(keys: pa.ChunkedArray, outcomes: list[Outcome]) -> pa.Table:
-    """The FETCH table: attempts, times and the network library's words."""
-    columns = {
-        "key": keys.combine_chunks(),
-        "attempts": [o.attempts for o in outcomes],
-        "started": [int(o.started * 1000) for o in outcomes],
-        "duration_s": [o.duration_s for o in outcomes],
-        "bytes": [o.bytes for o in outcomes],
-        "error": [o.error or None for o in outcomes],
-    }
-    return pa.table([pa.array(columns[f.name], f.type) for f in FETCH], schema=FETCH)
+ENDINGS = {"parquet": "parquet", "fetch": "fetch.parquet"}

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -25,7 +25,7 @@ from wit.fetch.config import FetchConfig
 from wit.fetch.errors import EngineError
 from wit.fetch.outcome import Outcome, Request
 from wit.fetch.ring import create_segment, map_segment, progress_of
-from wit.fetch.spool import Spool
+from wit.fetch.spool import Spool, Spools
 from wit.images.config import ImageConfig
 from wit.images.results import Processed, Refused
 from wit.reasons import Reason
@@ -88,20 +88,20 @@ class Decoding:
 
 
 class Engine:
-    """`submit` requests, `poll` outcomes; use as a context manager. `spool_of` is asked with a request's id where its picture
-    is to go."""
+    """`submit` requests, `poll` outcomes; use as a context manager. Who has read an outcome's picture from its spool (in the
+    directory `scratch`) tells `spools`."""
 
     def __init__(
         self,
         fetch: FetchConfig,
         image: ImageConfig,
-        spool_of: Callable[[int], Spool],
+        scratch: str,
         *,
         robots: dict[str, Any] | None = None,
         work: str = "wit.images.process:process",
     ) -> None:
         self.fetch, self.image, self.work = fetch, image, work
-        self.spool_of = spool_of
+        self.spools = Spools(scratch)
         self.robots = robots or {}  # origin -> {"fetched", "text"}: grows as hosts are met
         self.ring_size = max(RING_BYTES, fetch.max_body_bytes * 5 // 4) // 8 * 8
         self.ring_fd = create_segment(self.ring_size)
@@ -129,6 +129,7 @@ class Engine:
             if child is not None:
                 child.stop()
         self.selector.close()
+        self.spools.close()
         os.close(self.ring_fd)
 
     @property
@@ -202,7 +203,7 @@ class Engine:
         while self.sent < min(SENT_AHEAD, len(self.decoding)):
             waiting = self.decoding[self.sent]
             outcome = waiting.outcome
-            spool = waiting.spool = waiting.spool or self.spool_of(outcome.id)
+            spool = waiting.spool = waiting.spool or self.spools.hold()
             place = (outcome.region, outcome.bytes, spool.path, spool.loan, spool.end)
             self.decoder.channel.post(("decode", outcome.id, *place))
             self.sent += 1
@@ -210,22 +211,24 @@ class Engine:
     def _decoded(self, id: int, result: Processed | Refused, spool_offset: int, spool_size: int) -> None:
         self.deaths["decode"] = 0
         self.answered += 1
-        decoding = self.decoding[0]
-        outcome, spool = decoding.outcome, decoding.spool
+        outcome, spool = self.decoding[0].outcome, self.decoding[0].spool
         assert outcome.id == id and spool is not None, "the decoder answers in order"
         if isinstance(result, Refused):
             outcome.reason, outcome.detail = result.reason, result.detail
         else:
-            outcome.picture, outcome.spool_offset, outcome.spool_size = result, spool_offset, spool_size
+            outcome.picture, outcome.spool = result, spool
+            outcome.spool_offset, outcome.spool_size = spool_offset, spool_size
             spool.end = spool_offset + spool_size
         self._finish(0)
         self._feed_decoder()
 
     def _finish(self, index: int) -> None:
         """Hands out a picture that the decoder had, its shared memory given back."""
-        outcome = self.decoding[index].outcome
+        outcome, spool = self.decoding[index].outcome, self.decoding[index].spool
         del self.decoding[index]
         self.sent -= 1
+        if spool is not None and outcome.picture is None:
+            self.spools.release(spool)
         if self.fetcher is not None:
             self.fetcher.channel.post(("free", outcome.region))
         self.finished.append(outcome)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from wit.reasons import Reason
 
-if TYPE_CHECKING:  # the fetch process needs no image library
+if TYPE_CHECKING:  # the fetch process needs neither
+    from wit.fetch.spool import Spool
     from wit.images.results import Processed
 
 
@@ -27,15 +28,18 @@ class Outcome:
     error: str = ""  # the network library's own words
     region: int = -1  # offset of the body in the ring
     picture: Processed | None = None  # without its bytes: those are in the spool
+    spool: Spool | None = None
     spool_offset: int = 0
     spool_size: int = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles as a plain call: a quarter of the time that a dataclass with slots takes."""
+        """Pickles as a plain call, a quarter of the time that a dataclass with slots takes; as the fetch process leaves it."""
         return Outcome, tuple(getattr(self, name) for name in OUTCOME_FIELDS)
 
 
-OUTCOME_FIELDS = tuple(field.name for field in fields(Outcome))
+OUTCOME_FIELDS = tuple(field.name for field in fields(Outcome))[
+    : -len(("picture", "spool", "spool_offset", "spool_size"))
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,13 @@
-"""Scratch files that finished pictures wait in until their shard is written, lent to one shard after the other."""
+"""Scratch files where finished pictures wait for their place in a tar."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from wit import storage
+
+SPOOL_BYTES = 16_000_000  # after which the next one is taken
 
 
 @dataclass(slots=True)
@@ -12,25 +15,61 @@ class Spool:
     """A file that the decode process writes and its supervisor reads back."""
 
     path: str
-    loan: int = 0  # how often it was lent before: the decode process starts over when this changes
+    loan: int = 0  # how often it was emptied: the decode process starts over when this changes
     end: int = 0  # bytes that the pictures known to be finished reach to
+    waiting: int = 0  # pictures in it, or on their way to it
+    _fd: int = -1
+
+    @property
+    def fd(self) -> int:
+        if self._fd < 0:
+            self._fd = storage.open_spool(self.path)
+        return self._fd
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 class Spools:
-    """Spools are written over, not removed: the pages of a file that is written again are in memory already, while fresh ones
-    cost as much as the copy itself, and several times that where a hypervisor has to find them first."""
+    """Small spools, written over once all their pictures are gone: so they are as many as pictures out of order need, and their
+    pages are in memory already. A fresh page costs as much as the copy itself, and several times that where a hypervisor
+    has to find it first (docs/log.md)."""
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
+        self._all: list[Spool] = []
         self._free: list[Spool] = []
-        self._made = 0
+        self._current: Spool | None = None
 
-    def lend(self) -> Spool:
-        if self._free:
-            return self._free.pop()
-        self._made += 1
-        return Spool(storage.join(self.directory, f"{self._made}.spool"))
+    def hold(self) -> Spool:
+        """The spool for the next picture, which is in it until `release`."""
+        if self._current is None or self._current.end >= SPOOL_BYTES:
+            left, self._current = self._current, self._free.pop() if self._free else self._new()
+            if left is not None and not left.waiting:
+                self._empty(left)
+        self._current.waiting += 1
+        return self._current
 
-    def take_back(self, spool: Spool) -> None:
+    def release(self, spool: Spool) -> None:
+        spool.waiting -= 1
+        if not spool.waiting and spool is not self._current:
+            self._empty(spool)
+
+    def adopt(self, path: str, waiting: int) -> Spool:
+        """A file that pictures stand in already."""
+        self._all.append(Spool(path, waiting=waiting))
+        return self._all[-1]
+
+    def close(self) -> None:
+        for spool in self._all:
+            spool.close()
+
+    def _new(self) -> Spool:
+        self._all.append(Spool(storage.join(self.directory, f"{len(self._all)}.spool")))
+        return self._all[-1]
+
+    def _empty(self, spool: Spool) -> None:
         spool.loan, spool.end = spool.loan + 1, 0
         self._free.append(spool)

@@ -14,7 +14,6 @@ import pytest
 from wit.fetch.config import FetchConfig
 from wit.fetch.engine import Engine
 from wit.fetch.outcome import Outcome, Request
-from wit.fetch.spool import Spool
 from wit.images.config import ImageConfig
 
 HOSTILE = Path(__file__).with_name("hostile.py")
@@ -46,10 +45,10 @@ def fetch_all(tmp_path_factory: pytest.TempPathFactory) -> FetchAll:
         timeout_s: float = 60,
         **engine: object,
     ) -> dict[str, Outcome]:
-        spool = Spool(str(tmp_path_factory.mktemp("spool") / "spool"))
+        scratch = str(tmp_path_factory.mktemp("spools"))
         found: dict[str, Outcome] = {}
         deadline = time.monotonic() + timeout_s
-        with Engine(config, image or ImageConfig(), lambda id: spool, **engine) as one:  # type: ignore[arg-type]
+        with Engine(config, image or ImageConfig(), scratch, **engine) as one:  # type: ignore[arg-type]
             one.submit([Request(number, url) for number, url in enumerate(urls)])
             while len(found) < len(urls) and time.monotonic() < deadline:
                 found |= {urls[outcome.id]: outcome for outcome in one.poll(0.05)}

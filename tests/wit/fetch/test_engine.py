@@ -111,7 +111,7 @@ def test_a_fetch_process_that_falls_silent_is_replaced(fetch_all: FetchAll, monk
 def test_children_end_with_their_supervisor() -> None:
     code = (
         "import os, time; from wit.fetch.config import FetchConfig; from wit.fetch.engine import Engine; "
-        "from wit.images.config import ImageConfig; e = Engine(FetchConfig(), ImageConfig(), None); "
+        "from wit.images.config import ImageConfig; e = Engine(FetchConfig(), ImageConfig(), '/tmp'); "
         "print(e.fetcher.process.pid, e.decoder.process.pid, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
