@@ -50,13 +50,8 @@ from wit.fetch.config import FetchConfig  # noqa: E402
 from wit.images.config import ImageConfig  # noqa: E402
 from wit.images.decode import decode, jpeg_scale  # noqa: E402
 from wit.images.headers import probe  # noqa: E402
-from wit.images.process import (  # noqa: E402
-    MARGIN,
-    encode,
-    picture_hashes,
-    process,
-    stored_picture,
-)
+from wit.images.pixels import MARGIN, encode, picture_hashes, stored_picture  # noqa: E402
+from wit.images.process import process  # noqa: E402
 from wit.images.resize import target_size  # noqa: E402
 from wit.records import PLAN, pair_key  # noqa: E402
 

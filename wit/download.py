@@ -97,7 +97,8 @@ class PartitionWork:
         self.on_progress = on_progress
         self.robots_path = storage.join(stage.path, f"{self.name}.robots.json")
         self.outage = OutageWatch(fetch)
-        self.writing: deque[tuple[Future[None], list[Outcome]]] = deque()  # with what is out of its spool then
+        self.appending: deque[tuple[Future[None], list[Outcome]]] = deque()  # with what is out of its spool then
+        self.publishing: deque[Future[None]] = deque()
 
     def unit(self, shard: int) -> str:
         return f"{self.name}-{shard:04d}"
@@ -109,19 +110,24 @@ class PartitionWork:
         self.requests: Iterator[Request] = iter(())
         self.plan, self.scratch = plan, scratch
         with (
-            ThreadPoolExecutor(1) as pool,
+            ThreadPoolExecutor(1) as appender,
+            ThreadPoolExecutor(1) as publisher,  # apart, since it waits for the disk
             Engine(self.fetch, self.image, scratch, robots=self._known_robots()) as engine,
         ):
-            self.engine, self.pool = engine, pool
+            self.engine, self.appender, self.publisher = engine, appender, publisher
             try:
                 while (self.todo or self.again or self.open) and not self._drained():
                     self._feed()
                     for outcome in engine.poll(POLL_S):
                         self._take(outcome)
-                    self._written(wait=False)
-                self._written()
+                    self._appended(wait=False)
+                    while self.publishing and self.publishing[0].done():
+                        self.publishing.popleft().result()
+                for future in self.publishing:
+                    future.result()
             finally:
-                pool.shutdown(cancel_futures=True)
+                appender.shutdown(cancel_futures=True)
+                publisher.shutdown(cancel_futures=True)
                 for shard in (*self.open.values(), *self.again):
                     shard.close()
 
@@ -180,7 +186,7 @@ class PartitionWork:
         if not shard.counted:
             self.on_progress(Progress(rows=1, successes=outcome.reason is None, bytes=outcome.bytes))
         if ready := shard.take_ready():
-            self.writing.append((self.pool.submit(shard.append, ready), ready))
+            self.appending.append((self.appender.submit(shard.append, ready), ready))
         if shard.left:
             return
         shard.counted = True
@@ -188,27 +194,29 @@ class PartitionWork:
         if self.outage.suspects(shard):
             self._put_back(shard)
         else:
-            self.writing.append((self.pool.submit(self._publish, shard), []))
+            written = self.appender.submit(shard.append, [])  # after all that was to be
+            self.publishing.append(self.publisher.submit(self._publish, shard, written))
 
     def _put_back(self, shard: RawShard) -> None:
         """Asks again, later, for what failed transiently; what succeeded stays."""
-        self._written()
+        self._appended()
         failed = [row for row, o in enumerate(shard.outcomes) if o is not None and is_transient(o)]
         shard.ask_again(failed, self.engine.spools)
         self.again.append(shard)
 
-    def _written(self, wait: bool = True) -> None:
-        """Takes note of what the writing thread has done; raises what went wrong there."""
-        while self.writing and (wait or self.writing[0][0].done()):
-            future, outcomes = self.writing.popleft()
+    def _appended(self, wait: bool = True) -> None:
+        """Gives back the places in the spools of what is in a tar by now; raises what went wrong on the way."""
+        while self.appending and (wait or self.appending[0][0].done()):
+            future, outcomes = self.appending.popleft()
             future.result()
             for outcome in outcomes:
                 if outcome.spool is not None:
                     self.engine.spools.release(outcome.spool)
                     outcome.spool = None
 
-    def _publish(self, shard: RawShard) -> None:
-        """Writes what is missing of the shard's three files and claims its marker, unless another was first."""
+    def _publish(self, shard: RawShard, written: Future[None]) -> None:
+        """Ends the shard's three files and claims its marker, unless another was first."""
+        written.result()
         self._keep_robots()
         with storage.scratch_dir(self.scratch) as scratch:
             files = {label: storage.join(scratch, f"shard.{ending}") for label, ending in ENDINGS.items()}

@@ -17,7 +17,7 @@ from wit.parts import write_parquet
 from wit.records import FETCH, PLAN, RAW, keyed_hash
 from wit.shards import padding, tar_end, tar_header
 
-APPEND_BYTES = 4_000_000  # of pictures that are ready before they are worth a turn of the writing thread
+APPEND_BYTES = 2_000_000  # of pictures that are ready before they are worth a turn of the writing thread
 
 
 def in_order(rows: pa.Table, seed: int) -> pa.Table:
@@ -29,7 +29,7 @@ def in_order(rows: pa.Table, seed: int) -> pa.Table:
 
 class RawShard:
     """The rows of one raw shard with their outcomes. `record` and `take_ready` belong to the thread that fetches, `append` and
-    `write` to the one that writes; they meet in `places` only after the latter is done."""
+    `write` to those that write, one after the other."""
 
     def __init__(self, unit: str, row_group: int, rows: pa.Table, scratch: str) -> None:
         self.unit, self.row_group, self.rows = unit, row_group, rows
@@ -95,8 +95,7 @@ class RawShard:
     def write(self, parquet: str, fetch: str) -> str:
         """Ends the tar and writes both tables; returns the tar's SHA-256."""
         outcomes = self.done()
-        self.append([])
-        assert self._tar is not None
+        assert self._tar is not None, "`append` comes before"
         self._tar.write(tar_end(self._tar.size))
         write_parquet(raw_table(self.rows, outcomes, self.places), parquet)
         write_parquet(fetch_table(self.rows["key"], outcomes), fetch)

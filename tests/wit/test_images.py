@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
+from wit.images.blocklist import Blocklist
 from wit.images.config import ImageConfig
 from wit.images.decode import jpeg_scale
 from wit.images.hashes import pdq
 from wit.images.headers import probe
-from wit.images.process import Blocklist, phash_of, process
+from wit.images.process import phash_of, process
 from wit.images.resize import target_size
 from wit.images.results import Processed, Refused
 from wit.records import InputError, Reason

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from wit import storage
 from wit.fetch.channel import Channel
 from wit.fetch.ring import map_segment, progress_of
+from wit.images.blocklist import Blocklist
 from wit.images.config import ImageConfig
-from wit.images.process import Blocklist, process
+from wit.images.process import process
 from wit.images.results import Processed, Refused
 from wit.reasons import InputError, Reason
 

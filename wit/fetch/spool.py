@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from wit import storage
 
-SPOOL_BYTES = 16_000_000  # after which the next one is taken
+SPOOL_BYTES = 4_000_000  # after which the next one is taken
 
 
 @dataclass(slots=True)

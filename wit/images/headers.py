@@ -77,9 +77,26 @@ def probe(data: bytes) -> Probe | Refused:
         return found
     if found == "jpg":
         return probe_jpeg(data)
-    if found == "webp" and len(data) < 8 + int.from_bytes(data[4:8], "little"):  # Pillow calls it corrupt
-        return Refused(Reason.IMAGE_TRUNCATED)
+    if found == "webp":
+        if len(data) < 8 + int.from_bytes(data[4:8], "little"):  # Pillow calls it corrupt
+            return Refused(Reason.IMAGE_TRUNCATED)
+        if plain := probe_plain_webp(data):
+            return plain
     return _probe_with_pillow(data, found)
+
+
+def probe_plain_webp(data: bytes) -> Probe | None:
+    """The size of a WebP that is one bit stream and nothing else (RFC 9649 sections 2.5 and 2.6), as most are; None for others
+    and broken ones. Pillow makes a decoder with room for the whole picture to answer the same."""
+    if data[12:16] == b"VP8 " and data[23:26] == b"\x9d\x01\x2a" and not data[20] & 1:
+        width, height = struct.unpack_from("<HH", data[:30].ljust(30, b"\0"), 26)
+        width, height = width & 0x3FFF, height & 0x3FFF
+    elif data[12:16] == b"VP8L" and data[20:21] == b"\x2f":
+        bits = int.from_bytes(data[21:25], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    else:
+        return None
+    return Probe("webp", width, height) if width and height else None
 
 
 def probe_jpeg(data: bytes) -> Probe | Refused:
