@@ -4,6 +4,7 @@ on one machine, and imports what a build would, not what the benchmark itself ne
 from __future__ import annotations
 
 import json
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +32,7 @@ def freeze(value: Any) -> Any:
 
 
 def main() -> None:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as `pipelines` does
     job = Path(sys.argv[1])
     told = json.loads(job.read_bytes())
     sys.path.insert(0, str(ROOT))

@@ -390,34 +390,39 @@ class Client:
         self._requests += 1
         limit = robots.MAX_BYTES if job.robots_of else self.config.max_body_bytes
         transfer = Transfer(job, origin, lanes, now, limit=limit)
-        easy = transfer.easy = self._spare.pop() if self._spare else pycurl.Curl()
+        easy = transfer.easy = self._spare.pop() if self._spare else self._new_easy()
         self._configure(easy, transfer, address, port)
         self._transfers[easy] = transfer
         self._multi.add_handle(easy)
 
-    def _configure(self, easy: Any, transfer: Transfer, address: str, port: int) -> None:
-        c, job = self.config, transfer.job
-        left_ms = max(int((c.timeout_s - job.spent_s) * 1000), 1)
-        easy.setopt(pycurl.URL, job.target)
+    def _new_easy(self) -> Any:
+        """A handle with the options that all requests share."""
+        c, easy = self.config, pycurl.Curl()
         easy.setopt(pycurl.PATH_AS_IS, 1)  # the parser has resolved dots already
         easy.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         easy.setopt(pycurl.NOSIGNAL, 1)
         easy.setopt(pycurl.FOLLOWLOCATION, 0)
-        easy.setopt(pycurl.TIMEOUT_MS, left_ms)
-        easy.setopt(pycurl.CONNECTTIMEOUT_MS, min(int(c.connect_timeout_s * 1000), left_ms))
         easy.setopt(pycurl.USERAGENT, c.user_agent_header)
         easy.setopt(pycurl.HTTPHEADER, ["Accept: image/*,*/*;q=0.8"])
         easy.setopt(pycurl.ENCODING, "gzip, deflate, br")
         easy.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
         easy.setopt(pycurl.CAINFO, self._ca)
         easy.setopt(pycurl.BUFFERSIZE, BUFFER_BYTES)
+        easy.setopt(pycurl.PROXY, c.egress_proxy)  # empty: and so no proxy variable counts
+        if not c.egress_proxy:
+            easy.setopt(pycurl.NOPROXY, "*")
+        return easy
+
+    def _configure(self, easy: Any, transfer: Transfer, address: str, port: int) -> None:
+        c, job = self.config, transfer.job
+        left_ms = max(int((c.timeout_s - job.spent_s) * 1000), 1)
+        easy.setopt(pycurl.URL, job.target)
+        easy.setopt(pycurl.TIMEOUT_MS, left_ms)
+        easy.setopt(pycurl.CONNECTTIMEOUT_MS, min(int(c.connect_timeout_s * 1000), left_ms))
         easy.setopt(pycurl.WRITEFUNCTION, lambda chunk: self._on_body(transfer, chunk))
         easy.setopt(pycurl.HEADERFUNCTION, lambda line: self._on_header(transfer, line))
         if c.egress_proxy:
-            easy.setopt(pycurl.PROXY, c.egress_proxy)
             return
-        easy.setopt(pycurl.PROXY, "")  # and so no proxy variable counts
-        easy.setopt(pycurl.NOPROXY, "*")
         bracketed = f"[{address}]" if ":" in address else address
         easy.setopt(pycurl.CONNECT_TO, [f"::{bracketed}:{port}"])
         easy.setopt(pycurl.OPENSOCKETFUNCTION, lambda purpose, to: self._open_socket(transfer, to))
@@ -506,7 +511,6 @@ class Client:
     def _over(self, easy: Any, code: int, words: str) -> None:
         transfer = self._transfers.pop(easy)
         self._multi.remove_handle(easy)
-        easy.reset()
         self._spare.append(easy)
         for lane in transfer.lanes:
             lane.active -= 1
