@@ -199,12 +199,13 @@ def plan_row(url: str, host: str) -> dict[str, Any]:
 
 
 def run_ours(urls: Sequence[str], out: Path, fetch: FetchConfig, image: ImageConfig, hosts: Sequence[str] = ()) -> Run:
-    """Two processes, one partition each, as two cores of a build would."""
+    """A partition and a pair of processes for each of two cores."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     for number in range(PROCESSES):
-        names = hosts[number::PROCESSES] if hosts else ["127.0.0.1"] * len(urls)
-        rows = [plan_row(url, host) for url, host in zip(urls[number::PROCESSES], names, strict=False)]
+        part = slice(len(urls) * number // PROCESSES, len(urls) * (number + 1) // PROCESSES)
+        names = hosts[part] if hosts else ["127.0.0.1"] * len(urls)
+        rows = [plan_row(url, host) for url, host in zip(urls[part], names, strict=False)]
         table = pa.Table.from_pylist(rows, schema=PLAN)
         pq.write_table(table, out / f"part-{number:05d}.parquet", row_group_size=PER_SHARD)
     job = out / "job.json"
