@@ -81,18 +81,23 @@ class StageDir:
         return [m for m in found if m is not None]
 
     def publish(
-        self, unit: str, files: Mapping[str, str], info: Mapping[str, Any], digests: Mapping[str, str] | None = None
+        self,
+        unit: str,
+        files: Mapping[str, str],
+        info: Mapping[str, Any],
+        digests: Mapping[str, storage.Digest] | None = None,
     ) -> Marker:
         """Moves finished local files (label -> path) into place and claims the unit; returns the winner's marker.
 
-        Names in markers are relative to OUT; what has the label "dropped" goes to OUT/dropped. `digests` (label -> sha256)
+        Names in markers are relative to OUT; what has the label "dropped" goes to OUT/dropped. `digests` (by label)
         saves reading large files back whose writer has hashed them."""
         entries = {}
         for label, local in files.items():
-            digest = (digests or {}).get(label) or storage.sha256_file(local)
+            digest = (digests or {}).get(label) or storage.Digest("sha256", storage.sha256_file(local))
             place = f"dropped/{self.stage}-{unit}" if label == "dropped" else f"{self.directory}/{unit}"
             suffix = "".join(storage.name_of(local).partition(".")[1:])
-            entry = {"name": f"{place}.{digest[:12]}{suffix}", "bytes": os.path.getsize(local), "sha256": digest}
+            name = f"{place}.{digest.hex[:12]}{suffix}"
+            entry = {"name": name, "bytes": os.path.getsize(local), digest.algorithm: digest.hex}
             storage.publish(local, storage.join(self.out, str(entry["name"])))
             entries[label] = entry
         mine: Marker = {"unit": unit, "fingerprint": self.fingerprint, "files": entries, **info}

@@ -92,19 +92,20 @@ class RawShard:
             self.outcomes[row] = None
         self.left = len(rows)
 
-    def write(self, parquet: str, fetch: str) -> str:
-        """Ends the tar and writes both tables; returns the tar's SHA-256."""
+    def write(self, parquet: str, fetch: str) -> storage.Digest:
+        """Ends the tar and writes both tables; returns the tar's digest."""
         outcomes = self.done()
         assert self._tar is not None, "`append` comes before"
         self._tar.write(tar_end(self._tar.size))
         write_parquet(raw_table(self.rows, outcomes, self.places), parquet)
         write_parquet(fetch_table(self.rows["key"], outcomes), fetch)
-        return self.close()
+        return self._tar.close()
 
-    def close(self) -> str:
-        """Closes the tar where it is open; returns its SHA-256."""
-        tar, self._tar = self._tar, None
-        return tar.close() if tar else ""
+    def close(self) -> None:
+        """Closes the tar where one is open."""
+        if self._tar is not None:
+            self._tar.close()
+        self._tar = None
 
 
 def raw_table(rows: pa.Table, outcomes: list[Outcome], places: list[int | None]) -> pa.Table:

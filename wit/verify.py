@@ -71,12 +71,13 @@ def verify(out: str, level: Level = "metadata") -> Verdict:
     return Verdict(tuple(dict.fromkeys(problems)), tuple(manifests), shards, samples, read)
 
 
-ENTRY = {"name": str, "bytes": int, "sha256": str}
+FILE = {"name": str, "bytes": int}
+ENTRY = FILE | {"sha256": str}
 PART = {"unit": str, "fingerprint": str, "in": int, "out": int, "dropped": {None: int}, "files": {None: ENTRY}}
 TOTALS = {"stage": str, "fingerprint": str, "schema_version": int, "in": int, "out": int, "dropped": {None: int}}
 MANIFEST = TOTALS | {"parts": [PART]}
 MANIFESTS = {
-    "download": TOTALS | {"parts": [PART | {"files": {None: ENTRY, "tar": ENTRY, "parquet": ENTRY}}]},
+    "download": TOTALS | {"parts": [PART | {"files": {None: FILE, "tar": FILE, "parquet": ENTRY}}]},
     "select": TOTALS | {"parts": [PART | {"files": {None: ENTRY, "rows": ENTRY}}]},
     "publish": TOTALS | {"shards": int, "samples": int, "files": [ENTRY]},
 }
@@ -441,8 +442,11 @@ def digest_problems(out: str, manifests: Mapping[str, Marker]) -> list[str]:
 
     def check(entry: dict[str, Any]) -> str | None:
         path = storage.join(out, entry["name"])
-        if storage.exists(path) and storage.sha256_file(path) != entry["sha256"]:
-            return f"{entry['name']}: its bytes are not those of the manifest's sha256"
+        digest = next((storage.Digest(a, entry[a]) for a in ("sha256", "xxh3_128") if a in entry), None)
+        if digest is None:
+            return f"{entry['name']}: the manifest has no digest of it"
+        if storage.exists(path) and storage.digest_of(path, digest.algorithm) != digest:
+            return f"{entry['name']}: its bytes are not those of the manifest's {digest.algorithm}"
         return None
 
     with ThreadPoolExecutor(READERS) as readers:
