@@ -1,6 +1,6 @@
 """Download against img2dataset 1.47: `make bench-download [CORPUS=DIR]`, or with --only NAME,... for some of the rows.
 
-Both fetch the same pictures from one nginx on loopback, two processes each, in turn; what they print is measured over the
+Both fetch the same pictures from one nginx on loopback, with two cores each, in turn; what they print is measured over the
 whole run of each, start-up included, and again without the start-up (a run over 20 URLs). CPU milliseconds per image are the
 sturdy number on a busy machine; nginx's own time is not in them.
 
@@ -71,14 +71,27 @@ class Run:
     wall_s: float
     cpu_s: float
     peak_mb: float
+    cpu_by_role: tuple[tuple[str, float], ...] = ()  # of our fetch and decode processes
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second."""
+        return self.images / self.wall_s
+
+    @property
+    def cpu_ms(self) -> float:
+        """Of one picture."""
+        return 1000 * self.cpu_s / max(self.images, 1)
+
+    def less(self, start: Run) -> Run:
+        """Without what starting up costs."""
+        return replace(self, wall_s=max(self.wall_s - start.wall_s, 0.01), cpu_s=max(self.cpu_s - start.cpu_s, 0.01))
 
     def row(self, start: Run | None = None) -> str:
-        less_wall, less_cpu = (start.wall_s, start.cpu_s) if start else (0.0, 0.0)
-        return (
-            f"{self.images / self.wall_s:7.1f} img/s  {1000 * self.cpu_s / max(self.images, 1):6.2f} ms CPU/img   without "
-            f"start-up {self.images / max(self.wall_s - less_wall, 0.01):7.1f} img/s "
-            f"{1000 * (self.cpu_s - less_cpu) / max(self.images, 1):6.2f} ms   peak {self.peak_mb:5.0f} MB"
-        )
+        words = f"{self.rate:7.1f} img/s  {self.cpu_ms:6.2f} ms CPU/img"
+        if start:
+            words += f"   without start-up {self.less(start).rate:7.1f} img/s {self.less(start).cpu_ms:6.2f} ms"
+        return f"{words}   peak {self.peak_mb:5.0f} MB"
 
 
 # --- the server ------------------------------------------------------------------------------------------------------------
@@ -154,17 +167,24 @@ def wait_for(port: int) -> None:
 # --- measuring ---------------------------------------------------------------------------------------------------------------
 
 
-def measured(command: list[str], environment: dict[str, str] | None = None) -> tuple[float, float, float]:
-    """(wall seconds, CPU seconds of the process and all it waited for, peak PSS of its tree in MB)."""
-    began, peak = time.monotonic(), [0.0]
+def measured(
+    command: list[str], environment: dict[str, str] | None = None
+) -> tuple[float, float, float, dict[str, float]]:
+    """(wall seconds, CPU seconds of the process and all it waited for, peak PSS of its tree in MB, CPU seconds by role of our
+    children)."""
+    began, peak = time.monotonic(), 0.0
+    roles: dict[int, tuple[str, float]] = {}
     process = subprocess.Popen(
         command, env=os.environ | (environment or {}), stdout=subprocess.DEVNULL, stderr=sys.stderr
     )
     over = threading.Event()
 
     def watch() -> None:
+        nonlocal peak
         while not over.wait(0.4):
-            peak[0] = max(peak[0], tree_mb(process.pid))
+            tree = family(process.pid)
+            peak = max(peak, sum(map(pss_mb, tree)))
+            roles.update((one.pid, found) for one in tree if (found := role_and_cpu(one)))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -175,17 +195,32 @@ def measured(command: list[str], environment: dict[str, str] | None = None) -> t
     watcher.join()
     if process.returncode:
         raise RuntimeError(f"{' '.join(command[:3])} ended with {process.returncode}")
-    return wall, usage.ru_utime + usage.ru_stime, peak[0]
+    by_role: dict[str, float] = {}
+    for role, cpu in roles.values():
+        by_role[role] = by_role.get(role, 0.0) + cpu
+    return wall, usage.ru_utime + usage.ru_stime, peak, by_role
 
 
-def tree_mb(pid: int) -> float:
-    total = 0.0
+def family(pid: int) -> list[psutil.Process]:
     with contextlib.suppress(psutil.Error):
         top = psutil.Process(pid)
-        for one in [top, *top.children(recursive=True)]:
-            with contextlib.suppress(psutil.Error):
-                total += one.memory_full_info().pss
-    return total / 1e6
+        return [top, *top.children(recursive=True)]
+    return []
+
+
+def pss_mb(one: psutil.Process) -> float:
+    with contextlib.suppress(psutil.Error):
+        return float(one.memory_full_info().pss / 1e6)
+    return 0.0
+
+
+def role_and_cpu(one: psutil.Process) -> tuple[str, float] | None:
+    """What one of our children is there for, and its CPU seconds so far."""
+    with contextlib.suppress(psutil.Error):
+        words, times = one.cmdline(), one.cpu_times()
+        if len(words) > 3 and "wit.fetch.child" in words[2]:
+            return words[3], times.user + times.system
+    return None
 
 
 # --- the two programs --------------------------------------------------------------------------------------------------------
@@ -211,9 +246,9 @@ def run_ours(urls: Sequence[str], out: Path, fetch: FetchConfig, image: ImageCon
     job = out / "job.json"
     told = {"out": str(out), "partitions": PROCESSES, "fetch": asdict(fetch), "image": asdict(image)}
     job.write_text(json.dumps(told))
-    wall, cpu, peak = measured([sys.executable, str(ROOT / "benchmarks" / "download_job.py"), str(job)])
+    wall, cpu, peak, by_role = measured([sys.executable, str(ROOT / "benchmarks" / "download_job.py"), str(job)])
     markers = [json.loads(path.read_bytes()) for path in (out / "raw").glob("?????-????.json")]
-    return Run(sum(marker["out"] for marker in markers), wall, cpu, peak)
+    return Run(sum(marker["out"] for marker in markers), wall, cpu, peak, tuple(sorted(by_role.items())))
 
 
 def run_peer(urls: Sequence[str], out: Path, ca: str, **options: Any) -> Run:
@@ -239,7 +274,7 @@ def run_peer(urls: Sequence[str], out: Path, ca: str, **options: Any) -> Run:
     script = out.with_suffix(".py")
     script.write_text(code)
     quiet = {"NO_ALBUMENTATIONS_UPDATE": "1", "SSL_CERT_FILE": ca, "PYTHONWARNINGS": "ignore", "WANDB_MODE": "disabled"}
-    wall, cpu, peak = measured([str(PEER / "bin/python"), str(script)], quiet)
+    wall, cpu, peak, _ = measured([str(PEER / "bin/python"), str(script)], quiet)
     stats = [json.loads(path.read_bytes()) for path in out.glob("*_stats.json")]
     return Run(sum(stat["successes"] for stat in stats), wall, cpu, peak)
 
@@ -333,6 +368,17 @@ def cpu_ms(call: Any, items: Sequence[Any]) -> tuple[float, list[Any]]:
     return 1000 * (time.process_time() - began) / len(items), results
 
 
+def processes(run: Run) -> None:
+    """Where the CPU of a whole run went: what is neither fetching nor decoding is the supervisors', who write the tars."""
+    of = dict(run.cpu_by_role)
+    per = {
+        "fetch": of["fetch"],
+        "decode, resize, encode": of["decode"],
+        "messages, tars, tables": run.cpu_s - sum(of.values()),
+    }
+    print("  by process   " + "   ".join(f"{name} {1000 * cpu / run.images:.2f} ms/img" for name, cpu in per.items()))
+
+
 def steps(corpus: Path) -> None:
     """CPU of every step on JPEGs of the corpus, one thread, beside libjpeg-turbo decoding and encoding alone."""
     config = ImageConfig(resize_mode="border", resize_only_if_bigger=False)
@@ -380,27 +426,36 @@ def local_fetch(ca: str, **changes: Any) -> FetchConfig:
 BORDER = ImageConfig(resize_mode="border", resize_only_if_bigger=False, perceptual_hashes=False, encode_quality=95)
 
 
-def compare(name: str, urls: list[str], out: Path, server: Server, image: ImageConfig, **peer: Any) -> tuple[Run, Run]:
-    """Both programs on one list; prints both rows and their ratios."""
-    few = urls[:20]
+def compare(
+    name: str, urls: list[str], out: Path, server: Server, image: ImageConfig, repeats: int, **peer: Any
+) -> None:
+    """Both programs on one list, in turn; prints the median run of each and the ratios of every turn."""
+    few, fetch = urls[:20], local_fetch(server.ca)
     their_start = run_peer(few, out / "peer20", server.ca, **peer)
-    our_start = run_ours(few, out / "ours20", local_fetch(server.ca), image)
-    theirs = run_peer(urls, out / "peer", server.ca, **peer)
-    ours = run_ours(urls, out / "ours", local_fetch(server.ca), image)
-    rate = (ours.images / ours.wall_s) / (theirs.images / theirs.wall_s)
-    steady_rate = (ours.images / (ours.wall_s - our_start.wall_s)) / (
-        theirs.images / (theirs.wall_s - their_start.wall_s)
-    )
-    cpu = (theirs.cpu_s / theirs.images) / (ours.cpu_s / ours.images)
-    steady_cpu = ((theirs.cpu_s - their_start.cpu_s) / theirs.images) / ((ours.cpu_s - our_start.cpu_s) / ours.images)
-    print(f"\n{name} ({len(urls)} URLs)")
-    print(f"  img2dataset  {theirs.row(their_start)}")
-    print(f"  wit          {ours.row(our_start)}")
-    print(
-        f"  ratio        rate {rate:.2f}x  CPU {cpu:.2f}x   without start-up: rate {steady_rate:.2f}x  CPU {steady_cpu:.2f}x"
-    )
+    our_start = run_ours(few, out / "ours20", fetch, image)
+    theirs, ours = [], []
+    for _ in range(repeats):
+        theirs.append(run_peer(urls, out / "peer", server.ca, **peer))
+        ours.append(run_ours(urls, out / "ours", fetch, image))
+    turns = list(zip(theirs, ours, strict=True))
+    steady = [(t.less(their_start), o.less(our_start)) for t, o in turns]
+    rows = {
+        "rate": [o.rate / t.rate for t, o in turns],
+        "CPU": [t.cpu_ms / o.cpu_ms for t, o in turns],
+        "rate without start-up": [o.rate / t.rate for t, o in steady],
+        "CPU without start-up": [t.cpu_ms / o.cpu_ms for t, o in steady],
+    }
+    print(f"\n{name} ({len(urls)} URLs, {repeats} turns)")
+    print(f"  img2dataset  {middle(theirs).row(their_start)}")
+    print(f"  wit          {middle(ours).row(our_start)}")
+    for kind, ratios in rows.items():
+        print(f"  ratio, {kind:22} median {median(ratios):.2f}x   turns {' '.join(f'{ratio:.2f}' for ratio in ratios)}")
     print(f"  start-up (20 URLs): img2dataset {their_start.wall_s:.1f} s, wit {our_start.wall_s:.1f} s", flush=True)
-    return ours, theirs
+
+
+def middle(runs: list[Run]) -> Run:
+    """The run of median rate."""
+    return sorted(runs, key=lambda run: run.rate)[len(runs) // 2]
 
 
 def hosts_row(corpus: Path, out: Path, server: Server) -> None:
@@ -459,6 +514,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, help="directory of pictures (default: made, 3,000 of them)")
     parser.add_argument("--only", default=",".join(ROWS), help=f"rows to run, of {','.join(ROWS)},soak")
     parser.add_argument("--urls", type=int, default=0, help="only so many URLs of the list")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each comparison")
     parser.add_argument("--soak-images", type=int, default=50_000)
     arguments = parser.parse_args()
     rows = arguments.only.split(",")
@@ -488,17 +544,19 @@ def main() -> None:
         plain = url_list(corpus, server.http)[: arguments.urls or None]
         secure = url_list(corpus, server.https)[: arguments.urls or None]
         if "http" in rows:
-            compare("http, 256 border, sha256", plain, out, server, BORDER)
+            compare("http, 256 border, sha256", plain, out, server, BORDER, arguments.repeats)
             print(f"  quality      img2dataset  {quality(corpus, peer_pictures(out / 'peer'))}")
             print(f"               wit          {quality(corpus, our_pictures(out / 'ours'))}", flush=True)
         if "hashes" in rows:
             run = run_ours(plain, out / "ours", local_fetch(server.ca), replace(BORDER, perceptual_hashes=True))
-            print(f"\nhttp, the same with pHash and PDQ\n  wit          {run.row()}", flush=True)
+            print(f"\nhttp, the same with pHash and PDQ\n  wit          {run.row()}")
+            processes(run)
         if "https" in rows:
-            compare("https verified, 256 border, sha256", secure, out, server, BORDER)
+            compare("https verified, 256 border, sha256", secure, out, server, BORDER, arguments.repeats)
         if "keep" in rows:
             kept = replace(BORDER, keep_original=True)
-            compare("http, original bytes kept, sha256", plain, out, server, kept, disable_all_reencoding=True)
+            keep = {"disable_all_reencoding": True}
+            compare("http, original bytes kept, sha256", plain, out, server, kept, arguments.repeats, **keep)
         if "hosts" in rows:
             hosts_row(corpus, out, server)
         if "dead" in rows:
