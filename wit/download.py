@@ -220,7 +220,10 @@ class PartitionWork:
         self._keep_robots()
         with storage.scratch_dir(self.scratch) as scratch:
             files = {label: storage.join(scratch, f"shard.{ending}") for label, ending in ENDINGS.items()}
-            digest = shard.write(files["parquet"], files["fetch"])
+            restricted = storage.join(scratch, "shard.restricted.parquet")
+            digest = shard.write(files["parquet"], files["fetch"], restricted)
+            if storage.exists(restricted):
+                files["restricted"] = restricted
             outcomes = shard.done()
             dropped = Counter(str(outcome.reason) for outcome in outcomes if outcome.reason is not None)
             successes = len(outcomes) - dropped.total()

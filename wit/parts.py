@@ -44,6 +44,9 @@ def write_parquet(table: pa.Table, path: str, *, row_group_size: int = 1 << 17) 
     )
 
 
+APART = ("dropped", "restricted")  # labels of files that stand in a directory of their own
+
+
 @dataclass(frozen=True, slots=True)
 class StageDir:
     """One stage's directory under OUT, as seen by one run: only what bears its fingerprint counts."""
@@ -89,12 +92,12 @@ class StageDir:
     ) -> Marker:
         """Moves finished local files (label -> path) into place and claims the unit; returns the winner's marker.
 
-        Names in markers are relative to OUT; what has the label "dropped" goes to OUT/dropped. `digests` (by label)
+        Names in markers are relative to OUT; what has a label in APART goes to OUT/LABEL. `digests` (by label)
         saves reading large files back whose writer has hashed them."""
         entries = {}
         for label, local in files.items():
             digest = (digests or {}).get(label) or storage.Digest("sha256", storage.sha256_file(local))
-            place = f"dropped/{self.stage}-{unit}" if label == "dropped" else f"{self.directory}/{unit}"
+            place = f"{label}/{self.stage}-{unit}" if label in APART else f"{self.directory}/{unit}"
             suffix = "".join(storage.name_of(local).partition(".")[1:])
             name = f"{place}.{digest.hex[:12]}{suffix}"
             entry = {"name": name, "bytes": os.path.getsize(local), digest.algorithm: digest.hex}
@@ -150,8 +153,9 @@ class StageDir:
         keep |= {e["name"] for m in markers for e in m.get("beside", ())}
         own = storage.name_of(self.manifest_path)
         mine = [f"{self.directory}/{name}" for name in storage.list_dir(self.path) if name not in (own, *KEPT)]
-        dropped = storage.list_dir(storage.join(self.out, "dropped"))
-        mine += [f"dropped/{name}" for name in dropped if name.startswith(f"{self.stage}-")]
+        for place in APART:
+            names = storage.list_dir(storage.join(self.out, place))
+            mine += [f"{place}/{name}" for name in names if name.startswith(f"{self.stage}-")]
         for name in mine:
             if name not in keep:
                 storage.remove(storage.join(self.out, name))

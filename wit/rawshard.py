@@ -6,6 +6,7 @@ in a spool only for those before it, and a shard is nearly written when its last
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,8 @@ from wit import storage
 from wit.fetch.outcome import Outcome
 from wit.fetch.spool import Spools
 from wit.parts import write_parquet
-from wit.records import FETCH, PLAN, RAW, keyed_hash
+from wit.reasons import Reason
+from wit.records import FETCH, PLAN, RAW, RESTRICTED, keyed_hash
 from wit.shards import padding, tar_end, tar_header
 
 APPEND_BYTES = 2_000_000  # of pictures that are ready before they are worth a turn of the writing thread
@@ -92,13 +94,16 @@ class RawShard:
             self.outcomes[row] = None
         self.left = len(rows)
 
-    def write(self, parquet: str, fetch: str) -> storage.Digest:
-        """Ends the tar and writes both tables; returns the tar's digest."""
+    def write(self, parquet: str, fetch: str, restricted: str) -> storage.Digest:
+        """Ends the tar and writes its tables, that of blocked pictures only where there are some; returns the tar's digest."""
         outcomes = self.done()
         assert self._tar is not None, "`append` comes before"
         self._tar.write(tar_end(self._tar.size))
         write_parquet(raw_table(self.rows, outcomes, self.places), parquet)
         write_parquet(fetch_table(self.rows["key"], outcomes), fetch)
+        if len(blocked := restricted_table(self.rows, outcomes)):
+            write_parquet(blocked, restricted)
+            os.chmod(restricted, 0o600)
         return self._tar.close()
 
     def close(self) -> None:
@@ -113,7 +118,7 @@ def raw_table(rows: pa.Table, outcomes: list[Outcome], places: list[int | None])
     pictures = [outcome.picture for outcome in outcomes]
     columns: dict[str, list[Any]] = {
         "reason": [None if o.reason is None else str(o.reason) for o in outcomes],
-        "detail": [o.detail or None for o in outcomes],
+        "detail": [None if o.reason is Reason.BLOCKED_HASH else o.detail or None for o in outcomes],
         "http_status": [o.http_status or None for o in outcomes],
         "final_url": [o.final_url if o.http_status else None for o in outcomes],
         "tar_offset": places,
@@ -125,6 +130,14 @@ def raw_table(rows: pa.Table, outcomes: list[Outcome], places: list[int | None])
             columns[name] = [getattr(p, name) if p else None for p in pictures]
     arrays = [pa.array(columns[field.name], field.type) for field in list(RAW)[len(PLAN) :]]
     return pa.table([*rows.columns, *arrays], schema=RAW)
+
+
+def restricted_table(rows: pa.Table, outcomes: list[Outcome]) -> pa.Table:
+    """The RESTRICTED table."""
+    hits = [(row, outcome.detail) for row, outcome in enumerate(outcomes) if outcome.reason is Reason.BLOCKED_HASH]
+    urls = rows["url"].take(pa.array([row for row, _ in hits], pa.int64()))
+    hashes, lists = ([detail.partition(" ")[part] for _, detail in hits] for part in (0, 2))
+    return pa.table([pa.array(hashes, pa.string()), pa.array(lists, pa.string()), urls], schema=RESTRICTED)
 
 
 def fetch_table(keys: pa.ChunkedArray, outcomes: list[Outcome]) -> pa.Table:

@@ -114,6 +114,9 @@ RAW = pa.schema(
     ]
 )
 
+# Of pictures on a list of hashes that must not be stored, and nothing else of them (design section 8).
+RESTRICTED = pa.schema([("hash", pa.string()), ("list", pa.string()), ("url", pa.string())])
+
 # What varies by nature, one row per planned row; outside every comparison (design section 5).
 FETCH = pa.schema(
     [

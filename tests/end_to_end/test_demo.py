@@ -198,6 +198,39 @@ def test_a_killed_build_goes_on_where_it_was_and_ends_the_same(built: Path, kill
     assert_same(built, killed)
 
 
+def role(process: psutil.Process) -> str:
+    """What a process of a build is there for: "fetch", "decode", "worker"; empty for others (the demonstration web)."""
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return ""
+    if "spawn_main" in " ".join(words):
+        return "worker"
+    return words[3] if len(words) > 3 and "wit.fetch.child" in words[2] else ""
+
+
+def test_processes_of_a_build_that_are_killed_cost_nothing(built: Path, tmp_path: Path) -> None:
+    out, killed = tmp_path / "wounded", Counter[str]()
+    command = [sys.executable, "-m", "pipelines.build", "--output", str(out), "--seed", SEED]
+    with open(tmp_path / "said", "wb") as said:
+        process = subprocess.Popen(command, cwd=ROOT, stderr=said, stdout=subprocess.DEVNULL)
+    seen: set[int] = set()
+    for turn in range(2_800):
+        if process.poll() is not None:
+            break
+        for child in psutil.Process(process.pid).children(recursive=True):
+            kind = role(child)
+            if kind and killed[kind] < 2 and child.pid not in seen and turn % 5 == 0:  # some are at work by then
+                seen.add(child.pid)
+                child.kill()
+                killed[kind] += 1
+        time.sleep(0.1)
+    process.kill()
+    assert process.wait() == 0, (tmp_path / "said").read_text()
+    assert killed == {"fetch": 2, "decode": 2, "worker": 2}
+    assert_same(built, out)
+
+
 def test_sigterm_stops_a_download_cleanly_and_the_build_goes_on_later(built: Path, tmp_path: Path) -> None:
     out = tmp_path / "drained"
     command = [sys.executable, "-m", "pipelines.build", "--output", str(out), "--seed", SEED]

@@ -255,3 +255,19 @@ def test_draining_leaves_the_rest_for_the_next_start(tmp_path: Path, web: Any, m
     assert 1 <= len(markers) < 40
     assert not (tmp_path / "_tmp").exists() or not list((tmp_path / "_tmp").iterdir())
     assert len(download(part, range(40), tmp_path, web)) == 40
+
+
+def test_of_a_blocked_picture_only_hash_list_and_url_stay_apart(tmp_path: Path, web: Any) -> None:
+    urls = serve(web, 6)
+    (tmp_path / "bad.txt").write_text(hashlib.sha256(hostile.picture(seed=3)).hexdigest() + "\n")
+    part = write_plan(tmp_path, urls, 6)
+    (marker,) = download(part, [0], tmp_path, web, image=ImageConfig(blocked_hashes=(str(tmp_path / "bad.txt"),)))
+    assert (marker["out"], marker["dropped"]) == (5, {"blocked_hash": 1})
+    table = tmp_path / marker["files"]["restricted"]["name"]
+    assert table.parent == tmp_path / "restricted" and table.stat().st_mode & 0o077 == 0
+    blocked = hashlib.sha256(hostile.picture(seed=3)).hexdigest()
+    assert pq.read_table(table).to_pylist() == [{"hash": blocked, "list": "bad.txt", "url": urls[3]}]
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and path.name != "bad.txt" and path != table:
+            assert blocked.encode() not in path.read_bytes() and hostile.picture(seed=3) not in path.read_bytes()
+    assert not [r for r in raw_rows(tmp_path, [marker]) if r["reason"] and (r["detail"] or r["original_sha256"])]

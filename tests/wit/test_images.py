@@ -259,7 +259,9 @@ def test_blocklists_know_bytes_and_near_pictures() -> None:
     assert pdq_hash
     for listed in (hashlib.sha256(data).hexdigest(), f"pdq:{pdq_hash.hex()}"):
         result = process(data, ImageConfig(), Blocklist([listed]))
-        assert isinstance(result, Refused) and result.reason is Reason.BLOCKED_HASH
+        assert result == Refused(Reason.BLOCKED_HASH, f"{listed} ")
+        unhashed = process(data, ImageConfig(perceptual_hashes=False, keep_original=True), Blocklist([listed]))
+        assert unhashed == result, "without hash columns the lists count all the same"
     assert isinstance(process(near, ImageConfig(), Blocklist([f"pdq:{pdq_hash.hex()}"])), Refused)
     assert isinstance(process(near, ImageConfig(), Blocklist([hashlib.sha256(data).hexdigest()])), Processed)
 

@@ -41,13 +41,14 @@ def silence_libraries() -> None:
 
 def load_blocklist(config: ImageConfig) -> Blocklist:
     """The hashes of the files named; raises InputError for a line that is no hash."""
-    found: list[str] = []
+    found: dict[str, str] = {}
     for path in config.blocked_hashes:
         for number, line in enumerate(storage.read_bytes(path).decode().splitlines(), 1):
             word = line.split("#")[0].strip().lower()
             if word and (len(word.removeprefix("pdq:")) != 64 or not _is_hex(word.removeprefix("pdq:"))):
                 raise InputError(f"{path} line {number} is no hash: write 64 hexadecimal digits, pdq: before a PDQ")
-            found += [word] if word else []
+            if word:
+                found.setdefault(word, storage.name_of(path))
     return Blocklist(found)
 
 

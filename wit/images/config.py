@@ -41,7 +41,8 @@ class ImageConfig:
     decode_timeout_s: float = 20
     """Time for one picture in the decode process; past it the process is replaced and the picture dropped."""
     blocked_hashes: tuple[str, ...] = ()
-    """Files of hashes that must never be stored: one hexadecimal sha256 or PDQ a line."""
+    """Files of hashes that must never be stored: one hexadecimal sha256, or pdq: and a PDQ, a line. A picture that matches is
+    not written; which hash of which list it was, and its URL, stand in OUT/restricted alone, for its owner's eyes."""
 
     def __post_init__(self) -> None:
         if self.image_size < 1:

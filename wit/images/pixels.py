@@ -38,8 +38,8 @@ def decoded(
     if isinstance(pixels, Refused):
         return pixels
     hashes = picture_hashes(pixels, found) if hashing else (None, None, None)
-    if (original_sha256, hashes[1]) in blocked:
-        return Refused(Reason.BLOCKED_HASH)
+    if hit := blocked.match(original_sha256, hashes[1]):
+        return Refused(Reason.BLOCKED_HASH, hit)
     if not config.perceptual_hashes:
         hashes = (None, None, None)
     exif = exif_json(data, found) if config.extract_exif else None

@@ -19,8 +19,8 @@ def process(data: bytes, config: ImageConfig, blocked: Blocklist = NOTHING_BLOCK
     """The stored form of a fetched picture with its columns, or why there is none. A pure function of its arguments;
     calls native decoders, so hostile bytes belong in a child process (`wit.fetch.decoder`)."""
     original_sha256 = hashlib.sha256(data).hexdigest()
-    if (original_sha256, None) in blocked:
-        return Refused(Reason.BLOCKED_HASH)
+    if hit := blocked.match(original_sha256):
+        return Refused(Reason.BLOCKED_HASH, hit)
     found = probe(data)
     if isinstance(found, Refused):
         return found

@@ -1,0 +1,161 @@
+"""Our own outage is not data: the name server and then the network go away in the middle of a build."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import wit.download
+from pipelines.build import main
+from wit.verify import verify
+
+spec = importlib.util.spec_from_file_location("hostile", Path(__file__).parents[1] / "wit/fetch/hostile.py")
+assert spec and spec.loader
+hostile = sys.modules.setdefault("hostile", importlib.util.module_from_spec(spec))
+if not hasattr(hostile, "hostile_web"):
+    spec.loader.exec_module(hostile)
+
+HOSTS, PER_SHARD, PICTURES = 120, 20, 120
+NAMES = [f"h{n}.example" for n in range(HOSTS)]
+
+
+class Web(BaseHTTPRequestHandler):
+    """Pictures; `after` that many of them, `leave` is called."""
+
+    after, leave, served = 0, staticmethod(lambda: None), 0
+    lock = threading.Lock()
+
+    def do_GET(self) -> None:
+        number = self.path.rpartition("/")[2].removesuffix(".png")
+        body = b""
+        if number.isdecimal():
+            pixels = np.random.default_rng(int(number)).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+            out = io.BytesIO()
+            Image.fromarray(pixels).resize((64, 64)).save(out, "PNG")
+            body = out.getvalue()
+        self.send_response(200 if body else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+        if body:
+            with self.lock:
+                Web.served += 1
+                if Web.served == Web.after:
+                    Web.leave()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Network:
+    """A web server that can be cut off and plugged in again at the same port."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.plug_in()
+
+    def plug_in(self) -> None:
+        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Web)
+        self.server.daemon_threads = True
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def cut(self) -> None:
+        """New connections are refused from now on; one request each is all that a connection carries here (HTTP/1.0)."""
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    Web.after, Web.served = 0, 0
+    one = Network()
+    yield one
+    one.cut()
+
+
+def write_build(folder: Path, port: int, nameserver: str) -> list[str]:
+    urls = [f"http://{NAMES[n % HOSTS]}:{port}/{n}.png" for n in range(PICTURES)]
+    pq.write_table(
+        pa.table({"url": urls, "caption": [f"a red dog number {n}" for n in range(PICTURES)]}), folder / "urls.parquet"
+    )
+    (folder / "queries.txt").write_text("dog\n")
+    knobs: dict[str, Any] = {
+        "allow_addresses": ["127.0.0.1/32"],
+        "nameservers": [nameserver],
+        "host_rate_per_s": 0,
+        "domain_rate_per_s": 0,
+        "address_rate_per_s": 0,
+        "backoff_s": 0.05,
+        "retries": 1,
+        "outage_floor_rows": 5,
+        "outage_pause_s": 0.2,
+        "outage_shards": 2,
+    }
+    lines = ["[fetch]", *(f"{name} = {json.dumps(value)}" for name, value in knobs.items())]
+    plan = ["[plan]", f"rows_per_raw_shard = {PER_SHARD}", "[select]", "max_aspect_ratio = 4.0"]
+    (folder / "build.toml").write_text("\n".join([*lines, *plan]))
+    return [
+        *(
+            "--config",
+            str(folder / "build.toml"),
+            "--queries",
+            str(folder / "queries.txt"),
+            "--output",
+            str(folder / "out"),
+        ),
+        *("--source", f"table:{folder / 'urls.parquet'}", "--contact", "test@example.org", "--seed", "4"),
+    ]
+
+
+def published(out: Path) -> list[dict[str, Any]]:
+    paths = [p for p in (out / "raw").glob("?????-????.json")]
+    return [json.loads(path.read_bytes()) for path in sorted(paths)]
+
+
+def test_without_names_and_then_without_network_a_build_stops_and_goes_on_later(
+    tmp_path: Path, network: Network, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(wit.download, "WINDOW", PER_SHARD)  # or all names were known before the first picture came
+    names: dict[str, object] = {name: [["127.0.0.1"]] for name in NAMES}
+    out = tmp_path / "out"
+    with hostile.dns(names) as server:
+        command = write_build(tmp_path, network.port, server.place)
+
+        Web.after, Web.leave = 30, staticmethod(lambda: names.update(dict.fromkeys(NAMES, "servfail")))
+        assert main(command) == 3
+        assert "Start the build again when the network is back" in capsys.readouterr().err
+        first = published(out)
+        assert 1 <= len(first) < PICTURES // PER_SHARD
+        assert all(marker["dropped"] == {} for marker in first), "an outage of ours was published as a loss"
+        assert not (out / "raw/_MANIFEST.json").exists() and not (out / "ledger.json").exists()
+
+        names.update({name: [["127.0.0.1"]] for name in NAMES})
+        Web.after, Web.leave = Web.served + 30, staticmethod(lambda: threading.Thread(target=network.cut).start())
+        assert main(command) == 3
+        assert "Start the build again when the network is back" in capsys.readouterr().err
+        second = published(out)
+        assert len(first) < len(second) < PICTURES // PER_SHARD
+        assert second[: len(first)] == first
+        assert all(marker["dropped"] == {} for marker in second), "an outage of ours was published as a loss"
+
+        network.plug_in()
+        Web.after = 0
+        assert main(command) == 0
+    ledger = json.loads((out / "ledger.json").read_bytes())["stages"]["download"]
+    assert (ledger["in"], ledger["out"], ledger["dropped"]) == (PICTURES, PICTURES, {})
+    assert Web.served <= PICTURES + 2 * PER_SHARD  # only what was in flight was fetched again
+    assert verify(str(out), level="full").problems == ()
