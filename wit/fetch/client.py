@@ -11,7 +11,7 @@ import itertools
 import socket
 import time
 import zlib
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +32,8 @@ from wit.urls import registrable_domain
 
 ANSWER_TTL_S = 60  # an origin asks the resolver (and its cache) again after this
 STALLED_S = 0.5  # a transfer without a first byte for so long no longer counts against in_flight
-STALLED_MAX = 4  # times in_flight: but no more of them than this
+STALLED_MAX = 3  # times in_flight: but no more of them than this
+UNTRIED_MAX = 4  # times in_flight: requests to hosts that have not answered yet, which do not count against it either
 ERROR_BODY_BYTES = 65_536  # bodies of error pages are read up to here to keep the connection, then cut
 BODY_BUDGET_BYTES = 96_000_000  # bodies in memory; above it all but one transfer pause
 IDLE_CONNECTIONS = 256
@@ -100,7 +101,8 @@ class Origin:
     robots_pending: bool = False
     breaker: Breaker = field(default_factory=Breaker)
     closed_reason: Reason = Reason.HOST_UNAVAILABLE
-    parked: bool = False  # in the queue of runnable origins, in a lane's, or in a timer
+    parked: bool = False  # in a queue of runnable origins, in a lane's, or in a timer
+    answers: bool = False  # it has, and did not fall silent since
     active: int = 0
     domain: str = ""
 
@@ -119,6 +121,7 @@ class Transfer:
     status: int = 0
     chunks: list[bytes] = field(default_factory=list)
     received: int = 0
+    untried: bool = False  # to an origin that has not answered yet
     verdict: Reason | None = None  # why we broke off
     paused: bool = False
     limit: int = 0
@@ -142,7 +145,11 @@ class Client:
         self._report, self._report_robots = report, report_robots
         self._robots = known_robots
         self._origins: dict[str, Origin] = {}
-        self._runnable: deque[Origin] = deque()
+        self._runnable: deque[Origin] = deque()  # those that answer
+        self._untried: OrderedDict[str, Origin] = (
+            OrderedDict()
+        )  # the others: silent ones must not take the places of all
+        self._untried_active = 0
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._tie = itertools.count()
         self._transfers: dict[Any, Transfer] = {}
@@ -178,8 +185,7 @@ class Client:
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
             heapq.heappop(self._timers)[2]()
-        while self._runnable and not self.held_back and self._has_room():
-            origin = self._runnable.popleft()
+        while (origin := self._next_origin()) is not None:
             origin.parked = False
             self._advance(origin, now)
             self._pass_on(origin)
@@ -194,7 +200,8 @@ class Client:
     def tick(self) -> None:
         """Housekeeping, a few times a second."""
         now = time.monotonic()
-        self._stalled = sum(not t.status and now - t.began > STALLED_S for t in self._transfers.values())
+        waiting = (t for t in self._transfers.values() if not t.status and not t.untried)
+        self._stalled = sum(now - t.began > STALLED_S for t in waiting)
         self.lanes.forget_idle(now)
 
     def forget_failures(self) -> None:
@@ -240,14 +247,34 @@ class Client:
     def _wake(self, origin: Origin) -> None:
         if not origin.parked:
             origin.parked = True
+            if origin.answers:
+                self._runnable.append(origin)
+            else:
+                self._untried[origin.key] = origin
+
+    def _next_origin(self) -> Origin | None:
+        """An origin that may start a request."""
+        if self.held_back or self._held >= BODY_BUDGET_BYTES:
+            return None
+        excused = self._untried_active + min(self._stalled, STALLED_MAX * self.config.in_flight)
+        if self._runnable and len(self._transfers) - excused < self.config.in_flight:
+            return self._runnable.popleft()
+        if self._untried and self._untried_active < UNTRIED_MAX * self.config.in_flight:
+            return self._untried.popitem(last=False)[1]
+        return None
+
+    def _answered(self, transfer: Transfer) -> None:
+        """Takes note that a host has begun to answer."""
+        if transfer.untried:
+            transfer.untried = False
+            self._untried_active -= 1
+        origin = transfer.origin
+        origin.answers = True
+        if self._untried.pop(origin.key, None) is not None:
             self._runnable.append(origin)
 
     def _later(self, when: float, call: Callable[[], None]) -> None:
         heapq.heappush(self._timers, (when, next(self._tie), call))
-
-    def _has_room(self) -> bool:
-        excused = min(self._stalled, (STALLED_MAX - 1) * self.config.in_flight)
-        return len(self._transfers) < self.config.in_flight + excused and self._held < BODY_BUDGET_BYTES
 
     def _advance(self, origin: Origin, now: float) -> None:
         """Starts the origin's next request, or parks it where its obstacle will wake it."""
@@ -389,7 +416,8 @@ class Client:
             job.attempts += 1
         self._requests += 1
         limit = robots.MAX_BYTES if job.robots_of else self.config.max_body_bytes
-        transfer = Transfer(job, origin, lanes, now, limit=limit)
+        transfer = Transfer(job, origin, lanes, now, limit=limit, untried=not origin.answers)
+        self._untried_active += transfer.untried
         easy = transfer.easy = self._spare.pop() if self._spare else self._new_easy()
         self._configure(easy, transfer, address, port)
         self._transfers[easy] = transfer
@@ -441,6 +469,8 @@ class Client:
             transfer.verdict = Reason.HEADERS_TOO_LARGE
             return -1
         if line.startswith(b"HTTP/"):
+            if not transfer.status:
+                self._answered(transfer)
             words = line.split(None, 2)
             transfer.status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
             transfer.headers = []
@@ -511,6 +541,7 @@ class Client:
     def _over(self, easy: Any, code: int, words: str) -> None:
         transfer = self._transfers.pop(easy)
         self._multi.remove_handle(easy)
+        self._untried_active -= transfer.untried
         self._spare.append(easy)
         for lane in transfer.lanes:
             lane.active -= 1
@@ -578,6 +609,7 @@ class Client:
         silent = reason in HOST_AT_FAULT and not transfer.status
         if silent or transfer.status in (502, 503, 504):
             transfer.origin.closed_reason = Reason.HOST_UNAVAILABLE
+            transfer.origin.answers = bool(transfer.status)
             breaker.failed(now, self.config)
         elif transfer.status:
             breaker.succeeded()
