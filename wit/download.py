@@ -126,8 +126,8 @@ class PartitionWork:
                 for future in self.publishing:
                     future.result()
             finally:
-                appender.shutdown(cancel_futures=True)
-                publisher.shutdown(cancel_futures=True)
+                appender.shutdown()  # whatever stops us, shards that are complete are published
+                publisher.shutdown()
                 for shard in (*self.open.values(), *self.again):
                     shard.close()
 
@@ -190,8 +190,9 @@ class PartitionWork:
         if shard.left:
             return
         shard.counted = True
+        suspect = self.outage.suspects(shard)
         del self.open[shard.row_group]
-        if self.outage.suspects(shard):
+        if suspect:
             self._put_back(shard)
         else:
             written = self.appender.submit(shard.append, [])  # after all that was to be
