@@ -26,7 +26,7 @@ import tarfile
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -368,12 +368,6 @@ def quality(corpus: Path, stored: dict[str, bytes]) -> str:
 # --- steps -------------------------------------------------------------------------------------------------------------------
 
 
-def cpu_ms(call: Any, items: Sequence[Any]) -> tuple[float, list[Any]]:
-    began = time.process_time()
-    results = [call(*item) if isinstance(item, tuple) else call(item) for item in items]
-    return 1000 * (time.process_time() - began) / len(items), results
-
-
 def processes(run: Run) -> None:
     """Where the CPU of a whole run went: what is neither fetching nor decoding is the supervisors', who write the tars."""
     of = dict(run.cpu_by_role)
@@ -386,30 +380,37 @@ def processes(run: Run) -> None:
 
 
 def steps(corpus: Path) -> None:
-    """CPU of every step on JPEGs of the corpus, one thread, beside libjpeg-turbo decoding and encoding alone."""
-    config = ImageConfig(resize_mode="border", resize_only_if_bigger=False)
+    """CPU of every step on JPEGs of the corpus, one thread, beside libjpeg-turbo decoding and encoding alone. One picture after
+    the other, as in a build: memory that fills up with results costs more than some of the steps."""
+    config = replace(BORDER)
     files = [p.read_bytes() for p in sorted(corpus.glob("*.jpg"))[:400] if "bad" not in p.name]
     for data in files[:20]:
         process(data, config)
     costs: dict[str, float] = {}
-    costs["sha256 of the body"], _ = cpu_ms(lambda d: hashlib.sha256(d).hexdigest(), files)
-    costs["probe"], probes = cpu_ms(probe, files)
-    scales = [jpeg_scale(p, min(t := target_size(p.size, config)), max(t), MARGIN) for p in probes]
-    costs["decode"], pixels = cpu_ms(
-        lambda d, p, s: decode(d, p, scale=s, background="#fff"), list(zip(files, probes, scales, strict=True))
-    )
-    costs["resize and pad"], small = cpu_ms(
-        lambda x, p: stored_picture(x, p, config), list(zip(pixels, probes, strict=True))
-    )
-    costs["encode"], _ = cpu_ms(lambda x: encode(x, config), small)
-    whole = sum(costs.values())
-    costs["pHash and PDQ (apart)"], _ = cpu_ms(picture_hashes, list(zip(pixels, probes, strict=True)))
-    turbo, _ = cpu_ms(lambda d: simplejpeg.decode_jpeg(d, "RGB", strict=False), files)
-    alone, _ = cpu_ms(lambda x: simplejpeg.encode_jpeg(x, 95, "RGB", "420"), small)
+
+    def timed(name: str, call: Callable[[], Any]) -> Any:
+        began = time.thread_time()
+        result = call()
+        costs[name] = costs.get(name, 0.0) + 1000 * (time.thread_time() - began) / len(files)
+        return result
+
+    for data in files:
+        timed("sha256 of the body", lambda d=data: hashlib.sha256(d).hexdigest())
+        found = timed("probe", lambda d=data: probe(d))
+        target = target_size(found.size, config)
+        scale = jpeg_scale(found, min(target), max(target), MARGIN)
+        pixels = timed("decode", lambda d=data, f=found, s=scale: decode(d, f, scale=s, background="#fff"))
+        small = timed("resize and pad", lambda p=pixels, f=found: stored_picture(p, f, config))
+        timed("encode", lambda x=small: encode(x, config))
+        timed("pHash and PDQ", lambda p=pixels, f=found: picture_hashes(p, f))
+        timed("turbo", lambda d=data: simplejpeg.decode_jpeg(d, "RGB", strict=False))
+        timed("turbo", lambda x=small: simplejpeg.encode_jpeg(x, config.encode_quality, "RGB", "420"))
+    alone = costs.pop("turbo")
     print(f"\nSteps, CPU ms per JPEG ({len(files)} of the corpus, one thread)")
     for name, cost in costs.items():
         print(f"  {name:24} {cost:7.3f}")
-    print(f"  {'sum without hashes':24} {whole:7.3f}   libjpeg-turbo alone, full decode + encode: {turbo + alone:.3f}")
+    whole = sum(costs.values()) - costs["pHash and PDQ"]
+    print(f"  {'sum without hashes':24} {whole:7.3f}   libjpeg-turbo alone, full decode + encode: {alone:.3f}")
 
 
 # --- rows --------------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from wit.images.blocklist import Blocklist
 from wit.images.config import ImageConfig
-from wit.images.decode import jpeg_scale
+from wit.images.decode import _decode_plain, _decode_with_pillow, jpeg_scale
 from wit.images.hashes import pdq
 from wit.images.headers import probe
 from wit.images.process import phash_of, process
@@ -315,3 +315,32 @@ def test_mutated_pictures_are_answered_never_raised(seed: bytes, edits: list[tup
         data[at : at + len(patch)] = patch
     result = process(bytes(data[: int(len(data) * keep)]), ImageConfig(image_size=64, max_pixels=1_000_000))
     assert isinstance(result, Processed | Refused)
+
+
+def test_a_jpeg_scaled_while_decoding_is_not_stretched() -> None:
+    """1001 columns at 1/2 are 500.5, which the decoder rounds up to 501."""
+    sharp = Image.fromarray((np.indices((667, 1001)).sum(0) // 8 % 2 * 200 + 20).astype(np.uint8)).convert("RGB")
+    data = encoded(sharp, "JPEG", quality=95)
+    reference = Image.open(io.BytesIO(data)).resize((384, 256), Image.Resampling.LANCZOS)
+    stored = pixels(done(data, encode_format="png", encode_quality=6, perceptual_hashes=False))
+    assert psnr(stored, np.asarray(reference, np.float64)) > 30  # 16 where the whole array is taken for the picture
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    kind=st.sampled_from(["PNG", "WEBP", "lossless"]),
+    edits=st.lists(st.tuples(st.integers(12, 4000), st.binary(min_size=1, max_size=3)), max_size=2),
+)
+def test_what_the_fast_decoders_take_pillow_takes_and_sees_the_same(kind: str, edits: list[tuple[int, bytes]]) -> None:
+    picture = scene().resize((61, 47))
+    data = bytearray(encoded(picture, "WEBP", lossless=True) if kind == "lossless" else encoded(picture, kind))
+    for at, piece in edits:
+        data[at % len(data) : at % len(data) + len(piece)] = piece
+    found = probe(bytes(data))
+    if isinstance(found, Refused) or found.width * found.height > 1_000_000:
+        return
+    fast = _decode_plain(bytes(data), found)
+    if not edits:
+        assert fast is not None
+    if fast is not None:
+        assert np.array_equal(fast, _decode_with_pillow(bytes(data), "#fff"))
