@@ -173,6 +173,7 @@ class Engine:
                 self._decoded(*message[1:])
             elif message[0] == "ready":
                 self.decoder_ready = True
+                self.seen_since = time.monotonic()
         if child.channel.closed:
             self._died(child)
         elif child is self.fetcher:
@@ -200,6 +201,8 @@ class Engine:
         self._feed_decoder()
 
     def _feed_decoder(self) -> None:
+        if not self.sent:  # it has been idle: time begins now
+            self.seen_since = time.monotonic()
         while self.sent < min(SENT_AHEAD, len(self.decoding)):
             waiting = self.decoding[self.sent]
             outcome = waiting.outcome

@@ -17,7 +17,7 @@ import wit.fetch.engine
 from wit.fetch.config import for_local_web
 from wit.fetch.engine import Engine
 from wit.fetch.errors import EngineError
-from wit.fetch.outcome import Outcome
+from wit.fetch.outcome import Outcome, Request
 from wit.images.config import ImageConfig
 from wit.records import Reason
 
@@ -72,6 +72,20 @@ def test_a_picture_that_hangs_the_decoder_costs_itself_alone(fetch_all: FetchAll
         found = fetch_all(urls, config_for(web), ImageConfig(decode_timeout_s=1), work=dangerous)
     assert [n for n, url in enumerate(urls) if found[url].reason is not None] == [5]
     assert found[urls[5]].reason is Reason.DECODER_TIMEOUT
+
+
+def test_a_supervisor_that_was_away_blames_no_picture(tmp_path: Path) -> None:
+    with hostile.hostile_web() as web:
+        urls = serve(web, 12)
+        config = config_for(web)
+        with Engine(config, ImageConfig(decode_timeout_s=1), str(tmp_path)) as one:  # type: ignore[arg-type]
+            one.submit([Request(number, url) for number, url in enumerate(urls)])
+            time.sleep(3)  # by now both children wait for us
+            found: list[Outcome] = []
+            deadline = time.monotonic() + 20
+            while len(found) < len(urls) and time.monotonic() < deadline:
+                found += one.poll(0.1)
+    assert [outcome.reason for outcome in found] == [None] * 12
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGSEGV])
