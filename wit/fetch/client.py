@@ -146,9 +146,8 @@ class Client:
         self._robots = known_robots
         self._origins: dict[str, Origin] = {}
         self._runnable: deque[Origin] = deque()  # those that answer
-        self._untried: OrderedDict[str, Origin] = (
-            OrderedDict()
-        )  # the others: silent ones must not take the places of all
+        # The others: hosts that say nothing must not take the places of those that do.
+        self._untried: OrderedDict[str, Origin] = OrderedDict()
         self._untried_active = 0
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._tie = itertools.count()
