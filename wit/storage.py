@@ -263,11 +263,7 @@ def scratch_dir(near: str) -> Iterator[str]:
 
 
 def sha256_file(path: str) -> str:
-    digest = hashlib.sha256()
-    with open_read(path) as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return digest_of(path, "sha256").hex
 
 
 class Digest(NamedTuple):
@@ -279,11 +275,9 @@ class Digest(NamedTuple):
 
 def digest_of(path: str, algorithm: str) -> Digest:
     """The digest of a file; raises ValueError for an algorithm that is none of ours."""
-    if algorithm == "sha256":
-        return Digest(algorithm, sha256_file(path))
-    if algorithm != "xxh3_128":
+    if algorithm not in ("sha256", "xxh3_128"):
         raise ValueError(f"{algorithm} is no digest that files here bear")
-    found = xxhash.xxh3_128()
+    found = hashlib.sha256() if algorithm == "sha256" else xxhash.xxh3_128()
     with open_read(path) as stream:
         while block := stream.read(1 << 20):
             found.update(block)
