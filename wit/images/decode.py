@@ -8,7 +8,8 @@ import warnings
 
 import numpy as np
 import simplejpeg
-from imagecodecs import SpngError, WebpError, spng_decode, webp_decode
+from imagecodecs import webp_decode
+from kornia_rs.io import decode_image_png_u8
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
@@ -37,7 +38,7 @@ def decode(data: bytes, probe: Probe, *, scale: int, background: str) -> RGB | R
         pixels = _decode_jpeg(data, probe, scale)
         if not isinstance(pixels, Refused) or pixels.detail != "other":
             return pixels if isinstance(pixels, Refused) else to_srgb(pixels, probe.icc)
-    plain = _decode_plain(data, probe)
+    plain = _decode_plain(data, probe, background)
     return _decode_with_pillow(data, background) if plain is None else plain
 
 
@@ -60,31 +61,31 @@ def _decode_jpeg(data: bytes, probe: Probe, scale: int) -> RGB | Refused:
     return Refused(Reason.IMAGE_CORRUPT, "other")  # a variant that TurboJPEG does not take: Pillow decides
 
 
-def _decode_plain(data: bytes, probe: Probe) -> RGB | None:
+def _decode_plain(data: bytes, probe: Probe, background: str) -> RGB | None:
     """The plain kinds of PNG and WebP, which are most, by faster decoders than Pillow's to the same pixels (docs/log.md). None
-    for anything else, broken files included: Pillow is the judge of those."""
+    for anything else, broken files included: Pillow is the judge of those. kornia-rs checks the CRC of every chunk, but not the
+    Adler-32 within them: a file that only that speaks against counts as whole."""
     try:
-        if probe.format == "png" and is_plain_png(data):
-            pixels: RGB = spng_decode(data)
-        elif probe.format == "webp" and is_plain_webp(data):
+        if probe.format == "png" and (mode := plain_png(data)):
+            pixels: RGB = decode_image_png_u8(data, (probe.height, probe.width), mode)
+            return np.asarray(_on_paper(Image.fromarray(pixels), background, b"")) if mode == "rgba" else pixels
+        if probe.format == "webp" and is_plain_webp(data):
             pixels = webp_decode(data)
-        else:
-            return None
-    except (SpngError, WebpError, ValueError):
+            return pixels if pixels.shape == (probe.height, probe.width, 3) else None
+    except Exception:  # kornia-rs raises nothing narrower
         return None
-    return pixels if pixels.shape == (probe.height, probe.width, 3) else None
+    return None
 
 
-def is_plain_png(data: bytes) -> bool:
-    """8-bit RGB without transparency, profile or animation."""
-    if data[24:26] != b"\x08\x02":  # bit depth and colour type
-        return False
+def plain_png(data: bytes) -> str:
+    """kornia-rs' word for the pixels of an 8-bit RGB or RGBA picture without key colour, profile or animation; else empty."""
+    mode = {b"\x08\x02": "rgb", b"\x08\x06": "rgba"}.get(data[24:26], "")  # bit depth and colour type
     at = 8
     while at + 8 <= len(data) and data[at + 4 : at + 8] != b"IDAT":
         if data[at + 4 : at + 8] in (b"tRNS", b"iCCP", b"acTL"):
-            return False
+            return ""
         at += 12 + int.from_bytes(data[at : at + 4], "big")
-    return True
+    return mode
 
 
 def is_plain_webp(data: bytes) -> bool:
