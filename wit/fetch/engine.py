@@ -30,7 +30,7 @@ from wit.images.config import ImageConfig
 from wit.images.results import Processed, Refused
 from wit.reasons import Reason
 
-RING_BYTES = 24_000_000  # and somewhat more than the largest body, where that is more
+RING_BYTES = 24_000_000  # at least, and somewhat more than the largest body
 SENT_AHEAD = 16  # pictures that a decoder has in hand, so that it never waits for us
 SILENCE_S = 60  # a fetch process that says nothing for so long is taken for dead
 DEATHS_IN_A_ROW = 5

@@ -15,6 +15,7 @@ from wit.fetch.outcome import Outcome
 from wit.fetch.ring import Ring, map_segment
 from wit.fetch.robots import Robots, from_json
 
+RING_USUAL = 8_000_000  # of the ring's bytes, where no large body needs more: some 30 pictures ahead of the decoder
 TICK_S = 0.25
 BEAT_S = 1.0  # how often the supervisor hears that this process is alive
 
@@ -27,7 +28,7 @@ class Fetcher:
         self.channel = channel
         self.selector = selectors.DefaultSelector()
         self.memory = map_segment(ring_fd, ring_size)
-        self.ring = Ring(ring_size)
+        self.ring = Ring(ring_size, RING_USUAL)
         self.undelivered: deque[tuple[Outcome, list[bytes]]] = deque()
         self.watched: dict[int, int] = {}
 
