@@ -416,12 +416,12 @@ def steps(corpus: Path) -> None:
 # --- rows --------------------------------------------------------------------------------------------------------------------
 
 
-def url_list(corpus: Path, base: str) -> list[str]:
+def url_list(corpus: Path, base: str, times: int = 1) -> list[str]:
+    """Every picture, and one that is missing for every tenth; all of them `times` times, which for both programs are others."""
     names = sorted(path.name for path in corpus.iterdir() if path.is_file())
     step = max(2, round(1 / MISSING))
-    return [
-        url for n, name in enumerate(names) for url in ([f"{base}/{name}"] + [f"{base}/no{name}"] * (n % step == 0))
-    ]
+    once = [url for n, name in enumerate(names) for url in [f"{base}/{name}"] + [f"{base}/no{name}"] * (n % step == 0)]
+    return once + [f"{url}?{time}" for time in range(1, times) for url in once]
 
 
 def local_fetch(ca: str, **changes: Any) -> FetchConfig:
@@ -540,6 +540,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, help="directory of pictures (default: made, 3,000 of them)")
     parser.add_argument("--only", default=",".join(ROWS), help=f"rows to run, of {','.join(ROWS)},soak")
     parser.add_argument("--urls", type=int, default=0, help="only so many URLs of the list")
+    parser.add_argument("--times", type=int, default=1, help="the list so many times over")
     parser.add_argument("--repeats", type=int, default=3, help="turns of each comparison")
     parser.add_argument("--soak-images", type=int, default=50_000)
     arguments = parser.parse_args()
@@ -567,8 +568,8 @@ def main() -> None:
         tempfile.TemporaryDirectory(dir=scratch) as name,
     ):
         out = Path(name)
-        plain = url_list(corpus, server.http)[: arguments.urls or None]
-        secure = url_list(corpus, server.https)[: arguments.urls or None]
+        plain = url_list(corpus, server.http, arguments.times)[: arguments.urls or None]
+        secure = url_list(corpus, server.https, arguments.times)[: arguments.urls or None]
         if "http" in rows:
             compare("http, 256 border, sha256", plain, out, server, BORDER, arguments.repeats)
             print(f"  quality      img2dataset  {quality(corpus, peer_pictures(out / 'peer'))}")
