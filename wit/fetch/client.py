@@ -1,4 +1,4 @@
-"""Many transfers at a time: libcurl's multi interface under our own resolver, redirects, limits and address policy.
+"""Which URL is requested when, and what follows from the answer: our own resolver, redirects, retries and limits.
 
 A URL passes through `Origin` queues: its host is resolved, its robots.txt asked for once, a place in the lanes of its host,
 domain and address taken, and only then is it requested. Redirects come back to the start as a new URL.
@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import socket
 import time
 import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import ada_url
-import certifi
 import pycurl
 
 from wit.fetch import robots
 from wit.fetch.addresses import is_refused
 from wit.fetch.config import FetchConfig
-from wit.fetch.headers import Headers, last, opt_out, retry_after_s
-from wit.fetch.lanes import Breaker, Lane, Lanes
+from wit.fetch.headers import last, retry_after_s
+from wit.fetch.lanes import Lane, Lanes
+from wit.fetch.origins import Job, Origin
 from wit.fetch.outcome import Outcome
 from wit.fetch.resolver import Answer, Resolver
+from wit.fetch.transfers import Transfer, Transfers
 from wit.reasons import Reason
 from wit.urls import registrable_domain
 
@@ -34,10 +32,6 @@ ANSWER_TTL_S = 60  # an origin asks the resolver (and its cache) again after thi
 STALLED_S = 0.5  # a transfer without a first byte for so long no longer counts against in_flight
 STALLED_MAX = 3  # times in_flight: but no more of them than this
 UNTRIED_MAX = 4  # times in_flight: requests to hosts that have not answered yet, which do not count against it either
-ERROR_BODY_BYTES = 65_536  # bodies of error pages are read up to here to keep the connection, then cut
-BODY_BUDGET_BYTES = 96_000_000  # bodies in memory; above it all but one transfer pause
-IDLE_CONNECTIONS = 256
-BUFFER_BYTES = 131_072
 REDIRECTS = (301, 302, 303, 307, 308)
 RETRIED = frozenset(
     (Reason.DNS_FAILED, Reason.CONNECT_FAILED, Reason.TIMEOUT, Reason.BODY_INCOMPLETE, Reason.HTTP_RATE_LIMITED)
@@ -70,63 +64,6 @@ CURL_REASONS = {
 }
 
 
-@dataclass(slots=True)
-class Job:
-    """One URL on its way through attempts and redirects; `robots` jobs ask for an origin's robots.txt."""
-
-    id: int
-    url: str
-    domain: str = ""  # of `url`, where known
-    target: str = ""  # the URL of this hop
-    attempts: int = 0
-    hops: int = 0
-    spent_s: float = 0.0  # of this attempt's time
-    started: float = 0.0
-    robots_of: Origin | None = None
-
-
-@dataclass(slots=True)
-class Origin:
-    """scheme://host:port with the URLs that wait for it."""
-
-    key: str
-    scheme: str
-    host: str
-    port: int
-    queue: deque[Job] = field(default_factory=deque)
-    answer: Answer | None = None
-    answer_until: float = 0.0
-    resolving: bool = False
-    robots: robots.Robots | None = None
-    robots_pending: bool = False
-    breaker: Breaker = field(default_factory=Breaker)
-    closed_reason: Reason = Reason.HOST_UNAVAILABLE
-    parked: bool = False  # in a queue of runnable origins, in a lane's, or in a timer
-    answers: bool = False  # it has, and did not fall silent since
-    active: int = 0
-    domain: str = ""
-
-
-@dataclass(slots=True)
-class Transfer:
-    """One request in flight."""
-
-    job: Job
-    origin: Origin
-    lanes: tuple[Lane, Lane, Lane]
-    began: float
-    easy: Any = None
-    headers: Headers = field(default_factory=list)
-    header_bytes: int = 0
-    status: int = 0
-    chunks: list[bytes] = field(default_factory=list)
-    received: int = 0
-    untried: bool = False  # to an origin that has not answered yet
-    verdict: Reason | None = None  # why we broke off
-    paused: bool = False
-    limit: int = 0
-
-
 class Client:
     """Fetches what `submit` is given; every URL ends in one call of `report(outcome, chunks of the body)`."""
 
@@ -151,19 +88,10 @@ class Client:
         self._untried_active = 0
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._tie = itertools.count()
-        self._transfers: dict[Any, Transfer] = {}
-        self._spare: list[Any] = []
+        self.transfers = Transfers(config, watch=watch, answered=self._answered)
         self._stalled = 0
-        self._held = 0  # bytes of bodies in memory, those not yet handed over included
-        self._requests = self._bytes = 0
         self._began = time.monotonic()
-        self.curl_due: float | None = None
         self.held_back = False  # the ring is full: start nothing new
-        self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, lambda what, fd, multi, data: watch(fd, what))
-        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        self._multi.setopt(pycurl.M_MAXCONNECTS, IDLE_CONNECTIONS)
-        self._ca = config.ca_file or certifi.where()
 
     # --- what the event loop calls -------------------------------------------------------------------------------------
 
@@ -171,16 +99,10 @@ class Client:
         """Takes a URL, and its registrable domain where that is known; it is reported once, whatever happens to it."""
         self._route(Job(id, url, domain=domain, started=time.time()), url)
 
-    def on_socket(self, fd: int, events: int) -> None:
-        self._multi.socket_action(fd, events)
-
-    def on_timer(self) -> None:
-        self.curl_due = None
-        self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-
     def pump(self) -> None:
         """Ends transfers that are over, runs due timers and starts what may start."""
-        self._collect()
+        for transfer, code, words in self.transfers.over():
+            self._over(transfer, code, words)
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
             heapq.heappop(self._timers)[2]()
@@ -190,16 +112,13 @@ class Client:
             self._pass_on(origin)
 
     def next_due(self) -> float | None:
-        """When `pump` or `on_timer` has work without any socket saying so (monotonic seconds)."""
-        due = [self._timers[0][0]] if self._timers else []
-        if self.curl_due is not None:
-            due.append(self.curl_due)
-        return min(due, default=None)
+        """When `pump` has work without any socket saying so (monotonic seconds)."""
+        return self._timers[0][0] if self._timers else None
 
     def tick(self) -> None:
         """Housekeeping, a few times a second."""
         now = time.monotonic()
-        waiting = (t for t in self._transfers.values() if not t.status and not t.untried)
+        waiting = (t for t in self.transfers if not t.status and not t.untried)
         self._stalled = sum(now - t.began > STALLED_S for t in waiting)
         self.lanes.forget_idle(now)
 
@@ -214,8 +133,7 @@ class Client:
 
     def handed_over(self, size: int) -> None:
         """A reported body has left this process' memory."""
-        self._held -= size
-        self._resume_paused()
+        self.transfers.let_go(size)
 
     # --- from a URL to a request ---------------------------------------------------------------------------------------
 
@@ -253,10 +171,10 @@ class Client:
 
     def _next_origin(self) -> Origin | None:
         """An origin that may start a request."""
-        if self.held_back or self._held >= BODY_BUDGET_BYTES:
+        if self.held_back or self.transfers.full:
             return None
         excused = self._untried_active + min(self._stalled, STALLED_MAX * self.config.in_flight)
-        if self._runnable and len(self._transfers) - excused < self.config.in_flight:
+        if self._runnable and len(self.transfers) - excused < self.config.in_flight:
             return self._runnable.popleft()
         if self._untried and self._untried_active < UNTRIED_MAX * self.config.in_flight:
             return self._untried.popitem(last=False)[1]
@@ -334,8 +252,8 @@ class Client:
     def _spent(self, now: float) -> bool:
         c = self.config
         return bool(
-            (c.max_bytes and self._bytes >= c.max_bytes)
-            or (c.max_requests and self._requests >= c.max_requests)
+            (c.max_bytes and self.transfers.bytes >= c.max_bytes)
+            or (c.max_requests and self.transfers.requests >= c.max_requests)
             or (c.max_seconds and now - self._began >= c.max_seconds)
         )
 
@@ -413,135 +331,15 @@ class Client:
         origin.active += 1
         if not job.hops:
             job.attempts += 1
-        self._requests += 1
         limit = robots.MAX_BYTES if job.robots_of else self.config.max_body_bytes
         transfer = Transfer(job, origin, lanes, now, limit=limit, untried=not origin.answers)
         self._untried_active += transfer.untried
-        easy = transfer.easy = self._spare.pop() if self._spare else self._new_easy()
-        self._configure(easy, transfer, address, port)
-        self._transfers[easy] = transfer
-        self._multi.add_handle(easy)
-
-    def _new_easy(self) -> Any:
-        """A handle with the options that all requests share."""
-        c, easy = self.config, pycurl.Curl()
-        easy.setopt(pycurl.PATH_AS_IS, 1)  # the parser has resolved dots already
-        easy.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
-        easy.setopt(pycurl.NOSIGNAL, 1)
-        easy.setopt(pycurl.FOLLOWLOCATION, 0)
-        easy.setopt(pycurl.USERAGENT, c.user_agent_header)
-        easy.setopt(pycurl.HTTPHEADER, ["Accept: image/*,*/*;q=0.8"])
-        easy.setopt(pycurl.ENCODING, "gzip, deflate, br")
-        easy.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
-        easy.setopt(pycurl.CAINFO, self._ca)
-        easy.setopt(pycurl.BUFFERSIZE, BUFFER_BYTES)
-        easy.setopt(pycurl.PROXY, c.egress_proxy)  # empty: and so no proxy variable counts
-        if not c.egress_proxy:
-            easy.setopt(pycurl.NOPROXY, "*")
-        return easy
-
-    def _configure(self, easy: Any, transfer: Transfer, address: str, port: int) -> None:
-        c, job = self.config, transfer.job
-        left_ms = max(int((c.timeout_s - job.spent_s) * 1000), 1)
-        easy.setopt(pycurl.URL, job.target)
-        easy.setopt(pycurl.TIMEOUT_MS, left_ms)
-        easy.setopt(pycurl.CONNECTTIMEOUT_MS, min(int(c.connect_timeout_s * 1000), left_ms))
-        easy.setopt(pycurl.WRITEFUNCTION, lambda chunk: self._on_body(transfer, chunk))
-        easy.setopt(pycurl.HEADERFUNCTION, lambda line: self._on_header(transfer, line))
-        if c.egress_proxy:
-            return
-        bracketed = f"[{address}]" if ":" in address else address
-        easy.setopt(pycurl.CONNECT_TO, [f"::{bracketed}:{port}"])
-        easy.setopt(pycurl.OPENSOCKETFUNCTION, lambda purpose, to: self._open_socket(transfer, to))
-
-    def _open_socket(self, transfer: Transfer, to: Any) -> Any:
-        """The last gate: the address that is really connected to."""
-        family, kind, protocol, address = to
-        if is_refused(address[0], self.config.allow_addresses):
-            transfer.verdict = Reason.ADDRESS_REFUSED
-            return pycurl.SOCKET_BAD
-        return socket.socket(family, kind, protocol)
-
-    def _on_header(self, transfer: Transfer, line: bytes) -> int | None:
-        transfer.header_bytes += len(line)
-        if transfer.header_bytes > self.config.max_header_bytes:
-            transfer.verdict = Reason.HEADERS_TOO_LARGE
-            return -1
-        if line.startswith(b"HTTP/"):
-            if not transfer.status:
-                self._answered(transfer)
-            words = line.split(None, 2)
-            transfer.status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
-            transfer.headers = []
-            return None
-        name, colon, value = line.partition(b":")
-        if line in (b"\r\n", b"\n") and transfer.verdict is None:
-            transfer.verdict = self._verdict_on_headers(transfer)
-            return -1 if transfer.verdict else None
-        if colon:
-            transfer.headers.append((name.strip().lower().decode("latin-1"), text_of(value.strip())))
-        return None
-
-    def _on_body(self, transfer: Transfer, chunk: bytes) -> int | None:
-        if self._must_pause(transfer):
-            transfer.paused = True
-            return int(pycurl.WRITEFUNC_PAUSE)
-        transfer.received += len(chunk)
-        self._bytes += len(chunk)
-        if not 200 <= transfer.status < 300:
-            return -1 if transfer.received > ERROR_BODY_BYTES else None
-        if transfer.received > transfer.limit:
-            if transfer.job.robots_of:
-                return -1  # what was read of it counts (RFC 9309 section 2.5)
-            transfer.verdict = Reason.BODY_TOO_LARGE
-            return -1
-        transfer.chunks.append(chunk)
-        self._held += len(chunk)
-        return None
-
-    def _verdict_on_headers(self, transfer: Transfer) -> Reason | None:
-        """Why the body is not worth reading."""
-        if not 200 <= transfer.status < 300 or transfer.job.robots_of:
-            return None
-        if self.config.respect_opt_out and (found := opt_out(transfer.headers, self.config.user_agent)):
-            return found
-        length = last(transfer.headers, "content-length")
-        if length and length.isdecimal() and int(length) > transfer.limit:
-            return Reason.BODY_TOO_LARGE
-        return None
-
-    def _must_pause(self, transfer: Transfer) -> bool:
-        if self._held < BODY_BUDGET_BYTES:
-            return False
-        return any(t is not transfer and t.chunks and not t.paused for t in self._transfers.values())
-
-    def _resume_paused(self) -> None:
-        if self._held >= BODY_BUDGET_BYTES:
-            return
-        for transfer in self._transfers.values():
-            if transfer.paused:
-                transfer.paused = False
-                transfer.easy.pause(pycurl.PAUSE_CONT)
+        self.transfers.start(transfer, address, port)
 
     # --- how a request ends --------------------------------------------------------------------------------------------
 
-    def _set_timer(self, timeout_ms: int) -> None:
-        self.curl_due = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
-
-    def _collect(self) -> None:
-        more = 1
-        while more:
-            more, done, failed = self._multi.info_read()
-            for easy in done:
-                self._over(easy, 0, "")
-            for easy, code, words in failed:
-                self._over(easy, code, words)
-
-    def _over(self, easy: Any, code: int, words: str) -> None:
-        transfer = self._transfers.pop(easy)
-        self._multi.remove_handle(easy)
+    def _over(self, transfer: Transfer, code: int, words: str) -> None:
         self._untried_active -= transfer.untried
-        self._spare.append(easy)
         for lane in transfer.lanes:
             lane.active -= 1
             if lane.waiting:
@@ -552,8 +350,7 @@ class Client:
         chunks, transfer.chunks = transfer.chunks, []
         kept = self._judge(transfer, code, words, chunks)
         if not kept:
-            self._held -= sum(map(len, chunks))
-            self._resume_paused()
+            self.transfers.let_go(sum(map(len, chunks)))
         self._wake(origin)
 
     def _judge(self, transfer: Transfer, code: int, words: str, chunks: list[bytes]) -> bool:
@@ -691,11 +488,3 @@ def reason_for_status(status: int) -> Reason | None:
 def jitter(job: Job) -> float:
     """0 to 1, different for every URL and attempt: no thundering herd, and no random number either."""
     return zlib.crc32(f"{job.url} {job.attempts}".encode()) / 2**32
-
-
-def text_of(value: bytes) -> str:
-    """Header bytes as text: UTF-8 where they are that, else Latin-1 (RFC 9110 section 5.5)."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")

@@ -46,7 +46,8 @@ class Fetcher:
         next_tick = next_beat = 0.0
         self.serve_channel(selectors.EVENT_READ)  # what came together with the configuration
         while not self.channel.closed:
-            self.turn(min(next_tick, self.client.next_due() or next_tick, self.channel.due or next_tick))
+            due = (self.client.next_due(), self.client.transfers.due, self.channel.due)
+            self.turn(min([next_tick, *(at for at in due if at is not None)]))
             now = time.monotonic()
             if now >= next_tick:
                 self.client.tick()
@@ -63,10 +64,10 @@ class Fetcher:
             elif key.data == "resolver":
                 self.client.resolver.deliver()
             else:
-                self.client.on_socket(key.fd, curl_events(mask))
-        due = self.client.curl_due
+                self.client.transfers.on_socket(key.fd, curl_events(mask))
+        due = self.client.transfers.due
         if due is not None and due <= time.monotonic():
-            self.client.on_timer()
+            self.client.transfers.on_timer()
         self.client.pump()
         if self.channel.ripe():
             self.channel.flush()

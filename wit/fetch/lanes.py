@@ -1,15 +1,12 @@
-"""How many requests, and how often, to one host, one registrable domain, one address; and when to leave a host alone."""
+"""How many requests, and how often, to one host, one registrable domain, one address."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from wit.fetch.config import FetchConfig
-
-if TYPE_CHECKING:
-    from wit.fetch.client import Origin
+from wit.fetch.origins import Origin
 
 
 @dataclass(slots=True)
@@ -26,22 +23,6 @@ class Lane:
         self.active += 1
         if self.interval_s:
             self.next_at = max(now, self.next_at) + self.interval_s
-
-
-@dataclass(slots=True)
-class Breaker:
-    """Opens after consecutive failures of a host; lets one request through after the pause."""
-
-    failures: int = 0
-    open_until: float = 0.0
-
-    def failed(self, now: float, config: FetchConfig) -> None:
-        self.failures += 1
-        if self.failures >= config.breaker_failures:
-            self.open_until = now + config.breaker_pause_s
-
-    def succeeded(self) -> None:
-        self.failures, self.open_until = 0, 0.0
 
 
 class Lanes:
