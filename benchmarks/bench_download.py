@@ -351,7 +351,8 @@ def peer_pictures(out: Path) -> dict[str, bytes]:
 
 
 def quality(corpus: Path, stored: dict[str, bytes]) -> str:
-    names = sorted(name for name in stored if name.endswith("jpg"))[:: max(1, len(stored) // QUALITY_SAMPLE)]
+    names = sorted(name for name in stored if name.endswith("jpg"))
+    names = names[:: max(1, len(names) // QUALITY_SAMPLE)]
     pairs = []
     for name in names:
         wanted = reference((corpus / name).read_bytes())
