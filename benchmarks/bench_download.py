@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
-import io
 import json
 import os
 import platform
@@ -22,29 +21,26 @@ import signal
 import socket
 import subprocess
 import sys
-import tarfile
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import certifi
-import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, ImageOps
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import simplejpeg  # noqa: E402
+from download_server import Server, loopback, nginx  # noqa: E402
 from make_pictures import make  # noqa: E402
+from measured_run import Run, measured  # noqa: E402
+from picture_quality import our_pictures, peer_pictures, quality  # noqa: E402
 
 from wit.fetch.config import FetchConfig  # noqa: E402
 from wit.images.config import ImageConfig  # noqa: E402
@@ -60,173 +56,6 @@ PIN = "img2dataset==1.47.0"
 PROCESSES = 2
 PER_SHARD = 500
 MISSING = 0.09  # of the list: URLs that are 404
-QUALITY_SAMPLE = 400
-
-
-@dataclass(frozen=True)
-class Run:
-    """What one run of one program cost."""
-
-    images: int
-    wall_s: float
-    cpu_s: float
-    peak_mb: float
-    cpu_by_role: tuple[tuple[str, float], ...] = ()  # of our fetch and decode processes
-
-    @property
-    def rate(self) -> float:
-        """Pictures a second."""
-        return self.images / self.wall_s
-
-    @property
-    def cpu_ms(self) -> float:
-        """Of one picture."""
-        return 1000 * self.cpu_s / max(self.images, 1)
-
-    def less(self, start: Run) -> Run:
-        """Without what starting up costs."""
-        return replace(self, wall_s=max(self.wall_s - start.wall_s, 0.01), cpu_s=max(self.cpu_s - start.cpu_s, 0.01))
-
-    def row(self, start: Run | None = None) -> str:
-        words = f"{self.rate:7.1f} img/s  {self.cpu_ms:6.2f} ms CPU/img"
-        if start:
-            words += f"   without start-up {self.less(start).rate:7.1f} img/s {self.less(start).cpu_ms:6.2f} ms"
-        return f"{words}   peak {self.peak_mb:5.0f} MB"
-
-
-# --- the server ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Server:
-    http: str
-    https: str
-    ca: str
-
-
-def free_port() -> int:
-    with socket.socket() as probe_socket:
-        probe_socket.bind(("127.0.0.1", 0))
-        return int(probe_socket.getsockname()[1])
-
-
-def certificate(folder: Path) -> None:
-    """A certificate authority and a server certificate for 127.0.0.1, for this run only."""
-    quiet: dict[str, Any] = {"cwd": folder, "check": True, "capture_output": True}
-    new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    authority = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
-    subprocess.run([*new, "-x509", "-subj", "/CN=bench", "-keyout", "ca.key", "-out", "ca.pem", *authority], **quiet)
-    subprocess.run([*new, "-subj", "/CN=127.0.0.1", "-keyout", "key.pem", "-out", "request.pem"], **quiet)
-    (folder / "san").write_text("subjectAltName=IP:127.0.0.1\n")
-    sign = ["openssl", "x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-days", "2"]
-    subprocess.run([*sign, "-CAcreateserial", "-extfile", "san", "-out", "cert.pem"], **quiet)
-
-
-def loopback(number: int) -> str:
-    """A loopback address of its own for each of many hosts."""
-    return f"127.1.{number // 250}.{number % 250 + 1}"
-
-
-@contextlib.contextmanager
-def nginx(corpus: Path, addresses: int = 0) -> Iterator[Server]:
-    """Serves the corpus on loopback, http and https, one worker; http on so many further addresses too."""
-    with tempfile.TemporaryDirectory() as name:
-        folder, plain, secure = Path(name), free_port(), free_port()
-        folder.chmod(0o755)
-        certificate(folder)
-        (folder / "nginx.conf").write_text(f"""
-            daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log; worker_rlimit_nofile 16384;
-            user root;
-            events {{ worker_connections 14000; }}
-            http {{
-                types {{ image/jpeg jpg; image/png png; image/webp webp; image/gif gif; }}
-                access_log off; sendfile on; keepalive_requests 1000;
-                client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fcgi;
-                uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-                server {{
-                    listen 127.0.0.1:{plain} backlog=4096; listen 127.0.0.1:{secure} ssl backlog=4096;
-                    ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;
-                    {" ".join(f"listen {loopback(number)}:{plain} backlog=64;" for number in range(addresses))}
-                    root {corpus.resolve()};
-                }}
-            }}""")
-        command = ["nginx", "-c", str(folder / "nginx.conf"), "-p", name]
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
-            try:
-                wait_for(plain)
-                ca = folder / "bundle.pem"  # the usual bundle and ours: loading it is part of the cost
-                ca.write_text(Path(certifi.where()).read_text() + (folder / "ca.pem").read_text())
-                yield Server(f"http://127.0.0.1:{plain}", f"https://127.0.0.1:{secure}", str(ca))
-            finally:
-                server.terminate()
-
-
-def wait_for(port: int) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.05)
-    raise RuntimeError("nginx does not start: is it installed?")
-
-
-# --- measuring ---------------------------------------------------------------------------------------------------------------
-
-
-def measured(
-    command: list[str], environment: dict[str, str] | None = None
-) -> tuple[float, float, float, dict[str, float]]:
-    """(wall seconds, CPU seconds of the process and all it waited for, peak PSS of its tree in MB, CPU seconds by role of our
-    children)."""
-    began, peak = time.monotonic(), 0.0
-    roles: dict[int, tuple[str, float]] = {}
-    process = subprocess.Popen(
-        command, env=os.environ | (environment or {}), stdout=subprocess.DEVNULL, stderr=sys.stderr
-    )
-    over = threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not over.wait(0.4):
-            tree = family(process.pid)
-            peak = max(peak, sum(map(pss_mb, tree)))
-            roles.update((one.pid, found) for one in tree if (found := role_and_cpu(one)))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    wall = time.monotonic() - began
-    over.set()
-    watcher.join()
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command[:3])} ended with {process.returncode}")
-    by_role: dict[str, float] = {}
-    for role, cpu in roles.values():
-        by_role[role] = by_role.get(role, 0.0) + cpu
-    return wall, usage.ru_utime + usage.ru_stime, peak, by_role
-
-
-def family(pid: int) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.Error):
-        top = psutil.Process(pid)
-        return [top, *top.children(recursive=True)]
-    return []
-
-
-def pss_mb(one: psutil.Process) -> float:
-    with contextlib.suppress(psutil.Error):
-        return float(one.memory_full_info().pss / 1e6)
-    return 0.0
-
-
-def role_and_cpu(one: psutil.Process) -> tuple[str, float] | None:
-    """What one of our children is there for, and its CPU seconds so far."""
-    with contextlib.suppress(psutil.Error):
-        words, times = one.cmdline(), one.cpu_times()
-        if len(words) > 3 and "wit.fetch.child" in words[2]:
-            return words[3], times.user + times.system
-    return None
 
 
 # --- the two programs --------------------------------------------------------------------------------------------------------
@@ -289,81 +118,6 @@ def install_peer() -> None:
     if not (PEER / "bin/img2dataset").exists():
         subprocess.run([sys.executable, "-m", "venv", str(PEER)], check=True)
         subprocess.run([str(PEER / "bin/pip"), "install", "-q", PIN], check=True)
-
-
-# --- quality -----------------------------------------------------------------------------------------------------------------
-
-
-def reference(data: bytes, size: int = 256) -> np.ndarray[Any, Any]:
-    """Full decode, upright, Pillow's Lanczos with its longer side `size`, on a white square: uncompressed."""
-    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
-    by = size / max(picture.size)
-    width, height = (max(1, round(side * by)) for side in picture.size)
-    small = picture.resize((width, height), Image.Resampling.LANCZOS)
-    paper = Image.new("RGB", (size, size), "white")
-    paper.paste(small, ((size - width) // 2, (size - height) // 2))
-    return np.asarray(paper, np.float64)
-
-
-def psnr(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
-    error = float(((a - b) ** 2).mean())
-    return 99.0 if error == 0 else 10 * float(np.log10(255**2 / error))
-
-
-def ssim(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
-    """Mean structural similarity of the luma over 8 x 8 windows at every position (Wang et al. 2004, uniform window)."""
-    x, y = (picture @ (0.299, 0.587, 0.114) for picture in (a, b))
-
-    def means(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        total = np.pad(values.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-        return (total[8:, 8:] - total[:-8, 8:] - total[8:, :-8] + total[:-8, :-8]) / 64
-
-    mx, my = means(x), means(y)
-    vx, vy, vxy = means(x * x) - mx**2, means(y * y) - my**2, means(x * y) - mx * my
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    return float((((2 * mx * my + c1) * (2 * vxy + c2)) / ((mx**2 + my**2 + c1) * (vx + vy + c2))).mean())
-
-
-def our_pictures(out: Path) -> dict[str, bytes]:
-    """File name in the corpus -> stored bytes."""
-    found = {}
-    for path in (out / "raw").glob("?????-????.json"):
-        files = json.loads(path.read_bytes())["files"]
-        tar = (out / files["tar"]["name"]).read_bytes()
-        for row in pq.read_table(out / files["parquet"]["name"]).to_pylist():
-            if row["reason"] is None:
-                found[row["url"].rpartition("/")[2]] = tar[row["tar_offset"] : row["tar_offset"] + row["tar_size"]]
-    return found
-
-
-def peer_pictures(out: Path) -> dict[str, bytes]:
-    found = {}
-    for path in sorted(out.glob("*.parquet")):
-        urls = {row["key"]: row["url"] for row in pq.read_table(path).to_pylist() if row["status"] == "success"}
-        with tarfile.open(path.with_suffix(".tar")) as tar:
-            for member in tar:
-                key, _, extension = member.name.partition(".")
-                if extension == "jpg" and key in urls:
-                    body = tar.extractfile(member)
-                    assert body
-                    found[urls[key].rpartition("/")[2]] = body.read()
-    return found
-
-
-def quality(corpus: Path, stored: dict[str, bytes]) -> str:
-    names = sorted(name for name in stored if name.endswith("jpg"))
-    names = names[:: max(1, len(names) // QUALITY_SAMPLE)]
-    pairs = []
-    for name in names:
-        wanted = reference((corpus / name).read_bytes())
-        got = np.asarray(Image.open(io.BytesIO(stored[name])).convert("RGB"), np.float64)
-        if got.shape == wanted.shape:
-            pairs.append((psnr(wanted, got), ssim(wanted, got)))
-    p, s = (np.array(column) for column in zip(*pairs, strict=True))
-    return (
-        f"PSNR median {np.median(p):5.2f} p5 {np.percentile(p, 5):5.2f} dB   SSIM median {np.median(s):.4f} "
-        f"p5 {np.percentile(s, 5):.4f}   ({len(pairs)} JPEGs)"
-    )
 
 
 # --- steps -------------------------------------------------------------------------------------------------------------------
@@ -558,8 +312,8 @@ def main() -> None:
     sizes = [path.stat().st_size for path in corpus.iterdir() if path.is_file()]
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {PIN}, pycurl {version('pycurl')}, "
-        f"simplejpeg {version('simplejpeg')}, cykooz.resizer {version('cykooz.resizer')}; "
-        f"load {os.getloadavg()[0]:.1f}"
+        f"simplejpeg {version('simplejpeg')}, kornia-rs {version('kornia-rs')}, imagecodecs {version('imagecodecs')}, "
+        f"cykooz.resizer {version('cykooz.resizer')}; load {os.getloadavg()[0]:.1f}"
     )
     print(
         f"corpus: {len(sizes)} files, mean {sum(sizes) / len(sizes) / 1000:.0f} kB, median {median(sizes) / 1000:.0f} kB"
