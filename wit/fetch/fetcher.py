@@ -15,7 +15,7 @@ from wit.fetch.outcome import Outcome
 from wit.fetch.ring import Ring, map_segment
 from wit.fetch.robots import Robots, from_json
 
-RING_USUAL = 8_000_000  # of the ring's bytes, where no large body needs more: some 30 pictures ahead of the decoder
+RING_USUAL = 8_000_000  # of the ring's bytes, where no body takes more than half of them: some 30 pictures ahead
 TICK_S = 0.25
 BEAT_S = 1.0  # how often the supervisor hears that this process is alive
 

@@ -33,8 +33,8 @@ def progress_of(memory: mmap.mmap) -> memoryview:
 
 
 class Ring:
-    """Hands out regions of a segment in order; freed ones return when all before them have. Only what does not fit into the
-    first `usual` bytes goes beyond them: a small ring stays in the processor's cache (docs/log.md)."""
+    """Hands out regions of a segment in order; freed ones return when all before them have. Those of which two fit keep to the
+    first `usual` bytes, and so to the processor's cache (docs/log.md), unless larger ones have gone beyond."""
 
     def __init__(self, size: int, usual: int) -> None:
         self.size, self.usual = size, usual
@@ -42,13 +42,13 @@ class Ring:
 
     def allocate(self, length: int) -> int | None:
         """The offset of `length` free bytes in one piece, or None while there is no such room."""
-        size = self.usual if length <= self.usual else self.size
         if not self.used:
-            return self._take(0, length) if length <= size else None
+            return self._take(0, length) if length <= self.size else None
         first, newest = self.used[0][0], self.used[-1]
         head = newest[0] + newest[1]
         if newest[0] >= first:  # the used part does not wrap
-            if head + length <= size:
+            small = 2 * length <= self.usual and head <= self.usual
+            if head + length <= (self.usual if small else self.size):
                 return self._take(head, length)
             return self._take(0, length) if length < first else None
         return self._take(head, length) if head + length < first else None

@@ -19,7 +19,7 @@ def test_regions_never_overlap(steps: list[tuple[int, bool, int]], usual: int) -
         offset = ring.allocate(length)
         if offset is None:
             continue
-        assert offset + length <= (usual if length <= usual else 100)
+        assert offset + length <= 100
         assert all(offset + length <= o or offset >= o + n for o, n in held if n and length)
         held.append((offset, max(length, 1)))
     for offset, _ in held:
@@ -31,8 +31,11 @@ def test_what_never_fits_is_none() -> None:
     assert Ring(10, 5).allocate(11) is None
 
 
-def test_large_bodies_find_room_beyond_what_is_usual() -> None:
-    ring = Ring(100, 20)
-    assert [ring.allocate(length) for length in (15, 10, 60)] == [0, None, 15]
-    ring.free(0)
-    assert [ring.allocate(length) for length in (30, 10)] == [None, 0]
+def test_small_regions_stay_in_the_usual_part_and_large_ones_find_room_beyond() -> None:
+    ring = Ring(1000, 80)
+    assert [ring.allocate(20) for _ in range(5)] == [0, 20, 40, 60, None]
+    assert ring.allocate(41) == 80  # more than half
+    assert ring.allocate(20) == 121  # a small one does not wait for a large one to go
+    for offset in (0, 20, 40, 60, 80, 121):
+        ring.free(offset)
+    assert ring.allocate(20) == 0
