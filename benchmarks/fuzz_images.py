@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 from wit.fetch.config import FetchConfig  # noqa: E402
 from wit.fetch.engine import Decoding, Engine  # noqa: E402
 from wit.fetch.outcome import Outcome  # noqa: E402
-from wit.fetch.ring import Ring, map_segment  # noqa: E402
+from wit.fetch.ring import USUAL_BYTES, Ring, map_segment  # noqa: E402
 from wit.images.config import ImageConfig  # noqa: E402
 
 MEMORY_LIMIT_MB = 1_000
@@ -97,7 +97,7 @@ def fuzz(count: int, seed: int, folder: str) -> tuple[Counter[str], int, float]:
     peak, fed, freed = 0.0, 0, {}
     image = ImageConfig(image_size=64, max_pixels=16_000_000, decode_timeout_s=10, extract_exif=True)
     with Engine(FetchConfig(), image, folder) as engine:
-        memory, ring = map_segment(engine.ring_fd, engine.ring_size), Ring(engine.ring_size, engine.ring_size)
+        memory, ring = map_segment(engine.ring_fd, engine.ring_size), Ring(engine.ring_size, USUAL_BYTES)
         while ends.total() < count:
             while fed < count and len(engine.decoding) < AHEAD:
                 data = mutated(base[int(rng.integers(len(base)))], rng)

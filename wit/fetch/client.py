@@ -65,7 +65,8 @@ CURL_REASONS = {
 
 
 class Client:
-    """Fetches what `submit` is given; every URL ends in one call of `report(outcome, chunks of the body)`."""
+    """Fetches what `submit` is given; every URL ends in one call of `report(outcome, chunks of the body)`. Who has taken a body
+    over tells `transfers`."""
 
     def __init__(
         self,
@@ -130,10 +131,6 @@ class Client:
             origin.answer = None
             if origin.robots is not None and origin.robots.text is None:
                 origin.robots = None
-
-    def handed_over(self, size: int) -> None:
-        """A reported body has left this process' memory."""
-        self.transfers.let_go(size)
 
     # --- from a URL to a request ---------------------------------------------------------------------------------------
 

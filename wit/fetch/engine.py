@@ -24,13 +24,12 @@ from wit.fetch.channel import Channel
 from wit.fetch.config import FetchConfig
 from wit.fetch.errors import EngineError
 from wit.fetch.outcome import Outcome, Request
-from wit.fetch.ring import create_segment, map_segment, progress_of
+from wit.fetch.ring import USUAL_BYTES, create_segment, map_segment, progress_of
 from wit.fetch.spool import Spool, Spools
 from wit.images.config import ImageConfig
 from wit.images.results import Processed, Refused
 from wit.reasons import Reason
 
-RING_BYTES = 24_000_000  # at least, and somewhat more than the largest body
 SENT_AHEAD = 16  # pictures that a decoder has in hand, so that it never waits for us
 SILENCE_S = 60  # a fetch process that says nothing for so long is taken for dead
 DEATHS_IN_A_ROW = 5
@@ -103,7 +102,7 @@ class Engine:
         self.fetch, self.image, self.work = fetch, image, work
         self.spools = Spools(scratch)
         self.robots = robots or {}  # origin -> {"fetched", "text"}: grows as hosts are met
-        self.ring_size = max(RING_BYTES, fetch.max_body_bytes * 5 // 4) // 8 * 8
+        self.ring_size = max(USUAL_BYTES, fetch.max_body_bytes * 5 // 4) // 8 * 8
         self.ring_fd = create_segment(self.ring_size)
         self.progress = progress_of(map_segment(self.ring_fd, self.ring_size))
         self.selector = selectors.DefaultSelector()

@@ -12,10 +12,9 @@ import pycurl
 from wit.fetch.channel import Channel
 from wit.fetch.client import Client
 from wit.fetch.outcome import Outcome
-from wit.fetch.ring import Ring, map_segment
+from wit.fetch.ring import USUAL_BYTES, Ring, map_segment
 from wit.fetch.robots import Robots, from_json
 
-RING_USUAL = 8_000_000  # of the ring's bytes, where no body takes more than half of them: some 30 pictures ahead
 TICK_S = 0.25
 BEAT_S = 1.0  # how often the supervisor hears that this process is alive
 
@@ -28,7 +27,7 @@ class Fetcher:
         self.channel = channel
         self.selector = selectors.DefaultSelector()
         self.memory = map_segment(ring_fd, ring_size)
-        self.ring = Ring(ring_size, RING_USUAL)
+        self.ring = Ring(ring_size, USUAL_BYTES)
         self.undelivered: deque[tuple[Outcome, list[bytes]]] = deque()
         self.watched: dict[int, int] = {}
 
@@ -127,7 +126,7 @@ class Fetcher:
                 at += len(chunk)
             outcome.region = offset
             self.channel.post(("outcome", outcome))
-            self.client.handed_over(outcome.bytes)
+            self.client.transfers.let_go(outcome.bytes)
         self.client.held_back = bool(self.undelivered)
 
     def tell_robots(self, origin: str, found: Robots) -> None:

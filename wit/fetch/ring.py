@@ -8,6 +8,7 @@ import tempfile
 from collections import deque
 
 PROGRESS_BYTES = 8
+USUAL_BYTES = 8_000_000  # of the regions in use where no body takes more than half of them: some 30 pictures ahead
 
 
 def create_segment(size: int) -> int:

@@ -53,7 +53,7 @@ class Transfers:
     ) -> None:
         self.config = config
         self.requests = self.bytes = 0  # so far
-        self.held = 0  # bytes of bodies in memory, those not yet handed over included
+        self._held = 0  # bytes of bodies in memory, those not yet handed over included
         self.due: float | None = None  # when libcurl wants `on_timer` (monotonic seconds)
         self._answered = answered
         self._transfers: dict[Any, Transfer] = {}
@@ -73,7 +73,7 @@ class Transfers:
     @property
     def full(self) -> bool:
         """Whether no more bodies fit into memory."""
-        return self.held >= BODY_BUDGET_BYTES
+        return self._held >= BODY_BUDGET_BYTES
 
     def on_socket(self, fd: int, events: int) -> None:
         self._multi.socket_action(fd, events)
@@ -102,7 +102,7 @@ class Transfers:
 
     def let_go(self, size: int) -> None:
         """So many bytes of bodies have left this process' memory."""
-        self.held -= size
+        self._held -= size
         if not self.full:
             for transfer in self._transfers.values():
                 if transfer.paused:
@@ -183,7 +183,7 @@ class Transfers:
             transfer.verdict = Reason.BODY_TOO_LARGE
             return -1
         transfer.chunks.append(chunk)
-        self.held += len(chunk)
+        self._held += len(chunk)
         return None
 
     def _verdict_on_headers(self, transfer: Transfer) -> Reason | None:
