@@ -7,18 +7,23 @@ nature. It is published by its marker, whole or not at all; the tail of one shar
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
+import xxhash
 
 from wit import storage
 from wit.fetch.config import FetchConfig
-from wit.fetch.engine import Engine
+from wit.fetch.engine import Engine, Known
 from wit.fetch.outcome import Outcome, Request
 from wit.images.config import ImageConfig
 from wit.outage import OutageWatch, is_transient
@@ -42,6 +47,7 @@ def resume() -> None:
 
 WINDOW = 2_048  # requests that the engine holds: enough hosts to choose from, little to repeat when it dies
 POLL_S = 0.5
+KEEP_KNOWN_S = 5.0  # between two writings of what servers said, while no shard is published
 ROW_BITS = 32
 
 
@@ -95,7 +101,9 @@ class PartitionWork:
         self.name = storage.name_of(part).partition(".")[0].rpartition("-")[2]
         self.stage, self.seed, self.fetch, self.image = stage, seed, fetch, image
         self.on_progress = on_progress
-        self.robots_path = storage.join(stage.path, f"{self.name}.robots.json")
+        self.known_path = storage.join(stage.path, f"{self.name}.robots.json")
+        self.kept = -1  # what of `engine.learnt` the file has
+        self.keep_at = 0.0
         self.outage = OutageWatch(fetch)
         self.appending: deque[tuple[Future[None], list[Outcome]]] = deque()  # with what is out of its spool then
         self.publishing: deque[Future[None]] = deque()
@@ -112,7 +120,7 @@ class PartitionWork:
         with (
             ThreadPoolExecutor(1) as appender,
             ThreadPoolExecutor(1) as publisher,  # apart, since it waits for the disk
-            Engine(self.fetch, self.image, scratch, robots=self._known_robots()) as engine,
+            Engine(self.fetch, self.image, scratch, known=self._known(), places=places_path(self.stage.out)) as engine,
         ):
             self.engine, self.appender, self.publisher = engine, appender, publisher
             try:
@@ -121,6 +129,7 @@ class PartitionWork:
                     for outcome in engine.poll(POLL_S):
                         self._take(outcome)
                     self._appended(wait=False)
+                    self._keep_known()
                     while self.publishing and self.publishing[0].done():
                         self.publishing.popleft().result()
                 for future in self.publishing:
@@ -195,6 +204,7 @@ class PartitionWork:
         if suspect:
             self._put_back(shard)
         else:
+            self._keep_known(now=True)
             written = self.appender.submit(shard.append, [])  # after all that was to be
             self.publishing.append(self.publisher.submit(self._publish, shard, written))
 
@@ -218,7 +228,6 @@ class PartitionWork:
     def _publish(self, shard: RawShard, written: Future[None]) -> None:
         """Ends the shard's three files and claims its marker, unless another was first."""
         written.result()
-        self._keep_robots()
         with storage.scratch_dir(self.scratch) as scratch:
             files = {label: storage.join(scratch, f"shard.{ending}") for label, ending in ENDINGS.items()}
             restricted = storage.join(scratch, "shard.restricted.parquet")
@@ -235,19 +244,31 @@ class PartitionWork:
                 "in": len(outcomes),
                 "out": successes,
                 "dropped": dict(sorted(dropped.items())),
-                "beside": [{"name": f"{self.stage.directory}/{storage.name_of(self.robots_path)}"}],
+                "beside": [{"name": f"{self.stage.directory}/{storage.name_of(self.known_path)}"}],
             }
             self.stage.publish(shard.unit, files | {"tar": shard.tar_path}, info, {"tar": digest})
         self.on_progress(Progress(shards=1))
 
-    def _known_robots(self) -> dict[str, Any]:
-        if not storage.exists(self.robots_path):
+    def _known(self) -> Known:
+        """What servers said to earlier workers of this partition."""
+        if not storage.exists(self.known_path):
             return {}
-        known: dict[str, Any] = json.loads(storage.read_bytes(self.robots_path))
-        return known
+        known: dict[str, Any] = json.loads(storage.read_bytes(self.known_path))
+        return known if "hosts" in known else {"robots": known}  # of version 0.1: robots.txt alone
 
-    def _keep_robots(self) -> None:
-        storage.write_bytes(self.robots_path, to_json(dict(self.engine.robots)))
+    def _keep_known(self, now: bool = False) -> None:
+        """Writes down what servers said, before a shard is published and now and then: a restart must not forget it."""
+        if self.engine.learnt != self.kept and (now or time.monotonic() >= self.keep_at):
+            self.kept, self.keep_at = self.engine.learnt, time.monotonic() + KEEP_KNOWN_S
+            storage.write_bytes(self.known_path, to_json(self.engine.known))
+
+
+def places_path(out: str) -> str:
+    """The file in which all workers of a build on this machine count their requests; its times are those since the last boot."""
+    if storage.is_local(out):
+        return storage.join(out, "_tmp", "places")
+    name = xxhash.xxh3_64_hexdigest(f"{os.getuid()} {psutil.boot_time() // 60} {out}".encode())
+    return storage.join(tempfile.gettempdir(), f"wit-{name}.places")
 
 
 ENDINGS = {"parquet": "parquet", "fetch": "fetch.parquet"}

@@ -148,6 +148,7 @@ def fetch_table(keys: pa.ChunkedArray, outcomes: list[Outcome]) -> pa.Table:
         "started": [int(o.started * 1000) for o in outcomes],
         "duration_s": [o.duration_s for o in outcomes],
         "bytes": [o.bytes for o in outcomes],
+        "wire_bytes": [o.wire_bytes for o in outcomes],
         "error": [o.error or None for o in outcomes],
     }
     return pa.table([pa.array(columns[f.name], f.type) for f in FETCH], schema=FETCH)

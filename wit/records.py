@@ -124,7 +124,8 @@ FETCH = pa.schema(
         ("attempts", pa.int32()),
         ("started", pa.timestamp("ms", "UTC")),
         ("duration_s", pa.float32()),
-        ("bytes", pa.int64()),
+        ("bytes", pa.int64()),  # of the body, decoded
+        ("wire_bytes", pa.int64()),  # received for it, all attempts and hops together
         ("error", pa.string()),
     ]
 )
