@@ -180,17 +180,22 @@ _AUTHORITY_END: Final = re.compile(r"[/?#\\]").search
 def _suffixes() -> Any:
     import tldextract  # here, since it costs 0.1 s, which a fetch process needs for redirects to other hosts only
 
-    return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)  # the bundled list: never the network
+    # The bundled list: never the network. With its private part, in which github.io is many owners, not one.
+    return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)
 
 
 @lru_cache(maxsize=200_000)
 def registrable_domain(host: str) -> str:
-    """The part of a host that somebody registered (`a.b.co.uk` -> `b.co.uk`), by the public suffix list that tldextract
-    bundles. IP addresses, single labels and bare suffixes are returned as they are."""
+    """The part of a host that somebody registered (`a.b.co.uk` -> `b.co.uk`, `me.github.io` as it is), by the public suffix list
+    that tldextract bundles, its private part included; under a suffix that it does not know the last two labels, as the list's
+    own rule has it. IP addresses, single labels and bare suffixes are returned as they are."""
     name = host.rstrip(".")
     if not name or _is_address(name):
         return host
-    domain: str = _suffixes()(name).top_domain_under_public_suffix
+    found = _suffixes()(name)
+    if not found.suffix:
+        return ".".join(name.split(".")[-2:])
+    domain: str = found.top_domain_under_public_suffix
     return domain or name
 
 

@@ -158,11 +158,10 @@ class Client:
         detail = words.partition(":")[0]
         if isinstance(of, Job) and of.robots_of is None:
             return self._end(of, Reason.FETCHER_CRASHED, detail, error=words)
-        if isinstance(of, Job) and of.robots_of is not None:
-            return self._robots_arrived(of.robots_of, robots.Robots(time.time(), None, Reason.FETCHER_CRASHED))
-        assert isinstance(of, Origin)
-        of.robots_pending = of.resolving = False
-        return self._end_all(of, Reason.FETCHER_CRASHED, detail)
+        origin = of if isinstance(of, Origin) else of.robots_of
+        assert origin is not None
+        origin.robots_pending = origin.resolving = False
+        return self._end_all(origin, Reason.FETCHER_CRASHED, detail)
 
     # --- from a URL to a request ---------------------------------------------------------------------------------------
 
@@ -443,7 +442,8 @@ class Client:
         if reason is None and not transfer.received:
             reason = Reason.BODY_EMPTY
         if reason is None:
-            self._report(self._outcome(job, status, transfer.received), chunks)
+            outcome, job.ended = self._outcome(job, status, transfer.received), True
+            self._report(outcome, chunks)
             return True
         self._failed(job, reason, status, words, transfer)
         return False
@@ -485,8 +485,8 @@ class Client:
         pause = verdicts.pause_s(job.url, job.attempts, self.config.backoff_s)
         asked = retry_after_s(transfer.headers) if transfer and status in verdicts.PATIENCE_STATUS else None
         if transfer and asked is not None and asked > self.config.short_retry_after_s:
-            self._end(job, reason, detail, status=status, error=words)
-            return self._close(transfer.origin, asked, status)
+            self._close(transfer.origin, asked, status)
+            return self._end(job, reason, detail, status=status, error=words)
         now = time.monotonic()
         pause = max(pause, asked or 0)
         if transfer and status in verdicts.PATIENCE_STATUS:  # the whole host asks for patience
@@ -527,6 +527,9 @@ class Client:
             why = reason if first_hop else Reason.ROBOTS_UNREACHABLE
             self._robots_arrived(job.robots_of, robots.Robots(time.time(), None, why))
             return
+        if job.ended:
+            return
+        job.ended = True
         outcome = self._outcome(job, status, 0)
         outcome.reason, outcome.detail, outcome.error = reason, detail, error
         self._report(outcome, [])

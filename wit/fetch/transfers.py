@@ -29,7 +29,9 @@ SLOW_BYTES, SLOW_S = 65_536, 1.0  # while memory is full, a body that gains less
 IDLE_CONNECTIONS = 256
 BUFFER_BYTES = 131_072
 SUPPRESS_CONNECT_HEADERS = 265  # libcurl's option, for which pycurl has no name: a proxy's answer is not the server's
-LOOK_EVERY = 8  # reads of a socket (3 MB each on loopback) between two looks at what came in, and at each that told us nothing
+LOOK_EVERY = (
+    8  # reads of a socket (3 MB each on loopback) between two looks at what came in, and at each that told us nothing
+)
 BYTES_RECEIVED = 128  # offset of tcpi_bytes_received in Linux' struct tcp_info
 WIRE_FACTOR, WIRE_EXTRA_BYTES = 1.1, 1_000_000  # TLS records, chunk sizes, frames
 
