@@ -26,7 +26,7 @@ from wit.fetch.config import FetchConfig
 from wit.fetch.engine import Engine, Known
 from wit.fetch.outcome import Outcome, Request
 from wit.images.config import ImageConfig
-from wit.outage import OutageWatch, is_transient
+from wit.outage import OutageWatch
 from wit.parts import Marker, StageDir, to_json
 from wit.rawshard import RawShard, in_order
 from wit.records import PLAN
@@ -209,9 +209,9 @@ class PartitionWork:
             self.publishing.append(self.publisher.submit(self._publish, shard, written))
 
     def _put_back(self, shard: RawShard) -> None:
-        """Asks again, later, for what failed transiently; what succeeded stays."""
+        """Asks again, later, for what nobody answered; what was answered stays."""
         self._appended()
-        failed = [row for row, o in enumerate(shard.outcomes) if o is not None and is_transient(o)]
+        failed = [row for row, o in enumerate(shard.outcomes) if o is not None and self.outage.is_unanswered(o)]
         shard.ask_again(failed, self.engine.spools)
         self.again.append(shard)
 

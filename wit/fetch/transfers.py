@@ -315,9 +315,9 @@ class Transfers:
 
 
 def bytes_received(fd: int) -> int | None:
-    """Bytes that a TCP connection has brought since its start; None where it is closed, or the system does not tell (not Linux)."""
+    """Bytes that a TCP connection has brought since its start; None where it is closed, or the system does not tell."""
     if not hasattr(socket, "TCP_INFO"):
-        return None
+        return None  # not Linux
     try:
         with socket.socket(fileno=os.dup(fd)) as same:
             info = same.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, BYTES_RECEIVED + 8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import socket
 import sys
 import threading
@@ -99,6 +100,12 @@ def fetch_here(urls: Sequence[str], config: FetchConfig, tmp_path: Path) -> dict
     channel.close()
     thread.join()
     return found
+
+
+@pytest.fixture(autouse=True)
+def sockets_end_here() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
