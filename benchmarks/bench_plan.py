@@ -83,12 +83,13 @@ def run_ours(directory: str, rows: int) -> None:
     from pipelines.memory import few_arenas
     from pipelines.plan import Plan, passes
     from wit.parts import StageDir
-    from wit.plan import PlanConfig
+    from wit.owners import Rates
+from wit.plan import PlanConfig
 
     few_arenas()
     parts = make_parts(directory, rows)
     stage = StageDir(f"{directory}/out", "plan", "f" * 32)
-    plan = Plan(passes(stage, PlanConfig(), queries=f"{directory}/queries.txt", seed=1, rows=rows))
+    plan = Plan(passes(stage, PlanConfig(), queries=f"{directory}/queries.txt", seed=1, rows=rows, rates=Rates()))
     Engine((), threads=2).run(lambda p: p | beam.Create(parts) | beam.Reshuffle() | plan)
     planned = sum(m["out"] for m in stage.markers())
     print(f"planned {planned}", flush=True)

@@ -75,7 +75,7 @@ def raw_record(row: Row, seed: int) -> dict[str, Any]:
         for text, ids in row.captions
     ]
     record = {"key": captions[0]["key"], "url": url, "canonical_url": url, "host": "a.example", "domain": "a.example"}
-    record |= {"domain_split": 1, "captions": captions, "critical_t": 0.0, "source": "test", "source_offset": 0}
+    record |= {"captions": captions, "critical_t": 0.0, "source": "test", "source_offset": 0}
     record |= {"source_index": 0, "reason": None if row.look is not None else "http_not_found", "detail": ""}
     if row.look is not None:
         data = picture(row.look, row.size, row.variant)

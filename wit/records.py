@@ -79,7 +79,6 @@ PLAN = pa.schema(
         ("canonical_url", pa.string()),
         ("host", pa.string()),
         ("domain", pa.string()),  # registrable domain
-        ("domain_split", pa.int32()),  # partitions this domain is spread over: each has this share of its rate
         ("captions", pa.list_(CAPTION)),  # by critical t, then key; at most 16
         ("critical_t", pa.float64()),
         ("source", pa.string()),
@@ -169,7 +168,7 @@ KEEP = pa.schema(
         *[
             field
             for field in RAW
-            if field.name not in ("key", "captions", "critical_t", "host", "domain_split", "reason", "detail")
+            if field.name not in ("key", "captions", "critical_t", "host", "reason", "detail")
             and not field.name.startswith("tar_")
         ],
     ]

@@ -16,8 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wit import balance, ledger, plan, storage
+from wit import balance, ledger, owners, plan, storage
 from wit.candidates import CandidatesConfig, extract_group
+from wit.owners import Owners, Rates, Routing, rates_from_json
 from wit.parts import Marker, StageDir, write_parquet
 from wit.plan import Heavy, PlanConfig
 from wit.querylist import hashes_of, load_queries
@@ -122,6 +123,9 @@ def _publish_slices(stage: StageDir, unit: str, chunks: Iterable[Chunk], *, rows
         return _publish_pass(stage, unit, {"slices": path}, lost, scratch, **{"in": rows_in, "slices": slices})
 
 
+RATES = "rates"  # the unit of plan that keeps them
+
+
 def slice_refs(stage: StageDir, marker: Marker) -> list[tuple[int, SliceRef]]:
     """What crosses the shuffle: (bucket, reference) of every slice of the unit."""
     path = stage.file(marker, "slices")
@@ -167,16 +171,22 @@ def sketch(stage: StageDir, merged: Marker, *, cells: int) -> Ints:
     return plan.sketch(read_pairs(stage, merged), cells)
 
 
-def domain_limit(config: PlanConfig) -> int:
-    """From this count on a domain's exact count matters: to cap it or to split it."""
-    limits = [n for n in (config.max_urls_per_domain, config.max_urls_per_domain_partition) if n]
-    return min(limits, default=0)
+def rates(stage: StageDir, asked: Rates) -> Rates:
+    """The rates that the whole plan goes by: those asked for when it began, since politeness may change at any time."""
+    if (kept := stage.marker(RATES)) is None:
+        kept = stage.publish(RATES, {}, {"in": 0, "out": 0, "dropped": {}, "rates": asked.to_json()})
+    return rates_from_json(kept["rates"])
 
 
-def count_heavy(stage: StageDir, merged: Marker, counts: Ints, *, config: PlanConfig) -> Heavy:
+def count_heavy(stage: StageDir, merged: Marker, counts: Ints, *, rates: Rates, config: PlanConfig) -> Heavy:
     """Pass 3: this bucket's exact counts of captions and domains that may be above a cap."""
-    pairs = read_pairs(stage, merged)
-    return plan.count_heavy(pairs, counts, caption_cap=config.max_urls_per_caption, domain_cap=domain_limit(config))
+    return plan.count_heavy(
+        read_pairs(stage, merged),
+        counts,
+        caption_cap=config.max_urls_per_caption,
+        domain_cap=owners.suspicious_from(config, rates),
+        named=owners.named_domains(rates),
+    )
 
 
 def thin(stage: StageDir, unit: str, merged: Marker, heavy: Heavy, *, seed: int, config: PlanConfig) -> Marker:
@@ -227,28 +237,25 @@ def values_of_cell(stage: StageDir, weighed: Marker, cell: int) -> npt.NDArray[n
     return found
 
 
-def admit(
-    stage: StageDir,
-    unit: str,
-    weighed: Marker,
-    heavy: Heavy,
-    threshold: float,
-    partitions: int,
-    *,
-    seed: int,
-    config: PlanConfig,
-) -> Marker:
-    """Pass 6: URLs below the threshold -> slices by host partition."""
+def count_owners(stage: StageDir, weighed: Marker, heavy: Heavy, threshold: float, *, rates: Rates) -> Owners:
+    """Planned rows of the domains whose exact count matters."""
+    return owners.count_owners(read_pairs(stage, weighed), threshold, heavy.domains[0], rates)
+
+
+def admit(stage: StageDir, unit: str, weighed: Marker, threshold: float, routing: Routing, *, seed: int) -> Marker:
+    """Pass 6: URLs below the threshold, those of slow domains thinned -> slices by host partition."""
     if (done := stage.marker(unit)) is not None:
         return done
-    rows, dropped = plan.admit(read_pairs(stage, weighed), threshold)
-    rows = plan.with_domain_split(rows, heavy, config.max_urls_per_domain_partition)
-    rows, partition = plan.route(rows, seed=seed, partitions=partitions)
-    return _publish_slices(stage, unit, [(rows, partition, dropped)], rows_in=0)
+    pairs, slow = owners.thin(read_pairs(stage, weighed), threshold, routing, seed=seed)
+    rows, dropped = plan.admit(pairs, threshold)
+    rows, partition = owners.route(rows, routing, seed=seed)
+    return _publish_slices(stage, unit, [(rows, partition, pa.concat_tables([slow, dropped]))], rows_in=0)
 
 
-def arrange(stage: StageDir, unit: str, refs: Iterable[SliceRef], *, seed: int, config: PlanConfig) -> Marker:
-    """Pass 7: one host partition -> its shard lists, a row group each."""
+def arrange(
+    stage: StageDir, unit: str, refs: Iterable[SliceRef], *, giant: int | None, seed: int, config: PlanConfig
+) -> Marker:
+    """Pass 7: one host partition -> its shard lists, a row group each. `giant` numbers the domain that it is a piece of."""
     if (done := stage.marker(unit)) is not None:
         return done
     rows = plan.arrange(read_slices(refs, PLAN), seed)
@@ -256,7 +263,7 @@ def arrange(stage: StageDir, unit: str, refs: Iterable[SliceRef], *, seed: int, 
         path = f"{scratch}/rows.parquet"
         write_parquet(rows, path, row_group_size=config.rows_per_raw_shard)
         shards = -(-len(rows) // config.rows_per_raw_shard)
-        info = {"in": 0, "out": len(rows), "dropped": {}, "shards": shards}
+        info = {"in": 0, "out": len(rows), "dropped": {}, "shards": shards, "giant": giant}
         return stage.publish(unit, {"rows": path}, info)
 
 
