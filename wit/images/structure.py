@@ -11,9 +11,11 @@ from wit.images.results import Refused
 from wit.reasons import Reason
 
 MAX_PARTS = 20_000  # chunks, segments, blocks: 20 MB of PNG in pieces of 1 kB; more than 8 kB a piece is usual
-MAX_SCANS = 100  # of a JPEG; encoders write 1 to 12, and each costs a pass over all coefficients
+USUAL_SCANS = 12  # of a progressive JPEG; each costs a pass over all coefficients
+MAX_SCANS = 100
 MAX_SCANNED = 1_500_000_000  # scans x pixels: 12 scans of 64 MP are half of it, and 100 scans are for up to 15 MP
 MAX_TAGS = 4_096  # of a TIFF directory: libtiff's own limit
+MAX_TAG_BYTES = 32_000_000  # of their values: more than a whole body
 MAX_TAG_VALUES = (
     1_000_000  # numbers in them, of which Pillow makes Python objects: 16 x 16 tiles of 64 MP are half of it
 )
@@ -73,7 +75,7 @@ def jpeg_scans(data: bytes, frame: int) -> Iterator[int]:
 def too_many_scans(data: bytes, frame: int, pixels: int) -> Refused | None:
     """Whether decoding would pass over the coefficients too often. Pairs of bytes are counted first, which is done in no time;
     only where that is too many are the scans."""
-    limit = min(MAX_SCANS, max(MAX_SCANNED // pixels, 1))
+    limit = min(MAX_SCANS, max(MAX_SCANNED // pixels, USUAL_SCANS))
     if data.count(b"\xff\xda", frame) > limit and _more_than(jpeg_scans(data, frame), limit):
         return Refused(Reason.IMAGE_TOO_MANY_PARTS, f"more than {limit} scans")
     return None
@@ -123,7 +125,7 @@ def too_many_parts(data: bytes, format: str) -> Refused | None:
     if format in _PARTS and _more_than(_PARTS[format](data), MAX_PARTS):
         return Refused(Reason.IMAGE_TOO_MANY_PARTS, f"more than {MAX_PARTS} chunks or blocks")
     if format == "tiff" and not sane_tags(data):
-        return Refused(Reason.IMAGE_TOO_MANY_PARTS, "tags that are larger than the file, or too many")
+        return Refused(Reason.IMAGE_TOO_MANY_PARTS, "too many tags, or of more than the file holds")
     if format == "bmp" and _is_long_rle(data):
         return Refused(Reason.IMAGE_TOO_MANY_PARTS, f"run lengths of more than {MAX_RLE_PIXELS} pixels")
     return None
@@ -144,21 +146,26 @@ _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 
 
 def sane_tags(tiff: bytes) -> bool:
-    """Whether the values of the first directory of a TIFF or EXIF block (classic or BigTIFF) lie in it side by side, as they
-    must: Pillow copies each, so a thousand tags that point at the same megabytes are gigabytes."""
+    """Whether the first directory of a TIFF or EXIF block (classic or BigTIFF) is one that may be read: Pillow copies the value of
+    each tag, so a thousand that point at the same megabytes are gigabytes."""
     order = "<" if tiff[:2] == b"II" else ">"
     big = tiff[2:4] in (b"+\0", b"\0+")
-    entry, counter, first = (20, "Q", 8) if big else (12, "H", 4)
+    entry, counter, word = (20, "Q", 8) if big else (12, "H", 4)
     try:
-        (start,) = struct.unpack_from(order + ("Q" if big else "I"), tiff, first)
+        (start,) = struct.unpack_from(order + ("Q" if big else "I"), tiff, word)
         (count,) = struct.unpack_from(order + counter, tiff, start)
     except (struct.error, OverflowError):
         return True  # no directory, so nothing to copy
+    first = start + struct.calcsize("=" + counter)
+    count = min(count, (len(tiff) - first) // entry)
     if count > MAX_TAGS:
         return False
-    at, total, values = start + struct.calcsize("=" + counter), 0, 0
-    for place in range(at, min(at + count * entry, len(tiff) - entry + 1), entry):
-        _, kind, number = struct.unpack_from(order + ("HHQ" if big else "HHI"), tiff, place)
-        total += number * _TYPE_BYTES.get(kind, 0)
-        values += number if kind not in (1, 2, 7) else 0
-    return total <= len(tiff) and values <= MAX_TAG_VALUES
+    total = values = 0
+    for place in range(first, first + count * entry, entry):
+        _, kind, number, where = struct.unpack_from(order + ("HHQQ" if big else "HHII"), tiff, place)
+        size = number * _TYPE_BYTES.get(kind, 0)
+        if size > word and where + size > len(tiff):
+            break  # beyond the end, where Pillow stops reading tags
+        total += size
+        values += number if size and kind not in (1, 2, 7) else 0
+    return total <= MAX_TAG_BYTES and values <= MAX_TAG_VALUES
