@@ -86,6 +86,9 @@ class Reason(StrEnum):
     IMAGE_TRUNCATED = "image_truncated", "download"
     IMAGE_CORRUPT = "image_corrupt", "download"
     IMAGE_TOO_MANY_PIXELS = "image_too_many_pixels", "download"
+    IMAGE_SIDE_TOO_LONG = "image_side_too_long", "download"  # for decoder, resizer or encoder
+    IMAGE_NEEDS_MEMORY = "image_needs_memory", "download"  # more than a decode process may take
+    IMAGE_TOO_MANY_PARTS = "image_too_many_parts", "download"  # scans, chunks, blocks or tags
     DECODER_CRASHED = "decoder_crashed", "download"
     DECODER_TIMEOUT = "decoder_timeout", "download"
     BLOCKED_HASH = "blocked_hash", "download"

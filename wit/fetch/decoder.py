@@ -6,6 +6,7 @@ it. It also ends itself, by an alarm that native code cannot hold off, where its
 
 from __future__ import annotations
 
+import importlib
 import os
 import resource
 import select
@@ -20,11 +21,13 @@ from wit.fetch.channel import Channel
 from wit.fetch.ring import map_segment, progress_of
 from wit.images.blocklist import Blocklist
 from wit.images.config import ImageConfig
-from wit.images.process import process
+from wit.images.process import looks_at_pixels, process
 from wit.images.results import Processed, Refused
 from wit.reasons import InputError, Reason
 
-MEMORY_LIMIT = 4 << 30  # address space; the pixel cap keeps pictures far below it
+MEMORY_LIMIT = 900_000_000  # address space beyond what libraries take; `wit.images.limits` keeps pictures below it
+STATM = "/proc/self/statm"
+UNKNOWN_BYTES = 4 << 30  # of address space, where nothing says how much libraries take (not Linux)
 
 Work = Callable[[bytes, ImageConfig, Blocklist], Processed | Refused]
 
@@ -37,6 +40,15 @@ def silence_libraries() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     os.close(nowhere)
+
+
+def limit_memory(more_bytes: int) -> None:
+    """From here on this process may map so much more than it has: a decoder that asks for more is told that there is none."""
+    mapped = UNKNOWN_BYTES
+    if os.path.exists(STATM):
+        with open(STATM) as file:
+            mapped = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + more_bytes, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 def load_blocklist(config: ImageConfig) -> Blocklist:
@@ -78,7 +90,9 @@ class Decoder:
         """Until the supervisor closes the channel."""
         blocked = load_blocklist(config)
         silence_libraries()
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        if looks_at_pixels(config, blocked):
+            importlib.import_module("wit.images.pixels")  # before the limit counts
+        limit_memory(MEMORY_LIMIT)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         self.channel.send(("ready",))
         while not self.channel.closed:
@@ -94,10 +108,14 @@ class Decoder:
             select.select([self.channel.fileno()], [self.channel.fileno()] if self.channel.blocked else [], [])
 
     def decode(self, data: bytes, config: ImageConfig, blocked: Blocklist) -> Processed | Refused:
+        """Whatever a picture makes the work raise is that picture's: under its own Reason with the name of the exception, so
+        that a fault of ours shows in the tables. What Rust panics with is no Exception."""
         try:
             return self.work(data, config, blocked)
         except MemoryError:
-            return Refused(Reason.DECODER_CRASHED, "memory")
+            return Refused(Reason.IMAGE_NEEDS_MEMORY)
+        except BaseException as error:
+            return Refused(Reason.DECODER_CRASHED, type(error).__name__)
 
     def stored(
         self, result: Processed | Refused, path: str, loan: int, end: int

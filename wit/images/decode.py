@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import simplejpeg
@@ -13,12 +14,13 @@ from kornia_rs.io import decode_image_png_u8
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from wit.images.headers import PILLOW_ERRORS, open_with_pillow, refused_by
+from wit.images.headers import PILLOW_ERRORS, bare_jpeg, bare_png, open_with_pillow, refused_by
 from wit.images.results import Probe, Refused
 from wit.reasons import Reason
 
 RGB = NDArray[np.uint8]  # [height, width, 3]
 SRGB = ImageCms.createProfile("sRGB")
+STRIP_PIXELS = 1 << 21  # converted at a time: 8 MB of Pillow's, so that most pictures are one strip
 BENIGN = ("extraneous bytes before marker", "Invalid SOS parameters")  # libjpeg warnings on pictures that are whole
 
 
@@ -39,7 +41,10 @@ def decode(data: bytes, probe: Probe, *, scale: int, background: str) -> RGB | R
         if not isinstance(pixels, Refused) or pixels.detail != "other":
             return pixels if isinstance(pixels, Refused) else to_srgb(pixels, probe.icc)
     plain = _decode_plain(data, probe, background)
-    return _decode_with_pillow(data, background) if plain is None else plain
+    if plain is not None:
+        return plain
+    bare = {"jpg": bare_jpeg, "png": bare_png}.get(probe.format)
+    return _decode_with_pillow(bare(data) if bare else data, background, probe.icc)
 
 
 def _decode_jpeg(data: bytes, probe: Probe, scale: int) -> RGB | Refused:
@@ -51,6 +56,8 @@ def _decode_jpeg(data: bytes, probe: Probe, scale: int) -> RGB | Refused:
         text = str(error)
     if "premature end" in text.lower():
         return Refused(Reason.IMAGE_TRUNCATED)
+    if "memory" in text.lower():
+        return Refused(Reason.IMAGE_NEEDS_MEMORY)
     if any(word in text for word in BENIGN):
         try:
             return simplejpeg.decode_jpeg(data, "RGB", strict=False, **sides)  # type: ignore[no-any-return]
@@ -68,7 +75,7 @@ def _decode_plain(data: bytes, probe: Probe, background: str) -> RGB | None:
     try:
         if probe.format == "png" and (mode := plain_png(data)):
             pixels: RGB = decode_image_png_u8(data, (probe.height, probe.width), mode)
-            return np.asarray(_on_paper(Image.fromarray(pixels), background, b"")) if mode == "rgba" else pixels
+            return flatten(pixels, background) if mode == "rgba" else pixels
         if probe.format == "webp" and is_plain_webp(data):
             pixels = webp_decode(data)
             return pixels if pixels.shape == (probe.height, probe.width, 3) else None
@@ -96,7 +103,8 @@ def is_plain_webp(data: bytes) -> bool:
     return kind == b"VP8 " or (kind == b"VP8X" and not data[20] & 0x32)
 
 
-def _decode_with_pillow(data: bytes, background: str) -> RGB | Refused:
+def _decode_with_pillow(data: bytes, background: str, icc: bytes = b"") -> RGB | Refused:
+    """`icc`: the profile, where it is not in the bytes any more."""
     opened = open_with_pillow(data)
     if isinstance(opened, Refused):
         return opened
@@ -104,34 +112,65 @@ def _decode_with_pillow(data: bytes, background: str) -> RGB | Refused:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             opened.load()
-            return np.asarray(flatten(opened, background))
+            return flatten(opened, background, icc or opened.info.get("icc_profile") or b"")
     except PILLOW_ERRORS as error:
         return refused_by(error)
 
 
-def flatten(picture: Image.Image, background: str) -> Image.Image:
-    """The picture as 8-bit sRGB: deep grays scaled, palettes looked up, CMYK converted, transparency laid on paper."""
-    icc = picture.info.get("icc_profile") or b""
-    if picture.mode.startswith("I") or picture.mode == "F":
-        return _eight_bits(picture).convert("RGB")
+def flatten(picture: Image.Image | NDArray[np.uint8], background: str, icc: bytes = b"") -> RGB:
+    """The picture as 8-bit sRGB: deep grays scaled, palettes looked up, CMYK converted, transparency laid on paper. Strip by
+    strip, so that of a large picture there are never more than the one it comes from and the one it becomes."""
+    width, height = picture.size if isinstance(picture, Image.Image) else picture.shape[1::-1]
+    rows = max(STRIP_PIXELS // width, 1)
+    top = _top(picture, rows) if isinstance(picture, Image.Image) else 0.0
+    if height <= rows:
+        whole = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+        return np.asarray(_flat(whole, background, icc, top))
+    flat = np.empty((height, width, 3), np.uint8)
+    for y, strip in _strips(picture, rows):
+        flat[y : y + strip.height] = np.asarray(_flat(strip, background, icc, top))
+    return flat
+
+
+def _strips(picture: Image.Image | NDArray[np.uint8], rows: int) -> Iterator[tuple[int, Image.Image]]:
+    """The picture in strips of so many rows, each with the row that it begins at."""
+    if isinstance(picture, Image.Image):
+        for y in range(0, picture.height, rows):
+            yield y, picture.crop((0, y, picture.width, min(y + rows, picture.height)))
+    else:
+        for y in range(0, len(picture), rows):
+            yield y, Image.fromarray(picture[y : y + rows])
+
+
+def _flat(picture: Image.Image, background: str, icc: bytes, top: float) -> Image.Image:
+    if top:
+        return _eight_bits(picture, top).convert("RGB")
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         return _on_paper(picture.convert("RGBA"), background, icc)
     if picture.mode == "CMYK":
         return _cmyk_to_rgb(picture, icc)
     rgb = picture.convert("RGB")
-    return Image.fromarray(to_srgb(np.asarray(rgb), icc)) if icc else rgb
+    return _with_profile(rgb, icc) if icc else rgb
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
+def _top(picture: Image.Image, rows: int) -> float:
+    """The value that is white in a picture of deep grays; 0 for others."""
+    if picture.mode.startswith("I"):
+        return 65535.0
+    if picture.mode != "F":
+        return 0.0
+    return 1.0 if max(np.nanmax(np.asarray(strip), initial=0) for _, strip in _strips(picture, rows)) <= 1 else 255.0
+
+
+def _eight_bits(picture: Image.Image, top: float) -> Image.Image:
     values = np.asarray(picture).astype(np.float64)
-    top = 65535.0 if picture.mode.startswith("I") else (1.0 if np.nanmax(values, initial=0) <= 1 else 255.0)
     return Image.fromarray(np.nan_to_num(values / top * 255).round().clip(0, 255).astype(np.uint8))
 
 
 def _on_paper(picture: Image.Image, background: str, icc: bytes) -> Image.Image:
-    colours = Image.fromarray(to_srgb(np.asarray(picture.convert("RGB")), icc)) if icc else picture.convert("RGB")
+    colours = picture.convert("RGB")
     paper = Image.new("RGB", picture.size, background)
-    paper.paste(colours, mask=picture.getchannel("A"))
+    paper.paste(_with_profile(colours, icc) if icc else colours, mask=picture.getchannel("A"))
     return paper
 
 
@@ -142,18 +181,31 @@ def _cmyk_to_rgb(picture: Image.Image, icc: bytes) -> Image.Image:
     return picture.convert("RGB")
 
 
+def _with_profile(picture: Image.Image, icc: bytes) -> Image.Image:
+    """An RGB picture in sRGB; unchanged where the profile is sRGB already, or unreadable."""
+    transform = icc_transform(icc, "RGB")
+    return picture if transform is None else ImageCms.applyTransform(picture, transform) or picture
+
+
 def to_srgb(pixels: RGB, icc: bytes) -> RGB:
     """The same picture in sRGB; unchanged where the profile is sRGB already, or unreadable."""
-    transform = icc_transform(icc, "RGB") if icc else None
-    if transform is None:
+    if not icc or icc_transform(icc, "RGB") is None:
         return pixels
-    turned = ImageCms.applyTransform(Image.fromarray(pixels), transform)
-    return pixels if turned is None else np.asarray(turned)
+    return flatten(pixels, "", icc)
 
 
-@functools.lru_cache(maxsize=64)
+MAX_ICC_BYTES = 4 << 20  # of a profile that is looked at: printers' tables take 0.5 to 3 MB
+CACHED_ICC_BYTES = 64 << 10  # of one whose transform is kept: those of screens and cameras, of which the web has a few
+
+
 def icc_transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """To sRGB from the profile, or None where there is nothing to do or the profile is broken or of another mode."""
+    """To sRGB from the profile, or None where there is nothing to do or the profile is too large, broken or of another mode."""
+    if len(icc) > MAX_ICC_BYTES:
+        return None
+    return _known_transform(icc, mode) if len(icc) <= CACHED_ICC_BYTES else _transform(icc, mode)
+
+
+def _transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         if mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(profile):
@@ -161,3 +213,6 @@ def icc_transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         return ImageCms.buildTransform(profile, SRGB, mode, "RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None
+
+
+_known_transform = functools.lru_cache(maxsize=32)(_transform)  # 2 MB each at most: 23 ** 4 points of a CMYK profile

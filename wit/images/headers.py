@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import struct
 import warnings
 
-from PIL import Image
+from PIL import AvifImagePlugin, Image, _imaging
 
 from wit.images.results import Probe, Refused
+from wit.images.structure import MAX_PARTS, png_chunks, riff_chunks, too_many_parts, too_many_scans
 from wit.reasons import Reason
 
 Image.MAX_IMAGE_PIXELS = None  # the cap is ours, on every format, and comes from the configuration
+_imaging.set_block_size(64 << 20)  # above malloc's mmap threshold, so that large pictures leave no holes in the heap
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there is a decode process a core; each thread has frames of its own
 PILLOW_FORMATS = ("PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG")
 NAMES = {"JPEG": "jpg", "MPO": "jpg"}
 HEAD = 1024  # bytes looked at to tell text from pictures
@@ -75,13 +79,15 @@ def probe(data: bytes) -> Probe | Refused:
     found = sniff(data)
     if isinstance(found, Refused):
         return found
+    if refused := too_many_parts(data, found):
+        return refused
     if found == "jpg":
         return probe_jpeg(data)
     if found == "webp":
         if len(data) < 8 + int.from_bytes(data[4:8], "little"):  # Pillow calls it corrupt
             return Refused(Reason.IMAGE_TRUNCATED)
-        if plain := probe_plain_webp(data):
-            return plain
+        if known := probe_plain_webp(data) or probe_extended_webp(data):
+            return known
     return _probe_with_pillow(data, found)
 
 
@@ -91,21 +97,34 @@ def probe_plain_webp(data: bytes) -> Probe | None:
     if data[12:16] == b"VP8 " and data[23:26] == b"\x9d\x01\x2a" and not data[20] & 1:
         width, height = struct.unpack_from("<HH", data[:30].ljust(30, b"\0"), 26)
         width, height = width & 0x3FFF, height & 0x3FFF
+        transparent = False
     elif data[12:16] == b"VP8L" and data[20:21] == b"\x2f":
         bits = int.from_bytes(data[21:25], "little")
-        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        width, height, transparent = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, bool(bits >> 28 & 1)
     else:
         return None
-    return Probe("webp", width, height) if width and height else None
+    return Probe("webp", width, height, extended=transparent) if width and height else None
+
+
+def probe_extended_webp(data: bytes) -> Probe | None:
+    """The canvas of an extended WebP (RFC 9649 section 2.7); None for others. Pillow makes room for the canvas twice to answer
+    the same, whatever its size."""
+    if data[12:16] != b"VP8X" or len(data) < 30:
+        return None
+    width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+    chunks = [(kind, data[start:end]) for kind, start, end in riff_chunks(data) if kind in (b"ANMF", b"EXIF", b"XMP ")]
+    first = dict(reversed(chunks))
+    frames = sum(kind == b"ANMF" for kind, _ in chunks) if data[20] & 2 else 1
+    orientation = orientation_of(first.get(b"EXIF", b""), first.get(b"XMP ", b""))
+    return Probe("webp", width, height, frames or 1, orientation, extended=bool(data[20] & 0x32))
 
 
 def probe_jpeg(data: bytes) -> Probe | Refused:
     """Walks the marker segments up to the frame header (ITU T.81 B.2), collecting EXIF and ICC on the way."""
     exif, at = b"", 2
     icc: list[bytes] = []
-    while True:
-        while at < len(data) and data[at] == 0xFF and data[at + 1 : at + 2] == b"\xff":
-            at += 1  # fill bytes
+    for _ in range(MAX_PARTS):
+        at = max(FILL.match(data, at).end() - 1, at)  # type: ignore[union-attr]
         if at + 4 > len(data):
             return Refused(Reason.IMAGE_TRUNCATED, "no frame header")
         if data[at] != 0xFF:
@@ -117,7 +136,7 @@ def probe_jpeg(data: bytes) -> Probe | Refused:
         length = _u16(data, at + 2)
         body = at + 4
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return _frame_header(data, body, exif, b"".join(icc))
+            return _frame_header(data, at, exif, b"".join(icc))
         if marker in (0xD9, 0xDA):
             return Refused(Reason.IMAGE_CORRUPT, "pixels before the frame header")
         if marker == 0xE1 and not exif and data[body : body + 6] == b"Exif\0\0":
@@ -125,44 +144,87 @@ def probe_jpeg(data: bytes) -> Probe | Refused:
         if marker == 0xE2 and data[body : body + 12] == b"ICC_PROFILE\0":
             icc.append(data[body + 14 : at + 2 + length])
         at += 2 + max(length, 2)
+    return Refused(Reason.IMAGE_TOO_MANY_PARTS, f"more than {MAX_PARTS} segments")
 
 
-def _frame_header(data: bytes, body: int, exif: bytes, icc: bytes) -> Probe | Refused:
-    if body + 6 > len(data):
+FILL = re.compile(rb"\xff*")  # a marker may have any number of these before it
+
+
+def _frame_header(data: bytes, at: int, exif: bytes, icc: bytes) -> Probe | Refused:
+    if at + 10 > len(data):
         return Refused(Reason.IMAGE_TRUNCATED, "no frame header")
-    height, width, components = struct.unpack_from(">HHB", data, body + 1)
+    height, width, components = struct.unpack_from(">HHB", data, at + 5)
     if not height or not width:
         return Refused(Reason.IMAGE_CORRUPT, "no size")
-    orientation = exif_orientation(exif)
-    return Probe("jpg", width, height, 1, orientation, components, icc, exif)
+    if refused := too_many_scans(data, at, width * height):
+        return refused
+    sequential = data[at + 1] in (0xC0, 0xC1) and data.count(b"\xff\xda", at) <= 1
+    return Probe("jpg", width, height, 1, orientation_of(exif), components, icc, exif, passes=not sequential)
 
 
-def exif_orientation(exif: bytes) -> int:
-    """Tag 0x0112 of the first directory of a TIFF block; 1 (upright) where it is absent or makes no sense."""
+def bare_jpeg(data: bytes) -> bytes:
+    """A JPEG that `probe_jpeg` takes without what applications wrote into it, but for what tells its colours (JFIF, Adobe):
+    Pillow would parse EXIF and MPF, and copies what each of their tags points at."""
+    kept, at = [data[:2]], 2
+    while True:
+        at = max(FILL.match(data, at).end() - 1, at)  # type: ignore[union-attr]
+        marker = data[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return b"".join((*kept, data[at:]))
+        alone = marker in (0x01, 0xD8) or 0xD0 <= marker <= 0xD7
+        end = at + 2 + (0 if alone else max(_u16(data, at + 2), 2))
+        if marker not in range(0xE1, 0xEE) and marker not in (0xEF, 0xFE):
+            kept.append(data[at:end])
+        at = end
+
+
+TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf")
+
+
+def bare_png(data: bytes) -> bytes:
+    """A PNG without texts and EXIF, which Pillow would inflate and keep."""
+    chunks = list(png_chunks(data))
+    if not any(kind in TEXTS for kind, _, _ in chunks):
+        return data
+    return data[:8] + b"".join(data[start - 8 : end + 4] for kind, start, end in chunks if kind not in TEXTS)
+
+
+XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([0-9])")
+
+
+def orientation_of(exif: bytes, xmp: bytes = b"") -> int:
+    """Of EXIF, or of XMP where that says nothing; 1 (upright) where neither makes sense."""
+    value = exif_orientation(exif)
+    if value is None and (found := XMP_ORIENTATION.search(xmp)):
+        value = int(found[1])
+    return value if value is not None and 1 <= value <= 8 else 1
+
+
+def exif_orientation(exif: bytes) -> int | None:
+    """Tag 0x0112 of the first directory of a TIFF block; None where there is none."""
+    exif = exif.removeprefix(b"Exif\0\0")
     if len(exif) < 14 or exif[:2] not in (b"II", b"MM"):
-        return 1
+        return None
     order = "<" if exif[:2] == b"II" else ">"
     (start,) = struct.unpack_from(order + "I", exif, 4)
     if start + 2 > len(exif):
-        return 1
+        return None
     (count,) = struct.unpack_from(order + "H", exif, start)
     for entry in range(start + 2, min(start + 2 + 12 * count, len(exif) - 11), 12):
         tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, entry)
         if tag == 0x0112:
-            return value if kind == 3 and 1 <= value <= 8 else 1
-    return 1
+            return int(value) if kind == 3 else 1
+    return None
 
 
 def _probe_with_pillow(data: bytes, name: str) -> Probe | Refused:
-    opened = open_with_pillow(data)
+    opened = open_with_pillow(bare_png(data) if name == "png" else data)
     if isinstance(opened, Refused):
         return opened
     width, height = opened.size
-    orientation = 1
-    if name in ("png", "webp"):  # TIFF and AVIF: Pillow turns the picture itself
-        orientation = _pillow_orientation(opened, late=name == "png" and _has_late_tags(data))
+    orientation = png_orientation(data) if name == "png" else 1  # TIFF and AVIF: Pillow turns the picture itself
     frames = getattr(opened, "n_frames", 1) if name in ("webp", "avif", "png") else 1 + _is_animated_gif(data, name)
-    return Probe(name, width, height, frames, orientation)
+    return Probe(name, width, height, frames, orientation, extended=name == "webp")
 
 
 def open_with_pillow(data: bytes) -> Image.Image | Refused:
@@ -195,32 +257,41 @@ PILLOW_ERRORS = (
 
 
 def refused_by(error: BaseException) -> Refused:
-    """Truncated where the decoder ran out of bytes, corrupt otherwise."""
+    """Truncated where the decoder ran out of bytes, too large where it ran out of memory, corrupt otherwise."""
+    if isinstance(error, MemoryError):
+        return Refused(Reason.IMAGE_NEEDS_MEMORY)
     text = str(error).lower()
     short = "truncated" in text or isinstance(error, EOFError) or "premature" in text or "not enough" in text
     return Refused(Reason.IMAGE_TRUNCATED if short else Reason.IMAGE_CORRUPT)
 
 
-def _has_late_tags(png: bytes) -> bool:
-    """Whether text or EXIF stands behind the first pixels of a PNG."""
-    at, pixels = 8, False
-    while at + 8 <= len(png):
-        kind = png[at + 4 : at + 8]
-        if pixels and kind in (b"eXIf", b"iTXt", b"tEXt", b"zTXt"):
-            return True
-        pixels = pixels or kind == b"IDAT"
-        at += 12 + _u32(png, at)
-    return False
+KEYWORDS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
 
 
-def _pillow_orientation(opened: Image.Image, *, late: bool) -> int:
-    """Of EXIF or XMP. Pillow's PNG decodes the whole picture in search of tags, so it does only where there are `late` ones:
-    half of a PNG's time."""
-    try:
-        value = (opened.getexif() if late else Image.Image.getexif(opened)).get(0x0112, 1)
-    except PILLOW_ERRORS:
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+def png_tags(data: bytes) -> tuple[bytes, bytes]:
+    """(EXIF, XMP) of a PNG, before or behind its pixels; empty where there is none. Pillow reads what may be compressed, of a
+    file of nothing else: of the whole one it would decode the pixels on the way."""
+    exif = b""
+    texts: dict[bytes, bytes] = {}
+    for kind, start, end in png_chunks(data):
+        if kind == b"eXIf":
+            exif = exif or data[start:end]
+        elif kind in TEXTS and (word := next((w for w in KEYWORDS if data.startswith(w, start)), None)):
+            texts.setdefault(word, data[start - 8 : end + 4])
+    if not texts:
+        return exif, b""
+    opened = open_with_pillow(data[:33] + b"".join(texts.values()) + b"\0\0\0\0IEND\xaeB`\x82")
+    if isinstance(opened, Refused):
+        return exif, b""
+    raw = opened.info.get("Raw profile type exif", "")
+    xmp = opened.info.get("XML:com.adobe.xmp", "")
+    with contextlib.suppress(ValueError):
+        exif = exif or bytes.fromhex("".join(raw.split("\n")[3:]))
+    return exif, xmp.encode("utf-8", "replace")
+
+
+def png_orientation(data: bytes) -> int:
+    return orientation_of(*png_tags(data))
 
 
 def _is_animated_gif(data: bytes, name: str) -> bool:

@@ -14,6 +14,7 @@ from wit.images.config import ImageConfig
 from wit.images.decode import RGB, decode, jpeg_scale
 from wit.images.exif import exif_json
 from wit.images.hashes import CANVAS, luma, pdq, phash
+from wit.images.limits import beyond_limits
 from wit.images.resize import as_picture, pad_or_crop, resize, target_size, turn
 from wit.images.results import Probe, Processed, Refused
 from wit.reasons import Reason
@@ -34,6 +35,8 @@ def decoded(
     scale = jpeg_scale(found, min(wanted), max(wanted), MARGIN)
     if config.keep_original:
         scale = jpeg_scale(found, HASH_MIN, HASH_MIN, 1)
+    if refused := beyond_limits(found, scale, config):
+        return refused
     pixels = decode(data, found, scale=scale, background=config.background)
     if isinstance(pixels, Refused):
         return pixels
@@ -47,6 +50,7 @@ def decoded(
         stored, kind, (width, height), sha256 = data, found.format, found.size, original_sha256
     else:
         picture = stored_picture(pixels, found, config)
+        del pixels  # of large pictures every copy counts
         stored, kind, (height, width) = encode(picture, config), config.encode_format, picture.shape[:2]
         sha256 = hashlib.sha256(stored).hexdigest()
     was_width, was_height = found.size

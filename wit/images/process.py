@@ -8,7 +8,7 @@ import hashlib
 from wit.images.blocklist import Blocklist
 from wit.images.config import ImageConfig
 from wit.images.exif import exif_json
-from wit.images.headers import probe
+from wit.images.headers import open_with_pillow, probe
 from wit.images.results import Probe, Processed, Refused
 from wit.reasons import Reason
 
@@ -27,11 +27,16 @@ def process(data: bytes, config: ImageConfig, blocked: Blocklist = NOTHING_BLOCK
     refused = too_many_pixels(found, config) or cut_short(data, found)
     if refused:
         return refused
-    if config.keep_original and not config.perceptual_hashes and not blocked.looks_at_pixels:
+    if not looks_at_pixels(config, blocked):
         return _kept(data, found, original_sha256, config)
     from wit.images.pixels import decoded  # here, since who keeps original bytes is spared 60 ms and 15 MB of libraries
 
     return decoded(data, found, original_sha256, config, blocked)
+
+
+def looks_at_pixels(config: ImageConfig, blocked: Blocklist) -> bool:
+    """Whether any picture is decoded at all."""
+    return not config.keep_original or config.perceptual_hashes or blocked.looks_at_pixels
 
 
 def too_many_pixels(found: Probe, config: ImageConfig) -> Refused | None:
@@ -48,7 +53,9 @@ def cut_short(data: bytes, found: Probe) -> Refused | None:
     return None
 
 
-def _kept(data: bytes, found: Probe, sha256: str, config: ImageConfig) -> Processed:
+def _kept(data: bytes, found: Probe, sha256: str, config: ImageConfig) -> Processed | Refused:
+    if found.extended and isinstance(opened := open_with_pillow(data), Refused):  # the header was not enough to tell
+        return opened
     width, height = found.size
     exif = exif_json(data, found) if config.extract_exif else None
     return Processed(data, found.format, width, height, found.format, width, height, sha256, sha256, exif=exif)

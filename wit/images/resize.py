@@ -26,6 +26,16 @@ def target_size(size: tuple[int, int], config: ImageConfig) -> tuple[int, int]:
     return width, height
 
 
+def stored_size(size: tuple[int, int], config: ImageConfig) -> tuple[int, int]:
+    """(width, height) after padding or cropping, of a picture of `size` as a viewer sees it."""
+    if config.keep_original:
+        return size
+    scaled = target_size(size, config)
+    if config.resize_mode not in ("border", "center_crop") or (config.resize_only_if_bigger and scaled == size):
+        return scaled
+    return config.image_size, config.image_size
+
+
 def resize(pixels: RGB, width: int, height: int, box: tuple[float, float] | None = None) -> RGB:
     """The picture at another size; of it, `box` (width, height) from the upper left corner, where only that is picture.
 
@@ -37,6 +47,7 @@ def resize(pixels: RGB, width: int, height: int, box: tuple[float, float] | None
     source = ImageData(pixels.shape[1], pixels.shape[0], PixelType.U8x3, pixels.tobytes())
     target = ImageData(width, height, PixelType.U8x3)
     RESIZER.resize(source, target, ResizeOptions(LANCZOS, crop_box=CropBox(0, 0, *box) if box else None))
+    del source  # before the target is copied
     return np.frombuffer(target.get_buffer(), np.uint8).reshape(height, width, 3)
 
 

@@ -28,6 +28,8 @@ class Probe:
     components: int = 3  # 1 gray, 3 colour, 4 CMYK; jpg only
     icc: bytes = b""  # jpg only; other formats: Pillow reads it
     exif: bytes = b""  # jpg only, without the "Exif" prefix
+    passes: bool = False  # jpg only: more than one scan, so that all coefficients are held until the last
+    extended: bool = False  # webp only: animated, transparent or with a profile, which Pillow's animation decoder takes
 
     @property
     def turned(self) -> bool:
