@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from wit import storage
+from wit import parquet, storage
 from wit.fetch.config import FetchConfig
 from wit.fetch.engine import Engine
 from wit.fetch.outcome import Outcome, Request
@@ -74,8 +74,8 @@ def download_partition(
     work = PartitionWork(part, stage, seed, fetch, image, on_progress or (lambda progress: None))
     todo = [shard for shard in shards if stage.marker(work.unit(shard)) is None]
     if todo:
-        with storage.scratch_dir(out) as scratch, storage.open_read(part) as stream:
-            work.run(todo, pq.ParquetFile(stream), scratch)
+        with storage.scratch_dir(out) as scratch, parquet.open_file(part) as plan:
+            work.run(todo, plan, scratch)
     found = [stage.marker(work.unit(shard)) for shard in shards]
     return [marker for marker in found if marker is not None]
 

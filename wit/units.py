@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wit import balance, ledger, plan, storage
+from wit import balance, ledger, parquet, plan, storage
 from wit.candidates import CandidatesConfig, extract_group
 from wit.parts import Marker, StageDir, write_parquet
 from wit.plan import Heavy, PlanConfig
@@ -39,11 +39,6 @@ def publish_tables(stage: StageDir, unit: str, tables: Tables, info: Mapping[str
             files[label] = f"{scratch}/{label}.parquet"
             write_parquet(table, files[label])
         return stage.publish(unit, files, {"dropped": {}, **info})
-
-
-def read_table(path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    with storage.open_read(path) as stream:
-        return pq.read_table(stream, columns=columns)
 
 
 def extract(
@@ -136,17 +131,16 @@ def scatter(stage: StageDir, unit: str, part: str, *, seed: int, buckets: int, c
     if (done := stage.marker(unit)) is not None:
         return done
     captions, chunk_rows = config.max_captions_per_url, max(config.rows_per_bucket, SLICE_ROWS * buckets)
-    with storage.open_read(part) as stream:
-        parquet = pq.ParquetFile(stream)
-        tables = _tables(parquet, chunk_rows)
+    with parquet.open_file(part) as file:
+        tables = _tables(file, chunk_rows)
         chunks = (plan.scatter(table, seed=seed, buckets=buckets, captions=captions) for table in tables)
-        return _publish_slices(stage, unit, chunks, rows_in=parquet.metadata.num_rows)
+        return _publish_slices(stage, unit, chunks, rows_in=file.metadata.num_rows)
 
 
-def _tables(parquet: pq.ParquetFile, rows: int) -> Iterator[pa.Table]:
+def _tables(file: pq.ParquetFile, rows: int) -> Iterator[pa.Table]:
     """The file in tables of at least `rows` rows, the last one less."""
     held: list[pa.RecordBatch] = []
-    for batch in parquet.iter_batches(batch_size=min(rows, 1 << 16), columns=plan.SCATTERED.names):
+    for batch in file.iter_batches(batch_size=min(rows, 1 << 16), columns=plan.SCATTERED.names):
         held.append(batch)
         if sum(map(len, held)) >= rows:
             yield pa.Table.from_batches(held, plan.SCATTERED)
