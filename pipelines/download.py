@@ -17,7 +17,8 @@ from wit.download import download_partition, drain, resume
 from wit.fetch.config import FetchConfig
 from wit.fetch.errors import OutageError
 from wit.images.config import ImageConfig
-from wit.parts import Marker, StageDir
+from wit.parts import Marker, StageDir, check_complete
+from wit.records import Stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def raw_unit(part_unit: str, shard: int) -> str:
     return f"{part_unit.rpartition('-')[2]}-{shard:04d}"
 
 
-class Drained(RuntimeError):
+class Drained(Stopped):
     """The download was asked to stop, and did so cleanly."""
 
 
@@ -89,16 +90,18 @@ def draining_on_sigterm() -> Iterator[threading.Event]:
 def run_download(context: Context) -> Marker:
     """Every raw shard of the plan, and if asked for a further round over what failed for a passing reason."""
     stage = context.stage("download")
-    manifest = stage.manifest() or stage.finish(download_parts(context, plan_parts(context)))
+    planned = plan_parts(context)
+    manifest = stage.manifest() or stage.finish(download_parts(context, planned), planned)
     if context.retries == manifest.get("retries", 0):
         return manifest
     part, shards, accounting = retry.write_round(
         stage, context.retries, manifest["parts"], rows_per_shard=context.config.plan.rows_per_raw_shard
     )
     name = retry.partition_name(context.retries)
-    markers = download_parts(context, {f"{name}-{s:04d}": (part, s) for s in range(shards)})
+    again = {f"{name}-{s:04d}": (part, s) for s in range(shards)}
+    markers = [*manifest["parts"], accounting, *download_parts(context, again)]
     storage.remove(storage.join(stage.out, "_retry"))
-    return stage.finish([*manifest["parts"], accounting, *markers], retries=context.retries)
+    return stage.finish(markers, [marker["unit"] for marker in markers], retries=context.retries)
 
 
 def plan_parts(context: Context) -> dict[str, tuple[str, int]]:
@@ -135,6 +138,5 @@ def download_parts(context: Context, wanted: dict[str, tuple[str, int]]) -> list
         raise Drained(
             f"by SIGTERM, {len(missing)} of {len(wanted)} raw shards are not published: start the build again"
         )
-    if missing:
-        raise RuntimeError(f"{len(missing)} raw shards were not published ({min(missing)}, ...): start the build again")
+    check_complete(stage.stage, wanted, (str(marker["unit"]) for marker in markers))
     return [marker for marker in markers if marker["unit"] in wanted]

@@ -123,4 +123,4 @@ def run_select(context: Context) -> Marker:
         context.engine.run(
             lambda p: p | "Shards" >> beam.Create(range(len(shards))) | beam.Reshuffle() | Select(passes)
         )
-    return stage.finish(select.keep_parts(stage.markers()))
+    return stage.finish(select.keep_parts(stage.markers()), (f"part-{shard.unit}" for shard in shards))

@@ -356,6 +356,7 @@ def finish(stage: StageDir, shards: Sequence[Marker]) -> Marker:
         "stage": stage.stage,
         "fingerprint": stage.fingerprint,
         "schema_version": SCHEMA_VERSION,
+        "wanted": [marker["shard"] for marker in markers],
         "in": samples,
         "out": samples,
         "dropped": {},

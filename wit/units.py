@@ -266,6 +266,20 @@ def publish_facts(stage: StageDir, queries: str, t: float, counts: Ints, weights
     return publish_tables(stage, unit, {"rows": table}, {"in": 0, "out": 0, "threshold": cap})
 
 
+def wanted_of_plan(scattered: Sequence[str], markers: Sequence[Marker]) -> set[str]:
+    """The units of a whole plan: the first pass is given, every further one follows from what the one before it wrote."""
+    by_unit = {marker["unit"]: marker for marker in markers}
+    buckets = _slices_of(by_unit, scattered)
+    passes = [f"{name}-{bucket:05d}" for name in ("merge", "thin", "weigh", "admit") for bucket in buckets]
+    partitions = _slices_of(by_unit, [unit for unit in passes if unit.startswith("admit-")])
+    return {*scattered, *passes, *(f"part-{number:05d}" for number in partitions), "queries"}
+
+
+def _slices_of(markers: Mapping[str, Marker], units: Iterable[str]) -> list[int]:
+    """The buckets that the units' slices go to."""
+    return sorted({bucket for unit in units if unit in markers for bucket, *_ in markers[unit]["slices"]})
+
+
 def without_work(marker: Marker) -> Marker:
     """The marker of a plan unit once the stage is finished: files between passes are no longer its own."""
     files = {label: entry for label, entry in marker["files"].items() if label in ("rows", "dropped")}
