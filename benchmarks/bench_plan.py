@@ -105,7 +105,7 @@ def run_peer(directory: str, rows: int) -> None:
         _ = (
             p
             | beam.Create(parts)
-            | beam.FlatMap(lambda path: ((r["canonical_url"], r) for r in pq.read_table(path).to_pylist()))
+            | beam.FlatMap(lambda path: ((r["canonical_url"], r) for r in pq.ParquetFile(path).read().to_pylist()))
             | beam.GroupByKey()
             | beam.MapTuple(lambda url, group: min(group, key=lambda r: r["key"]))
             | beam.combiners.Count.Globally()

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from pipelines.engine import Engine
-from wit import storage
+from wit import parquet
 from wit.config import BuildConfig
 from wit.parts import Marker, StageDir
 from wit.records import InputError
@@ -59,7 +57,6 @@ class Context:
         """The per-query table of the finished plan, and the threshold that critical t was compared with."""
         marker = next(m for m in self.manifest("plan")["parts"] if m["unit"] == "queries")
         path = self.stage("plan").file(marker, "rows")
-        with storage.open_read(path) as stream:
-            table = pq.read_table(stream, columns=["pairs", "weight"])
+        table = parquet.read_table(path, ["pairs", "weight"])
         threshold = float("inf") if marker["threshold"] is None else marker["threshold"]
         return PlanFacts(path, table["pairs"].to_numpy(), table["weight"].to_numpy(), threshold)

@@ -17,7 +17,8 @@ from wit.download import SPLIT, Owner, download, drain, has_split_domains, owner
 from wit.fetch.config import FetchConfig
 from wit.fetch.errors import OutageError
 from wit.images.config import ImageConfig
-from wit.parts import Marker, StageDir
+from wit.parts import Marker, StageDir, check_complete
+from wit.records import Stopped
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
@@ -49,7 +50,7 @@ def outage_path(stage: StageDir) -> str:
     return storage.join(stage.path, "_OUTAGE.txt")
 
 
-class Drained(RuntimeError):
+class Drained(Stopped):
     """The download was asked to stop, and did so cleanly."""
 
 
@@ -76,16 +77,19 @@ def draining_on_sigterm() -> Iterator[threading.Event]:
 def run_download(context: Context) -> Marker:
     """Every raw shard of the plan, and if asked for a further round over what failed for a passing reason."""
     stage = context.stage("download")
-    manifest = stage.manifest() or stage.finish(download_parts(context, plan_owners(context)))
+    if (manifest := stage.manifest()) is None:
+        owners = plan_owners(context)
+        manifest = stage.finish(download_parts(context, owners), units_of(owners))
     if context.retries == manifest.get("retries", 0):
         return manifest
     part, shards, accounting = retry.write_round(
         stage, context.retries, manifest["parts"], rows_per_shard=context.config.plan.rows_per_raw_shard
     )
     name = retry.partition_name(context.retries)
-    markers = download_parts(context, [Owner(name, (((part, tuple(range(shards))),),))])
+    again = [Owner(name, (((part, tuple(range(shards))),),))]
+    markers = [*manifest["parts"], accounting, *download_parts(context, again)]
     storage.remove(storage.join(stage.out, "_retry"))
-    return stage.finish([*manifest["parts"], accounting, *markers], retries=context.retries)
+    return stage.finish(markers, [marker["unit"] for marker in markers], retries=context.retries)
 
 
 def plan_owners(context: Context) -> list[Owner]:
@@ -93,6 +97,11 @@ def plan_owners(context: Context) -> list[Owner]:
     above = context.stage("plan")
     parts = [m for m in context.manifest("plan")["parts"] if m["unit"].startswith("part-")]
     return owners_of([(above.file(m, "rows"), m["shards"], m["out"], giant_of(above, m)) for m in parts])
+
+
+def units_of(owners: list[Owner]) -> list[str]:
+    """The raw shards that the owners are to publish."""
+    return [unit for owner in owners for unit in sorted(owner.units)]
 
 
 def giant_of(above: StageDir, marker: Marker) -> int | None:
@@ -107,7 +116,7 @@ def download_parts(context: Context, owners: list[Owner]) -> list[Marker]:
     """Publishes the raw shards of the owners that are not there yet; returns their markers."""
     config, stage = context.config, context.stage("download")
     published = {marker["unit"] for marker in stage.markers()}
-    wanted = {unit for owner in owners for unit in owner.units}
+    wanted = set(units_of(owners))
     pending = [owner for owner in owners if not owner.units <= published]
     storage.remove(outage_path(stage))
     download = DownloadOwner(stage, context.seed, config.fetch, config.image)
@@ -126,6 +135,5 @@ def download_parts(context: Context, owners: list[Owner]) -> list[Marker]:
         raise Drained(
             f"by SIGTERM, {len(missing)} of {len(wanted)} raw shards are not published: start the build again"
         )
-    if missing:
-        raise RuntimeError(f"{len(missing)} raw shards were not published ({min(missing)}, ...): start the build again")
+    check_complete(stage.stage, wanted, (str(marker["unit"]) for marker in markers))
     return [marker for marker in markers if marker["unit"] in wanted]

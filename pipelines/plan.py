@@ -227,4 +227,6 @@ def run_plan(context: Context) -> Marker:
     plan = Plan(passes(stage, config, queries=queries, seed=context.seed, rows=rows, rates=rates))
     with progress.bar("plan", stage, total=None, unit="units"):
         context.engine.run(lambda p: p | "Parts" >> beam.Create(parts) | beam.Reshuffle() | plan)
-    return stage.finish([units.without_work(marker) for marker in stage.markers()])
+    markers = stage.markers()
+    wanted = units.wanted_of_plan([unit for unit, _ in parts], markers)
+    return stage.finish([units.without_work(marker) for marker in markers], wanted)

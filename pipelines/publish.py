@@ -9,7 +9,7 @@ import apache_beam as beam
 from pipelines import progress
 from pipelines.context import Context
 from wit import publish
-from wit.parts import Marker, StageDir
+from wit.parts import Marker, StageDir, check_complete
 from wit.publish import Assignment, PublishConfig
 
 
@@ -37,7 +37,7 @@ def run_publish(context: Context) -> Marker:
                 lambda p: p | "Shards" >> beam.Create(shards) | beam.Reshuffle() | "Write" >> beam.Map(write)
             )
     inputs = [publish.shard_inputs(stage, shard) for shard in shards]
-    markers = [publish.shard_marker(stage.out, shard.name, of) for shard, of in zip(shards, inputs, strict=True)]
-    if missing := [shard.name for shard, marker in zip(shards, markers, strict=True) if marker is None]:
-        raise RuntimeError(f"{len(missing)} shards were not published ({missing[0]}, ...): start the build again")
-    return publish.finish(stage, [marker for marker in markers if marker])
+    found = [publish.shard_marker(stage.out, shard.name, of) for shard, of in zip(shards, inputs, strict=True)]
+    markers = [marker for marker in found if marker]
+    check_complete(stage.stage, [shard.name for shard in shards], (marker["shard"] for marker in markers))
+    return publish.finish(stage, markers)

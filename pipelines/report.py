@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 import wit
 from pipelines.context import Context
-from wit import ledger, parts, report, retry, storage
+from wit import ledger, parquet, parts, report, retry, storage
 from wit.parts import Marker
 from wit.querylist import load_queries
 
@@ -29,8 +28,7 @@ def tables(context: Context, stage: str, columns: Sequence[str]) -> Iterator[pa.
         return
     for marker in markers:
         if marker["unit"] != "queries" and "rows" in marker["files"]:
-            with storage.open_read(directory.file(marker, "rows")) as stream:
-                yield pq.read_table(stream, columns=list(columns))
+            yield parquet.read_table(directory.file(marker, "rows"), columns)
 
 
 def run_report(context: Context) -> None:
@@ -87,8 +85,7 @@ def gallery(context: Context) -> list[dict[str, str]]:
     found: list[tuple[str, str, str, int, int]] = []
     for name in storage.list_dir(shards):
         if name.endswith(".parquet"):
-            with storage.open_read(storage.join(shards, name)) as stream:
-                table = pq.read_table(stream, columns=["key", "caption", "image_offset", "image_size"])
+            table = parquet.read_table(storage.join(shards, name), ["key", "caption", "image_offset", "image_size"])
             tar = storage.join(shards, name.removesuffix("parquet") + "tar")
             rows = zip(*(table[column].to_pylist() for column in table.column_names), strict=True)
             found = sorted([*found, *((key, caption, tar, start, size) for key, caption, start, size in rows)])[

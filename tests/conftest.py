@@ -1,10 +1,13 @@
 """Shared by all tests: rows of candidates, made from (URL, caption, query ids); raw shards, made from rows with pictures."""
 
 import hashlib
+import importlib.util
 import io
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,23 @@ from wit.publish import PublishConfig
 from wit.records import CANDIDATES, RAW, STAGES, keyed_hash, pair_key
 from wit.select import Memberships, SelectConfig
 from wit.shards import ShardWriter
+
+
+def load_upgrade() -> Any:
+    """tests/fixtures/upgrade/make.py: a small web of pictures, a build of it, and what earlier versions made of it."""
+    path = Path(__file__).parent / "fixtures/upgrade/make.py"
+    spec = importlib.util.spec_from_file_location("upgrade_make", path)
+    assert spec and spec.loader
+    module = sys.modules.setdefault("upgrade_make", importlib.util.module_from_spec(spec))
+    if not hasattr(module, "web"):
+        spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def upgrade() -> Any:
+    return load_upgrade()
+
 
 Rows = list[tuple[str, str, list[int]]]
 
@@ -105,7 +125,7 @@ def publish_raw(out: str, shards: Mapping[str, Sequence[Row]], *, seed: int = 1)
             fetched = sum(r["reason"] is None for r in records)
             lost = {"http_not_found": len(records) - fetched} if fetched < len(records) else {}
             stage.publish(unit, files, {"in": len(records), "out": fetched, "dropped": lost})
-    return stage.finish(stage.markers())
+    return stage.finish(stage.markers(), [])
 
 
 @pytest.fixture
@@ -149,7 +169,7 @@ def select_all(
     ]
     for i, shard in enumerate(shards):
         select.keep(stage, shard, [ref for number, ref in verdicts if number == i], config=config)
-    return stage.finish(select.keep_parts(stage.markers()))
+    return stage.finish(select.keep_parts(stage.markers()), [])
 
 
 def publish_all(out: str, chosen: Marker, *, config: PublishConfig, seed: int) -> Marker:
@@ -188,7 +208,7 @@ def publish_keys(stage: StageDir, keys: list[str]) -> None:
         write_parquet(pa.table({"key": keys}), f"{scratch}/rows.parquet")
         info = {"in": len(keys), "out": len(keys), "dropped": {}}
         stage.publish("part-00000", {"rows": f"{scratch}/rows.parquet"}, info)
-    stage.finish(stage.markers())
+    stage.finish(stage.markers(), [])
 
 
 @pytest.fixture

@@ -20,10 +20,9 @@ from typing import Any
 
 import psutil
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import xxhash
 
-from wit import storage
+from wit import parquet, storage
 from wit.fetch.config import FetchConfig
 from wit.fetch.engine import Engine, Known
 from wit.fetch.outcome import Outcome, Request
@@ -108,8 +107,7 @@ SPLIT = (
 
 def has_split_domains(part: str) -> bool:
     """Whether a plan part of version 0.1 holds pieces of domains that were to be fetched from several partitions at once."""
-    with storage.open_read(part) as stream:
-        split = pq.ParquetFile(stream).read(columns=["domain_split"])["domain_split"]
+    split = parquet.read_table(part, ["domain_split"])["domain_split"]
     return (pc.max(split).as_py() or 1) > 1
 
 
@@ -258,8 +256,8 @@ class Work:
         return True
 
     def _read(self, planned: Planned) -> RawShard:
-        with storage.open_read(planned.part) as stream:
-            rows = pq.ParquetFile(stream).read_row_group(planned.row_group).select(PLAN.names).cast(PLAN)
+        with parquet.open_file(planned.part) as part:
+            rows = part.read_row_group(planned.row_group).select(PLAN.names).cast(PLAN)
         return RawShard(planned.unit, next(self.numbers), in_order(rows, self.seed), self.scratch)
 
     def _requests(self, shard: RawShard, missing: list[int]) -> Iterator[Request]:

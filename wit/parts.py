@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wit import storage
-from wit.records import SCHEMA_VERSION
+from wit.records import SCHEMA_VERSION, Stopped
 
 Marker = dict[str, Any]
 DIRECTORY = {"download": "raw", "publish": "shards"}  # the others bear their stage's name
@@ -124,13 +124,17 @@ class StageDir:
         found = read_manifest(self.out, self.stage)
         return found if found and found["fingerprint"] == self.fingerprint else None
 
-    def finish(self, markers: Sequence[Marker], **info: Any) -> Marker:
+    def finish(self, markers: Sequence[Marker], wanted: Iterable[str], **info: Any) -> Marker:
         """Writes the manifest, the sum of the markers, then removes every file that none of them names: in this order,
-        since a marker on disk may name files between passes that the manifest no longer does."""
+        since a marker on disk may name files between passes that the manifest no longer does. Raises Stopped, and writes
+        nothing, where a wanted unit is missing, whatever the engine said of its job."""
+        units = sorted(wanted)
+        check_complete(self.stage, units, (str(m["unit"]) for m in markers))
         manifest = {
             "stage": self.stage,
             "fingerprint": self.fingerprint,
             "schema_version": SCHEMA_VERSION,
+            "wanted": units,
             "parts": list(markers),
             "in": sum(m["in"] for m in markers),
             "out": sum(m["out"] for m in markers),
@@ -159,6 +163,15 @@ class StageDir:
         for name in mine:
             if name not in keep:
                 storage.remove(storage.join(self.out, name))
+
+
+def check_complete(stage: str, wanted: Collection[str], published: Iterable[str]) -> None:
+    """Raises Stopped unless every wanted unit was published."""
+    if missing := sorted(set(wanted) - set(published)):
+        raise Stopped(
+            f"{len(missing)} of the {len(wanted)} units of {stage} were not published ({missing[0]}, ...): start the build "
+            "again to go on"
+        )
 
 
 def manifest_path(out: str, stage: str) -> str:

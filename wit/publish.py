@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from wit import storage
+from wit import parquet, storage
 from wit.balance import key_hashes
 from wit.parts import Marker, StageDir, fingerprint, to_json, write_parquet
 from wit.records import KEEP, SCHEMA_VERSION, InputError, keyed_hash
@@ -229,12 +228,11 @@ def read_runs(out: str, runs: Sequence[Run], seed: int) -> pa.Table:
 
 def _read_run(path: str, start: int, stop: int) -> pa.Table:
     """Rows [start, stop), from the row groups that hold them."""
-    with storage.open_read(path) as stream:
-        parquet = pq.ParquetFile(stream)
-        sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
+    with parquet.open_file(path) as file:
+        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
         ends = np.cumsum(sizes)
         first, last = np.searchsorted(ends, [start, stop - 1], side="right").tolist()
-        rows = parquet.read_row_groups(range(first, last + 1))
+        rows = file.read_row_groups(range(first, last + 1))
     skipped = int(ends[first]) - sizes[first]
     return rows.slice(start - skipped, stop - start).cast(KEEP)
 
@@ -358,6 +356,7 @@ def finish(stage: StageDir, shards: Sequence[Marker]) -> Marker:
         "stage": stage.stage,
         "fingerprint": stage.fingerprint,
         "schema_version": SCHEMA_VERSION,
+        "wanted": [marker["shard"] for marker in markers],
         "in": samples,
         "out": samples,
         "dropped": {},

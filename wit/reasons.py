@@ -105,3 +105,7 @@ class Reason(StrEnum):
 
 class InputError(Exception):
     """Bad input from the user: one sentence that names the fix. Command lines print it and exit with 2."""
+
+
+class Stopped(Exception):
+    """The build ended before its end: one sentence that says what to do. Command lines print it and exit with 3."""

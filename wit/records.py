@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from wit.reasons import InputError as InputError
 from wit.reasons import Reason as Reason
+from wit.reasons import Stopped as Stopped
 
 SCHEMA_VERSION = 1  # part of every fingerprint: raise it when a table below changes, and old parts are rebuilt
 

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from wit import ledger, storage
+from wit import ledger, parquet, storage
 from wit.parts import Marker, StageDir, write_parquet
 from wit.records import PLAN, Reason
 
@@ -48,8 +47,8 @@ def last_attempts(out: str, markers: Sequence[Marker], columns: Sequence[str]) -
     """The rows of all raw shards with these columns, each planned URL once: as its last attempt left it."""
     later: set[str] = set()
     for marker in sorted(with_pictures(markers), key=lambda m: (is_retry(m["unit"]), m["unit"]), reverse=True):
-        with storage.open_read(storage.join(out, marker["files"]["parquet"]["name"])) as stream:
-            table = pq.read_table(stream, columns=list(dict.fromkeys([*columns, "key"])))
+        path = storage.join(out, marker["files"]["parquet"]["name"])
+        table = parquet.read_table(path, list(dict.fromkeys([*columns, "key"])))
         keys = table["key"].to_pylist()
         if later:
             table = table.filter(pa.array([key not in later for key in keys]))

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from wit import storage
+from wit import parquet, storage
 from wit.dedup import one_array
 from wit.parts import Marker, StageDir, write_parquet
 from wit.records import SCORES
@@ -57,8 +56,7 @@ def scores(out: str, shard: RawShard, scorer: Scorer) -> pa.Table:
 
 def fetched(path: str) -> tuple[list[str], list[int], list[str]]:
     """(keys, row numbers, first captions) of the rows of a RAW table that have a picture."""
-    with storage.open_read(path) as stream:
-        raw = pq.read_table(stream, columns=["key", "captions", "reason"])
+    raw = parquet.read_table(path, ["key", "captions", "reason"])
     places = [row for row, reason in enumerate(raw["reason"].to_pylist()) if reason is None]
     rows = raw.take(pa.array(places, pa.int64()))
     lists = one_array(rows["captions"])

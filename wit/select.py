@@ -20,9 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from wit import balance, storage
+from wit import balance, parquet, storage
 from wit.dedup import PICTURE, VERDICT, bucket_of, cluster_bucket, list_of, one_array
 from wit.filters import first_reasons, image_filters
 from wit.parts import Marker, StageDir, add_counts, write_parquet
@@ -248,19 +247,14 @@ def _dropped_rows(raw: pa.Table, reasons: list[str], details: list[str]) -> pa.T
 
 def read_raw(out: str, shard: RawShard) -> pa.Table:
     """The RAW table of the shard with a further column `clip_score`, null where there is none."""
-    raw = _read(storage.join(out, shard.parquet))
+    raw = parquet.read_table(storage.join(out, shard.parquet))
     found = pa.nulls(len(raw), pa.float32())
     if shard.scores is not None:
-        scores = _read(storage.join(out, shard.scores)).cast(SCORES)
+        scores = parquet.read_table(storage.join(out, shard.scores)).cast(SCORES)
         if not raw["key"].take(scores["row"]).equals(scores["key"]):
             raise ValueError(f"{shard.scores}: not the scores of {shard.parquet}")
         found = one_array(scores["clip_score"]).take(pc.index_in(pa.array(range(len(raw)), pa.int32()), scores["row"]))
     return raw.append_column(KEEP.field("clip_score"), found)
-
-
-def _read(path: str) -> pa.Table:
-    with storage.open_read(path) as stream:
-        return pq.read_table(stream)
 
 
 def count(out: str, shard: RawShard, *, queries: int, config: SelectConfig) -> Memberships:

@@ -75,6 +75,11 @@ def _fs(path: str) -> tuple[Any, str]:
     return fsspec.core.url_to_fs(path)  # type: ignore[no-any-return]
 
 
+def local_path(path: str) -> str:
+    """The absolute path of a local file, for libraries that open it themselves."""
+    return str(_fs(path)[1])
+
+
 def exists(path: str) -> bool:
     fs, inner = _fs(path)
     return bool(fs.exists(inner))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wit import balance, ledger, owners, plan, storage
+from wit import balance, ledger, owners, parquet, plan, storage
 from wit.candidates import CandidatesConfig, extract_group
 from wit.owners import Owners, Rates, Routing, rates_from_json
 from wit.parts import Marker, StageDir, write_parquet
@@ -40,11 +40,6 @@ def publish_tables(stage: StageDir, unit: str, tables: Tables, info: Mapping[str
             files[label] = f"{scratch}/{label}.parquet"
             write_parquet(table, files[label])
         return stage.publish(unit, files, {"dropped": {}, **info})
-
-
-def read_table(path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    with storage.open_read(path) as stream:
-        return pq.read_table(stream, columns=columns)
 
 
 def extract(
@@ -140,17 +135,16 @@ def scatter(stage: StageDir, unit: str, part: str, *, seed: int, buckets: int, c
     if (done := stage.marker(unit)) is not None:
         return done
     captions, chunk_rows = config.max_captions_per_url, max(config.rows_per_bucket, SLICE_ROWS * buckets)
-    with storage.open_read(part) as stream:
-        parquet = pq.ParquetFile(stream)
-        tables = _tables(parquet, chunk_rows)
+    with parquet.open_file(part) as file:
+        tables = _tables(file, chunk_rows)
         chunks = (plan.scatter(table, seed=seed, buckets=buckets, captions=captions) for table in tables)
-        return _publish_slices(stage, unit, chunks, rows_in=parquet.metadata.num_rows)
+        return _publish_slices(stage, unit, chunks, rows_in=file.metadata.num_rows)
 
 
-def _tables(parquet: pq.ParquetFile, rows: int) -> Iterator[pa.Table]:
+def _tables(file: pq.ParquetFile, rows: int) -> Iterator[pa.Table]:
     """The file in tables of at least `rows` rows, the last one less."""
     held: list[pa.RecordBatch] = []
-    for batch in parquet.iter_batches(batch_size=min(rows, 1 << 16), columns=plan.SCATTERED.names):
+    for batch in file.iter_batches(batch_size=min(rows, 1 << 16), columns=plan.SCATTERED.names):
         held.append(batch)
         if sum(map(len, held)) >= rows:
             yield pa.Table.from_batches(held, plan.SCATTERED)
@@ -277,6 +271,20 @@ def publish_facts(stage: StageDir, queries: str, t: float, counts: Ints, weights
     table = pa.table({"query": pa.array(entries), "pairs": pa.array(counts), "weight": pa.array(weights)})
     cap = t if np.isfinite(t) else None
     return publish_tables(stage, unit, {"rows": table}, {"in": 0, "out": 0, "threshold": cap})
+
+
+def wanted_of_plan(scattered: Sequence[str], markers: Sequence[Marker]) -> set[str]:
+    """The units of a whole plan: the first pass is given, every further one follows from what the one before it wrote."""
+    by_unit = {marker["unit"]: marker for marker in markers}
+    buckets = _slices_of(by_unit, scattered)
+    passes = [f"{name}-{bucket:05d}" for name in ("merge", "thin", "weigh", "admit") for bucket in buckets]
+    partitions = _slices_of(by_unit, [unit for unit in passes if unit.startswith("admit-")])
+    return {*scattered, *passes, *(f"part-{number:05d}" for number in partitions), "queries"}
+
+
+def _slices_of(markers: Mapping[str, Marker], units: Iterable[str]) -> list[int]:
+    """The buckets that the units' slices go to."""
+    return sorted({bucket for unit in units if unit in markers for bucket, *_ in markers[unit]["slices"]})
 
 
 def without_work(marker: Marker) -> Marker:

@@ -21,11 +21,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import xxhash
 from PIL import Image
 
-from wit import ledger, storage
+from wit import ledger, parquet, storage
 from wit.balance import key_hashes
 from wit.parts import Marker, add_counts, read_manifest
 from wit.publish import SAMPLES, extension_of, metadata
@@ -187,11 +186,8 @@ def _json(path: str) -> Marker | None:
 
 def read_columns(path: str, columns: Sequence[str]) -> pa.Table:
     """Columns of a parquet file, all their bytes checked; raises OSError or ArrowException where it is damaged."""
-    with storage.open_read(path) as stream:
-        table = pq.read_table(stream, columns=list(columns))
+    table = parquet.read_table(path, columns)
     table.validate(full=True)
-    if table.schema.names != list(columns):
-        raise pa.ArrowInvalid(f"has no column {', '.join(set(columns) - set(table.schema.names))}")
     return table
 
 

@@ -54,7 +54,7 @@ def test_the_manifest_sums_the_markers_and_the_janitor_removes_the_rest(stage: S
         stage.publish(f"part-{i:05d}", files, INFO)
     storage.write_bytes(storage.join(stage.path, "part-00007.deadbeef.parquet"), b"an attempt that was killed")
     storage.write_bytes(storage.join(stage.out, "dropped/plan-merge-00000.parquet"), b"another stage's")
-    manifest = stage.finish(stage.markers())
+    manifest = stage.finish(stage.markers(), [])
     assert (manifest["in"], manifest["out"], manifest["dropped"]) == (10, 6, {"no_query": 4})
     assert stage.manifest() == manifest == read_manifest(stage.out, "candidates")
     assert "part-00007.deadbeef.parquet" not in storage.list_dir(stage.path)
@@ -63,7 +63,7 @@ def test_the_manifest_sums_the_markers_and_the_janitor_removes_the_rest(stage: S
 
 def test_clear_removes_the_manifest_and_every_file_of_the_stage_alone(stage: StageDir, tmp_path: Path) -> None:
     stage.publish("part-00000", {"dropped": local(tmp_path)}, INFO)
-    stage.finish(stage.markers())
+    stage.finish(stage.markers(), [])
     storage.write_bytes(storage.join(stage.out, "dropped/plan-x.parquet"), b"stays")
     stage.clear()
     assert stage.manifest() is None and storage.list_dir(stage.path) == []
