@@ -341,6 +341,8 @@ class Client:
         origin.robots_pending = False
         self._robots.put(origin.key, found)
         self._take_robots(origin, found)
+        if delay := self.wishes.delay_s(origin.host):
+            self.lanes.close(origin.host, time.monotonic() + delay)  # this request was one too
         self._report_robots(origin.key, found)
         self._wake(origin)
 
