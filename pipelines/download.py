@@ -90,8 +90,7 @@ def draining_on_sigterm() -> Iterator[threading.Event]:
 def run_download(context: Context) -> Marker:
     """Every raw shard of the plan, and if asked for a further round over what failed for a passing reason."""
     stage = context.stage("download")
-    planned = plan_parts(context)
-    manifest = stage.manifest() or stage.finish(download_parts(context, planned), planned)
+    manifest = stage.manifest() or first_pass(context)
     if context.retries == manifest.get("retries", 0):
         return manifest
     part, shards, accounting = retry.write_round(
@@ -102,6 +101,15 @@ def run_download(context: Context) -> Marker:
     markers = [*manifest["parts"], accounting, *download_parts(context, again)]
     storage.remove(storage.join(stage.out, "_retry"))
     return stage.finish(markers, [marker["unit"] for marker in markers], retries=context.retries)
+
+
+def first_pass(context: Context) -> Marker:
+    """Every raw shard of the plan, and the rounds of retries that were finished if it is only their manifest that is gone."""
+    stage, planned = context.stage("download"), plan_parts(context)
+    markers = download_parts(context, planned)
+    rounds, retried = retry.finished_rounds(stage.markers(), context.config.plan.rows_per_raw_shard)
+    info = {"retries": rounds} if rounds else {}
+    return stage.finish([*markers, *retried], [*planned, *(marker["unit"] for marker in retried)], **info)
 
 
 def plan_parts(context: Context) -> dict[str, tuple[str, int]]:

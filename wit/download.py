@@ -72,7 +72,7 @@ def download_partition(
     network seems to be away; killed at any instant, it leaves unpublished only what was in flight."""
     stage = StageDir(out, "download", fingerprint)
     work = PartitionWork(part, stage, seed, fetch, image, on_progress or (lambda progress: None))
-    todo = [shard for shard in shards if stage.marker(work.unit(shard)) is None]
+    todo = [shard for shard in shards if stage.done(work.unit(shard)) is None]
     if todo:
         with storage.scratch_dir(out) as scratch, parquet.open_file(part) as plan:
             work.run(todo, plan, scratch)

@@ -7,6 +7,7 @@ first pass of a stage has `in` and only the last has `out`: the manifest is thei
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 
 from wit import balance, ledger, parquet, plan, storage
 from wit.candidates import CandidatesConfig, extract_group
-from wit.parts import Marker, StageDir, write_parquet
+from wit.parts import Marker, StageDir, to_json, write_parquet
 from wit.plan import Heavy, PlanConfig
 from wit.querylist import hashes_of, load_queries
 from wit.records import DROPPED, PLAN
@@ -54,7 +55,7 @@ def extract(
     budget: RequestBudget,
 ) -> Marker:
     """candidates: one group of source files -> one part. One in `one_in` rejected pairs is written down, all are counted."""
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     group = extract_group(
         files,
@@ -128,7 +129,7 @@ SLICE_ROWS = 1_000  # rows of a slice at least: below, headers and requests cost
 
 def scatter(stage: StageDir, unit: str, part: str, *, seed: int, buckets: int, config: PlanConfig) -> Marker:
     """Pass 1: one candidates part -> slices by URL bucket."""
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     captions, chunk_rows = config.max_captions_per_url, max(config.rows_per_bucket, SLICE_ROWS * buckets)
     with parquet.open_file(part) as file:
@@ -151,7 +152,7 @@ def _tables(file: pq.ParquetFile, rows: int) -> Iterator[pa.Table]:
 
 def merge(stage: StageDir, unit: str, refs: Iterable[SliceRef], *, seed: int, config: PlanConfig) -> Marker:
     """Pass 2: the slices of one bucket -> its pairs, the captions of a URL together."""
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     pairs, dropped = plan.merge(refs, seed=seed, captions=config.max_captions_per_url)
     return _publish_pairs(stage, unit, pairs, dropped)
@@ -175,7 +176,7 @@ def count_heavy(stage: StageDir, merged: Marker, counts: Ints, *, config: PlanCo
 
 def thin(stage: StageDir, unit: str, merged: Marker, heavy: Heavy, *, seed: int, config: PlanConfig) -> Marker:
     """Pass 4: captions and domains above their caps are thinned."""
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     pairs, dropped = plan.thin(
         read_pairs(stage, merged),
@@ -203,7 +204,7 @@ def weigh(
     stage: StageDir, unit: str, thinned: Marker, counts: npt.NDArray[np.float64], *, queries: str, seed: int
 ) -> Marker:
     """Pass 5: every pair's critical t."""
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     hashes = hashes_of(queries)
     pairs = plan.weigh(read_pairs(stage, thinned), counts, hashes, seed=seed)
@@ -233,7 +234,7 @@ def admit(
     config: PlanConfig,
 ) -> Marker:
     """Pass 6: URLs below the threshold -> slices by host partition."""
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     rows, dropped = plan.admit(read_pairs(stage, weighed), threshold)
     rows = plan.with_domain_split(rows, heavy, config.max_urls_per_domain_partition)
@@ -243,7 +244,7 @@ def admit(
 
 def arrange(stage: StageDir, unit: str, refs: Iterable[SliceRef], *, seed: int, config: PlanConfig) -> Marker:
     """Pass 7: one host partition -> its shard lists, a row group each."""
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     rows = plan.arrange(read_slices(refs, PLAN), seed)
     with storage.scratch_dir(stage.out) as scratch:
@@ -258,7 +259,7 @@ def publish_facts(stage: StageDir, queries: str, t: float, counts: Ints, weights
     """What plan learned about the whole set: per query its memberships and the weight its draws were multiplied with,
     and the cap, in the marker, that critical t was compared with."""
     unit = "queries"
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     entries = load_queries(queries).entries
     table = pa.table({"query": pa.array(entries), "pairs": pa.array(counts), "weight": pa.array(weights)})
@@ -281,6 +282,8 @@ def _slices_of(markers: Mapping[str, Marker], units: Iterable[str]) -> list[int]
 
 
 def without_work(marker: Marker) -> Marker:
-    """The marker of a plan unit once the stage is finished: files between passes are no longer its own."""
+    """The marker of a plan unit once the stage is finished: files between passes are no longer its own. The digest of the
+    marker as it lies on disk, which still names them, takes their place."""
     files = {label: entry for label, entry in marker["files"].items() if label in ("rows", "dropped")}
-    return {name: value for name, value in marker.items() if name != "slices"} | {"files": files}
+    rest = {name: value for name, value in marker.items() if name != "slices"} | {"files": files}
+    return rest if rest == marker else rest | {"marker_sha256": hashlib.sha256(to_json(marker)).hexdigest()}
