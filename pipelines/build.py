@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with session.opened(config, beam_flags) as build:
             for stage in config.stage_names():
                 build.run_stage(stage, run[stage])
+            build.withdraw_scores()
             build.show_funnel()
     except (InputError, Busy) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -77,9 +77,7 @@ def draining_on_sigterm() -> Iterator[threading.Event]:
 def run_download(context: Context) -> Marker:
     """Every raw shard of the plan, and if asked for a further round over what failed for a passing reason."""
     stage = context.stage("download")
-    if (manifest := stage.manifest()) is None:
-        owners = plan_owners(context)
-        manifest = stage.finish(download_parts(context, owners), units_of(owners))
+    manifest = stage.manifest() or first_pass(context)
     if context.retries == manifest.get("retries", 0):
         return manifest
     part, shards, accounting = retry.write_round(
@@ -90,6 +88,15 @@ def run_download(context: Context) -> Marker:
     markers = [*manifest["parts"], accounting, *download_parts(context, again)]
     storage.remove(storage.join(stage.out, "_retry"))
     return stage.finish(markers, [marker["unit"] for marker in markers], retries=context.retries)
+
+
+def first_pass(context: Context) -> Marker:
+    """Every raw shard of the plan, and the rounds of retries that were finished if it is only their manifest that is gone."""
+    stage, owners = context.stage("download"), plan_owners(context)
+    markers = download_parts(context, owners)
+    rounds, retried = retry.finished_rounds(stage.markers(), context.config.plan.rows_per_raw_shard)
+    info = {"retries": rounds} if rounds else {}
+    return stage.finish([*markers, *retried], [*units_of(owners), *(marker["unit"] for marker in retried)], **info)
 
 
 def plan_owners(context: Context) -> list[Owner]:

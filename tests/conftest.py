@@ -15,8 +15,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from wit import ledger, publish, select, storage
-from wit.parts import Marker, StageDir, read_manifest, to_json, write_parquet
+from wit import ledger, publish, resume, select, storage
+from wit.parts import Marker, StageDir, described, read_manifest, to_json, write_parquet
 from wit.publish import PublishConfig
 from wit.records import CANDIDATES, RAW, STAGES, keyed_hash, pair_key
 from wit.select import Memberships, SelectConfig
@@ -175,9 +175,10 @@ def select_all(
 def publish_all(out: str, chosen: Marker, *, config: PublishConfig, seed: int) -> Marker:
     """publish, one shard after the other."""
     stage, parts = StageDir(out, "publish", "f" * 32), publish.keep_list_parts(chosen)
-    publish.begin(stage)
-    plan = publish.plan_shards(parts, seed=seed, config=config)
-    return publish.finish(stage, [publish.write_shard(stage, s, seed=seed, config=config) for s in plan])
+    directory = publish.begin(stage)
+    plan = list(publish.plan_shards(parts, seed=seed, config=config))
+    shards = [publish.write_shard(stage, s, directory, seed=seed, config=config) for s in plan]
+    return publish.finish(stage, shards, [shard.name for shard in plan], directory)
 
 
 def small_build(out: str) -> str:
@@ -196,9 +197,10 @@ def small_build(out: str) -> str:
     manifests = {stage: m for stage in STAGES if (m := read_manifest(out, stage))}
     totals = {"stages": ledger.stage_totals(manifests), "samples": manifests["publish"]["samples"]}
     storage.write_bytes(f"{out}/ledger.json", to_json(totals))
-    storage.write_bytes(
-        f"{out}/run.json", to_json({"fingerprints": {s: m["fingerprint"] for s, m in manifests.items()}})
-    )
+    prints = {stage: manifest["fingerprint"] for stage, manifest in manifests.items()}
+    report = {"fingerprint": "r" * 32, "files": [described(out, "ledger.json")]}
+    records = {stage: resume.record(out, manifest) for stage, manifest in manifests.items()} | {"report": report}
+    storage.write_bytes(f"{out}/run.json", resume.sealed({"fingerprints": prints, "stages": records}))
     return out
 
 

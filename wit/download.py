@@ -127,7 +127,7 @@ def download(
     network seems to be away; killed at any instant, it leaves unpublished only what was in flight."""
     stage = StageDir(out, "download", fingerprint)
     planned = [[Planned(part, s) for part, shards in chain for s in shards] for chain in owner.chains]
-    todo = [[one for one in chain if stage.marker(one.unit) is None] for chain in planned]
+    todo = [[one for one in chain if stage.done(one.unit) is None] for chain in planned]
     if any(todo):
         work = Work(owner.name, stage, seed, fetch, image, on_progress or (lambda progress: None))
         with storage.scratch_dir(out) as scratch:

@@ -15,9 +15,11 @@ from wit.reasons import InputError as InputError
 from wit.reasons import Reason as Reason
 from wit.reasons import Stopped as Stopped
 
-SCHEMA_VERSION = 1  # part of every fingerprint: raise it when a table below changes, and old parts are rebuilt
-
 STAGES = ("candidates", "plan", "download", "score", "select", "publish", "report")
+
+# Which form each stage's tables have; older ones are read too. 1 is that of version 0.1.0, where all stages shared a number;
+# wit/fingerprints.py says when to raise one.
+SCHEMAS = {"candidates": 2, "plan": 2, "download": 2, "score": 2, "select": 2, "publish": 2, "report": 2}
 
 
 @dataclass(frozen=True, slots=True)

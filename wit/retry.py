@@ -66,6 +66,19 @@ def failed_rows(out: str, markers: Sequence[Marker]) -> pa.Table:
     return pa.concat_tables([pa.schema([*PLAN, ("reason", pa.string())]).empty_table(), *tables]).sort_by("key")
 
 
+def finished_rounds(markers: Sequence[Marker], rows_per_shard: int) -> tuple[int, list[Marker]]:
+    """(rounds of which everything was published, their accounting and raw shards in order)."""
+    by_unit, found, number = {marker["unit"]: marker for marker in markers}, list[Marker](), 0
+    while (accounting := by_unit.get(f"retried-{number + 1:04d}")) is not None:
+        shards = -(accounting["in"] // rows_per_shard)
+        units = [f"{partition_name(number + 1)}-{shard:04d}" for shard in range(shards)]
+        if not by_unit.keys() >= set(units):
+            break
+        found += [accounting, *(by_unit[unit] for unit in units)]
+        number += 1
+    return number, found
+
+
 def write_round(
     stage: StageDir, number: int, markers: Sequence[Marker], *, rows_per_shard: int
 ) -> tuple[str, int, Marker]:

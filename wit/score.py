@@ -33,7 +33,7 @@ class Scorer(Protocol):
 def score_shard(stage: StageDir, shard: RawShard, scorer: Scorer) -> Marker:
     """Publishes the scores of one raw shard, one row a fetched picture in the order of its tar; reads the tar once."""
     unit = f"part-{shard.unit}"
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     rows = scores(stage.out, shard, scorer)
     info = {"in": len(rows), "out": len(rows), "dropped": {}}

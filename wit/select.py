@@ -280,7 +280,7 @@ def scatter(
 ) -> Marker:
     """Pass 2: raw shard `number` -> its pictures in slices by dedup bucket."""
     unit = f"scatter-{shard.unit}"
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     found = pictures(read_raw(stage.out, shard), number, weights, hashes_of(queries), seed=seed, config=config)
     return _publish_slices(stage, unit, found, bucket_of(found, buckets))
@@ -289,7 +289,7 @@ def scatter(
 def cluster(stage: StageDir, bucket: int, refs: Iterable[SliceRef], *, t: float, config: SelectConfig) -> Marker:
     """Pass 3: the pictures of one bucket -> verdicts in slices by raw shard."""
     unit = f"cluster-{bucket:05d}"
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     verdicts = judge(read_slices(refs, PICTURE), t=t, config=config)
     return _publish_slices(stage, unit, verdicts, verdicts["raw"].to_numpy().astype(np.int64))
@@ -298,7 +298,7 @@ def cluster(stage: StageDir, bucket: int, refs: Iterable[SliceRef], *, t: float,
 def keep(stage: StageDir, shard: RawShard, refs: Iterable[SliceRef], *, config: SelectConfig) -> Marker:
     """Pass 4: one raw shard and the verdicts on its pictures -> its part of the keep list, and its dropped rows."""
     unit = f"part-{shard.unit}"
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     verdicts = read_slices(refs, VERDICT).sort_by("row")
     rows, dropped = keep_list(read_raw(stage.out, shard), shard, verdicts, config)

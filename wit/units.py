@@ -7,6 +7,7 @@ first pass of a stage has `in` and only the last has `out`: the manifest is thei
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 from wit import balance, ledger, owners, parquet, plan, storage
 from wit.candidates import CandidatesConfig, extract_group
 from wit.owners import Owners, Rates, Routing, rates_from_json
-from wit.parts import Marker, StageDir, write_parquet
+from wit.parts import Marker, StageDir, to_json, write_parquet
 from wit.plan import Heavy, PlanConfig
 from wit.querylist import hashes_of, load_queries
 from wit.records import DROPPED, PLAN
@@ -55,7 +56,7 @@ def extract(
     budget: RequestBudget,
 ) -> Marker:
     """candidates: one group of source files -> one part. One in `one_in` rejected pairs is written down, all are counted."""
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     group = extract_group(
         files,
@@ -132,7 +133,7 @@ SLICE_ROWS = 1_000  # rows of a slice at least: below, headers and requests cost
 
 def scatter(stage: StageDir, unit: str, part: str, *, seed: int, buckets: int, config: PlanConfig) -> Marker:
     """Pass 1: one candidates part -> slices by URL bucket."""
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     captions, chunk_rows = config.max_captions_per_url, max(config.rows_per_bucket, SLICE_ROWS * buckets)
     with parquet.open_file(part) as file:
@@ -155,7 +156,7 @@ def _tables(file: pq.ParquetFile, rows: int) -> Iterator[pa.Table]:
 
 def merge(stage: StageDir, unit: str, refs: Iterable[SliceRef], *, seed: int, config: PlanConfig) -> Marker:
     """Pass 2: the slices of one bucket -> its pairs, the captions of a URL together."""
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     pairs, dropped = plan.merge(refs, seed=seed, captions=config.max_captions_per_url)
     return _publish_pairs(stage, unit, pairs, dropped)
@@ -185,7 +186,7 @@ def count_heavy(stage: StageDir, merged: Marker, counts: Ints, *, rates: Rates, 
 
 def thin(stage: StageDir, unit: str, merged: Marker, heavy: Heavy, *, seed: int, config: PlanConfig) -> Marker:
     """Pass 4: captions and domains above their caps are thinned."""
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     pairs, dropped = plan.thin(
         read_pairs(stage, merged),
@@ -213,7 +214,7 @@ def weigh(
     stage: StageDir, unit: str, thinned: Marker, counts: npt.NDArray[np.float64], *, queries: str, seed: int
 ) -> Marker:
     """Pass 5: every pair's critical t."""
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     hashes = hashes_of(queries)
     pairs = plan.weigh(read_pairs(stage, thinned), counts, hashes, seed=seed)
@@ -238,7 +239,7 @@ def count_owners(stage: StageDir, weighed: Marker, heavy: Heavy, threshold: floa
 
 def admit(stage: StageDir, unit: str, weighed: Marker, threshold: float, routing: Routing, *, seed: int) -> Marker:
     """Pass 6: URLs below the threshold, those of slow domains thinned -> slices by host partition."""
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     pairs, slow = owners.thin(read_pairs(stage, weighed), threshold, routing, seed=seed)
     rows, dropped = plan.admit(pairs, threshold)
@@ -250,7 +251,7 @@ def arrange(
     stage: StageDir, unit: str, refs: Iterable[SliceRef], *, giant: int | None, seed: int, config: PlanConfig
 ) -> Marker:
     """Pass 7: one host partition -> its shard lists, a row group each. `giant` numbers the domain that it is a piece of."""
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     rows = plan.arrange(read_slices(refs, PLAN), seed)
     with storage.scratch_dir(stage.out) as scratch:
@@ -265,7 +266,7 @@ def publish_facts(stage: StageDir, queries: str, t: float, counts: Ints, weights
     """What plan learned about the whole set: per query its memberships and the weight its draws were multiplied with,
     and the cap, in the marker, that critical t was compared with."""
     unit = "queries"
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     entries = load_queries(queries).entries
     table = pa.table({"query": pa.array(entries), "pairs": pa.array(counts), "weight": pa.array(weights)})
@@ -288,6 +289,8 @@ def _slices_of(markers: Mapping[str, Marker], units: Iterable[str]) -> list[int]
 
 
 def without_work(marker: Marker) -> Marker:
-    """The marker of a plan unit once the stage is finished: files between passes are no longer its own."""
+    """The marker of a plan unit once the stage is finished: files between passes are no longer its own. The digest of the
+    marker as it lies on disk, which still names them, takes their place."""
     files = {label: entry for label, entry in marker["files"].items() if label in ("rows", "dropped")}
-    return {name: value for name, value in marker.items() if name != "slices"} | {"files": files}
+    rest = {name: value for name, value in marker.items() if name != "slices"} | {"files": files}
+    return rest if rest == marker else rest | {"marker_sha256": hashlib.sha256(to_json(marker)).hexdigest()}

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from wit import storage
-from wit.parts import StageDir, add_counts, fingerprint, read_manifest, write_parquet
+from wit.parts import StageDir, add_counts, read_manifest, write_parquet
 
 TABLE = pa.table({"x": [1, 2, 3]})
 
@@ -68,19 +68,6 @@ def test_clear_removes_the_manifest_and_every_file_of_the_stage_alone(stage: Sta
     stage.clear()
     assert stage.manifest() is None and storage.list_dir(stage.path) == []
     assert storage.list_dir(storage.join(stage.out, "dropped")) == ["plan-x.parquet"]
-
-
-@pytest.mark.parametrize(
-    "one, other, same",
-    [
-        (("plan", {"t": 1}, "x"), ("plan", {"t": 1}, "x"), True),
-        (("plan", {"t": 1}, "x"), ("plan", {"t": 2}, "x"), False),
-        (("plan", {"t": 1}, "x"), ("plan", {"t": 1}, "y"), False),
-        (("plan", {"t": 1}, "x"), ("select", {"t": 1}, "x"), False),
-    ],
-)
-def test_a_fingerprint_changes_with_everything_it_stands_for(one: tuple, other: tuple, same: bool) -> None:
-    assert (fingerprint(*one) == fingerprint(*other)) is same
 
 
 def test_counts_add_up_in_order_without_zeros() -> None:
