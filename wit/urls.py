@@ -64,6 +64,21 @@ def _parsed_href(url: str) -> str | None:
         _lib.ada_free(parsed)
 
 
+def without_credentials(url: str) -> str:
+    """A URL with a name or password in its WHATWG form without them, any other as it is. Whoever wrote one into a page did not
+    mean it for us, nor for those who read what we publish."""
+    if "@" not in url:
+        return url
+    try:
+        parsed = ada_url.URL(url)
+    except ValueError:
+        return url
+    if not parsed.username and not parsed.password:
+        return url
+    parsed.username = parsed.password = ""
+    return str(parsed.href)
+
+
 def join_url(base: str, src: str) -> str | None:
     """`src` as seen from `base`, by the WHATWG URL parser; None if it does not parse."""
     try:

@@ -17,6 +17,7 @@ from wit.urls import (
     host_of,
     reason_for,
     registrable_domain,
+    without_credentials,
 )
 
 # Pieces that matter to a URL parser, in any order: what a page may hold, and what an attacker would write.
@@ -172,6 +173,34 @@ def test_canonical_urls_are_those_of_each() -> None:
 )
 def test_host_of(url: str, host: str) -> None:
     assert host_of(url) == host
+
+
+@pytest.mark.parametrize(
+    "url, bare",
+    [
+        ("http://me:secret@a.example/x.jpg", "http://a.example/x.jpg"),
+        ("HTTPS://me@a.example:8080/x@y?z@1#f", "https://a.example:8080/x@y?z@1#f"),
+        ("http://a@b@c.example/", "http://c.example/"),
+        ("HTTP://A.example/@me", "HTTP://A.example/@me"),
+        ("ht\ttp:me:secret@a.example/x", "http://a.example/x"),
+        ("http://a.example/@me/x.jpg", "http://a.example/@me/x.jpg"),
+        ("http://a.example?x=me@b.example", "http://a.example?x=me@b.example"),
+        ("http://@", "http://@"),
+    ],
+)
+def test_names_and_passwords_leave_a_url(url: str, bare: str) -> None:
+    assert without_credentials(url) == bare
+
+
+@given(st.text(max_size=20), st.sampled_from(["http://", "https:/", "http:", "http:\\\\"]), st.text(max_size=10))
+def test_what_is_left_has_no_credentials_and_the_same_host_and_path(user: str, scheme: str, path: str) -> None:
+    url = f"{scheme}{user}@a.example/{path}"
+    before, after = canonical_url(url), canonical_url(without_credentials(url))
+    if before is None:
+        return
+    parsed = ada_url.URL(before)
+    parsed.username = parsed.password = ""
+    assert after == parsed.href
 
 
 @pytest.mark.parametrize(
