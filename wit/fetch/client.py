@@ -6,12 +6,11 @@ domain and address taken, and only then is it requested. Redirects come back to 
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import itertools
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import ada_url
 
@@ -37,6 +36,27 @@ STALLED_MAX = 3  # times in_flight: but no more of them than this
 UNTRIED_MAX = 4  # times in_flight: requests to hosts that have not answered yet, which do not count against it either
 LOOK_AGAIN_S = 0.02  # for a place that another process of this machine holds
 ORIGINS_MAX = 50_000  # remembered; of those with nothing to do the oldest go
+
+
+class _Blaming:
+    """An exception within the block ends the job, or all that wait for the origin, under a Reason: whatever a stranger's answer
+    brings out in our code costs what it answered, and the loop goes on. (A class, since a generator costs four times that,
+    six times a picture.)"""
+
+    __slots__ = ("client", "of")
+
+    def __init__(self, client: Client, of: Job | Origin) -> None:
+        self.client, self.of = client, of
+
+    def __enter__(self) -> None:
+        if isinstance(self.of, Job):
+            self.client._at(self.of)
+
+    def __exit__(self, kind: object, error: BaseException | None, at: object) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        self.client._crashed_at(self.of, error)
+        return True
 
 
 class Client:
@@ -142,17 +162,12 @@ class Client:
         elif job.robots_of.queue:
             self._at_id(job.robots_of.queue[0].id)
 
-    @contextlib.contextmanager
-    def _blaming(self, of: Job | Origin) -> Iterator[None]:
-        """An exception within the block ends the job, or all that wait for the origin, under a Reason: whatever a stranger's
-        answer brings out in our code costs what it answered, and the loop goes on."""
-        try:
-            if isinstance(of, Job):
-                self._at(of)
-            yield
-        except Exception as error:  # the one place where anything is caught: see above
-            self._crashed(error)
-            self._blame(of, f"{type(error).__name__}: {error}")
+    def _blaming(self, of: Job | Origin) -> _Blaming:
+        return _Blaming(self, of)
+
+    def _crashed_at(self, of: Job | Origin, error: Exception) -> None:
+        self._crashed(error)
+        self._blame(of, f"{type(error).__name__}: {error}")
 
     def _blame(self, of: Job | Origin, words: str) -> None:
         detail = words.partition(":")[0]
@@ -248,7 +263,7 @@ class Client:
             return None
         lanes = self._lanes_of(origin, address)
         for lane in lanes:
-            if lane.active >= lane.limit or lane.taken_elsewhere:
+            if lane.full:
                 origin.parked = True
                 lane.waiting.append(origin)
                 return None
@@ -262,7 +277,7 @@ class Client:
 
     def _wait(self, origin: Origin, lanes: Three, due: float, now: float) -> None:
         """Parks the origin until its turn; where that is beyond any rate, another process was asked to leave the host alone."""
-        if due - now > max(self.config.short_retry_after_s, *(lane.interval_s for lane in lanes)) + 1:
+        if due - now > max(self.config.short_retry_after_s, *(lane.claim.interval_s for lane in lanes)) + 1:
             return self._end_all(origin, Reason.HOST_UNAVAILABLE, "asked")
         origin.parked = True
         return self._later(due, origin, lambda: self._unpark(origin))
@@ -280,7 +295,7 @@ class Client:
             return
         address, _ = self._address(origin)
         for lane in self._lanes_of(origin, address):
-            if lane.waiting and lane.active < lane.limit and not lane.taken_elsewhere:
+            if lane.waiting and not lane.full:
                 self._unpark(lane.waiting.popleft())
 
     def _forget(self, origin: Origin) -> None:

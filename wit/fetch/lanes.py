@@ -7,25 +7,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from wit.fetch.config import FetchConfig
-from wit.fetch.limits import HostLimits
+from wit.fetch.limits import HostLimit, HostLimits
 from wit.fetch.origins import Origin
 from wit.fetch.places import Claim, Places, slot_of
+
+USUAL = HostLimit()
 
 
 @dataclass(slots=True)
 class Lane:
     """Bounds requests in flight and their rate. `waiting` origins are told when a place of this process gets free."""
 
-    slot: int
-    limit: int = 1
-    interval_s: float = 0.0
+    claim: Claim
     active: int = 0  # of this process
     taken_elsewhere: bool = False  # another process had the last place a moment ago
     waiting: deque[Origin] = field(default_factory=deque)
 
     @property
-    def claim(self) -> Claim:
-        return Claim(self.slot, self.limit, self.interval_s)
+    def full(self) -> bool:
+        """Whether there is no use in asking for a place now."""
+        return self.active >= self.claim.limit or self.taken_elsewhere
 
 
 Three = tuple[Lane, Lane, Lane]  # of host, domain and address
@@ -41,21 +42,22 @@ class Lanes:
 
     def of(self, origin: Origin, address: str, delay_s: float) -> Three:
         """The three lanes of a request to an origin whose host asks for a delay between requests."""
-        c, own = self.config, self.limits.of(origin.host)
-        whole = self.limits.of(origin.domain)
-        host = self._get("host", origin.host, own.concurrency or c.per_host, own.rate or c.host_rate_per_s)
-        domain = self._get(
-            "domain", origin.domain, whole.concurrency or c.per_domain, whole.rate or c.domain_rate_per_s
-        )
-        if delay_s:
-            host.limit, host.interval_s = 1, max(host.interval_s, delay_s)
+        c, own, whole = self.config, USUAL, USUAL
+        if self.limits.entries:
+            own, whole = self.limits.of(origin.host), self.limits.of(origin.domain)
+        at_a_time = 1 if delay_s else own.concurrency or c.per_host
+        host = self._get("host", origin.host, at_a_time, own.rate or c.host_rate_per_s, delay_s)
+        at_a_time = whole.concurrency or c.per_domain
+        domain = self._get("domain", origin.domain, at_a_time, whole.rate or c.domain_rate_per_s)
         return host, domain, self._get("address", address, c.per_address, c.address_rate_per_s)
 
-    def _get(self, kind: str, name: str, limit: int, rate_per_s: float) -> Lane:
+    def _get(self, kind: str, name: str, limit: int, rate_per_s: float, delay_s: float = 0.0) -> Lane:
+        interval_s = max(1 / rate_per_s if rate_per_s else 0.0, delay_s)
         lane = self._lanes.get((kind, name))
         if lane is None:
-            lane = self._lanes[kind, name] = Lane(slot_of(kind, name))
-        lane.limit, lane.interval_s = limit, 1 / rate_per_s if rate_per_s else 0.0
+            lane = self._lanes[kind, name] = Lane(Claim(slot_of(kind, name), limit, interval_s))
+        elif lane.claim.limit != limit or lane.claim.interval_s != interval_s:
+            lane.claim = Claim(lane.claim.slot, limit, interval_s)
         return lane
 
     def due(self, lanes: Sequence[Lane]) -> float:

@@ -6,12 +6,11 @@ killed process held; when the next request may go stands in the same file, mappe
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import mmap
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import xxhash
@@ -48,6 +47,7 @@ class Places:
             os.ftruncate(self._fd, BEYOND)
         self._times = memoryview(mmap.mmap(self._fd, BEYOND)).cast("q")
         self._mine: set[int] = set()  # one's own locks never exclude oneself
+        self._tried: dict[int, int] = {}  # by slot: the place that was taken last, behind which most are free
 
     def due(self, claims: Sequence[Claim]) -> float:
         """When all of these slots have had their last turn's interval (monotonic seconds)."""
@@ -55,35 +55,48 @@ class Places:
 
     def take(self, claims: Sequence[Claim]) -> tuple[int, ...] | int:
         """A place of every slot and its turn, all or nothing; the number of the claim where another process was first."""
-        with self._alone():
-            now = time.monotonic()
-            taken: list[int] = []
-            for number, claim in enumerate(claims):
-                place = self._free_place(claim) if self.due([claim]) <= now else None
-                if place is None:
-                    self.give_back(taken)
-                    return number
-                taken.append(place)
-            for claim in claims:
-                if claim.interval_s:
-                    self._times[claim.slot] = int((now + claim.interval_s) * 1e9)
+        fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, ALONE)
+        try:
+            return self._take(claims, time.monotonic_ns())
+        finally:
+            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, ALONE)
+
+    def _take(self, claims: Sequence[Claim], now: int) -> tuple[int, ...] | int:
+        taken: list[int] = []
+        for number, claim in enumerate(claims):
+            place = self._free_place(claim) if self._times[claim.slot] <= now else None
+            if place is None:
+                self.give_back(taken)
+                return number
+            taken.append(place)
+        for claim in claims:
+            if claim.interval_s:
+                self._times[claim.slot] = now + int(claim.interval_s * 1e9)
         return tuple(taken)
 
     def give_back(self, places: Iterable[int]) -> None:
         for place in places:
             self._mine.discard(place)
+            if not self._mine:
+                self._tried.clear()
             fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, place)
 
     def not_before(self, slot: int, when: float) -> None:
         """Nobody's next turn comes before `when` (monotonic seconds)."""
-        with self._alone():
+        fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, ALONE)
+        try:
             self._times[slot] = max(self._times[slot], int(when * 1e9))
+        finally:
+            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, ALONE)
 
     def _free_place(self, claim: Claim) -> int | None:
-        first = BEYOND + claim.slot * PLACES
-        for place in range(first, first + min(claim.limit, PLACES)):
+        first, limit = BEYOND + claim.slot * PLACES, min(claim.limit, PLACES)
+        last = self._tried.get(claim.slot, 0)
+        for number in range(last + 1, last + 1 + limit):
+            place = first + number % limit
             if place not in self._mine and self._lock(place):
                 self._mine.add(place)
+                self._tried[claim.slot] = number % limit
                 return place
         return None
 
@@ -93,11 +106,3 @@ class Places:
         except OSError:
             return False
         return True
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, ALONE)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, ALONE)

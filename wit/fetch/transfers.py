@@ -101,6 +101,7 @@ class Transfers:
         self._transfers: dict[Any, Transfer] = {}
         self._broken: list[Transfer] = []
         self._told = 0  # headers and pieces of bodies that we heard of
+        self._last: Transfer | None = None  # whose the last was
         self._reads: Counter[int] = Counter()  # of sockets, since they were idle
         self._seen: dict[int, int] = {}  # bytes that the kernel had received when it was first looked at
         self._spare: list[Any] = []
@@ -168,7 +169,7 @@ class Transfers:
                 yield self._ended(transfer.easy), 0, ""
 
     def _ended(self, easy: Any) -> Transfer:
-        transfer = self._transfers.pop(easy)
+        transfer, self._last = self._transfers.pop(easy), None
         transfer.wire_bytes = max(
             transfer.wire_bytes, int(easy.getinfo(pycurl.SIZE_DOWNLOAD_T)) + transfer.header_bytes
         )
@@ -230,10 +231,16 @@ class Transfers:
             return pycurl.SOCKET_BAD
         return socket.socket(family, kind, protocol)
 
+    def _hear_of(self, transfer: Transfer) -> None:
+        """Something came for a transfer."""
+        self._told += 1
+        if transfer is not self._last:
+            self._last = transfer
+            self._at(transfer.job)
+
     @blamed
     def _on_header(self, transfer: Transfer, line: bytes) -> int | None:
-        self._at(transfer.job)
-        self._told += 1
+        self._hear_of(transfer)
         transfer.header_bytes += len(line)
         if transfer.header_bytes > self.config.max_header_bytes:
             transfer.verdict = Reason.HEADERS_TOO_LARGE
@@ -259,8 +266,7 @@ class Transfers:
 
     @blamed
     def _on_body(self, transfer: Transfer, chunk: bytes) -> int | None:
-        self._at(transfer.job)
-        self._told += 1
+        self._hear_of(transfer)
         if self._must_pause(transfer):
             transfer.paused = True
             return int(pycurl.WRITEFUNC_PAUSE)
