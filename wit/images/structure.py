@@ -146,8 +146,8 @@ _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 
 
 def sane_tags(tiff: bytes) -> bool:
-    """Whether the first directory of a TIFF or EXIF block (classic or BigTIFF) is one that may be read: Pillow copies the value of
-    each tag, so a thousand that point at the same megabytes are gigabytes."""
+    """Whether the first directory of a TIFF or EXIF block (classic or BigTIFF) may be read: Pillow copies the value of each
+    tag, so a thousand that point at the same megabytes are gigabytes."""
     order = "<" if tiff[:2] == b"II" else ">"
     big = tiff[2:4] in (b"+\0", b"\0+")
     entry, counter, word = (20, "Q", 8) if big else (12, "H", 4)

@@ -24,7 +24,7 @@ import zstandard
 
 from wit.records import InputError
 from wit.sources.batch import PairBatch, SourceFile, SourceReport
-from wit.sources.pages import BATCH_PAIRS
+from wit.sources.pages import BATCH_PAIRS, EXTRACTOR_ERROR
 from wit.sources.reading import RequestBudget, open_source
 from wit.urls import Resolver
 
@@ -156,8 +156,16 @@ def _batches(rows: Iterator[Row | None], file: SourceFile, report: SourceReport)
         except (*DAMAGE, MissingColumn) as error:
             report.error = str(error).partition("\n")[0] or type(error).__name__
             break
+        except Exception as error:  # likewise, of the file: the rows before are not lost with it
+            report.error = f"cannot be read: {type(error).__name__}: {error}"
+            break
         if row is not None and columns is not None:
-            _add_row(batch, row, columns, report.records)
+            try:
+                pair = _pair(row, columns)
+            except Exception:  # strangers wrote the row: what we did not think of costs it, by name, and not the build
+                report.lose(EXTRACTOR_ERROR)
+            else:
+                batch.add_row(report.records, *pair)
         report.records += 1
         if len(batch) >= BATCH_PAIRS:
             report.pairs += len(batch)
@@ -168,17 +176,13 @@ def _batches(rows: Iterator[Row | None], file: SourceFile, report: SourceReport)
         yield batch
 
 
-def _add_row(batch: PairBatch, row: Row, columns: _Columns, number: int) -> None:
+def _pair(row: Row, columns: _Columns) -> tuple[str | None, str | None, str | None, str, str | None]:
+    """(source, URL, alt, page URL, further columns) of a row."""
     src = _cell_text(row.pop(columns.url))
     alt = _cell_text(row.pop(columns.caption, None)) if columns.caption else None
     page_url = row.get("page_url")
-    batch.src.append(src)
-    batch.url.append(_NO_PAGE.resolve(src) if src else None)
-    batch.alt.append(alt)
-    batch.page_url.append(page_url if isinstance(page_url, str) else "")
-    batch.offset.append(number)
-    batch.index.append(0)
-    batch.extra.append(_json(row) if row else None)
+    url = _NO_PAGE.resolve(src) if src else None
+    return src, url, alt, page_url if isinstance(page_url, str) else "", _json(row) if row else None
 
 
 _NO_PAGE = Resolver("")
@@ -199,7 +203,8 @@ def _json(row: Row) -> str:
     try:
         return orjson.dumps(row, default=_plain, option=options).decode()
     except (TypeError, ValueError):  # integers above 64 bits, lone surrogates
-        return json.dumps(row, default=_plain, ensure_ascii=False).encode("utf-8", "replace").decode()
+        value = json.loads(json.dumps(row, default=_plain), parse_constant=lambda word: None)  # JSON has no NaN
+        return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
 
 
 def _plain(value: Any) -> Any:
@@ -230,16 +235,25 @@ def _read_parquet(stream: IO[bytes], report: SourceReport) -> Iterator[Row | Non
             yield from itertools.repeat(None, missing)
 
 
-def _rows_of(batch: pa.RecordBatch, report: SourceReport) -> list[Row]:
+def _rows_of(batch: pa.RecordBatch, report: SourceReport) -> list[Row | None]:
     try:
         return batch.to_pylist()  # type: ignore[no-any-return]
+    except (ValueError, OverflowError):  # text that is no UTF-8; dates that Python has none for
+        return [_row_of(batch.slice(number, 1), report) for number in range(batch.num_rows)]
+
+
+def _row_of(batch: pa.RecordBatch, report: SourceReport) -> Row | None:
+    """A row of its own batch: text that is no UTF-8 is repaired; None where a value cannot be had."""
+    try:
+        return batch.to_pylist()[0]  # type: ignore[no-any-return]
     except UnicodeDecodeError:
         report.repair("bad_encoding")
+    except (ValueError, OverflowError):
+        report.lose("bad_row")
+        return None
     columns = [column.cast(pa.binary()) if pa.types.is_string(column.type) else column for column in batch.columns]
-    rows = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
-    return [
-        {name: v.decode("utf-8", "replace") if isinstance(v, bytes) else v for name, v in row.items()} for row in rows
-    ]
+    row = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()[0]
+    return {name: v.decode("utf-8", "replace") if isinstance(v, bytes) else v for name, v in row.items()}
 
 
 def _lines(stream: IO[bytes], report: SourceReport) -> Iterator[str]:
