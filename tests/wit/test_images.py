@@ -266,12 +266,31 @@ def test_blocklists_know_bytes_and_near_pictures() -> None:
     assert isinstance(process(near, ImageConfig(), Blocklist([hashlib.sha256(data).hexdigest()])), Processed)
 
 
-def test_exif_on_request() -> None:
+def told() -> Image.Exif:
+    """EXIF that says how, when, where and by whom."""
     exif = Image.Exif()
-    exif[0x010F] = "Camera"
-    data = encoded(scene(), "JPEG", exif=exif)
-    assert done(data).exif is None
-    assert json.loads(done(data, extract_exif=True).exif or "") == {"Make": "Camera"}
+    exif[0x010F], exif[0x0110], exif[0x0132], exif[0x013B] = "Camera", "One", "2024:01:02 03:04:05", "A. Person"
+    exif.get_ifd(0x8769).update({0x829A: 0.5, 0x9003: "2024:01:02 03:04:05", 0xA431: "SN 1", 0x927C: b"note" * 300})
+    exif.get_ifd(0x8825).update({1: "N", 2: (52.0, 1.0, 2.0)})
+    return exif
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("keep_original", [True, False])
+def test_exif_on_request(kind: str, keep_original: bool) -> None:
+    data = encoded(scene(), kind, exif=told())
+    found = {
+        fields: done(data, exif=fields, keep_original=keep_original, perceptual_hashes=False).exif
+        for fields in ("none", "technical", "all")
+    }
+    everything, technical = json.loads(found["all"] or ""), json.loads(found["technical"] or "")
+    assert found["none"] is None
+    exposure = {} if kind == "TIFF" else {"ExposureTime": "0.5"}  # Pillow writes no directory but the first into a TIFF
+    expected = {"Make": "Camera", "Model": "One", **exposure}
+    assert {name: technical.pop(name, None) for name in expected} == expected
+    assert set(technical) <= {"Orientation", "XResolution", "YResolution", "ResolutionUnit"}
+    private = {"Artist", "DateTime", *({"DateTimeOriginal", "BodySerialNumber", "GPSLatitude"} if exposure else ())}
+    assert private <= set(everything) and "MakerNote" not in everything
 
 
 def test_pixel_caps_come_from_the_header() -> None:

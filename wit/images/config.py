@@ -8,6 +8,7 @@ from typing import Literal
 from wit.reasons import InputError
 
 ResizeMode = Literal["no", "border", "keep_ratio", "keep_ratio_largest", "center_crop"]
+ExifFields = Literal["none", "technical", "all"]
 EncodeFormat = Literal["jpg", "png", "webp"]
 
 
@@ -33,11 +34,13 @@ class ImageConfig:
     background: str = "#ffffff"
     """What shows through transparency and fills borders."""
     max_pixels: int = 64_000_000
-    """Width x height x frames decoded, from the header, before any pixel is: 64 MP is an 8000 x 8000 photograph."""
+    """Width x height, from the header, before any pixel is decoded: 64 MP is an 8000 x 8000 photograph. Kinds that need more
+    memory than a decode process may take (1 GB), such as large animations, are refused from 42 MP on."""
     min_side_px: int = 0
     """Pictures with a shorter side are stored all the same unless this is raised: the size filter belongs to select."""
-    extract_exif: bool = False
-    """Fill the exif column, a JSON object of tag names (camera, time, place: personal data)."""
+    exif: ExifFields = "none"
+    """What fills the exif column, a JSON object of tag names. technical: camera model, lens, exposure, resolution; all: time,
+    place, serial numbers and names too, which are personal data."""
     decode_timeout_s: float = 20
     """Time for one picture in the decode process; past it the process is replaced and the picture dropped."""
     blocked_hashes: tuple[str, ...] = ()

@@ -32,9 +32,13 @@ _UNNESTED = frozenset(
 )
 # What is opened again behind the end of what is around it (13.2.4.3), and the form, which ends alone.
 _LASTING = frozenset("a b big code em font i nobr s small strike strong tt u form".split())
-_SCOPES = frozenset(
-    "applet caption table marquee object template select svg math".split()
-)  # no end tag reaches out of these
+_SCOPES = frozenset(  # no end tag reaches out of these
+    "applet caption table marquee object template select svg math foreignobject desc annotation-xml mi mo mn ms mtext".split()
+)
+_SPECIAL = _SCOPES | frozenset(  # out of these only the end tags of others of them
+    "address article aside blockquote button center details dir div dl fieldset figcaption figure footer form frameset h1 h2 "
+    "h3 h4 h5 h6 header hgroup listing main menu nav noscript ol plaintext pre search section summary ul".split()
+)
 _TAGS_ARE_TAGS = frozenset(("svg", "math", "select"))  # within these a script or style may hold elements after all
 _DRAWING = frozenset(  # what may close itself while an svg is open, and leaves it open
     "g path rect circle ellipse line polyline polygon use defs symbol stop lineargradient radialgradient clippath mask "
@@ -95,9 +99,10 @@ def _close(name: str, opened: list[str]) -> None:
     if opened and opened[-1] == name:
         opened.pop()
     elif name not in _LASTING and name in opened:
+        walls = _SCOPES if name in _SPECIAL else _SPECIAL
         for place in range(len(opened) - 1, -1, -1):
             if opened[place] == name:
                 opened[place:] = [inner for inner in opened[place + 1 :] if inner in _LASTING]
                 return
-            if opened[place] in _SCOPES:
+            if opened[place] in walls:
                 return
