@@ -42,6 +42,7 @@ from make_pictures import make  # noqa: E402
 from measured_run import Run, measured  # noqa: E402
 from picture_quality import our_pictures, peer_pictures, quality  # noqa: E402
 
+from wit import parquet  # noqa: E402
 from wit.fetch.config import FetchConfig  # noqa: E402
 from wit.images.config import ImageConfig  # noqa: E402
 from wit.images.decode import decode, jpeg_scale  # noqa: E402
@@ -270,8 +271,8 @@ def fetching_s(out: Path) -> float:
     begins, ends = [], []
     for path in (out / "raw").glob("?????-????.json"):
         files = json.loads(path.read_bytes())["files"]
-        good = pq.read_table(out / files["parquet"]["name"], columns=["reason"])["reason"].is_null()
-        table = pq.read_table(out / files["fetch"]["name"]).filter(good)
+        good = parquet.read_table(str(out / files["parquet"]["name"]), ["reason"])["reason"].is_null()
+        table = parquet.read_table(str(out / files["fetch"]["name"])).filter(good)
         began = table["started"].cast(pa.int64()).to_numpy() / 1000
         begins.append(began.min())
         ends.append((began + table["duration_s"].to_numpy()).max())

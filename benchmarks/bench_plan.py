@@ -82,13 +82,14 @@ def run_ours(directory: str, rows: int) -> None:
     from pipelines.engine import Engine
     from pipelines.memory import few_arenas
     from pipelines.plan import Plan, passes
+    from wit.owners import Rates
     from wit.parts import StageDir
     from wit.plan import PlanConfig
 
     few_arenas()
     parts = make_parts(directory, rows)
     stage = StageDir(f"{directory}/out", "plan", "f" * 32)
-    plan = Plan(passes(stage, PlanConfig(), queries=f"{directory}/queries.txt", seed=1, rows=rows))
+    plan = Plan(passes(stage, PlanConfig(), queries=f"{directory}/queries.txt", seed=1, rows=rows, rates=Rates()))
     Engine((), threads=2).run(lambda p: p | beam.Create(parts) | beam.Reshuffle() | plan)
     planned = sum(m["out"] for m in stage.markers())
     print(f"planned {planned}", flush=True)
@@ -104,7 +105,7 @@ def run_peer(directory: str, rows: int) -> None:
         _ = (
             p
             | beam.Create(parts)
-            | beam.FlatMap(lambda path: ((r["canonical_url"], r) for r in pq.read_table(path).to_pylist()))
+            | beam.FlatMap(lambda path: ((r["canonical_url"], r) for r in pq.ParquetFile(path).read().to_pylist()))
             | beam.GroupByKey()
             | beam.MapTuple(lambda url, group: min(group, key=lambda r: r["key"]))
             | beam.combiners.Count.Globally()

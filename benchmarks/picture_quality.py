@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from PIL import Image, ImageOps
+
+from wit import parquet
 
 SAMPLE = 400  # pictures compared
 
@@ -51,7 +52,7 @@ def our_pictures(out: Path) -> dict[str, bytes]:
     for path in (out / "raw").glob("?????-????.json"):
         files = json.loads(path.read_bytes())["files"]
         tar = (out / files["tar"]["name"]).read_bytes()
-        for row in pq.read_table(out / files["parquet"]["name"]).to_pylist():
+        for row in parquet.read_table(str(out / files["parquet"]["name"])).to_pylist():
             if row["reason"] is None:
                 found[row["url"].rpartition("/")[2]] = tar[row["tar_offset"] : row["tar_offset"] + row["tar_size"]]
     return found
@@ -60,7 +61,9 @@ def our_pictures(out: Path) -> dict[str, bytes]:
 def peer_pictures(out: Path) -> dict[str, bytes]:
     found = {}
     for path in sorted(out.glob("*.parquet")):
-        urls = {row["key"]: row["url"] for row in pq.read_table(path).to_pylist() if row["status"] == "success"}
+        urls = {
+            row["key"]: row["url"] for row in parquet.read_table(str(path)).to_pylist() if row["status"] == "success"
+        }
         with tarfile.open(path.with_suffix(".tar")) as tar:
             for member in tar:
                 key, _, extension = member.name.partition(".")

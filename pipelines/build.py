@@ -16,14 +16,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Imported here, not above: worker processes import this module again, and need neither Beam nor the command line.
     from pipelines import commandline, session
     from pipelines.candidates import run_candidates
-    from pipelines.download import Drained, run_download
+    from pipelines.download import run_download
     from pipelines.plan import run_plan
     from pipelines.publish import run_publish
     from pipelines.report import run_report
     from pipelines.score import run_score
     from pipelines.select import run_select
     from wit.fetch.errors import OutageError
-    from wit.records import InputError
+    from wit.records import InputError, Stopped
     from wit.storage import Busy
 
     run = {
@@ -40,11 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with session.opened(config, beam_flags) as build:
             for stage in config.stage_names():
                 build.run_stage(stage, run[stage])
+            build.withdraw_scores()
             build.show_funnel()
     except (InputError, Busy) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (OutageError, Drained) as error:
+    except (OutageError, Stopped) as error:
         print(f"stopped: {error}", file=sys.stderr)
         return 3
     return 0

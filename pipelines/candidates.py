@@ -83,4 +83,4 @@ def run_candidates(context: Context) -> Marker:
             lambda p: p | "Groups" >> beam.Create(groups) | beam.Reshuffle() | "Extract" >> beam.ParDo(extract)
         )
     workers.close_pools()  # they hold the automaton of the queries, which no later stage needs
-    return stage.finish(stage.markers(), dropped_one_in=extract.one_in)
+    return stage.finish(stage.markers(), (group.unit for group in groups), dropped_one_in=extract.one_in)

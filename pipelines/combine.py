@@ -1,15 +1,13 @@
-"""Combiners of the small global facts: arrays and heavy hitters that add up over buckets."""
+"""Combiners of the small global facts: arrays and counts by hash that add up over buckets."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
-
-from wit.plan import Heavy, add_heavy
 
 
 def sparse(array: Any) -> tuple[Any, Any]:
@@ -45,21 +43,24 @@ class SumArrays(beam.CombineFn):  # type: ignore[misc]
         return total[0].reshape(self.shape) if total else np.zeros(self.shape, np.int64)
 
 
-class SumHeavy(beam.CombineFn):  # type: ignore[misc]
-    """Adds the exact counts of heavy hitters."""
+class SumWith(beam.CombineFn):  # type: ignore[misc]
+    """Adds counts with the function that does it; what it makes of nothing where there are none."""
 
-    def create_accumulator(self) -> list[Heavy]:
+    def __init__(self, add: Callable[[Iterable[Any]], Any]) -> None:
+        self.add = add
+
+    def create_accumulator(self) -> list[Any]:
         return []
 
-    def add_input(self, parts: list[Heavy], part: Heavy) -> list[Heavy]:
-        return [add_heavy([*parts, part])]
+    def add_input(self, parts: list[Any], part: Any) -> list[Any]:
+        return [self.add([*parts, part])]
 
-    def merge_accumulators(self, accumulators: Iterable[list[Heavy]]) -> list[Heavy]:
+    def merge_accumulators(self, accumulators: Iterable[list[Any]]) -> list[Any]:
         parts = [part for parts in accumulators for part in parts]
-        return [add_heavy(parts)] if parts else []
+        return [self.add(parts)] if parts else []
 
-    def extract_output(self, parts: list[Heavy]) -> Heavy:
-        return add_heavy(parts)
+    def extract_output(self, parts: list[Any]) -> Any:
+        return self.add(parts)
 
 
 class Concatenate(beam.CombineFn):  # type: ignore[misc]

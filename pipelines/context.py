@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from pipelines.engine import Engine
-from wit import storage
+from wit import parquet
 from wit.config import BuildConfig
 from wit.parts import Marker, StageDir
-from wit.records import InputError
+from wit.records import STAGES, InputError
 from wit.score import Scorer
 from wit.sources import SourceFile
 
@@ -34,9 +32,11 @@ class Context:
     sources: tuple[SourceFile, ...]
     seed: int
     engine: Engine
-    fingerprints: Mapping[str, str]
+    fingerprints: Mapping[str, str]  # of the stages whose inputs stand
     scorer: Scorer | None = None
     retries: int = 0  # rounds of --retry-failed that the raw shards have, this run's included
+    rebuilding: Collection[str] = ()  # stages of --rebuild-from that are still to be made anew
+    records: Mapping[str, Marker] = field(default_factory=dict)  # run.json's, of stages that finished
 
     @property
     def processes(self) -> int:
@@ -44,7 +44,16 @@ class Context:
         return self.config.processes() if self.engine.local else 0
 
     def stage(self, name: str) -> StageDir:
-        return StageDir(self.config.output, name, self.fingerprints[name])
+        return StageDir(self.config.output, name, self.fingerprints.get(name, ""))
+
+    def totals(self) -> dict[str, Marker]:
+        """The manifest of every finished stage, or what run.json recorded of it where its files were deleted since."""
+        found = {name: self.stage(name).manifest() or self._record(name) for name in STAGES if name != "report"}
+        return {name: totals for name, totals in found.items() if totals and "in" in totals}
+
+    def _record(self, name: str) -> Marker | None:
+        record = self.records.get(name)
+        return record if record and record["fingerprint"] == self.fingerprints.get(name) else None
 
     def manifest(self, name: str) -> Marker:
         """The finished stage's manifest; raises InputError if it is still to run."""
@@ -59,7 +68,6 @@ class Context:
         """The per-query table of the finished plan, and the threshold that critical t was compared with."""
         marker = next(m for m in self.manifest("plan")["parts"] if m["unit"] == "queries")
         path = self.stage("plan").file(marker, "rows")
-        with storage.open_read(path) as stream:
-            table = pq.read_table(stream, columns=["pairs", "weight"])
+        table = parquet.read_table(path, ["pairs", "weight"])
         threshold = float("inf") if marker["threshold"] is None else marker["threshold"]
         return PlanFacts(path, table["pairs"].to_numpy(), table["weight"].to_numpy(), threshold)

@@ -13,38 +13,30 @@ import apache_beam as beam
 from pipelines import progress
 from pipelines.context import Context
 from wit import retry, storage
-from wit.download import download_partition, drain, resume
+from wit.download import SPLIT, Owner, download, drain, has_split_domains, owners_of, places_path, resume
 from wit.fetch.config import FetchConfig
 from wit.fetch.errors import OutageError
 from wit.images.config import ImageConfig
-from wit.parts import Marker, StageDir
-
-
-@dataclass(frozen=True, slots=True)
-class Partition:
-    """One host partition: its plan part and the shards (row groups) of it that are not published yet."""
-
-    part: str
-    shards: tuple[int, ...]
+from wit.parts import Marker, StageDir, check_complete
+from wit.records import Stopped
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
-class DownloadPartition(beam.DoFn):  # type: ignore[misc]
+class DownloadOwner(beam.DoFn):  # type: ignore[misc]
     stage: StageDir
     seed: int
     fetch: FetchConfig
     image: ImageConfig
 
-    def process(self, partition: Partition) -> Iterator[Marker]:
+    def process(self, owner: Owner) -> Iterator[Marker]:
         try:
-            yield from self.download(partition)
+            yield from self.download(owner)
         except OutageError as error:  # an engine would hand on its traceback, or try again at once
             storage.write_bytes(outage_path(self.stage), str(error).encode())
 
-    def download(self, partition: Partition) -> list[Marker]:
-        return download_partition(
-            partition.part,
-            partition.shards,
+    def download(self, owner: Owner) -> list[Marker]:
+        return download(
+            owner,
             out=self.stage.out,
             fingerprint=self.stage.fingerprint,
             seed=self.seed,
@@ -58,11 +50,7 @@ def outage_path(stage: StageDir) -> str:
     return storage.join(stage.path, "_OUTAGE.txt")
 
 
-def raw_unit(part_unit: str, shard: int) -> str:
-    return f"{part_unit.rpartition('-')[2]}-{shard:04d}"
-
-
-class Drained(RuntimeError):
+class Drained(Stopped):
     """The download was asked to stop, and did so cleanly."""
 
 
@@ -89,52 +77,70 @@ def draining_on_sigterm() -> Iterator[threading.Event]:
 def run_download(context: Context) -> Marker:
     """Every raw shard of the plan, and if asked for a further round over what failed for a passing reason."""
     stage = context.stage("download")
-    manifest = stage.manifest() or stage.finish(download_parts(context, plan_parts(context)))
+    manifest = stage.manifest() or first_pass(context)
     if context.retries == manifest.get("retries", 0):
         return manifest
     part, shards, accounting = retry.write_round(
         stage, context.retries, manifest["parts"], rows_per_shard=context.config.plan.rows_per_raw_shard
     )
     name = retry.partition_name(context.retries)
-    markers = download_parts(context, {f"{name}-{s:04d}": (part, s) for s in range(shards)})
+    again = [Owner(name, (((part, tuple(range(shards))),),))]
+    markers = [*manifest["parts"], accounting, *download_parts(context, again)]
     storage.remove(storage.join(stage.out, "_retry"))
-    return stage.finish([*manifest["parts"], accounting, *markers], retries=context.retries)
+    return stage.finish(markers, [marker["unit"] for marker in markers], retries=context.retries)
 
 
-def plan_parts(context: Context) -> dict[str, tuple[str, int]]:
-    """Raw unit -> (plan part, row group) of every shard of the plan."""
-    plan, above = context.manifest("plan"), context.stage("plan")
-    parts = [marker for marker in plan["parts"] if marker["unit"].startswith("part-")]
-    return {raw_unit(m["unit"], s): (above.file(m, "rows"), s) for m in parts for s in range(m["shards"])}
+def first_pass(context: Context) -> Marker:
+    """Every raw shard of the plan, and the rounds of retries that were finished if it is only their manifest that is gone."""
+    stage, owners = context.stage("download"), plan_owners(context)
+    markers = download_parts(context, owners)
+    rounds, retried = retry.finished_rounds(stage.markers(), context.config.plan.rows_per_raw_shard)
+    info = {"retries": rounds} if rounds else {}
+    return stage.finish([*markers, *retried], [*units_of(owners), *(marker["unit"] for marker in retried)], **info)
 
 
-def download_parts(context: Context, wanted: dict[str, tuple[str, int]]) -> list[Marker]:
-    """Publishes the wanted raw shards that are not there yet; returns their markers."""
+def plan_owners(context: Context) -> list[Owner]:
+    """Who downloads which parts of the plan, the slowest first."""
+    above = context.stage("plan")
+    parts = [m for m in context.manifest("plan")["parts"] if m["unit"].startswith("part-")]
+    return owners_of([(above.file(m, "rows"), m["shards"], m["out"], giant_of(above, m)) for m in parts])
+
+
+def units_of(owners: list[Owner]) -> list[str]:
+    """The raw shards that the owners are to publish."""
+    return [unit for owner in owners for unit in sorted(owner.units)]
+
+
+def giant_of(above: StageDir, marker: Marker) -> int | None:
+    """The number of the giant domain that the part is a piece of."""
+    if "giant" in marker:
+        giant: int | None = marker["giant"]
+        return giant
+    return SPLIT if has_split_domains(above.file(marker, "rows")) else None  # of version 0.1
+
+
+def download_parts(context: Context, owners: list[Owner]) -> list[Marker]:
+    """Publishes the raw shards of the owners that are not there yet; returns their markers."""
     config, stage = context.config, context.stage("download")
     published = {marker["unit"] for marker in stage.markers()}
-    by_part: dict[str, list[int]] = {}
-    for unit, (part, shard) in wanted.items():
-        if unit not in published:
-            by_part.setdefault(part, []).append(shard)
-    pending = [Partition(part, tuple(shards)) for part, shards in by_part.items()]
+    wanted = set(units_of(owners))
+    pending = [owner for owner in owners if not owner.units <= published]
     storage.remove(outage_path(stage))
-    download = DownloadPartition(stage, context.seed, config.fetch, config.image)
-    bar = progress.bar("download", stage, total=sum(len(p.shards) for p in pending), unit="shards")
+    download = DownloadOwner(stage, context.seed, config.fetch, config.image)
+    bar = progress.bar("download", stage, total=len(wanted - published), unit="shards")
     with draining_on_sigterm() as asked_to_stop, bar:
         if pending:
             context.engine.run(
-                lambda p: (
-                    p | "Partitions" >> beam.Create(pending) | beam.Reshuffle() | "Download" >> beam.ParDo(download)
-                )
+                lambda p: p | "Owners" >> beam.Create(pending) | beam.Reshuffle() | "Download" >> beam.ParDo(download)
             )
+    storage.remove(places_path(stage.out))
     markers = stage.markers()
     if storage.exists(outage_path(stage)):
         raise OutageError(storage.read_bytes(outage_path(stage)).decode())
-    missing = wanted.keys() - {marker["unit"] for marker in markers}
+    missing = wanted - {marker["unit"] for marker in markers}
     if missing and asked_to_stop.is_set():
         raise Drained(
             f"by SIGTERM, {len(missing)} of {len(wanted)} raw shards are not published: start the build again"
         )
-    if missing:
-        raise RuntimeError(f"{len(missing)} raw shards were not published ({min(missing)}, ...): start the build again")
+    check_complete(stage.stage, wanted, (str(marker["unit"]) for marker in markers))
     return [marker for marker in markers if marker["unit"] in wanted]

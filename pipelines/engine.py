@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions, TypeOptions
+from apache_beam.runners.runner import PipelineState
+
+from wit.records import Stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,8 @@ class Engine:
         return PipelineOptions(list(self.flags))
 
     def run(self, build: Callable[[beam.Pipeline], object]) -> None:
-        """Builds the pipeline and waits for its end; raises what it raised."""
+        """Builds the pipeline and waits for its end; raises what it raised, and Stopped where the job ends in any other state
+        than DONE: cancelled, drained, lost."""
         options = self.options()
         options.view_as(TypeOptions).pipeline_type_check = False  # mypy has checked; Beam's reading of hints is its own
         runner = options.view_as(StandardOptions).runner or "FnApiRunner"
@@ -40,6 +44,8 @@ class Engine:
         build(pipeline)
         result = pipeline.run()
         result.wait_until_finish()
+        if result.state != PipelineState.DONE:
+            raise Stopped(f"the job on {runner} ended {result.state}, not DONE: start the build again to go on")
 
 
 def quiet_beam() -> None:

@@ -11,22 +11,22 @@ import numpy as np
 from apache_beam.pvalue import AsList, AsSingleton
 
 from pipelines import progress
-from pipelines.combine import Concatenate, SumArrays, SumHeavy, sparse
+from pipelines.combine import Concatenate, SumArrays, SumWith, sparse
 from pipelines.context import Context
 from wit import balance, units
+from wit.owners import Owners, Rates, Routing, add_owners, plan_routing, rates_of
 from wit.parts import Marker, StageDir
-from wit.plan import Heavy, PlanConfig, bucket_count, hard_count, sketch_cells
+from wit.plan import Heavy, PlanConfig, add_heavy, bucket_count, hard_count, sketch_cells
 from wit.querylist import load_queries
 from wit.slices import SliceRef
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """Rows with a critical t below `t` are planned: `rows` of them, in `partitions` partitions."""
+    """Rows with a critical t below `t` are planned: about `rows` of them."""
 
     t: float
     rows: int
-    partitions: int
 
 
 def solve(cells: Any, values: Any, *, config: PlanConfig) -> Threshold:
@@ -41,7 +41,7 @@ def solve(cells: Any, values: Any, *, config: PlanConfig) -> Threshold:
         t = balance.threshold_for(config.target, cells, values, rank) * config.oversample
     cell = int(balance.cells_of(np.array([t]))[0]) if np.isfinite(t) else len(cells)
     rows = int(cells[: cell + 1].sum())  # up to one cell too many: it only sizes partitions
-    return Threshold(t, rows, bucket_count(rows, config.rows_per_partition))
+    return Threshold(t, rows)
 
 
 def target_cell(cells: Any, *, config: PlanConfig) -> int:
@@ -78,6 +78,7 @@ class Passes:
     seed: int
     buckets: int
     cells: int
+    rates: Rates
 
     def scatter(self, part: tuple[str, str]) -> Marker:
         unit, path = part
@@ -94,7 +95,7 @@ class Passes:
         return sparse(units.sketch(self.stage, merged, cells=self.cells))
 
     def count_heavy(self, merged: Marker, counts: Any) -> Heavy:
-        return units.count_heavy(self.stage, merged, counts, config=self.config)
+        return units.count_heavy(self.stage, merged, counts, rates=self.rates, config=self.config)
 
     def thin(self, merged: Marker, heavy: Heavy) -> Marker:
         unit = f"thin-{_number(merged)}"
@@ -121,14 +122,20 @@ class Passes:
     def values_of_cell(self, weighed: Marker, cell: int) -> Any:
         return units.values_of_cell(self.stage, weighed, cell) if cell >= 0 else np.zeros(0)
 
-    def admit(self, weighed: Marker, heavy: Heavy, threshold: Threshold) -> Marker:
-        unit = f"admit-{_number(weighed)}"
-        t, partitions = threshold.t, threshold.partitions
-        return _done(units.admit(self.stage, unit, weighed, heavy, t, partitions, seed=self.seed, config=self.config))
+    def count_owners(self, weighed: Marker, heavy: Heavy, threshold: Threshold) -> Owners:
+        return units.count_owners(self.stage, weighed, heavy, threshold.t, rates=self.rates)
 
-    def arrange(self, partition: tuple[int, Iterable[SliceRef]]) -> Marker:
+    def routing(self, owners: Owners, threshold: Threshold) -> Routing:
+        return plan_routing(owners, threshold.rows, self.config)
+
+    def admit(self, weighed: Marker, threshold: Threshold, routing: Routing) -> Marker:
+        unit = f"admit-{_number(weighed)}"
+        return _done(units.admit(self.stage, unit, weighed, threshold.t, routing, seed=self.seed))
+
+    def arrange(self, partition: tuple[int, Iterable[SliceRef]], routing: Routing) -> Marker:
         number, refs = partition
-        return _done(units.arrange(self.stage, f"part-{number:05d}", refs, seed=self.seed, config=self.config))
+        unit, giant = f"part-{number:05d}", routing.giant_of(number)
+        return _done(units.arrange(self.stage, unit, refs, giant=giant, seed=self.seed, config=self.config))
 
     def publish_facts(self, threshold: Threshold, counts: Any, weights: Any) -> Marker:
         return units.publish_facts(self.stage, self.queries, threshold.t, counts, weights)
@@ -156,7 +163,7 @@ class Plan(beam.PTransform):  # type: ignore[misc]
         heavy = (
             merged
             | "CountHeavy" >> beam.Map(do.count_heavy, AsSingleton(sketch))
-            | "SumHeavy" >> beam.CombineGlobally(SumHeavy())
+            | "SumHeavy" >> beam.CombineGlobally(SumWith(add_heavy))
         )
         thinned = merged | "Thin" >> beam.Map(do.thin, AsSingleton(heavy))
         counts = (
@@ -179,12 +186,18 @@ class Plan(beam.PTransform):  # type: ignore[misc]
         )
         threshold = cells | "Solve" >> beam.Map(solve, AsSingleton(values), config=config)
         _ = threshold | "Facts" >> beam.Map(do.publish_facts, AsSingleton(counts), AsSingleton(weights))
+        owners = (
+            weighed
+            | "CountOwners" >> beam.Map(do.count_owners, AsSingleton(heavy), AsSingleton(threshold))
+            | "SumOwners" >> beam.CombineGlobally(SumWith(add_owners))
+        )
+        routing = owners | "Routing" >> beam.Map(do.routing, AsSingleton(threshold))
         return (
             weighed
-            | "Admit" >> beam.Map(do.admit, AsSingleton(heavy), AsSingleton(threshold))
+            | "Admit" >> beam.Map(do.admit, AsSingleton(threshold), AsSingleton(routing))
             | "RoutedSlices" >> beam.FlatMap(do.slices)
             | "ByPartition" >> beam.GroupByKey()
-            | "Arrange" >> beam.Map(do.arrange)
+            | "Arrange" >> beam.Map(do.arrange, AsSingleton(routing))
         )
 
     def hard_counts(self, thinned: beam.PCollection, counts: beam.PCollection) -> beam.PCollection:
@@ -199,17 +212,21 @@ class Plan(beam.PTransform):  # type: ignore[misc]
         )
 
 
-def passes(stage: StageDir, config: PlanConfig, *, queries: str, seed: int, rows: int) -> Passes:
-    """The passes over `rows` candidate rows."""
+def passes(stage: StageDir, config: PlanConfig, *, queries: str, seed: int, rows: int, rates: Rates) -> Passes:
+    """The passes over `rows` candidate rows, at rates that the plan keeps to from its first start on."""
     buckets, cells = bucket_count(rows, config.rows_per_bucket), sketch_cells(rows)
-    return Passes(stage, config, queries, len(load_queries(queries)), seed, buckets, cells)
+    return Passes(stage, config, queries, len(load_queries(queries)), seed, buckets, cells, units.rates(stage, rates))
 
 
 def run_plan(context: Context) -> Marker:
     config, stage = context.config.plan, context.stage("plan")
     candidates, above = context.manifest("candidates"), context.stage("candidates")
     parts = [(f"scatter-{_number(m)}", above.file(m, "rows")) for m in candidates["parts"]]
-    plan = Plan(passes(stage, config, queries=context.config.queries, seed=context.seed, rows=candidates["out"]))
+    rates = rates_of(config, context.config.fetch)
+    rows, queries = candidates["out"], context.config.queries
+    plan = Plan(passes(stage, config, queries=queries, seed=context.seed, rows=rows, rates=rates))
     with progress.bar("plan", stage, total=None, unit="units"):
         context.engine.run(lambda p: p | "Parts" >> beam.Create(parts) | beam.Reshuffle() | plan)
-    return stage.finish([units.without_work(marker) for marker in stage.markers()])
+    markers = stage.markers()
+    wanted = units.wanted_of_plan([unit for unit, _ in parts], markers)
+    return stage.finish([units.without_work(marker) for marker in markers], wanted)

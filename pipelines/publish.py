@@ -16,11 +16,12 @@ from wit.publish import Assignment, PublishConfig
 @dataclass(frozen=True, slots=True)
 class WriteShard:
     stage: StageDir
+    directory: str
     seed: int
     config: PublishConfig
 
     def __call__(self, shard: Assignment) -> Marker:
-        marker = publish.write_shard(self.stage, shard, seed=self.seed, config=self.config)
+        marker = publish.write_shard(self.stage, shard, self.directory, seed=self.seed, config=self.config)
         progress.advance(1, pairs=shard.samples)
         return marker
 
@@ -29,15 +30,13 @@ def run_publish(context: Context) -> Marker:
     config, stage = context.config.publish, context.stage("publish")
     parts = publish.keep_list_parts(context.manifest("select"))
     shards = list(publish.plan_shards(parts, seed=context.seed, config=config))
-    publish.begin(stage)
+    directory = publish.begin(stage, anew="publish" in context.rebuilding)
     with progress.bar("publish", None, total=len(shards), unit="shards"):
         if shards:
-            write = WriteShard(stage, context.seed, config)
+            write = WriteShard(stage, directory, context.seed, config)
             context.engine.run(
                 lambda p: p | "Shards" >> beam.Create(shards) | beam.Reshuffle() | "Write" >> beam.Map(write)
             )
     inputs = [publish.shard_inputs(stage, shard) for shard in shards]
-    markers = [publish.shard_marker(stage.out, shard.name, of) for shard, of in zip(shards, inputs, strict=True)]
-    if missing := [shard.name for shard, marker in zip(shards, markers, strict=True) if marker is None]:
-        raise RuntimeError(f"{len(missing)} shards were not published ({missing[0]}, ...): start the build again")
-    return publish.finish(stage, [marker for marker in markers if marker])
+    found = [publish.shard_marker(directory, shard.name, of) for shard, of in zip(shards, inputs, strict=True)]
+    return publish.finish(stage, [marker for marker in found if marker], [shard.name for shard in shards], directory)

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 import wit
 from pipelines.context import Context
-from wit import ledger, parts, report, retry, storage
+from wit import ledger, parquet, parts, report, retry, storage
 from wit.parts import Marker
 from wit.querylist import load_queries
 
@@ -29,20 +28,20 @@ def tables(context: Context, stage: str, columns: Sequence[str]) -> Iterator[pa.
         return
     for marker in markers:
         if marker["unit"] != "queries" and "rows" in marker["files"]:
-            with storage.open_read(directory.file(marker, "rows")) as stream:
-                yield pq.read_table(stream, columns=list(columns))
+            yield parquet.read_table(directory.file(marker, "rows"), columns)
 
 
-def run_report(context: Context) -> None:
+def run_report(context: Context) -> list[dict[str, Any]]:
+    """Writes them all; returns name, size and digest of each file."""
     out = context.config.output
-    manifests = {name: context.manifest(name) for name in context.fingerprints}
+    manifests = {"publish": context.manifest("publish")} | context.totals()
     stages = ledger.stage_totals(manifests)
     if wrong := ledger.imbalances(stages):
         raise RuntimeError("the ledger does not add up: " + "; ".join(wrong))
     totals = {"stages": stages, "samples": manifests["publish"]["samples"], "seed": context.seed}
     hosts, queries = host_table(context), query_table(context)
     for name, table in (
-        ("sources", report.source_table(manifests["candidates"])),
+        ("sources", source_table(context)),
         ("hosts", hosts),
         ("queries", queries),
     ):
@@ -54,6 +53,15 @@ def run_report(context: Context) -> None:
     tars = [f for f in manifests["publish"]["files"] if f["name"].endswith(".tar")]
     description = report.croissant(facts["name"], totals["samples"], tars)
     storage.write_bytes(storage.join(out, "croissant.json"), parts.to_json(description))
+    return [parts.described(out, name) for name in report.FILES]
+
+
+def source_table(context: Context) -> pa.Table:
+    """By source file; as it was written before where the candidates were deleted since."""
+    candidates = context.stage("candidates").manifest()
+    if candidates is not None:
+        return report.source_table(candidates)
+    return parquet.read_table(storage.join(context.config.output, "ledger/sources.parquet"))
 
 
 def _write(out: str, name: str, table: pa.Table) -> None:
@@ -87,8 +95,7 @@ def gallery(context: Context) -> list[dict[str, str]]:
     found: list[tuple[str, str, str, int, int]] = []
     for name in storage.list_dir(shards):
         if name.endswith(".parquet"):
-            with storage.open_read(storage.join(shards, name)) as stream:
-                table = pq.read_table(stream, columns=["key", "caption", "image_offset", "image_size"])
+            table = parquet.read_table(storage.join(shards, name), ["key", "caption", "image_offset", "image_size"])
             tar = storage.join(shards, name.removesuffix("parquet") + "tar")
             rows = zip(*(table[column].to_pylist() for column in table.column_names), strict=True)
             found = sorted([*found, *((key, caption, tar, start, size) for key, caption, start, size in rows)])[
@@ -132,7 +139,7 @@ def page_facts(
         "coverage_most": max((n for _, n in covered.bins), default=1) or 1,
         "top_queries": [row for row in top if row["pairs"]],
         "worst_hosts": worst_hosts(hosts),
-        "warnings": warnings(context, manifests, survival),
+        "warnings": warnings(context, survival),
         "sources": list(config.source),
         "max_per_query": config.plan.max_per_query,
         "size_category": size_category(samples),
@@ -154,14 +161,12 @@ def worst_hosts(hosts: pa.Table) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: (row["arrived"] - row["asked"], row["host"]))[:TOP]
 
 
-def warnings(context: Context, manifests: dict[str, Marker], survival: float) -> list[str]:
+def warnings(context: Context, survival: float) -> list[str]:
     """What the owner of the build should act on."""
     said = []
-    lost = [s for m in manifests["candidates"]["parts"] for s in m["sources"] if s["error"] or s["lost"]]
+    lost = sum(row["error"] is not None or row["lost"] != "{}" for row in source_table(context).to_pylist())
     if lost:
-        said.append(
-            f"{len(lost)} source files were damaged or not read to their end: ledger/sources.parquet names them."
-        )
+        said.append(f"{lost} source files were damaged or not read to their end: ledger/sources.parquet names them.")
     oversample = context.config.plan.oversample
     if survival and oversample < 1 / survival:
         said.append(

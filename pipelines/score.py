@@ -56,4 +56,4 @@ def run_score(context: Context) -> Marker:
                 lambda p: p | "Shards" >> beam.Create(pending) | beam.Reshuffle() | "Score" >> beam.Map(work)
             )
     workers.close_pools()  # each worker holds a model
-    return stage.finish(stage.markers())
+    return stage.finish(stage.markers(), (f"part-{shard.unit}" for shard in shards))

@@ -8,13 +8,12 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import pyarrow.parquet as pq
 from apache_beam.pvalue import AsSingleton
 
 from pipelines import progress
 from pipelines.combine import SumArrays, sparse
 from pipelines.context import Context
-from wit import select, storage
+from wit import parquet, select
 from wit.parts import Marker, StageDir
 from wit.querylist import load_queries
 from wit.select import Memberships, RawShard, SelectConfig
@@ -41,8 +40,7 @@ class Passes:
         return sparse(np.stack([found.planned, found.surviving]))
 
     def weights(self, memberships: Any) -> Any:
-        with storage.open_read(self.facts) as stream:
-            weights = pq.read_table(stream, columns=["weight"])["weight"].to_numpy()
+        weights = parquet.read_table(self.facts, ["weight"])["weight"].to_numpy()
         return select.surviving_counts(weights, Memberships(*memberships))
 
     def scatter(self, number: int, weights: Any) -> Marker:
@@ -125,4 +123,4 @@ def run_select(context: Context) -> Marker:
         context.engine.run(
             lambda p: p | "Shards" >> beam.Create(range(len(shards))) | beam.Reshuffle() | Select(passes)
         )
-    return stage.finish(select.keep_parts(stage.markers()))
+    return stage.finish(select.keep_parts(stage.markers()), (f"part-{shard.unit}" for shard in shards))

@@ -22,14 +22,16 @@ from pipelines.memory import PeakMemory, few_arenas
 from pipelines.score import scorer_of
 from pipelines.show import funnel, paths
 from wit import config as configuration
-from wit import demo, ledger, parts, storage, workers
+from wit import demo, ledger, parts, resume, storage, workers
 from wit.config import BuildConfig
-from wit.parts import Marker, read_manifest
+from wit.fingerprints import Inputs
+from wit.publish import next_dir
 from wit.querylist import load_queries
 from wit.records import STAGES, InputError
+from wit.resume import Stage
 from wit.retry import has_failed
 from wit.score import Scorer
-from wit.sources import SourceFile, list_sources
+from wit.sources import SourceFile, list_sources, version_of
 
 SHOWN_PROBLEMS = 20  # the rest is in ledger/sources.parquet
 PACKAGES = ("apache-beam", "pyarrow", "numpy", "pillow", "pycurl", "fastwarc", "cykooz.resizer")
@@ -86,7 +88,12 @@ DEMO_NOTE = (
 def demo_sources(out: str) -> list[SourceFile]:
     """The demonstration web's crawl files, written below OUT, under names that do not depend on where that is."""
     paths = demo.write_wat(storage.join(out, "_demo"))
-    return [SourceFile("wat", path, label=f"demo/{storage.name_of(path)}", size=storage.size(path)) for path in paths]
+    return [
+        SourceFile(
+            "wat", path, label=f"demo/{storage.name_of(path)}", size=storage.size(path), version=version_of(path)
+        )
+        for path in paths
+    ]
 
 
 def _absolute(config: BuildConfig) -> BuildConfig:
@@ -111,7 +118,10 @@ def _refuse_foreign(out: str) -> None:
 class Session:
     context: Context
     run: dict[str, Any]
+    before: dict[str, Any]  # run.json of the last start
     peak: PeakMemory
+    inputs: Inputs
+    stages: dict[str, Stage] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def start(
@@ -122,61 +132,111 @@ class Session:
         peak: PeakMemory,
         scorer: Scorer | None,
     ) -> Session:
-        """Fixes the seed and the fingerprints; raises InputError if going on would throw downloads away unasked."""
+        """Fixes the seed and the fingerprints, and writes run.json; raises InputError, with nothing touched, if going on would
+        throw downloads away unasked or needs what is gone."""
         before = _previous(config.output)
         seed = config.seed if config.seed is not None else before.get("seed", secrets.randbits(63))
-        retries = _rounds(config, configuration.fingerprints(config, sources, seed)["download"])
-        prints = configuration.fingerprints(config, sources, seed, scorer, retries)
-        _guard_downloads(config, prints)
+        digest = load_queries(config.queries).digest
         run = {
             "config": dataclasses.asdict(config),
             "seed": seed,
-            "fingerprints": prints,
-            "queries_sha256": load_queries(config.queries).digest,
+            "queries_sha256": digest,
             "sources": [dataclasses.asdict(source) for source in sources],
             "beam_flags": list(beam_flags),
             "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
             "timings_s": before.get("timings_s", {}),
             "peak_memory_mb": before.get("peak_memory_mb", 0.0),
+            "stages": dict(before.get("stages", {})),
+            "rebuild": _rebuild(config, before),
         }
+        run = json.loads(parts.to_json(run))  # as the next start will read it
         if scorer is not None:
             run["score_model"] = {"name": scorer.model, "sha256": scorer.sha256}
+        inputs = Inputs(seed, digest, sources, (scorer.model, scorer.sha256) if scorer else None)
         engine = Engine(beam_flags, threads=config.processes())
-        session = cls(Context(config, tuple(sources), seed, engine, prints, scorer, retries), run, peak)
+        context = Context(config, tuple(sources), seed, engine, {}, scorer, 0, run["rebuild"]["pending"], run["stages"])
+        session = cls(context, run, before, peak, inputs)
+        session.look()
+        retries = _rounds(config, session.stages["download"])
+        session.context = dataclasses.replace(context, fingerprints=session.context.fingerprints, retries=retries)
+        session.check()
         session.save()
-        session.clear_stale()
         storage.remove(storage.join(config.output, "_tmp"))  # work in progress of a run that was killed
         return session
 
+    def look(self) -> None:
+        """What stands under OUT by now, and so the fingerprints that are known."""
+        out = self.context.config.output
+        self.stages = resume.survey(out, self.run, self.context.config, self.inputs)
+        prints = {name: stage.above.fingerprint for name, stage in self.stages.items() if stage.above is not None}
+        self.run["fingerprints"] = prints
+        records = self.run["stages"]
+        for name, stage in self.stages.items():
+            if stage.manifest is not None:
+                records[name] = resume.record(out, stage.manifest, records.get(name))
+        self.context = dataclasses.replace(self.context, fingerprints=prints)
+
+    def to_run(self) -> list[str]:
+        """The stages that are still to run."""
+        download = self.stages["download"]
+        done = (download.manifest or download.record or {}).get("retries", 0)
+        asked = self.context.config.stage_names()
+        return resume.to_run(self.stages, asked, self.run["rebuild"]["pending"], self.context.retries > done)
+
+    def check(self) -> None:
+        if "download" not in self.run["rebuild"]["pending"]:
+            resume.check_going_on(self.context.config.output, self.before, self.run, self.stages, self.to_run())
+
     def save(self) -> None:
-        storage.write_bytes(storage.join(self.context.config.output, "run.json"), parts.to_json(self.run))
+        storage.write_bytes(storage.join(self.context.config.output, "run.json"), resume.sealed(self.run))
 
-    def clear_stale(self) -> None:
-        """Removes the output of stages that these settings, or --rebuild-from, no longer stand behind."""
-        asked = self.context.config.rebuild_from
-        forced = STAGES[STAGES.index(asked) :] if asked else ()
-        for name in self.context.fingerprints:
-            manifest = read_manifest(self.context.config.output, name)
-            stage = self.context.stage(name)
-            if name in forced or (manifest and manifest["fingerprint"] != stage.fingerprint):
-                stage.clear()
-        if "score" not in self.context.fingerprints:
-            parts.StageDir(self.context.config.output, "score", "").clear()
-
-    def run_stage(self, name: str, work: Callable[[Context], Marker]) -> None:
-        """Runs the stage unless its manifest bears its fingerprint."""
-        retries = self.context.retries if name == "download" else 0
-        manifest = self.context.stage(name).manifest() if name in self.context.fingerprints else None
-        if manifest and manifest.get("retries", 0) >= retries:
-            if "parts" in manifest:
-                self.context.stage(name).tidy(manifest["parts"])  # in case the run that finished it was killed there
-            print(f"{name:<10} finished before", file=sys.stderr)
+    def run_stage(self, name: str, work: Callable[[Context], object]) -> None:
+        """Runs the stage unless it is finished, or was and nobody misses what is gone of it."""
+        if name not in self.to_run():
+            self.pass_over(name)
             return
+        self.check()  # the stages before it may have come out other than they were
+        rebuild = self.run["rebuild"]
+        if name in rebuild["pending"] and name not in rebuild["begun"]:
+            self.throw_away(name)
         started = time.monotonic()
-        work(self.context)
+        made = work(self.context)
         self.run["timings_s"][name] = round(time.monotonic() - started, 2)
         self.run["peak_memory_mb"] = max(self.run["peak_memory_mb"], self.peak.megabytes)
+        for names in (rebuild["pending"], rebuild["begun"]):
+            if name in names:
+                names.remove(name)
+        if name == "report":
+            self.run["stages"][name] = {"fingerprint": self.context.fingerprints[name], "files": made}
+        self.look()
         self.save()
+
+    def pass_over(self, name: str) -> None:
+        stage, directory = self.stages[name], self.context.stage(name)
+        if stage.manifest and "parts" in stage.manifest and not stage.missing:
+            directory.tidy(stage.manifest["parts"])  # in case the run that finished it was killed there
+        if name == "publish":
+            storage.remove(next_dir(directory.out))
+        gone = "" if stage.whole or name == "report" else "; what it wrote is gone and nothing needs it"
+        print(f"{name:<10} finished before{gone}", file=sys.stderr)
+
+    def throw_away(self, name: str) -> None:
+        """What --rebuild-from asks for, once: a restart goes on with what was made since. Downloads make room; of the other
+        stages what the manifest names stays until another one stands."""
+        stage = self.context.stage(name)
+        if name == "download":
+            stage.clear()
+        elif name not in resume.PRODUCTS:
+            stage.forget()
+        self.run["rebuild"]["begun"].append(name)
+        self.save()
+
+    def withdraw_scores(self) -> None:
+        """Removes scores of an earlier start where this one is without them, once a set without them stands."""
+        if "score" not in self.stages and "publish" in self.context.config.stage_names():
+            parts.StageDir(self.context.config.output, "score", "").clear()
+            if self.run["stages"].pop("score", None):
+                self.save()
 
     def source_problems(self) -> list[str]:
         """One line for each source file that was damaged or could not be read to its end."""
@@ -185,14 +245,10 @@ class Session:
         lost = [f"{r['path']}: {n:,} records lost: {name}" for r in reports for name, n in sorted(r["lost"].items())]
         return lost + [f"{r['path']}: {r['error']}" for r in reports if r["error"]]
 
-    def manifests(self) -> dict[str, Marker]:
-        found = {name: self.context.stage(name).manifest() for name in self.context.fingerprints}
-        return {name: manifest for name, manifest in found.items() if manifest}
-
     def show_funnel(self) -> None:
         """The last word of a build: what went in, what was lost where and why, what came out."""
         console = Console()
-        console.print(funnel(ledger.stage_totals(self.manifests())))
+        console.print(funnel(ledger.stage_totals(self.context.totals())))
         for line in self.source_problems()[:SHOWN_PROBLEMS]:
             console.print(line, style="yellow", highlight=False, soft_wrap=True)
         out = self.context.config.output
@@ -203,27 +259,23 @@ class Session:
 
 def _previous(out: str) -> dict[str, Any]:
     path = storage.join(out, "run.json")
-    return dict(json.loads(storage.read_bytes(path))) if storage.exists(path) else {}
+    mend = "it holds the seed and the settings of the set: put a copy back, or choose another --output"
+    return parts.read_json(path, mend) or {}
 
 
-def _rounds(config: BuildConfig, fingerprint: str) -> int:
+def _rebuild(config: BuildConfig, before: dict[str, Any]) -> dict[str, Any]:
+    """What --rebuild-from, of this start or of one that was killed, still has to make anew, and which of it was begun."""
+    last, asked = before.get("rebuild", {"from": None, "pending": [], "begun": []}), config.rebuild_from
+    if asked is None or (last["pending"] and last["from"] == asked):
+        return dict(last)
+    pending = [name for name in STAGES[STAGES.index(asked) :] if name in config.stage_names()]
+    return {"from": asked, "pending": pending, "begun": []}
+
+
+def _rounds(config: BuildConfig, download: Stage) -> int:
     """Rounds of retries that the raw shards will have: one more if it is asked for and something is left to retry."""
-    manifest = parts.StageDir(config.output, "download", fingerprint).manifest()
+    manifest = download.manifest or download.record
     if config.rebuild_from in ("candidates", "plan", "download"):
         manifest = None
     done = manifest.get("retries", 0) if manifest else 0
-    return done + (config.retry_failed and (manifest is None or has_failed(manifest)))
-
-
-def _guard_downloads(config: BuildConfig, prints: dict[str, str]) -> None:
-    stage = parts.StageDir(config.output, "download", prints["download"])
-    names = [
-        n for n in storage.list_dir(stage.path) if n.endswith(".json") and not n.startswith("_") and n.count(".") == 1
-    ]
-    foreign = [n for n in names if stage.marker(n.removesuffix(".json")) is None]
-    asked = config.rebuild_from
-    if foreign and (asked is None or STAGES.index(asked) > STAGES.index("download")):
-        raise InputError(
-            f"these settings would throw away {len(foreign)} downloaded shards in {stage.path}: keep the settings of "
-            f"{config.output}/run.json, choose another --output, or say --rebuild-from download"
-        )
+    return int(done + (config.retry_failed and (manifest is None or has_failed(manifest))))

@@ -33,10 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def lines(verdict: Verdict, out: str, level: str) -> list[str]:
     """What is off, one a line, and a last line that sums up."""
+    said = [f"note: {note}" for note in verdict.notes]
     size = f"{verdict.samples:,} samples in {verdict.shards:,} shards, {verdict.samples_read:,} of them read"
     if verdict.problems:
-        return [*verdict.problems, f"{out}: {len(verdict.problems):,} problems at level {level} ({size})"]
-    return [f"{out}: sound at level {level}: stages {', '.join(verdict.stages)}; {size}"]
+        return [*verdict.problems, *said, f"{out}: {len(verdict.problems):,} problems at level {level} ({size})"]
+    return [*said, f"{out}: sound at level {level}: stages {', '.join(verdict.stages)}; {size}"]
 
 
 if __name__ == "__main__":

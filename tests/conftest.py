@@ -1,10 +1,13 @@
 """Shared by all tests: rows of candidates, made from (URL, caption, query ids); raw shards, made from rows with pictures."""
 
 import hashlib
+import importlib.util
 import io
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +15,29 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from wit import ledger, publish, select, storage
-from wit.parts import Marker, StageDir, read_manifest, to_json, write_parquet
+from wit import ledger, publish, resume, select, storage
+from wit.parts import Marker, StageDir, described, read_manifest, to_json, write_parquet
 from wit.publish import PublishConfig
 from wit.records import CANDIDATES, RAW, STAGES, keyed_hash, pair_key
 from wit.select import Memberships, SelectConfig
 from wit.shards import ShardWriter
+
+
+def load_upgrade() -> Any:
+    """tests/fixtures/upgrade/make.py: a small web of pictures, a build of it, and what earlier versions made of it."""
+    path = Path(__file__).parent / "fixtures/upgrade/make.py"
+    spec = importlib.util.spec_from_file_location("upgrade_make", path)
+    assert spec and spec.loader
+    module = sys.modules.setdefault("upgrade_make", importlib.util.module_from_spec(spec))
+    if not hasattr(module, "web"):
+        spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def upgrade() -> Any:
+    return load_upgrade()
+
 
 Rows = list[tuple[str, str, list[int]]]
 
@@ -75,7 +95,7 @@ def raw_record(row: Row, seed: int) -> dict[str, Any]:
         for text, ids in row.captions
     ]
     record = {"key": captions[0]["key"], "url": url, "canonical_url": url, "host": "a.example", "domain": "a.example"}
-    record |= {"domain_split": 1, "captions": captions, "critical_t": 0.0, "source": "test", "source_offset": 0}
+    record |= {"captions": captions, "critical_t": 0.0, "source": "test", "source_offset": 0}
     record |= {"source_index": 0, "reason": None if row.look is not None else "http_not_found", "detail": ""}
     if row.look is not None:
         data = picture(row.look, row.size, row.variant)
@@ -105,7 +125,7 @@ def publish_raw(out: str, shards: Mapping[str, Sequence[Row]], *, seed: int = 1)
             fetched = sum(r["reason"] is None for r in records)
             lost = {"http_not_found": len(records) - fetched} if fetched < len(records) else {}
             stage.publish(unit, files, {"in": len(records), "out": fetched, "dropped": lost})
-    return stage.finish(stage.markers())
+    return stage.finish(stage.markers(), [])
 
 
 @pytest.fixture
@@ -149,15 +169,16 @@ def select_all(
     ]
     for i, shard in enumerate(shards):
         select.keep(stage, shard, [ref for number, ref in verdicts if number == i], config=config)
-    return stage.finish(select.keep_parts(stage.markers()))
+    return stage.finish(select.keep_parts(stage.markers()), [])
 
 
 def publish_all(out: str, chosen: Marker, *, config: PublishConfig, seed: int) -> Marker:
     """publish, one shard after the other."""
     stage, parts = StageDir(out, "publish", "f" * 32), publish.keep_list_parts(chosen)
-    publish.begin(stage)
-    plan = publish.plan_shards(parts, seed=seed, config=config)
-    return publish.finish(stage, [publish.write_shard(stage, s, seed=seed, config=config) for s in plan])
+    directory = publish.begin(stage)
+    plan = list(publish.plan_shards(parts, seed=seed, config=config))
+    shards = [publish.write_shard(stage, s, directory, seed=seed, config=config) for s in plan]
+    return publish.finish(stage, shards, [shard.name for shard in plan], directory)
 
 
 def small_build(out: str) -> str:
@@ -176,9 +197,10 @@ def small_build(out: str) -> str:
     manifests = {stage: m for stage in STAGES if (m := read_manifest(out, stage))}
     totals = {"stages": ledger.stage_totals(manifests), "samples": manifests["publish"]["samples"]}
     storage.write_bytes(f"{out}/ledger.json", to_json(totals))
-    storage.write_bytes(
-        f"{out}/run.json", to_json({"fingerprints": {s: m["fingerprint"] for s, m in manifests.items()}})
-    )
+    prints = {stage: manifest["fingerprint"] for stage, manifest in manifests.items()}
+    report = {"fingerprint": "r" * 32, "files": [described(out, "ledger.json")]}
+    records = {stage: resume.record(out, manifest) for stage, manifest in manifests.items()} | {"report": report}
+    storage.write_bytes(f"{out}/run.json", resume.sealed({"fingerprints": prints, "stages": records}))
     return out
 
 
@@ -188,7 +210,7 @@ def publish_keys(stage: StageDir, keys: list[str]) -> None:
         write_parquet(pa.table({"key": keys}), f"{scratch}/rows.parquet")
         info = {"in": len(keys), "out": len(keys), "dropped": {}}
         stage.publish("part-00000", {"rows": f"{scratch}/rows.parquet"}, info)
-    stage.finish(stage.markers())
+    stage.finish(stage.markers(), [])
 
 
 @pytest.fixture

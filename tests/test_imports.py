@@ -49,3 +49,17 @@ def test_only_storage_opens_files_and_only_fetch_opens_sockets() -> None:
         names = imported(path)
         if not relative.startswith(sockets_allowed):
             assert not names & {"socket", "pycurl", "requests", "urllib.request", "http.client"}, relative
+
+
+def parquet_readers(path: Path) -> set[str]:
+    """What the file calls of pyarrow's readers of parquet."""
+    calls = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    named = {ast.unparse(call) for call in calls}
+    return named & {"pq.read_table", "pq.ParquetFile", "pq.ParquetDataset", "pyarrow.parquet.read_table"}
+
+
+@pytest.mark.parametrize("folder", ["wit", "pipelines", "trainer", "benchmarks"])
+def test_parquet_is_read_by_one_module_since_read_table_of_a_stream_aborts_processes_at_their_end(folder: str) -> None:
+    for path in (ROOT / folder).rglob("*.py"):
+        allowed = {"pq.ParquetFile"} if path.name in ("parquet.py", "bench_plan.py") else set()  # its peer reads a path
+        assert parquet_readers(path) <= allowed, f"{path.relative_to(ROOT)}: read it with wit.parquet"

@@ -13,14 +13,11 @@ from wit import storage
 from wit.candidates import CandidatesConfig
 from wit.fetch.config import FetchConfig, for_local_web
 from wit.images.config import ImageConfig
-from wit.parts import fingerprint
 from wit.plan import PlanConfig
 from wit.publish import PublishConfig
-from wit.querylist import load_queries
 from wit.records import STAGES, InputError
-from wit.score import Scorer
 from wit.select import SelectConfig
-from wit.sources import RequestBudget, SourceFile
+from wit.sources import RequestBudget
 from wit.sources.commoncrawl import CC_BASE
 
 DEFAULT_STAGES = "candidates,plan,download,select,publish,report"
@@ -131,27 +128,3 @@ def _replace(config: Any, values: dict[str, Any], path: str) -> Any:
 
 def _frozen(value: Any) -> Any:
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
-
-
-def fingerprints(
-    config: BuildConfig, sources: list[SourceFile], seed: int, scorer: Scorer | None = None, retries: int = 0
-) -> dict[str, str]:
-    """The fingerprint of every stage: its own knobs and those above it. Politeness, timeouts and worker numbers are no
-    part of it: they change how pictures are fetched, not which. Without a scorer there is no score stage. Rounds of
-    retries add raw shards, so what reads them is made anew."""
-    inputs = [[s.kind, s.name, s.size] for s in sources]
-    candidates = fingerprint(
-        "candidates",
-        [config.candidates, config.limit, config.files_per_part, config.url_col, config.caption_col],
-        str(seed),
-        load_queries(config.queries).digest,
-        *[str(i) for i in inputs],
-    )
-    plan = fingerprint("plan", config.plan, candidates)
-    download = fingerprint("download", config.image, plan)
-    raw = fingerprint("retries", retries, download) if retries else download
-    score = {"score": fingerprint("score", [scorer.model, scorer.sha256], raw)} if scorer else {}
-    select = fingerprint("select", config.select, raw, *score.values())
-    publish = fingerprint("publish", config.publish, select)
-    first = {"candidates": candidates, "plan": plan, "download": download}
-    return first | score | {"select": select, "publish": publish}

@@ -1,4 +1,4 @@
-"""Partitions of the plan to raw shards: fetched, decoded, hashed, encoded and written by the one unit of work that holds them.
+"""Partitions of the plan to raw shards: fetched, decoded, hashed, encoded and written by the one worker that owns their domains.
 
 A raw shard is a tar of pictures, a table with one row per planned row (failures included) and a table of what varies by
 nature. It is published by its marker, whole or not at all; the tail of one shard overlaps with the head of the next.
@@ -6,22 +6,29 @@ nature. It is published by its marker, whole or not at all; the tail of one shar
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import tempfile
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow.parquet as pq
+import psutil
+import pyarrow.compute as pc
+import xxhash
 
-from wit import storage
+from wit import parquet, storage
 from wit.fetch.config import FetchConfig
-from wit.fetch.engine import Engine
+from wit.fetch.engine import Engine, Known
 from wit.fetch.outcome import Outcome, Request
 from wit.images.config import ImageConfig
-from wit.outage import OutageWatch, is_transient
+from wit.outage import OutageWatch
+from wit.owners import SIDE_BY_SIDE
 from wit.parts import Marker, StageDir, to_json
 from wit.rawshard import RawShard, in_order
 from wit.records import PLAN
@@ -31,7 +38,7 @@ _draining = threading.Event()
 
 def drain() -> None:
     """Makes every download of this process stop cleanly: what is requested already is finished, shards that need more are
-    left unpublished, and `download_partition` returns the markers there are. For a handler of SIGTERM."""
+    left unpublished, and `download` returns the markers there are. For a handler of SIGTERM."""
     _draining.set()
 
 
@@ -42,6 +49,7 @@ def resume() -> None:
 
 WINDOW = 2_048  # requests that the engine holds: enough hosts to choose from, little to repeat when it dies
 POLL_S = 0.5
+KEEP_KNOWN_S = 5.0  # between two writings of what servers said, while no shard is published
 ROW_BITS = 32
 
 
@@ -55,9 +63,56 @@ class Progress:
     bytes: int = 0  # of bodies
 
 
-def download_partition(
-    part: str,
-    shards: Sequence[int],
+PartShards = tuple[str, tuple[int, ...]]  # path of a plan part, and shards (row groups) of it
+
+
+def download_partition(part: str, shards: Sequence[int], **how: Any) -> list[Marker]:
+    """`download` of some shards of one plan part."""
+    return download(Owner(part_name(part), (((part, tuple(shards)),),)), **how)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """What one worker has to itself: chains of plan parts, the parts of each taken in turn, the chains side by side. A host
+    partition is one chain of one part; the partitions of a giant domain are a chain."""
+
+    name: str  # of what servers told it, among all workers
+    chains: tuple[tuple[PartShards, ...], ...]
+
+    @property
+    def units(self) -> frozenset[str]:
+        """The raw shards to be."""
+        return frozenset(Planned(part, s).unit for chain in self.chains for part, shards in chain for s in shards)
+
+
+def owners_of(parts: Sequence[tuple[str, int, int, int | None]]) -> list[Owner]:
+    """The owners of plan parts, each given as (path, shards, rows, number of the giant that it is a piece of): giants first, the
+    largest of them spread over as few workers as have SIDE_BY_SIDE each, since they take longest; then one owner a partition."""
+    giants: dict[int, list[tuple[str, int, int]]] = {}
+    for path, shards, rows, giant in parts:
+        if giant is not None:
+            giants.setdefault(giant, []).append((path, shards, rows))
+    sized = sorted(giants.values(), key=lambda pieces: (-sum(rows for _, _, rows in pieces), pieces))
+    chains = [tuple((path, tuple(range(shards))) for path, shards, _ in pieces) for pieces in sized]
+    workers = -(-len(chains) // SIDE_BY_SIDE)
+    found = [Owner(part_name(mine[0][0][0]), tuple(mine)) for n in range(workers) if (mine := chains[n::workers])]
+    alone = [(path, shards) for path, shards, _, giant in parts if giant is None]
+    return found + [Owner(part_name(path), (((path, tuple(range(shards))),),)) for path, shards in alone]
+
+
+SPLIT = (
+    -1
+)  # the number of the giant that stands for all domains of a plan of version 0.1 that were split over partitions
+
+
+def has_split_domains(part: str) -> bool:
+    """Whether a plan part of version 0.1 holds pieces of domains that were to be fetched from several partitions at once."""
+    split = parquet.read_table(part, ["domain_split"])["domain_split"]
+    return (pc.max(split).as_py() or 1) > 1
+
+
+def download(
+    owner: Owner,
     *,
     out: str,
     fingerprint: str,
@@ -66,61 +121,87 @@ def download_partition(
     image: ImageConfig,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> list[Marker]:
-    """Publishes the raw shards of some row groups of a plan part and returns their markers in that order.
+    """Publishes the raw shards of an owner and returns their markers in order.
 
     Shards that this fingerprint has published already are left as they are. Raises OutageError when this machine's
     network seems to be away; killed at any instant, it leaves unpublished only what was in flight."""
     stage = StageDir(out, "download", fingerprint)
-    work = PartitionWork(part, stage, seed, fetch, image, on_progress or (lambda progress: None))
-    todo = [shard for shard in shards if stage.marker(work.unit(shard)) is None]
-    if todo:
-        with storage.scratch_dir(out) as scratch, storage.open_read(part) as stream:
-            work.run(todo, pq.ParquetFile(stream), scratch)
-    found = [stage.marker(work.unit(shard)) for shard in shards]
+    planned = [[Planned(part, s) for part, shards in chain for s in shards] for chain in owner.chains]
+    todo = [[one for one in chain if stage.done(one.unit) is None] for chain in planned]
+    if any(todo):
+        work = Work(owner.name, stage, seed, fetch, image, on_progress or (lambda progress: None))
+        with storage.scratch_dir(out) as scratch:
+            work.run(todo, scratch)
+    found = [stage.marker(one.unit) for chain in planned for one in chain]
     return [marker for marker in found if marker is not None]
 
 
-class PartitionWork:
-    """The state of one call of `download_partition`."""
+def part_name(part: str) -> str:
+    """The number of a plan part, which is in the name of all that comes of it."""
+    return storage.name_of(part).partition(".")[0].rpartition("-")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A raw shard to be: a row group of a plan part."""
+
+    part: str
+    row_group: int
+
+    @property
+    def unit(self) -> str:
+        return f"{part_name(self.part)}-{self.row_group:04d}"
+
+
+class Chain:
+    """Shards that are fetched one after the other, the tail of one overlapping with the head of the next."""
+
+    def __init__(self, todo: Sequence[Planned]) -> None:
+        self.todo = deque(todo)
+        self.again: deque[RawShard] = deque()  # suspected of an outage of ours
+        self.requests: Iterator[Request] = iter(())
+        self.pending = 0  # requests that have no outcome yet
+
+
+class Work:
+    """The state of one call of `download`."""
 
     def __init__(
         self,
-        part: str,
+        name: str,
         stage: StageDir,
         seed: int,
         fetch: FetchConfig,
         image: ImageConfig,
         on_progress: Callable[[Progress], None],
     ) -> None:
-        self.name = storage.name_of(part).partition(".")[0].rpartition("-")[2]
         self.stage, self.seed, self.fetch, self.image = stage, seed, fetch, image
         self.on_progress = on_progress
-        self.robots_path = storage.join(stage.path, f"{self.name}.robots.json")
+        self.known_path = storage.join(stage.path, f"{name}.robots.json")
+        self.kept = -1  # what of `engine.learnt` the file has
+        self.keep_at = 0.0
         self.outage = OutageWatch(fetch)
         self.appending: deque[tuple[Future[None], list[Outcome]]] = deque()  # with what is out of its spool then
         self.publishing: deque[Future[None]] = deque()
+        self.open: dict[int, tuple[RawShard, Chain]] = {}  # by number
+        self.numbers = itertools.count()
 
-    def unit(self, shard: int) -> str:
-        return f"{self.name}-{shard:04d}"
-
-    def run(self, todo: Sequence[int], plan: pq.ParquetFile, scratch: str) -> None:
-        self.todo = deque(todo)
-        self.again: deque[RawShard] = deque()  # suspected of an outage of ours
-        self.open: dict[int, RawShard] = {}
-        self.requests: Iterator[Request] = iter(())
-        self.plan, self.scratch = plan, scratch
+    def run(self, todo: Sequence[Sequence[Planned]], scratch: str) -> None:
+        self.chains = [Chain(chain) for chain in todo if chain]
+        self.scratch = scratch
         with (
             ThreadPoolExecutor(1) as appender,
             ThreadPoolExecutor(1) as publisher,  # apart, since it waits for the disk
-            Engine(self.fetch, self.image, scratch, robots=self._known_robots()) as engine,
+            Engine(self.fetch, self.image, scratch, known=self._known(), places=places_path(self.stage.out)) as engine,
         ):
             self.engine, self.appender, self.publisher = engine, appender, publisher
             try:
-                while (self.todo or self.again or self.open) and not self._drained():
+                while self._has_work() and not self._drained():
                     self._feed()
                     for outcome in engine.poll(POLL_S):
                         self._take(outcome)
                     self._appended(wait=False)
+                    self._keep_known()
                     while self.publishing and self.publishing[0].done():
                         self.publishing.popleft().result()
                 for future in self.publishing:
@@ -128,8 +209,11 @@ class PartitionWork:
             finally:
                 appender.shutdown()  # whatever stops us, shards that are complete are published
                 publisher.shutdown()
-                for shard in (*self.open.values(), *self.again):
+                for shard in [*(s for s, _ in self.open.values()), *(s for chain in self.chains for s in chain.again)]:
                     shard.close()
+
+    def _has_work(self) -> bool:
+        return bool(self.open) or any(chain.todo or chain.again for chain in self.chains)
 
     def _drained(self) -> bool:
         """Whether a drain was asked for and nothing is on its way any more."""
@@ -138,25 +222,27 @@ class PartitionWork:
     # --- rows in -------------------------------------------------------------------------------------------------------
 
     def _feed(self) -> None:
-        """Keeps the engine's window filled, shard after shard, unless an outage makes us wait."""
+        """Keeps the engine's window filled, each chain with its share, shard after shard, unless an outage makes us wait."""
         if self.outage.is_pausing() or _draining.is_set():
             return
         batch: list[Request] = []
-        while self.engine.pending + len(batch) < WINDOW:
-            request = next(self.requests, None)
-            if request is not None:
-                batch.append(request)
-            elif not self._open_next():
-                break
+        for chain in self.chains:
+            while chain.pending < WINDOW // len(self.chains):
+                request = next(chain.requests, None)
+                if request is not None:
+                    chain.pending += 1
+                    batch.append(request)
+                elif not self._open_next(chain):
+                    break
         if batch:
             self.engine.submit(batch)
 
-    def _open_next(self) -> bool:
-        """Opens the next shard for requests; False where none is left."""
-        if self.todo:
-            shard = self._read(self.todo.popleft())
-        elif self.again:
-            shard = self.again.popleft()
+    def _open_next(self, chain: Chain) -> bool:
+        """Opens the chain's next shard for requests; False where none is left."""
+        if chain.todo:
+            shard = self._read(chain.todo.popleft())
+        elif chain.again:
+            shard = chain.again.popleft()
             self.engine.forget_failures()
         else:
             return False
@@ -165,23 +251,25 @@ class PartitionWork:
         if not missing:
             self.on_progress(Progress(shards=1))
             return True
-        self.open[shard.row_group] = shard
-        self.requests = self._requests(shard, missing)
+        self.open[shard.number] = shard, chain
+        chain.requests = self._requests(shard, missing)
         return True
 
-    def _read(self, row_group: int) -> RawShard:
-        rows = self.plan.read_row_group(row_group).select(PLAN.names).cast(PLAN)
-        return RawShard(self.unit(row_group), row_group, in_order(rows, self.seed), self.scratch)
+    def _read(self, planned: Planned) -> RawShard:
+        with parquet.open_file(planned.part) as part:
+            rows = part.read_row_group(planned.row_group).select(PLAN.names).cast(PLAN)
+        return RawShard(planned.unit, next(self.numbers), in_order(rows, self.seed), self.scratch)
 
     def _requests(self, shard: RawShard, missing: list[int]) -> Iterator[Request]:
         urls, domains = shard.rows["url"].to_pylist(), shard.rows["domain"].to_pylist()
         for row in missing:
-            yield Request(shard.row_group << ROW_BITS | row, urls[row], domains[row])
+            yield Request(shard.number << ROW_BITS | row, urls[row], domains[row])
 
     # --- outcomes out --------------------------------------------------------------------------------------------------
 
     def _take(self, outcome: Outcome) -> None:
-        shard = self.open[outcome.id >> ROW_BITS]
+        shard, chain = self.open[outcome.id >> ROW_BITS]
+        chain.pending -= 1
         shard.record(outcome.id & ((1 << ROW_BITS) - 1), outcome)
         if not shard.counted:
             self.on_progress(Progress(rows=1, successes=outcome.reason is None, bytes=outcome.bytes))
@@ -191,19 +279,20 @@ class PartitionWork:
             return
         shard.counted = True
         suspect = self.outage.suspects(shard)
-        del self.open[shard.row_group]
+        del self.open[shard.number]
         if suspect:
-            self._put_back(shard)
+            self._put_back(shard, chain)
         else:
+            self._keep_known(now=True)
             written = self.appender.submit(shard.append, [])  # after all that was to be
             self.publishing.append(self.publisher.submit(self._publish, shard, written))
 
-    def _put_back(self, shard: RawShard) -> None:
-        """Asks again, later, for what failed transiently; what succeeded stays."""
+    def _put_back(self, shard: RawShard, chain: Chain) -> None:
+        """Asks again, later, for what nobody answered; what was answered stays."""
         self._appended()
-        failed = [row for row, o in enumerate(shard.outcomes) if o is not None and is_transient(o)]
+        failed = [row for row, o in enumerate(shard.outcomes) if o is not None and self.outage.is_unanswered(o)]
         shard.ask_again(failed, self.engine.spools)
-        self.again.append(shard)
+        chain.again.append(shard)
 
     def _appended(self, wait: bool = True) -> None:
         """Gives back the places in the spools of what is in a tar by now; raises what went wrong on the way."""
@@ -218,7 +307,6 @@ class PartitionWork:
     def _publish(self, shard: RawShard, written: Future[None]) -> None:
         """Ends the shard's three files and claims its marker, unless another was first."""
         written.result()
-        self._keep_robots()
         with storage.scratch_dir(self.scratch) as scratch:
             files = {label: storage.join(scratch, f"shard.{ending}") for label, ending in ENDINGS.items()}
             restricted = storage.join(scratch, "shard.restricted.parquet")
@@ -235,19 +323,31 @@ class PartitionWork:
                 "in": len(outcomes),
                 "out": successes,
                 "dropped": dict(sorted(dropped.items())),
-                "beside": [{"name": f"{self.stage.directory}/{storage.name_of(self.robots_path)}"}],
+                "beside": [{"name": f"{self.stage.directory}/{storage.name_of(self.known_path)}"}],
             }
             self.stage.publish(shard.unit, files | {"tar": shard.tar_path}, info, {"tar": digest})
         self.on_progress(Progress(shards=1))
 
-    def _known_robots(self) -> dict[str, Any]:
-        if not storage.exists(self.robots_path):
+    def _known(self) -> Known:
+        """What servers said to earlier workers of this partition."""
+        if not storage.exists(self.known_path):
             return {}
-        known: dict[str, Any] = json.loads(storage.read_bytes(self.robots_path))
-        return known
+        known: dict[str, Any] = json.loads(storage.read_bytes(self.known_path))
+        return known if "hosts" in known else {"robots": known}  # of version 0.1: robots.txt alone
 
-    def _keep_robots(self) -> None:
-        storage.write_bytes(self.robots_path, to_json(dict(self.engine.robots)))
+    def _keep_known(self, now: bool = False) -> None:
+        """Writes down what servers said, before a shard is published and now and then: a restart must not forget it."""
+        if self.engine.learnt != self.kept and (now or time.monotonic() >= self.keep_at):
+            self.kept, self.keep_at = self.engine.learnt, time.monotonic() + KEEP_KNOWN_S
+            storage.write_bytes(self.known_path, to_json(self.engine.known))
+
+
+def places_path(out: str) -> str:
+    """The file in which all workers of a build on this machine count their requests; its times are those since the last boot."""
+    if storage.is_local(out):
+        return storage.join(out, "_tmp", "places")
+    name = xxhash.xxh3_64_hexdigest(f"{os.getuid()} {psutil.boot_time() // 60} {out}".encode())
+    return storage.join(tempfile.gettempdir(), f"wit-{name}.places")
 
 
 ENDINGS = {"parquet": "parquet", "fetch": "fetch.parquet"}

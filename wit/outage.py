@@ -4,62 +4,104 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections import Counter
+from collections import Counter, deque
 
 from wit.fetch.config import FetchConfig
 from wit.fetch.errors import OutageError
 from wit.fetch.outcome import Outcome
+from wit.fetch.verdicts import PROXY_STATUS
 from wit.rawshard import RawShard
 from wit.reasons import Reason
 
+WINDOW_S = 120.0  # domains that answered so lately show that our network is there
+TELLING_DOMAINS = 3  # fewer that are silent may just be down
 
-def is_transient(outcome: Outcome) -> bool:
-    return outcome.reason is not None and outcome.reason.transient and outcome.reason is not Reason.BUDGET_SPENT
+
+def is_unanswered(outcome: Outcome, *, proxied: bool) -> bool:
+    """Whether a row was lost for want of any answer. An HTTP status is an answer, the host's other pictures' included; behind an
+    egress proxy some may be its own."""
+    if outcome.reason is None or not outcome.reason.transient or outcome.reason is Reason.BUDGET_SPENT:
+        return False
+    if outcome.reason is Reason.ROBOTS_UNREACHABLE:  # silence would have left its own reason
+        return proxied
+    status = outcome.http_status or (int(outcome.detail) if outcome.detail.isdecimal() else 0)
+    return (proxied and status in PROXY_STATUS) if status or outcome.detail else True
 
 
 class OutageWatch:
-    """Tells a shard that the web lost from one that our own network lost (design section 5)."""
+    """Tells a shard that the web lost from one that our own network lost, by the domains that say nothing."""
 
     def __init__(self, config: FetchConfig) -> None:
         self.config = config
-        self.shares: list[float] = []  # of transient failures, in shards that were believed
+        self.shares: list[float] = []  # of unanswered rows, in shards that were believed
+        self.seen: deque[tuple[float, dict[str, bool]]] = deque()  # when, and which domains were silent or not
+        self.given_up: set[str] = set()  # domains that stayed silent however long we waited
         self.suspects_in_a_row = 0
         self.pause_until = 0.0
+
+    def is_unanswered(self, outcome: Outcome) -> bool:
+        return is_unanswered(outcome, proxied=bool(self.config.egress_proxy))
 
     def is_pausing(self) -> bool:
         return time.monotonic() < self.pause_until
 
     def suspects(self, shard: RawShard) -> bool:
         """Whether a finished shard looks like an outage: then it must not be published. Raises OutageError after several."""
-        share = transient_share(shard)
+        rows, lost = self._count(shard)
+        share = lost.total() / max(rows.total(), 1)
         usual = statistics.median(self.shares) if self.shares else 0.0
-        failed = sum(is_transient(outcome) for outcome in shard.done())
         c = self.config
-        if failed < c.outage_floor_rows or share <= max(c.outage_floor_share, c.outage_factor * usual):
-            self.shares.append(share)
-            self.suspects_in_a_row = 0
-            return False
+        bound = max(c.outage_floor_share, c.outage_factor * usual)
+        silent = {domain: 2 * lost[domain] > count for domain, count in rows.items()}
+        around = self._around(silent)
+        fine = lost.total() < c.outage_floor_rows or share <= bound or sum(around.values()) <= bound * len(around)
+        if fine or self._is_known_dead(around):
+            return self._believe(share)
         if not self.is_pausing():  # shards that end during a pause tell nothing new
-            self._pause(shard, share)
+            return self._pause(shard, share, around)
         return True
 
-    def _pause(self, shard: RawShard, share: float) -> None:
+    def _count(self, shard: RawShard) -> tuple[Counter[str], Counter[str]]:
+        """(rows, unanswered rows) by domain."""
+        rows: Counter[str] = Counter()
+        lost: Counter[str] = Counter()
+        for domain, outcome in zip(shard.rows["domain"].to_pylist(), shard.outcomes, strict=True):
+            rows[domain] += 1
+            lost[domain] += outcome is not None and self.is_unanswered(outcome)
+        return rows, lost
+
+    def _around(self, silent: dict[str, bool]) -> dict[str, bool]:
+        """The shard's domains, and where those are too few to tell anything, as in the tail of a partition, those that were met
+        lately too."""
+        now = time.monotonic()
+        while self.seen and self.seen[0][0] < now - WINDOW_S:
+            self.seen.popleft()
+        self.seen.append((now, silent))
+        if len(silent) >= TELLING_DOMAINS:
+            return silent
+        lately: dict[str, bool] = {}
+        for _, domains in self.seen:
+            lately |= domains
+        return lately
+
+    def _is_known_dead(self, around: dict[str, bool]) -> bool:
+        return len(around) < TELLING_DOMAINS and around.keys() <= self.given_up
+
+    def _believe(self, share: float) -> bool:
+        self.shares.append(share)
+        self.suspects_in_a_row = 0
+        return False
+
+    def _pause(self, shard: RawShard, share: float, around: dict[str, bool]) -> bool:
         self.suspects_in_a_row += 1
         if self.suspects_in_a_row >= self.config.outage_shards:
+            if len(around) < TELLING_DOMAINS:  # all that is left to ask: it is they, or we cannot know
+                self.given_up |= around.keys()
+                return self._believe(share)
             raise OutageError(
-                f"{share:.0%} of raw shard {shard.unit} failed for want of a network, {self.suspects_in_a_row} times in a "
+                f"{share:.0%} of raw shard {shard.unit} failed for want of any answer, {self.suspects_in_a_row} times in a "
                 "row: nothing of it was published. Start the build again when the network is back; if these hosts are "
                 "really gone, with --outage-floor-share 1"
             )
         self.pause_until = time.monotonic() + self.config.outage_pause_s * 2 ** (self.suspects_in_a_row - 1)
-
-
-def transient_share(shard: RawShard) -> float:
-    """The smaller of the share of rows and the share of domains, since one large host that is down is no outage of ours."""
-    rows: Counter[str] = Counter()
-    failed: Counter[str] = Counter()
-    for domain, outcome in zip(shard.rows["domain"].to_pylist(), shard.outcomes, strict=True):
-        rows[domain] += 1
-        failed[domain] += outcome is not None and is_transient(outcome)
-    by_domain = sum(failed[domain] / count for domain, count in rows.items()) / max(len(rows), 1)
-    return min(failed.total() / max(rows.total(), 1), by_domain)
+        return True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wit import storage
-from wit.records import SCHEMA_VERSION
+from wit.records import SCHEMAS, InputError, Stopped
 
 Marker = dict[str, Any]
 DIRECTORY = {"download": "raw", "publish": "shards"}  # the others bear their stage's name
@@ -30,11 +30,6 @@ def to_json(value: object) -> bytes:
     """One stable byte string for one value: sorted keys, two spaces, a newline at the end."""
     plain = lambda v: asdict(v) if is_dataclass(v) and not isinstance(v, type) else str(v)  # noqa: E731
     return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, default=plain).encode() + b"\n"
-
-
-def fingerprint(stage: str, knobs: object, *above: str) -> str:
-    """What a stage's output depends on: its knobs, the schema version and the fingerprints above it, as 32 hex digits."""
-    return hashlib.sha256(to_json([stage, SCHEMA_VERSION, knobs, list(above)])).hexdigest()[:32]
 
 
 def write_parquet(table: pa.Table, path: str, *, row_group_size: int = 1 << 17) -> None:
@@ -72,16 +67,42 @@ class StageDir:
 
     def marker(self, unit: str) -> Marker | None:
         """The unit's marker if a run with this fingerprint published it."""
-        if not storage.exists(self.marker_path(unit)):
-            return None
-        marker: Marker = json.loads(storage.read_bytes(self.marker_path(unit)))
-        return marker if marker["fingerprint"] == self.fingerprint else None
+        marker = read_json(self.marker_path(unit), "delete it and start the build again")
+        return marker if marker and marker["fingerprint"] == self.fingerprint else None
+
+    def done(self, unit: str) -> Marker | None:
+        """The unit's marker if it was published and its files are still there: then there is nothing to do."""
+        marker = self.marker(unit)
+        paths = (storage.join(self.out, entry["name"]) for entry in (marker or {"files": {}})["files"].values())
+        return marker if all(storage.exists(path) for path in paths) else None
 
     def markers(self) -> list[Marker]:
-        """All published units of this fingerprint, in the order of their names."""
+        """All published units of this fingerprint whose files are still there, in the order of their names."""
+        there = self.present()
+        found = [self.marker(unit) for unit in self.units()]
+        return [m for m in found if m is not None and all(e["name"] in there for e in m["files"].values())]
+
+    def units(self) -> list[str]:
+        """The units that have a marker, whatever its fingerprint, in order."""
         names = [n.removesuffix(".json") for n in storage.list_dir(self.path) if n.endswith(".json")]
-        found = [self.marker(n) for n in names if not n.startswith("_") and "." not in n]
-        return [m for m in found if m is not None]
+        return [n for n in names if not n.startswith("_") and "." not in n]
+
+    def present(self) -> set[str]:
+        """The names, relative to OUT, of all files that the stage has there, for one listing a directory."""
+        found = {f"{self.directory}/{name}" for name in storage.list_dir(self.path)}
+        for place in APART:
+            names = storage.list_dir(storage.join(self.out, place))
+            found |= {f"{place}/{name}" for name in names if name.startswith(f"{self.stage}-")}
+        return found
+
+    def missing(self, manifest: Marker) -> list[str]:
+        """The files that the stage's manifest names and that are gone, relative to OUT."""
+        return sorted({entry["name"] for entry in entries(self.stage, manifest)} - self.present())
+
+    def forget(self) -> None:
+        """Removes the markers, so that every unit is made again. What the manifest names stays until another one stands."""
+        for unit in self.units():
+            storage.remove(self.marker_path(unit))
 
     def publish(
         self,
@@ -106,8 +127,8 @@ class StageDir:
         mine: Marker = {"unit": unit, "fingerprint": self.fingerprint, "files": entries, **info}
         if storage.claim(self.marker_path(unit), to_json(mine)):
             return mine
-        winner = self.marker(unit)
-        if winner is None:  # left by another fingerprint: never ours to read, so never ours to respect
+        winner = self.done(unit)
+        if winner is None:  # left by another fingerprint, or its files are gone: never ours to respect
             storage.write_bytes(self.marker_path(unit), to_json(mine))
             return mine
         kept = {entry["name"] for entry in winner["files"].values()}
@@ -120,17 +141,21 @@ class StageDir:
         return storage.join(self.out, marker["files"][label]["name"])
 
     def manifest(self) -> Marker | None:
-        """The stage's manifest if it finished under this fingerprint."""
+        """The stage's manifest if it finished under this fingerprint; raises InputError where it is damaged."""
         found = read_manifest(self.out, self.stage)
         return found if found and found["fingerprint"] == self.fingerprint else None
 
-    def finish(self, markers: Sequence[Marker], **info: Any) -> Marker:
+    def finish(self, markers: Sequence[Marker], wanted: Iterable[str], **info: Any) -> Marker:
         """Writes the manifest, the sum of the markers, then removes every file that none of them names: in this order,
-        since a marker on disk may name files between passes that the manifest no longer does."""
+        since a marker on disk may name files between passes that the manifest no longer does. Raises Stopped, and writes
+        nothing, where a wanted unit is missing, whatever the engine said of its job."""
+        units = sorted(wanted)
+        check_complete(self.stage, units, (str(m["unit"]) for m in markers))
         manifest = {
             "stage": self.stage,
             "fingerprint": self.fingerprint,
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": SCHEMAS[self.stage],
+            "wanted": units,
             "parts": list(markers),
             "in": sum(m["in"] for m in markers),
             "out": sum(m["out"] for m in markers),
@@ -147,18 +172,30 @@ class StageDir:
         self.tidy(())
 
     def tidy(self, markers: Sequence[Marker]) -> None:
-        """The janitor: losers of a race, unfinished files and units of another fingerprint go."""
-        keep = {f"{self.directory}/{m['unit']}.json" for m in markers}
-        keep |= {e["name"] for m in markers for e in m["files"].values()}
-        keep |= {e["name"] for m in markers for e in m.get("beside", ())}
-        own = storage.name_of(self.manifest_path)
-        mine = [f"{self.directory}/{name}" for name in storage.list_dir(self.path) if name not in (own, *KEPT)]
-        for place in APART:
-            names = storage.list_dir(storage.join(self.out, place))
-            mine += [f"{place}/{name}" for name in names if name.startswith(f"{self.stage}-")]
-        for name in mine:
-            if name not in keep:
-                storage.remove(storage.join(self.out, name))
+        """The janitor: losers of a race, unfinished files and units of another fingerprint go; a marker that is gone is
+        written again."""
+        named = {f"{self.directory}/{m['unit']}.json": m for m in markers}
+        keep = set(named) | {e["name"] for m in markers for e in [*m["files"].values(), *m.get("beside", ())]}
+        own = {f"{self.directory}/{name}" for name in (storage.name_of(self.manifest_path), *KEPT)}
+        there = self.present()
+        for name in sorted(there - keep - own):
+            storage.remove(storage.join(self.out, name))
+        for name in sorted(named.keys() - there):
+            storage.write_bytes(storage.join(self.out, name), to_json(bare(named[name])))
+
+
+def check_complete(stage: str, wanted: Collection[str], published: Iterable[str]) -> None:
+    """Raises Stopped unless every wanted unit was published."""
+    if missing := sorted(set(wanted) - set(published)):
+        raise Stopped(
+            f"{len(missing)} of the {len(wanted)} units of {stage} were not published ({missing[0]}, ...): start the build "
+            "again to go on"
+        )
+
+
+def bare(part: Marker) -> Marker:
+    """A manifest's part as the marker that it was made of, without what the manifest added."""
+    return {name: value for name, value in part.items() if name != "marker_sha256"}
 
 
 def manifest_path(out: str, stage: str) -> str:
@@ -166,11 +203,45 @@ def manifest_path(out: str, stage: str) -> str:
 
 
 def read_manifest(out: str, stage: str) -> Marker | None:
+    """The stage's manifest, whatever its fingerprint; raises InputError where it is no JSON object."""
     path = manifest_path(out, stage)
+    return read_json(path, "delete it and run the build again, which writes it anew from what lies beside it")
+
+
+def read_json(path: str, mend: str) -> Marker | None:
+    """The JSON object in a file, None where there is no file; raises InputError, with what mends it, where it is none."""
     if not storage.exists(path):
         return None
-    manifest: Marker = json.loads(storage.read_bytes(path))
-    return manifest
+    try:
+        found = json.loads(storage.read_bytes(path))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged, it is not JSON ({error}): {mend}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is damaged, it is no JSON object: {mend}")
+    return found
+
+
+def entries(stage: str, manifest: Marker) -> list[dict[str, Any]]:
+    """Every file that the manifest names, relative to OUT, with its size and digest."""
+    if stage == "publish":
+        return [entry | {"name": f"shards/{entry['name']}"} for entry in manifest["files"]]
+    return [entry for part in manifest["parts"] for entry in part["files"].values()]
+
+
+def described(out: str, name: str) -> dict[str, Any]:
+    """Name, size and digest of a file under OUT."""
+    path = storage.join(out, name)
+    return {"name": name, "bytes": storage.size(path), "sha256": storage.sha256_file(path)}
+
+
+def wrote(manifest: Marker) -> str:
+    """The digest of what a finished stage wrote, as 32 hex digits; without what varies by nature."""
+    found = [
+        [entry["name"], *(entry[name] for name in ("sha256", "xxh3_128") if name in entry)]
+        for entry in entries(manifest["stage"], manifest)
+        if not entry["name"].endswith(".fetch.parquet")
+    ]
+    return hashlib.sha256(to_json(sorted(found))).hexdigest()[:32]
 
 
 def add_counts(parts: Any) -> dict[str, int]:

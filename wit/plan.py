@@ -54,7 +54,9 @@ class PlanConfig:
     max_urls_per_domain: int = 0
     """URLs of one registrable domain; the rest is thinned by hash (0 = no limit)"""
     max_urls_per_domain_partition: int = 50_000
-    """a larger domain is split over several partitions, each with its share of the domain's request rate"""
+    """a larger domain gets partitions of its own, which one worker takes in turn"""
+    max_domain_hours: float = 72
+    """a domain or host with more planned URLs than its rate lets anybody fetch in this time is thinned by hash (0 = no limit)"""
     rows_per_bucket: int = 250_000
     """candidate rows that one plan worker holds"""
     rows_per_partition: int = 100_000
@@ -67,6 +69,8 @@ class PlanConfig:
             raise InputError("--cap hard needs --max-per-query and --target solves for it: leave out one of the two")
         if min(self.max_per_query, self.rows_per_bucket, self.rows_per_partition, self.rows_per_raw_shard) < 1:
             raise InputError("--max-per-query and the --rows-per-... options must be at least 1")
+        if self.max_domain_hours < 0 or self.max_urls_per_domain_partition < 1:
+            raise InputError("--max-domain-hours must be at least 0, --max-urls-per-domain-partition at least 1")
         if self.oversample < 1:
             raise InputError(f"--oversample is {self.oversample}: it must be at least 1, for instance 2")
 
@@ -92,7 +96,8 @@ def _pieces(texts: pa.ChunkedArray) -> Iterator[list[str]]:
         yield texts.slice(start, PIECE_ROWS).to_pylist()
 
 
-def _hash64(texts: pa.ChunkedArray) -> Hashes:
+def hash64(texts: pa.ChunkedArray) -> Hashes:
+    """Hashes of names: no secret, since they only find equal ones."""
     hashed = (xxhash.xxh3_64_intdigest(t.encode()) for piece in _pieces(texts) for t in piece)
     return np.fromiter(hashed, np.uint64, len(texts))
 
@@ -168,14 +173,14 @@ def sketch_cells(rows: int) -> int:
 
 
 def _caption_hashes(pairs: pa.Table) -> Hashes:
-    return _hash64(pairs["caption"])
+    return hash64(pairs["caption"])
 
 
 def _domain_hashes(pairs: pa.Table) -> Hashes:
     """One hash per URL row (its first pair)."""
     row = pairs["row"].to_numpy()
     first = np.r_[True, row[1:] != row[:-1]] if len(row) else np.zeros(0, bool)
-    return _hash64(pairs["domain"].filter(pa.array(first)))
+    return hash64(pairs["domain"].filter(pa.array(first)))
 
 
 def sketch(pairs: pa.Table, cells: int) -> Ints:
@@ -193,17 +198,20 @@ class Heavy:
     domains: tuple[Hashes, Ints]
 
 
-def _suspects(hashes: Hashes, counts: Ints, cap: int) -> tuple[Hashes, Ints]:
+NOBODY: Hashes = np.zeros(0, np.uint64)
+
+
+def _suspects(hashes: Hashes, counts: Ints, cap: int, named: Hashes = NOBODY) -> tuple[Hashes, Ints]:
     if not cap:
         return np.zeros(0, np.uint64), np.zeros(0, np.int64)
-    suspect = hashes[counts[(hashes & np.uint64(len(counts) - 1)).astype(np.int64)] > cap]
-    return np.unique(suspect, return_counts=True)
+    suspect = counts[(hashes & np.uint64(len(counts) - 1)).astype(np.int64)] > cap
+    return np.unique(hashes[suspect | np.isin(hashes, named)], return_counts=True)
 
 
-def count_heavy(pairs: pa.Table, counts: Ints, *, caption_cap: int, domain_cap: int) -> Heavy:
-    """This bucket's exact counts of all hashes in suspicious cells of the summed sketch."""
+def count_heavy(pairs: pa.Table, counts: Ints, *, caption_cap: int, domain_cap: int, named: Hashes = NOBODY) -> Heavy:
+    """This bucket's exact counts of all hashes in suspicious cells of the summed sketch, and of the domains that are named."""
     captions = _suspects(_caption_hashes(pairs), counts[0], caption_cap)
-    return Heavy(captions, _suspects(_domain_hashes(pairs), counts[1], domain_cap))
+    return Heavy(captions, _suspects(_domain_hashes(pairs), counts[1], domain_cap, named))
 
 
 def _add(parts: Iterable[tuple[Hashes, Ints]]) -> tuple[Hashes, Ints]:
@@ -226,7 +234,8 @@ def _count_of(hashes: Hashes, heavy: tuple[Hashes, Ints]) -> Ints:
     return np.where(known[at] == hashes, counts[at], 0)
 
 
-def _fraction(hashes: Hashes) -> npt.NDArray[np.float64]:
+def fraction(hashes: Hashes) -> npt.NDArray[np.float64]:
+    """Keyed hashes as draws in [0, 1)."""
     return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
@@ -235,14 +244,14 @@ def thin(pairs: pa.Table, heavy: Heavy, *, seed: int, caption_cap: int, domain_c
     keep = np.ones(len(pairs), bool)
     count = _count_of(_caption_hashes(pairs), heavy.captions) if caption_cap else np.zeros(len(pairs))
     over = np.flatnonzero(count > caption_cap) if caption_cap else np.zeros(0, np.int64)
-    draws = _fraction(balance.key_hashes(seed, "caption cap", pairs["key"].take(over).to_pylist()))
+    draws = fraction(balance.key_hashes(seed, "caption cap", pairs["key"].take(over).to_pylist()))
     keep[over] = draws < caption_cap / np.maximum(count[over], 1)
     frequent = drop_rows(pairs.filter(pa.array(~keep)), Reason.CAPTION_TOO_FREQUENT)
     pairs = pairs.filter(pa.array(keep))
     if not domain_cap:
         return pairs, frequent
-    count = _count_of(_hash64(pairs["domain"]), heavy.domains)
-    draws = _fraction(_keyed(seed, "domain cap", pairs["canonical_url"]))
+    count = _count_of(hash64(pairs["domain"]), heavy.domains)
+    draws = fraction(_keyed(seed, "domain cap", pairs["canonical_url"]))
     keep = (count <= domain_cap) | (draws < domain_cap / np.maximum(count, 1))
     return pairs.filter(pa.array(keep)), pa.concat_tables(
         [frequent, drop_rows(pairs.filter(pa.array(~keep)), Reason.DOMAIN_CAP)]
@@ -315,7 +324,7 @@ def nest(pairs: pa.Table) -> pa.Table:
     captions = pa.ListArray.from_arrays(pa.array(np.r_[starts, len(pairs)], pa.int32()), structs)
     first = pairs.take(pa.array(starts))
     hosts = pa.array([host_of(u) for u in first["canonical_url"].to_pylist()], pa.string())
-    extra = {"captions": captions, "host": hosts, "domain_split": pa.repeat(pa.scalar(1, pa.int32()), len(first))}
+    extra = {"captions": captions, "host": hosts}
     return pa.table([extra[f.name] if f.name in extra else first[f.name] for f in PLAN], schema=PLAN)
 
 
@@ -338,29 +347,6 @@ def admit(pairs: pa.Table, threshold: float) -> tuple[pa.Table, pa.Table]:
         drop_rows(pairs.filter(pa.array(admitted & ~first)), Reason.SAME_URL),
     ]
     return nest(pairs.filter(pa.array(admitted))), pa.concat_tables(dropped)
-
-
-def with_domain_split(rows: pa.Table, heavy: Heavy, limit: int) -> pa.Table:
-    """The rows with `domain_split`: over how many partitions their domain is spread so that none has more than `limit`."""
-    counts = _count_of(_hash64(rows["domain"]), heavy.domains)
-    split = np.maximum(1, -(-counts // limit)).astype(np.int32)
-    return rows.set_column(rows.schema.get_field_index("domain_split"), PLAN.field("domain_split"), pa.array(split))
-
-
-def partition_of(rows: pa.Table, *, seed: int, partitions: int) -> Ints:
-    """The partition of each row: its registrable domain's, or one of `domain_split` where the domain is large."""
-    slots = _keyed(seed, "domain slot", rows["key"]) % rows["domain_split"].to_numpy().astype(np.uint64)
-    owners = list(zip(rows["domain"].to_pylist(), slots.tolist(), strict=True))
-    secret = seed & 0xFFFFFFFFFFFFFFFF
-    of = {o: xxhash.xxh3_64_intdigest(f"{o[0]}/{o[1]}".encode(), secret) % partitions for o in set(owners)}
-    return np.fromiter((of[o] for o in owners), np.int64, len(owners))
-
-
-def route(rows: pa.Table, *, seed: int, partitions: int) -> tuple[pa.Table, Ints]:
-    """Planned rows ordered by partition: (rows, partition of each)."""
-    partition = partition_of(rows, seed=seed, partitions=partitions)
-    order = np.argsort(partition, kind="stable")
-    return rows.take(pa.array(order)), partition[order]
 
 
 def arrange(rows: pa.Table, seed: int) -> pa.Table:

@@ -9,7 +9,6 @@ group (of two groups at a border): some hundred ranged reads of megabytes, not o
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,12 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from wit import storage
+from wit import parquet, storage
 from wit.balance import key_hashes
-from wit.parts import Marker, StageDir, fingerprint, to_json, write_parquet
-from wit.records import KEEP, SCHEMA_VERSION, InputError, keyed_hash
+from wit.parts import Marker, StageDir, check_complete, read_json, read_manifest, to_json, write_parquet
+from wit.records import KEEP, SCHEMAS, InputError, keyed_hash
 from wit.select import keep_parts
 from wit.shards import REMOVED, ShardWriter
 
@@ -172,13 +170,12 @@ def runs_of(group: Sequence[KeepPart], piece: npt.NDArray[np.int64], border: int
 # One shard.
 
 
-def write_shard(stage: StageDir, shard: Assignment, *, seed: int, config: PublishConfig) -> Marker:
-    """Publishes tar, parquet and, last, NNNNN_stats.json, which is the marker; returns it at once if it is there."""
+def write_shard(stage: StageDir, shard: Assignment, directory: str, *, seed: int, config: PublishConfig) -> Marker:
+    """Publishes tar, parquet and, last, NNNNN_stats.json, which is the marker; returns it at once if all three are there."""
     inputs = shard_inputs(stage, shard)
-    if (done := shard_marker(stage.out, shard.name, inputs)) is not None:
+    if (done := shard_marker(directory, shard.name, inputs)) is not None:
         return done
     rows = in_order(read_runs(stage.out, shard.runs, seed), seed=seed, config=config)
-    directory = shards_dir(stage.out)
     with storage.scratch_dir(stage.out) as scratch:
         local = {name: f"{scratch}/{shard.name}.{name}" for name in ("tar", "parquet")}
         offsets = write_tar(stage.out, rows, local["tar"], config)
@@ -193,20 +190,25 @@ def write_shard(stage: StageDir, shard: Assignment, *, seed: int, config: Publis
 
 def shard_inputs(stage: StageDir, shard: Assignment) -> str:
     """What a published shard is a function of, as 32 hex digits: the settings and its runs of named raw shards."""
-    return fingerprint("shard", [stage.fingerprint, shard])
+    return hashlib.sha256(to_json(["shard", 1, [stage.fingerprint, shard], []])).hexdigest()[:32]
 
 
 def shards_dir(out: str) -> str:
     return storage.join(out, "shards")
 
 
-def shard_marker(out: str, name: str, inputs: str) -> Marker | None:
-    """The marker of a shard made of these inputs, if it was published."""
-    path = storage.join(shards_dir(out), f"{name}_stats.json")
-    if not storage.exists(path):
+def next_dir(out: str) -> str:
+    """Where a set is made while another one stands in shards/."""
+    return storage.join(out, "_shards")
+
+
+def shard_marker(directory: str, name: str, inputs: str) -> Marker | None:
+    """The marker of a shard made of these inputs, if it was published and its files are still there with their sizes."""
+    marker = read_json(storage.join(directory, f"{name}_stats.json"), "delete it and start the build again")
+    if marker is None or marker.get("fingerprint") != inputs:
         return None
-    marker: Marker = json.loads(storage.read_bytes(path))
-    return marker if marker.get("fingerprint") == inputs else None
+    files = [(storage.join(directory, entry["name"]), entry["bytes"]) for entry in marker["files"].values()]
+    return marker if all(storage.exists(path) and storage.size(path) == size for path, size in files) else None
 
 
 def stats(shard: Assignment) -> Marker:
@@ -229,12 +231,11 @@ def read_runs(out: str, runs: Sequence[Run], seed: int) -> pa.Table:
 
 def _read_run(path: str, start: int, stop: int) -> pa.Table:
     """Rows [start, stop), from the row groups that hold them."""
-    with storage.open_read(path) as stream:
-        parquet = pq.ParquetFile(stream)
-        sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
+    with parquet.open_file(path) as file:
+        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
         ends = np.cumsum(sizes)
         first, last = np.searchsorted(ends, [start, stop - 1], side="right").tolist()
-        rows = parquet.read_row_groups(range(first, last + 1))
+        rows = file.read_row_groups(range(first, last + 1))
     skipped = int(ends[first]) - sizes[first]
     return rows.slice(start - skipped, stop - start).cast(KEEP)
 
@@ -337,16 +338,29 @@ def read_pictures(out: str, rows: pa.Table, readers: ThreadPoolExecutor) -> list
 # The whole set.
 
 
-def begin(stage: StageDir) -> None:
-    """Before other shards than those published are written: withdraws the manifest, so that nobody takes the mix for a set."""
-    if stage.manifest() is None:
-        storage.remove(stage.manifest_path)
-        storage.remove(storage.join(shards_dir(stage.out), "sizes.json"))
+def begin(stage: StageDir, *, anew: bool = False) -> str:
+    """The directory to write shards to: shards/ itself, or while another set stands there (or the same, to be made `anew`)
+    one beside it, so that readers have a whole set at every instant."""
+    there = read_manifest(stage.out, "publish")
+    if there is None and _fingerprint_of(next_dir(stage.out)) == stage.fingerprint:
+        return next_dir(stage.out)  # whole, and on its way from there
+    same = there is not None and there["fingerprint"] == stage.fingerprint
+    if there is None or same or anew:
+        storage.remove(next_dir(stage.out))
+    if there is None and anew:
+        stage.forget()
+    return shards_dir(stage.out) if there is None or same and not anew else next_dir(stage.out)
 
 
-def finish(stage: StageDir, shards: Sequence[Marker]) -> Marker:
-    """Writes sizes.json and, last, MANIFEST.json; removes what neither they nor a tombstone list name."""
-    directory = shards_dir(stage.out)
+def _fingerprint_of(directory: str) -> str | None:
+    manifest = read_json(storage.join(directory, "MANIFEST.json"), f"delete {directory}")
+    return None if manifest is None else manifest["fingerprint"]
+
+
+def finish(stage: StageDir, shards: Sequence[Marker], wanted: Sequence[str], directory: str) -> Marker:
+    """Writes sizes.json and, last, MANIFEST.json; removes what neither they nor a tombstone list name; puts a set that was
+    made beside another one in its place. Raises Stopped where a wanted shard is missing."""
+    check_complete("publish", wanted, (str(marker["shard"]) for marker in shards))
     markers = sorted(shards, key=lambda m: str(m["shard"]))
     samples = sum(marker["count"] for marker in markers)
     sizes = {marker["files"]["tar"]["name"]: marker["count"] for marker in markers}
@@ -357,7 +371,8 @@ def finish(stage: StageDir, shards: Sequence[Marker]) -> Marker:
     manifest = {
         "stage": stage.stage,
         "fingerprint": stage.fingerprint,
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": SCHEMAS["publish"],
+        "wanted": sorted(wanted),
         "in": samples,
         "out": samples,
         "dropped": {},
@@ -370,8 +385,30 @@ def finish(stage: StageDir, shards: Sequence[Marker]) -> Marker:
         if name not in named:
             storage.remove(storage.join(directory, name))
     storage.write_bytes(storage.join(directory, "sizes.json"), beside["sizes.json"])
-    storage.write_bytes(stage.manifest_path, to_json(manifest))
+    storage.write_bytes(storage.join(directory, "MANIFEST.json"), to_json(manifest))
+    if directory != shards_dir(stage.out):
+        install(stage.out)
     return manifest
+
+
+def install(out: str) -> None:
+    """Puts the whole set in _shards/ in the place of the one in shards/, whose tombstones stay; the latter is removed. Killed
+    at any instant, it leaves one of the two whole in shards/ on this machine; elsewhere, where files must be copied one by
+    one, none there and the new one whole in _shards/, which the next start of the build copies."""
+    old, new = shards_dir(out), next_dir(out)
+    if storage.exists(removed := storage.join(old, REMOVED)):
+        storage.copy(removed, storage.join(new, REMOVED))
+    if storage.is_local(out):
+        storage.exchange(new, old)
+        storage.remove(new)
+        return
+    names = [name for name in storage.list_dir(new) if name != "MANIFEST.json"]
+    storage.remove(storage.join(old, "MANIFEST.json"))
+    for name in {*storage.list_dir(old)} - {*names}:
+        storage.remove(storage.join(old, name))
+    for name in [*names, "MANIFEST.json"]:
+        storage.copy(storage.join(new, name), storage.join(old, name))
+    storage.remove(new)
 
 
 def _described(name: str, data: bytes) -> dict[str, Any]:

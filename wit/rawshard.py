@@ -33,8 +33,8 @@ class RawShard:
     """The rows of one raw shard with their outcomes. `record` and `take_ready` belong to the thread that fetches, `append` and
     `write` to those that write, one after the other."""
 
-    def __init__(self, unit: str, row_group: int, rows: pa.Table, scratch: str) -> None:
-        self.unit, self.row_group, self.rows = unit, row_group, rows
+    def __init__(self, unit: str, number: int, rows: pa.Table, scratch: str) -> None:
+        self.unit, self.number, self.rows = unit, number, rows
         self.keys: list[str] = rows["key"].to_pylist()
         self.outcomes: list[Outcome | None] = [None] * len(rows)
         self.left = len(rows)
@@ -148,6 +148,7 @@ def fetch_table(keys: pa.ChunkedArray, outcomes: list[Outcome]) -> pa.Table:
         "started": [int(o.started * 1000) for o in outcomes],
         "duration_s": [o.duration_s for o in outcomes],
         "bytes": [o.bytes for o in outcomes],
+        "wire_bytes": [o.wire_bytes for o in outcomes],
         "error": [o.error or None for o in outcomes],
     }
     return pa.table([pa.array(columns[f.name], f.type) for f in FETCH], schema=FETCH)

@@ -65,6 +65,8 @@ class Reason(StrEnum):
     TOO_MANY_REDIRECTS = "too_many_redirects", "download"
     ADDRESS_REFUSED = "address_refused", "download"
     SCHEME_REFUSED = "scheme_refused", "download"
+    PORT_REFUSED = "port_refused", "download"  # a port of another service than the web (Fetch standard)
+    HOST_DENIED = "host_denied", "download"  # by --host-limits
     BODY_TOO_LARGE = "body_too_large", "download"
     HEADERS_TOO_LARGE = "headers_too_large", "download"
     BODY_INCOMPLETE = "body_incomplete", "download", True
@@ -73,8 +75,9 @@ class Reason(StrEnum):
     ROBOTS_UNREACHABLE = "robots_unreachable", "download", True
     OPT_OUT_HEADER = "opt_out_header", "download"  # X-Robots-Tag
     TDM_RESERVED = "tdm_reserved", "download"
-    HOST_UNAVAILABLE = "host_unavailable", "download", True  # circuit breaker open
+    HOST_UNAVAILABLE = "host_unavailable", "download", True  # it had failed, or asked to be left alone, before
     BUDGET_SPENT = "budget_spent", "download", True  # caps on bytes, requests or time
+    FETCHER_CRASHED = "fetcher_crashed", "download"  # a fault of ours that this reply, and no other, brought out
 
     # download: the picture
     NOT_AN_IMAGE = "not_an_image", "download"
@@ -102,3 +105,7 @@ class Reason(StrEnum):
 
 class InputError(Exception):
     """Bad input from the user: one sentence that names the fix. Command lines print it and exit with 2."""
+
+
+class Stopped(Exception):
+    """The build ended before its end: one sentence that says what to do. Command lines print it and exit with 3."""

@@ -13,10 +13,13 @@ import pyarrow as pa
 
 from wit.reasons import InputError as InputError
 from wit.reasons import Reason as Reason
-
-SCHEMA_VERSION = 1  # part of every fingerprint: raise it when a table below changes, and old parts are rebuilt
+from wit.reasons import Stopped as Stopped
 
 STAGES = ("candidates", "plan", "download", "score", "select", "publish", "report")
+
+# Which form each stage's tables have; older ones are read too. 1 is that of version 0.1.0, where all stages shared a number;
+# wit/fingerprints.py says when to raise one.
+SCHEMAS = {"candidates": 2, "plan": 2, "download": 2, "score": 2, "select": 2, "publish": 2, "report": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,6 @@ PLAN = pa.schema(
         ("canonical_url", pa.string()),
         ("host", pa.string()),
         ("domain", pa.string()),  # registrable domain
-        ("domain_split", pa.int32()),  # partitions this domain is spread over: each has this share of its rate
         ("captions", pa.list_(CAPTION)),  # by critical t, then key; at most 16
         ("critical_t", pa.float64()),
         ("source", pa.string()),
@@ -124,7 +126,8 @@ FETCH = pa.schema(
         ("attempts", pa.int32()),
         ("started", pa.timestamp("ms", "UTC")),
         ("duration_s", pa.float32()),
-        ("bytes", pa.int64()),
+        ("bytes", pa.int64()),  # of the body, decoded
+        ("wire_bytes", pa.int64()),  # received for it, all attempts and hops together
         ("error", pa.string()),
     ]
 )
@@ -168,7 +171,7 @@ KEEP = pa.schema(
         *[
             field
             for field in RAW
-            if field.name not in ("key", "captions", "critical_t", "host", "domain_split", "reason", "detail")
+            if field.name not in ("key", "captions", "critical_t", "host", "reason", "detail")
             and not field.name.startswith("tar_")
         ],
     ]

@@ -19,6 +19,12 @@ from wit.parts import Marker
 
 Ints = npt.NDArray[np.int64]
 
+# All that the report stage writes, relative to OUT.
+FILES = (
+    *("ledger.json", "ledger/sources.parquet", "ledger/hosts.parquet", "ledger/queries.parquet"),
+    *("report/index.html", "README.md", "croissant.json"),
+)
+
 SOURCES = pa.schema(
     [
         ("source", pa.string()),

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from wit import ledger, storage
+from wit import ledger, parquet, storage
 from wit.parts import Marker, StageDir, write_parquet
 from wit.records import PLAN, Reason
 
@@ -48,8 +47,8 @@ def last_attempts(out: str, markers: Sequence[Marker], columns: Sequence[str]) -
     """The rows of all raw shards with these columns, each planned URL once: as its last attempt left it."""
     later: set[str] = set()
     for marker in sorted(with_pictures(markers), key=lambda m: (is_retry(m["unit"]), m["unit"]), reverse=True):
-        with storage.open_read(storage.join(out, marker["files"]["parquet"]["name"])) as stream:
-            table = pq.read_table(stream, columns=list(dict.fromkeys([*columns, "key"])))
+        path = storage.join(out, marker["files"]["parquet"]["name"])
+        table = parquet.read_table(path, list(dict.fromkeys([*columns, "key"])))
         keys = table["key"].to_pylist()
         if later:
             table = table.filter(pa.array([key not in later for key in keys]))
@@ -65,6 +64,19 @@ def failed_rows(out: str, markers: Sequence[Marker]) -> pa.Table:
         for t in last_attempts(out, markers, [*PLAN.names, "reason"])
     )
     return pa.concat_tables([pa.schema([*PLAN, ("reason", pa.string())]).empty_table(), *tables]).sort_by("key")
+
+
+def finished_rounds(markers: Sequence[Marker], rows_per_shard: int) -> tuple[int, list[Marker]]:
+    """(rounds of which everything was published, their accounting and raw shards in order)."""
+    by_unit, found, number = {marker["unit"]: marker for marker in markers}, list[Marker](), 0
+    while (accounting := by_unit.get(f"retried-{number + 1:04d}")) is not None:
+        shards = -(accounting["in"] // rows_per_shard)
+        units = [f"{partition_name(number + 1)}-{shard:04d}" for shard in range(shards)]
+        if not by_unit.keys() >= set(units):
+            break
+        found += [accounting, *(by_unit[unit] for unit in units)]
+        number += 1
+    return number, found
 
 
 def write_round(

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from wit import storage
+from wit import parquet, storage
 from wit.dedup import one_array
 from wit.parts import Marker, StageDir, write_parquet
 from wit.records import SCORES
@@ -34,7 +33,7 @@ class Scorer(Protocol):
 def score_shard(stage: StageDir, shard: RawShard, scorer: Scorer) -> Marker:
     """Publishes the scores of one raw shard, one row a fetched picture in the order of its tar; reads the tar once."""
     unit = f"part-{shard.unit}"
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     rows = scores(stage.out, shard, scorer)
     info = {"in": len(rows), "out": len(rows), "dropped": {}}
@@ -57,8 +56,7 @@ def scores(out: str, shard: RawShard, scorer: Scorer) -> pa.Table:
 
 def fetched(path: str) -> tuple[list[str], list[int], list[str]]:
     """(keys, row numbers, first captions) of the rows of a RAW table that have a picture."""
-    with storage.open_read(path) as stream:
-        raw = pq.read_table(stream, columns=["key", "captions", "reason"])
+    raw = parquet.read_table(path, ["key", "captions", "reason"])
     places = [row for row, reason in enumerate(raw["reason"].to_pylist()) if reason is None]
     rows = raw.take(pa.array(places, pa.int64()))
     lists = one_array(rows["captions"])

@@ -20,9 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from wit import balance, storage
+from wit import balance, parquet, storage
 from wit.dedup import PICTURE, VERDICT, bucket_of, cluster_bucket, list_of, one_array
 from wit.filters import first_reasons, image_filters
 from wit.parts import Marker, StageDir, add_counts, write_parquet
@@ -248,19 +247,14 @@ def _dropped_rows(raw: pa.Table, reasons: list[str], details: list[str]) -> pa.T
 
 def read_raw(out: str, shard: RawShard) -> pa.Table:
     """The RAW table of the shard with a further column `clip_score`, null where there is none."""
-    raw = _read(storage.join(out, shard.parquet))
+    raw = parquet.read_table(storage.join(out, shard.parquet))
     found = pa.nulls(len(raw), pa.float32())
     if shard.scores is not None:
-        scores = _read(storage.join(out, shard.scores)).cast(SCORES)
+        scores = parquet.read_table(storage.join(out, shard.scores)).cast(SCORES)
         if not raw["key"].take(scores["row"]).equals(scores["key"]):
             raise ValueError(f"{shard.scores}: not the scores of {shard.parquet}")
         found = one_array(scores["clip_score"]).take(pc.index_in(pa.array(range(len(raw)), pa.int32()), scores["row"]))
     return raw.append_column(KEEP.field("clip_score"), found)
-
-
-def _read(path: str) -> pa.Table:
-    with storage.open_read(path) as stream:
-        return pq.read_table(stream)
 
 
 def count(out: str, shard: RawShard, *, queries: int, config: SelectConfig) -> Memberships:
@@ -286,7 +280,7 @@ def scatter(
 ) -> Marker:
     """Pass 2: raw shard `number` -> its pictures in slices by dedup bucket."""
     unit = f"scatter-{shard.unit}"
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     found = pictures(read_raw(stage.out, shard), number, weights, hashes_of(queries), seed=seed, config=config)
     return _publish_slices(stage, unit, found, bucket_of(found, buckets))
@@ -295,7 +289,7 @@ def scatter(
 def cluster(stage: StageDir, bucket: int, refs: Iterable[SliceRef], *, t: float, config: SelectConfig) -> Marker:
     """Pass 3: the pictures of one bucket -> verdicts in slices by raw shard."""
     unit = f"cluster-{bucket:05d}"
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     verdicts = judge(read_slices(refs, PICTURE), t=t, config=config)
     return _publish_slices(stage, unit, verdicts, verdicts["raw"].to_numpy().astype(np.int64))
@@ -304,7 +298,7 @@ def cluster(stage: StageDir, bucket: int, refs: Iterable[SliceRef], *, t: float,
 def keep(stage: StageDir, shard: RawShard, refs: Iterable[SliceRef], *, config: SelectConfig) -> Marker:
     """Pass 4: one raw shard and the verdicts on its pictures -> its part of the keep list, and its dropped rows."""
     unit = f"part-{shard.unit}"
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     verdicts = read_slices(refs, VERDICT).sort_by("row")
     rows, dropped = keep_list(read_raw(stage.out, shard), shard, verdicts, config)

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from wit import storage
+from wit import parquet, storage
 from wit.records import InputError
 
 IMAGE_EXTENSIONS = ("jpg", "png", "jpeg", "webp", "gif")  # open_clip's, and gif
@@ -236,10 +235,9 @@ def _removed_from(path: str, gone: frozenset[str]) -> int:
     """Samples of the shard that its tombstones hide, by the parquet file beside it."""
     if not gone:
         return 0
-    with storage.open_read(path.removesuffix(".tar") + ".parquet") as stream:
-        parquet = pq.ParquetFile(stream)
-        named = [n for n in ("key", "sha256", "original_sha256") if n in parquet.schema_arrow.names]
-        table = parquet.read(columns=[*named, "status"])
+    with parquet.open_file(path.removesuffix(".tar") + ".parquet") as file:
+        named = [n for n in ("key", "sha256", "original_sha256") if n in file.schema_arrow.names]
+        table = file.read(columns=[*named, "status"])
     hashes = pa.array(sorted(gone), pa.string())
     import pyarrow.compute as pc  # here, since it costs a writer of tars 40 ms
 

@@ -7,6 +7,7 @@ first pass of a stage has `in` and only the last has `out`: the manifest is thei
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -16,9 +17,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wit import balance, ledger, plan, storage
+from wit import balance, ledger, owners, parquet, plan, storage
 from wit.candidates import CandidatesConfig, extract_group
-from wit.parts import Marker, StageDir, write_parquet
+from wit.owners import Owners, Rates, Routing, rates_from_json
+from wit.parts import Marker, StageDir, to_json, write_parquet
 from wit.plan import Heavy, PlanConfig
 from wit.querylist import hashes_of, load_queries
 from wit.records import DROPPED, PLAN
@@ -41,11 +43,6 @@ def publish_tables(stage: StageDir, unit: str, tables: Tables, info: Mapping[str
         return stage.publish(unit, files, {"dropped": {}, **info})
 
 
-def read_table(path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    with storage.open_read(path) as stream:
-        return pq.read_table(stream, columns=columns)
-
-
 def extract(
     stage: StageDir,
     unit: str,
@@ -59,7 +56,7 @@ def extract(
     budget: RequestBudget,
 ) -> Marker:
     """candidates: one group of source files -> one part. One in `one_in` rejected pairs is written down, all are counted."""
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     group = extract_group(
         files,
@@ -122,6 +119,9 @@ def _publish_slices(stage: StageDir, unit: str, chunks: Iterable[Chunk], *, rows
         return _publish_pass(stage, unit, {"slices": path}, lost, scratch, **{"in": rows_in, "slices": slices})
 
 
+RATES = "rates"  # the unit of plan that keeps them
+
+
 def slice_refs(stage: StageDir, marker: Marker) -> list[tuple[int, SliceRef]]:
     """What crosses the shuffle: (bucket, reference) of every slice of the unit."""
     path = stage.file(marker, "slices")
@@ -133,20 +133,19 @@ SLICE_ROWS = 1_000  # rows of a slice at least: below, headers and requests cost
 
 def scatter(stage: StageDir, unit: str, part: str, *, seed: int, buckets: int, config: PlanConfig) -> Marker:
     """Pass 1: one candidates part -> slices by URL bucket."""
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     captions, chunk_rows = config.max_captions_per_url, max(config.rows_per_bucket, SLICE_ROWS * buckets)
-    with storage.open_read(part) as stream:
-        parquet = pq.ParquetFile(stream)
-        tables = _tables(parquet, chunk_rows)
+    with parquet.open_file(part) as file:
+        tables = _tables(file, chunk_rows)
         chunks = (plan.scatter(table, seed=seed, buckets=buckets, captions=captions) for table in tables)
-        return _publish_slices(stage, unit, chunks, rows_in=parquet.metadata.num_rows)
+        return _publish_slices(stage, unit, chunks, rows_in=file.metadata.num_rows)
 
 
-def _tables(parquet: pq.ParquetFile, rows: int) -> Iterator[pa.Table]:
+def _tables(file: pq.ParquetFile, rows: int) -> Iterator[pa.Table]:
     """The file in tables of at least `rows` rows, the last one less."""
     held: list[pa.RecordBatch] = []
-    for batch in parquet.iter_batches(batch_size=min(rows, 1 << 16), columns=plan.SCATTERED.names):
+    for batch in file.iter_batches(batch_size=min(rows, 1 << 16), columns=plan.SCATTERED.names):
         held.append(batch)
         if sum(map(len, held)) >= rows:
             yield pa.Table.from_batches(held, plan.SCATTERED)
@@ -157,7 +156,7 @@ def _tables(parquet: pq.ParquetFile, rows: int) -> Iterator[pa.Table]:
 
 def merge(stage: StageDir, unit: str, refs: Iterable[SliceRef], *, seed: int, config: PlanConfig) -> Marker:
     """Pass 2: the slices of one bucket -> its pairs, the captions of a URL together."""
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     pairs, dropped = plan.merge(refs, seed=seed, captions=config.max_captions_per_url)
     return _publish_pairs(stage, unit, pairs, dropped)
@@ -167,21 +166,27 @@ def sketch(stage: StageDir, merged: Marker, *, cells: int) -> Ints:
     return plan.sketch(read_pairs(stage, merged), cells)
 
 
-def domain_limit(config: PlanConfig) -> int:
-    """From this count on a domain's exact count matters: to cap it or to split it."""
-    limits = [n for n in (config.max_urls_per_domain, config.max_urls_per_domain_partition) if n]
-    return min(limits, default=0)
+def rates(stage: StageDir, asked: Rates) -> Rates:
+    """The rates that the whole plan goes by: those asked for when it began, since politeness may change at any time."""
+    if (kept := stage.marker(RATES)) is None:
+        kept = stage.publish(RATES, {}, {"in": 0, "out": 0, "dropped": {}, "rates": asked.to_json()})
+    return rates_from_json(kept["rates"])
 
 
-def count_heavy(stage: StageDir, merged: Marker, counts: Ints, *, config: PlanConfig) -> Heavy:
+def count_heavy(stage: StageDir, merged: Marker, counts: Ints, *, rates: Rates, config: PlanConfig) -> Heavy:
     """Pass 3: this bucket's exact counts of captions and domains that may be above a cap."""
-    pairs = read_pairs(stage, merged)
-    return plan.count_heavy(pairs, counts, caption_cap=config.max_urls_per_caption, domain_cap=domain_limit(config))
+    return plan.count_heavy(
+        read_pairs(stage, merged),
+        counts,
+        caption_cap=config.max_urls_per_caption,
+        domain_cap=owners.suspicious_from(config, rates),
+        named=owners.named_domains(rates),
+    )
 
 
 def thin(stage: StageDir, unit: str, merged: Marker, heavy: Heavy, *, seed: int, config: PlanConfig) -> Marker:
     """Pass 4: captions and domains above their caps are thinned."""
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     pairs, dropped = plan.thin(
         read_pairs(stage, merged),
@@ -209,7 +214,7 @@ def weigh(
     stage: StageDir, unit: str, thinned: Marker, counts: npt.NDArray[np.float64], *, queries: str, seed: int
 ) -> Marker:
     """Pass 5: every pair's critical t."""
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     hashes = hashes_of(queries)
     pairs = plan.weigh(read_pairs(stage, thinned), counts, hashes, seed=seed)
@@ -227,36 +232,33 @@ def values_of_cell(stage: StageDir, weighed: Marker, cell: int) -> npt.NDArray[n
     return found
 
 
-def admit(
-    stage: StageDir,
-    unit: str,
-    weighed: Marker,
-    heavy: Heavy,
-    threshold: float,
-    partitions: int,
-    *,
-    seed: int,
-    config: PlanConfig,
-) -> Marker:
-    """Pass 6: URLs below the threshold -> slices by host partition."""
-    if (done := stage.marker(unit)) is not None:
+def count_owners(stage: StageDir, weighed: Marker, heavy: Heavy, threshold: float, *, rates: Rates) -> Owners:
+    """Planned rows of the domains whose exact count matters."""
+    return owners.count_owners(read_pairs(stage, weighed), threshold, heavy.domains[0], rates)
+
+
+def admit(stage: StageDir, unit: str, weighed: Marker, threshold: float, routing: Routing, *, seed: int) -> Marker:
+    """Pass 6: URLs below the threshold, those of slow domains thinned -> slices by host partition."""
+    if (done := stage.done(unit)) is not None:
         return done
-    rows, dropped = plan.admit(read_pairs(stage, weighed), threshold)
-    rows = plan.with_domain_split(rows, heavy, config.max_urls_per_domain_partition)
-    rows, partition = plan.route(rows, seed=seed, partitions=partitions)
-    return _publish_slices(stage, unit, [(rows, partition, dropped)], rows_in=0)
+    pairs, slow = owners.thin(read_pairs(stage, weighed), threshold, routing, seed=seed)
+    rows, dropped = plan.admit(pairs, threshold)
+    rows, partition = owners.route(rows, routing, seed=seed)
+    return _publish_slices(stage, unit, [(rows, partition, pa.concat_tables([slow, dropped]))], rows_in=0)
 
 
-def arrange(stage: StageDir, unit: str, refs: Iterable[SliceRef], *, seed: int, config: PlanConfig) -> Marker:
-    """Pass 7: one host partition -> its shard lists, a row group each."""
-    if (done := stage.marker(unit)) is not None:
+def arrange(
+    stage: StageDir, unit: str, refs: Iterable[SliceRef], *, giant: int | None, seed: int, config: PlanConfig
+) -> Marker:
+    """Pass 7: one host partition -> its shard lists, a row group each. `giant` numbers the domain that it is a piece of."""
+    if (done := stage.done(unit)) is not None:
         return done
     rows = plan.arrange(read_slices(refs, PLAN), seed)
     with storage.scratch_dir(stage.out) as scratch:
         path = f"{scratch}/rows.parquet"
         write_parquet(rows, path, row_group_size=config.rows_per_raw_shard)
         shards = -(-len(rows) // config.rows_per_raw_shard)
-        info = {"in": 0, "out": len(rows), "dropped": {}, "shards": shards}
+        info = {"in": 0, "out": len(rows), "dropped": {}, "shards": shards, "giant": giant}
         return stage.publish(unit, {"rows": path}, info)
 
 
@@ -264,7 +266,7 @@ def publish_facts(stage: StageDir, queries: str, t: float, counts: Ints, weights
     """What plan learned about the whole set: per query its memberships and the weight its draws were multiplied with,
     and the cap, in the marker, that critical t was compared with."""
     unit = "queries"
-    if (done := stage.marker(unit)) is not None:
+    if (done := stage.done(unit)) is not None:
         return done
     entries = load_queries(queries).entries
     table = pa.table({"query": pa.array(entries), "pairs": pa.array(counts), "weight": pa.array(weights)})
@@ -272,7 +274,23 @@ def publish_facts(stage: StageDir, queries: str, t: float, counts: Ints, weights
     return publish_tables(stage, unit, {"rows": table}, {"in": 0, "out": 0, "threshold": cap})
 
 
+def wanted_of_plan(scattered: Sequence[str], markers: Sequence[Marker]) -> set[str]:
+    """The units of a whole plan: the first pass is given, every further one follows from what the one before it wrote."""
+    by_unit = {marker["unit"]: marker for marker in markers}
+    buckets = _slices_of(by_unit, scattered)
+    passes = [f"{name}-{bucket:05d}" for name in ("merge", "thin", "weigh", "admit") for bucket in buckets]
+    partitions = _slices_of(by_unit, [unit for unit in passes if unit.startswith("admit-")])
+    return {*scattered, *passes, *(f"part-{number:05d}" for number in partitions), "queries"}
+
+
+def _slices_of(markers: Mapping[str, Marker], units: Iterable[str]) -> list[int]:
+    """The buckets that the units' slices go to."""
+    return sorted({bucket for unit in units if unit in markers for bucket, *_ in markers[unit]["slices"]})
+
+
 def without_work(marker: Marker) -> Marker:
-    """The marker of a plan unit once the stage is finished: files between passes are no longer its own."""
+    """The marker of a plan unit once the stage is finished: files between passes are no longer its own. The digest of the
+    marker as it lies on disk, which still names them, takes their place."""
     files = {label: entry for label, entry in marker["files"].items() if label in ("rows", "dropped")}
-    return {name: value for name, value in marker.items() if name != "slices"} | {"files": files}
+    rest = {name: value for name, value in marker.items() if name != "slices"} | {"files": files}
+    return rest if rest == marker else rest | {"marker_sha256": hashlib.sha256(to_json(marker)).hexdigest()}

@@ -64,6 +64,21 @@ def _parsed_href(url: str) -> str | None:
         _lib.ada_free(parsed)
 
 
+def without_credentials(url: str) -> str:
+    """A URL with a name or password in its WHATWG form without them, any other as it is. Whoever wrote one into a page did not
+    mean it for us, nor for those who read what we publish."""
+    if "@" not in url:
+        return url
+    try:
+        parsed = ada_url.URL(url)
+    except ValueError:
+        return url
+    if not parsed.username and not parsed.password:
+        return url
+    parsed.username = parsed.password = ""
+    return str(parsed.href)
+
+
 def join_url(base: str, src: str) -> str | None:
     """`src` as seen from `base`, by the WHATWG URL parser; None if it does not parse."""
     try:
@@ -180,17 +195,22 @@ _AUTHORITY_END: Final = re.compile(r"[/?#\\]").search
 def _suffixes() -> Any:
     import tldextract  # here, since it costs 0.1 s, which a fetch process needs for redirects to other hosts only
 
-    return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)  # the bundled list: never the network
+    # The bundled list: never the network. With its private part, in which github.io is many owners, not one.
+    return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)
 
 
 @lru_cache(maxsize=200_000)
 def registrable_domain(host: str) -> str:
-    """The part of a host that somebody registered (`a.b.co.uk` -> `b.co.uk`), by the public suffix list that tldextract
-    bundles. IP addresses, single labels and bare suffixes are returned as they are."""
+    """The part of a host that somebody registered (`a.b.co.uk` -> `b.co.uk`, `me.github.io` as it is), by the public suffix list
+    that tldextract bundles, its private part included; under a suffix that it does not know the last two labels, as the list's
+    own rule has it. IP addresses, single labels and bare suffixes are returned as they are."""
     name = host.rstrip(".")
     if not name or _is_address(name):
         return host
-    domain: str = _suffixes()(name).top_domain_under_public_suffix
+    found = _suffixes()(name)
+    if not found.suffix:
+        return ".".join(name.split(".")[-2:])
+    domain: str = found.top_domain_under_public_suffix
     return domain or name
 
 

@@ -1,6 +1,11 @@
 """Is what lies under OUT what its manifests say, and does every pair add up? Reads everything, changes nothing.
 
-metadata   every file is there with its size; rows, sums and the ledger agree; keys are right and unique
+Every file of a set is under a digest: parts and tars in their stage's manifest; manifests, what servers said in robots.txt
+and the report's files in run.json, which bears a digest of itself. Outside are locks, work in progress, tombstones, and
+models that were trained into OUT. Stages that were deleted since they finished are not looked at; sets of version 0.1.0 have
+fewer digests: both are said in a note.
+
+metadata   every file is there with its size, and no other; rows, sums and the ledger agree; keys are right and unique
 sample     besides: a share of the samples, chosen by hash, is read by offset, compared with its digest and decoded
 full       besides: the digest of every file, and every sample of every tar
 """
@@ -21,15 +26,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import xxhash
 from PIL import Image
 
-from wit import ledger, storage
+from wit import ledger, parquet, storage
 from wit.balance import key_hashes
-from wit.parts import Marker, add_counts, read_manifest
+from wit.parts import APART, DIRECTORY, Marker, add_counts, bare, entries, manifest_path, read_manifest, to_json
 from wit.publish import SAMPLES, extension_of, metadata
-from wit.records import SCHEMA_VERSION, STAGES, InputError, pair_key
+from wit.records import SCHEMAS, STAGES, InputError, pair_key
+from wit.report import FILES
+from wit.resume import sealed
 from wit.retry import is_accounting, with_pictures
 from wit.shards import BLOCK, REMOVED, Member, iter_members, tar_header
 
@@ -44,9 +50,10 @@ READERS = 8  # decoding and digests release the GIL
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is off, one line each (empty if nothing is), and what was looked at."""
+    """What is off, one line each (empty if nothing is), what could not be looked at, and what was."""
 
     problems: tuple[str, ...]
+    notes: tuple[str, ...]
     stages: tuple[str, ...]
     shards: int
     samples: int
@@ -58,17 +65,20 @@ def verify(out: str, level: Level = "metadata") -> Verdict:
     manifests = {stage: m for stage in STAGES if (m := _manifest(out, stage)) is not None}
     if not manifests:
         raise InputError(f"no build in {out}: give the --output directory of python -m pipelines.build")
-    problems = [p for stage, manifest in manifests.items() for p in stage_problems(out, stage, manifest)]
-    problems += ledger_problems(out, manifests)
+    run = _json(storage.join(out, "run.json"))
+    problems = [p for stage, manifest in manifests.items() for p in stage_problems(out, stage, manifest, run or {})]
+    found, notes = whole_problems(out, run, manifests)
+    problems += found
+    problems += ledger_problems(out, _deleted(run) | manifests)
     read = 0
     if (published := manifests.get("publish")) is not None:
         found, read = published_problems(out, published, manifests.get("select"), level)
         problems += found
     if level == "full":
-        problems += digest_problems(out, manifests)
+        problems += digest_problems(out, [entry for entries in every_entry(out, run, manifests) for entry in entries])
         problems += raw_problems(out, manifests.get("download"))
     shards, samples = (published["shards"], published["samples"]) if published else (0, 0)
-    return Verdict(tuple(dict.fromkeys(problems)), tuple(manifests), shards, samples, read)
+    return Verdict(tuple(dict.fromkeys(problems)), tuple(notes), tuple(manifests), shards, samples, read)
 
 
 FILE = {"name": str, "bytes": int}
@@ -118,15 +128,16 @@ def _strictly(manifest: Marker) -> Marker:
 # Manifests against files and against each other.
 
 
-def stage_problems(out: str, stage: str, manifest: Marker) -> Problems:
+def stage_problems(out: str, stage: str, manifest: Marker, run: Marker) -> Problems:
     """One stage by itself."""
-    if manifest["schema_version"] != SCHEMA_VERSION:
-        yield f"{stage}: written with schema {manifest['schema_version']}, this is {SCHEMA_VERSION}"
-    run = _json(storage.join(out, "run.json")) or {}
+    if manifest["schema_version"] > SCHEMAS[stage]:
+        yield f"{stage}: written with schema {manifest['schema_version']}, this version of wit reads up to {SCHEMAS[stage]}"
     if (manifest["stage"], manifest["fingerprint"]) != (stage, run.get("fingerprints", {}).get(stage)):
         yield f"{stage}: the manifest is of other settings than run.json, or of another stage"
     for entry in entries(stage, manifest):
         yield from size_problems(out, entry)
+    if stage != "publish" and (lacking := set(manifest.get("wanted", ())) - {p["unit"] for p in manifest["parts"]}):
+        yield f"{stage}: {len(lacking)} of its units are missing ({min(lacking)}, ...)"
     if stage == "publish":
         return
     parts = manifest["parts"]
@@ -139,13 +150,6 @@ def stage_problems(out: str, stage: str, manifest: Marker) -> Problems:
         yield from part_problems(out, stage, part, thinned=manifest.get("dropped_one_in", 1) > 1)
 
 
-def entries(stage: str, manifest: Marker) -> list[dict[str, Any]]:
-    """Every file that the manifest names, relative to OUT."""
-    if stage == "publish":
-        return [entry | {"name": f"shards/{entry['name']}"} for entry in manifest["files"]]
-    return [entry for part in manifest["parts"] for entry in part["files"].values()]
-
-
 def size_problems(out: str, entry: Mapping[str, Any]) -> Problems:
     path = storage.join(out, entry["name"])
     if not storage.exists(path):
@@ -156,8 +160,7 @@ def size_problems(out: str, entry: Mapping[str, Any]) -> Problems:
 
 def part_problems(out: str, stage: str, part: Marker, *, thinned: bool) -> Problems:
     """One part: its marker is still there and its tables hold what it counts."""
-    marker = _json(storage.join(out, "raw" if stage == "download" else stage, f"{part['unit']}.json"))
-    if marker is None or not _within(part, marker):
+    if not _marker_stands(storage.join(out, "raw" if stage == "download" else stage, f"{part['unit']}.json"), part):
         yield f"{stage}: the marker of {part['unit']} is missing or differs from the manifest"
     files = {label: storage.join(out, entry["name"]) for label, entry in part["files"].items()}
     if part["unit"].startswith("part-") and "rows" in files:
@@ -168,8 +171,22 @@ def part_problems(out: str, stage: str, part: Marker, *, thinned: bool) -> Probl
         yield from _reason_problems(files["dropped"], part["dropped"])
 
 
+def _marker_stands(path: str, part: Marker) -> bool:
+    """Whether a marker is, to the byte, what the manifest says of it. One of plan may name files between passes besides, long
+    removed: then the manifest has its digest, or in sets of version 0.1.0 nothing."""
+    try:
+        data = storage.read_bytes(path)
+        marker = json.loads(data)
+    except (FileNotFoundError, ValueError):
+        return False
+    digest = part.get("marker_sha256")
+    if digest is not None and hashlib.sha256(data).hexdigest() == digest:
+        return True
+    return data == to_json(bare(part)) or (digest is None and data == to_json(marker) and _within(part, marker))
+
+
 def _within(part: Marker, marker: Marker) -> bool:
-    """Whether the manifest's part is its marker, which may name files between passes besides, long removed."""
+    """Whether the manifest's part is its marker, which may name files between passes besides."""
     files = marker.get("files")
     if not isinstance(files, dict) or any(files.get(label) != entry for label, entry in part["files"].items()):
         return False
@@ -187,11 +204,8 @@ def _json(path: str) -> Marker | None:
 
 def read_columns(path: str, columns: Sequence[str]) -> pa.Table:
     """Columns of a parquet file, all their bytes checked; raises OSError or ArrowException where it is damaged."""
-    with storage.open_read(path) as stream:
-        table = pq.read_table(stream, columns=list(columns))
+    table = parquet.read_table(path, columns)
     table.validate(full=True)
-    if table.schema.names != list(columns):
-        raise pa.ArrowInvalid(f"has no column {', '.join(set(columns) - set(table.schema.names))}")
     return table
 
 
@@ -237,6 +251,117 @@ def ledger_problems(out: str, manifests: Mapping[str, Marker]) -> Problems:
             yield f"ledger.json: {stage} is not the sum of its published parts"
     if found.get("samples") != manifests["publish"]["samples"]:
         yield f"ledger.json: {found.get('samples')} samples, published are {manifests['publish']['samples']}"
+
+
+# The set as a whole: what is under a digest, and what is not.
+
+OUTSIDE = (".lock", "_LEASE.json")  # of the machine that builds
+OUTSIDE_DIRS = (
+    "_tmp",
+    "_shards",
+    "_retry",
+    "model",
+    "zero-shot",
+)  # work in progress; what `make demo` trains and evaluates
+Entries = list[dict[str, Any]]
+
+
+def _deleted(run: Marker | None) -> dict[str, Marker]:
+    """What run.json recorded of stages that count pairs."""
+    records = (run or {}).get("stages", {})
+    return {stage: records[stage] for stage in STAGES if "in" in records.get(stage, {})}
+
+
+def every_entry(out: str, run: Marker | None, manifests: Mapping[str, Marker]) -> tuple[Entries, Entries]:
+    """(files that manifests name, further files that run.json has a digest of), relative to OUT."""
+    run = run or {}
+    named = [entry for stage, manifest in manifests.items() for entry in entries(stage, manifest)]
+    records = run.get("stages", {})
+    beside = [entry for stage in manifests for entry in records.get(stage, {}).get("beside", ())]
+    beside += records.get("report", {}).get("files", [])
+    for source in run.get("sources", ()):
+        name, (how, _, digest) = _below(out, source), (source.get("version") or "").partition(" ")
+        beside += [{"name": name, "bytes": source["size"], "sha256": digest}] if name and how == "sha256" else []
+    return named, beside
+
+
+def _below(out: str, source: Mapping[str, Any]) -> str | None:
+    """The name relative to OUT of a source that lies there: the demonstration web's."""
+    label = str(source.get("label", ""))
+    name = label.replace("demo/", "_demo/", 1)
+    return name if label.startswith("demo/") and storage.exists(storage.join(out, name)) else None
+
+
+def whole_problems(out: str, run: Marker | None, manifests: Mapping[str, Marker]) -> tuple[list[str], list[str]]:
+    """(problems, notes) of run.json, of the manifests, and of files that nothing names."""
+    named, beside = every_entry(out, run, manifests)
+    covered = {entry["name"] for entry in [*named, *beside] if "sha256" in entry or "xxh3_128" in entry}
+    covered |= {name_in(out, manifest_path(out, stage)) for stage in manifests}
+    covered |= {f"{_place(stage)}/{p['unit']}.json" for stage, m in manifests.items() for p in m.get("parts", ())}
+    loose = {entry["name"] for m in manifests.values() for p in m.get("parts", ()) for entry in p.get("beside", ())}
+    first = run is not None and "stages" not in run  # version 0.1.0 wrote it
+    loose |= {*FILES, "run.json"} if first else set()
+    there = [name for name in storage.find(out) if not _outside(name)]
+    unfinished = [stage for stage in STAGES if stage not in manifests and stage != "report"]
+    if "publish" in manifests and "score" not in (run or {}).get("fingerprints", {}):
+        unfinished = [stage for stage in unfinished if stage != "score"]
+    problems = [*run_problems(out, run, manifests), *deleted_problems(out, run, there, unfinished)]
+    for entry in beside:
+        problems += size_problems(out, entry)
+    unknown = [n for n in there if n not in covered and n not in loose and n != "run.json"]
+    open_ = [
+        n for n in unknown if any(_belongs(n, stage) for stage in unfinished) or (first and n.startswith("_demo/"))
+    ]
+    problems += [f"{name}: not of this set: no manifest names it" for name in unknown if name not in open_]
+    plain = [name for name in there if name in loose - covered or name in open_ and first]
+    notes = [f"no digest covers {', '.join(plain)}: the set is of version 0.1.0"] if plain else []
+    left = {name.partition("/")[0] for name in there}
+    gone = [stage for stage in unfinished if stage in _deleted(run) and _place(stage) not in left]
+    notes += [f"{_place(stage)}/ was deleted after it was finished: what it wrote is not looked at" for stage in gone]
+    return problems, notes
+
+
+def _outside(name: str) -> bool:
+    return name in OUTSIDE or name.split("/")[0] in OUTSIDE_DIRS or name.split("/")[1:] == [REMOVED]
+
+
+def _place(stage: str) -> str:
+    return DIRECTORY.get(stage, stage)
+
+
+def _belongs(name: str, stage: str) -> bool:
+    """Whether a file is one of the stage's."""
+    directory, _, rest = name.partition("/")
+    return directory == _place(stage) or (directory in APART and rest.startswith(f"{stage}-"))
+
+
+def name_in(out: str, path: str) -> str:
+    return path.removeprefix(out.rstrip("/") + "/")
+
+
+def run_problems(out: str, run: Marker | None, manifests: Mapping[str, Marker]) -> Problems:
+    """run.json against its own digest, and the manifests against those in it."""
+    if run is None:
+        yield "run.json: missing or not JSON"
+        return
+    if "stages" not in run and "sha256" not in run:
+        return
+    if storage.read_bytes(storage.join(out, "run.json")) != sealed(run):
+        yield "run.json: its bytes are not those of the digest in it"
+    for stage, manifest in manifests.items():
+        path = manifest_path(out, stage)
+        recorded = run.get("stages", {}).get(stage, {})
+        if recorded.get("fingerprint") != manifest["fingerprint"]:
+            yield f"{name_in(out, path)}: run.json has no record of it"
+        elif storage.digest_of(path, "sha256").hex != recorded.get("manifest_sha256"):
+            yield f"{name_in(out, path)}: its bytes are not those of run.json's sha256"
+
+
+def deleted_problems(out: str, run: Marker | None, there: Sequence[str], unfinished: Sequence[str]) -> Problems:
+    """Stages that were finished and of which only some files are left."""
+    for stage in unfinished:
+        if stage in _deleted(run) and any(name.startswith(f"{_place(stage)}/") for name in there):
+            yield f"{name_in(out, manifest_path(out, stage))}: missing, the stage was finished"
 
 
 # Published shards.
@@ -436,9 +561,8 @@ def picture_problems(path: str, row: Mapping[str, Any], data: bytes) -> Problems
 # Every byte.
 
 
-def digest_problems(out: str, manifests: Mapping[str, Marker]) -> list[str]:
-    """The digest of every file of every stage."""
-    listed = [entry for stage, manifest in manifests.items() for entry in entries(stage, manifest)]
+def digest_problems(out: str, listed: Sequence[dict[str, Any]]) -> list[str]:
+    """The digest of every file that is under one."""
 
     def check(entry: dict[str, Any]) -> str | None:
         path = storage.join(out, entry["name"])

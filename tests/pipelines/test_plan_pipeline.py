@@ -10,6 +10,7 @@ from apache_beam import Create, Pipeline
 
 from pipelines.engine import Engine
 from pipelines.plan import Plan, passes
+from wit.owners import Rates
 from wit.parts import StageDir, write_parquet
 from wit.plan import PlanConfig
 
@@ -35,8 +36,9 @@ def planned(
     tmp_path: Path, name: str, parts: list[tuple[str, str]], flags: tuple[str, ...], threads: int, **knobs: object
 ) -> tuple[dict[str, bytes], StageDir]:
     stage = StageDir(str(tmp_path / name), "plan", "f" * 32)
+    rates = knobs.pop("rates", Rates())
     config = PlanConfig(rows_per_partition=300, rows_per_raw_shard=50, **knobs)  # type: ignore[arg-type]
-    plan = Plan(passes(stage, config, queries=str(tmp_path / "queries.txt"), seed=5, rows=len(ROWS)))
+    plan = Plan(passes(stage, config, queries=str(tmp_path / "queries.txt"), seed=5, rows=len(ROWS), rates=rates))
 
     def build(pipeline: Pipeline) -> None:
         _ = pipeline | Create(parts) | plan

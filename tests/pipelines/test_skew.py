@@ -8,6 +8,7 @@ from apache_beam import Create
 
 from pipelines.engine import Engine
 from pipelines.plan import Plan, passes
+from wit.owners import Rates
 from wit.parts import StageDir, write_parquet
 from wit.plan import PlanConfig
 
@@ -31,7 +32,7 @@ def test_one_url_on_half_of_all_pages_and_one_caption_on_the_other_half(
         parts.append((f"scatter-{task:05d}", path))
     stage = StageDir(str(tmp_path / "out"), "plan", "f" * 32)
     config = PlanConfig(rows_per_bucket=1_000, max_urls_per_caption=500, max_captions_per_url=4)
-    plan = Plan(passes(stage, config, queries=str(tmp_path / "queries.txt"), seed=3, rows=TASKS * ROWS))
+    plan = Plan(passes(stage, config, queries=str(tmp_path / "queries.txt"), seed=3, rows=TASKS * ROWS, rates=Rates()))
     Engine((), 2).run(lambda p: p | Create(parts) | plan)
     markers = {marker["unit"]: marker for marker in stage.markers()}
 

@@ -24,7 +24,7 @@ import xxhash
 from PIL import Image
 
 import wit.download
-from wit.download import Progress, download_partition
+from wit.download import Progress, download_partition, has_split_domains, owners_of
 from wit.fetch.config import FetchConfig, for_local_web
 from wit.fetch.errors import OutageError
 from wit.images.config import ImageConfig
@@ -175,8 +175,7 @@ def test_an_outage_of_ours_publishes_nothing_and_says_so(tmp_path: Path, web: An
     dead = tuple((f"gone{n}.example", "127.0.0.1", 1) for n in range(60))
     with pytest.raises(OutageError, match="Start the build again"):
         download(part, [0, 1, 2], tmp_path, web, endpoints=dead, **knobs)
-    assert not list(tmp_path.glob("raw/*.json"))
-    assert not list(tmp_path.glob("raw/*.tar"))
+    assert [path.name for path in tmp_path.glob("raw/*")] in ([], ["00003.robots.json"])
 
 
 def test_after_a_short_outage_the_build_ends_as_if_there_had_been_none(tmp_path: Path) -> None:
@@ -222,6 +221,57 @@ def test_one_dead_host_is_no_outage(tmp_path: Path, web: Any) -> None:
     assert marker["out"] == 40
 
 
+def write_part(out: Path, number: int, urls: Sequence[str]) -> str:
+    rows = [plan_row(url, url.split("/")[2]) for url in urls]
+    (out / "plan").mkdir(parents=True, exist_ok=True)
+    path = str(out / "plan" / f"part-{number:05d}.0123456789ab.parquet")
+    pq.write_table(pa.Table.from_pylist(rows, schema=PLAN), path, row_group_size=5)
+    return path
+
+
+def test_giants_are_fetched_side_by_side_and_the_partitions_of_each_in_turn(tmp_path: Path, web: Any) -> None:
+    web.routes |= {f"/{n}.jpg": hostile.ok(hostile.picture(seed=n)) for n in range(20)}
+    giants = [
+        [
+            write_part(tmp_path, 10 * g + p, [f"http://a{g}.example/{10 * p + n}.jpg" for n in range(10)])
+            for p in range(2)
+        ]
+        for g in range(2)
+    ]
+    parts = [(path, 2, 10, g) for g, pieces in enumerate(giants) for path in pieces]
+    (owner,) = owners_of(parts)
+    fetch = replace(for_local_web(web.endpoints(*HOSTS)), host_rate_per_s=40, respect_robots=False)
+    began = time.monotonic()
+    markers = wit.download.download(
+        owner, out=str(tmp_path), fingerprint="f1", seed=7, fetch=fetch, image=ImageConfig()
+    )
+    took = time.monotonic() - began
+    assert sorted(m["unit"] for m in markers) == sorted(owner.units)
+    assert sum(m["out"] for m in markers) == 40
+    for g in range(2):
+        order = [int(path[1:].partition(".")[0]) // 5 for _, host, path in web.asked if host == f"a{g}.example"]
+        assert order == sorted(order)  # shard after shard, part after part
+        assert web.times[f"a{g}.example"][-1] - web.times[f"a{g}.example"][0] >= 19 / 40 * 0.9
+    assert took < 20 and {host for _, host, _ in web.asked[:4]} == {"a0.example", "a1.example"}
+
+
+def test_giants_start_first_and_share_few_workers() -> None:
+    parts: list[tuple[str, int, int, int | None]] = [(f"part-{n:05d}.x.parquet", 1, 50, None) for n in range(3)]
+    parts += [(f"part-{100 + n:05d}.x.parquet", 1, 1_000 + n, n // 2) for n in range(20)]
+    owners = owners_of(parts)
+    assert [len(owner.chains) for owner in owners] == [5, 5, 1, 1, 1]
+    assert owners[0].name == "00118" and owners[1].name == "00116"  # the largest first, spread over both
+    assert sorted(unit for owner in owners for unit in owner.units) == sorted(f"{p[0][5:10]}-0000" for p in parts)
+
+
+def test_a_domain_that_version_0_1_had_split_is_one_giant(tmp_path: Path) -> None:
+    paths = []
+    for number, split in enumerate([1, 3]):
+        paths.append(str(tmp_path / f"part-{number:05d}.x.parquet"))
+        pq.write_table(pa.table({"key": ["a", "b"], "domain_split": pa.array([1, split], pa.int32())}), paths[-1])
+    assert [has_split_domains(path) for path in paths] == [False, True]
+
+
 def test_caps_publish_the_rest_as_budget_spent(tmp_path: Path, web: Any) -> None:
     part = write_plan(tmp_path, serve(web, 60), 20)
     markers = download(part, [0, 1, 2], tmp_path, web, max_requests=30)
@@ -253,7 +303,7 @@ def test_draining_leaves_the_rest_for_the_next_start(tmp_path: Path, web: Any, m
     finally:
         wit.download.resume()
     assert 1 <= len(markers) < 40
-    assert not (tmp_path / "_tmp").exists() or not list((tmp_path / "_tmp").iterdir())
+    assert [path.name for path in (tmp_path / "_tmp").iterdir()] == ["places"]
     assert len(download(part, range(40), tmp_path, web)) == 40
 
 

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from wit import storage
-from wit.parts import StageDir, add_counts, fingerprint, read_manifest, write_parquet
+from wit.parts import StageDir, add_counts, read_manifest, write_parquet
 
 TABLE = pa.table({"x": [1, 2, 3]})
 
@@ -54,7 +54,7 @@ def test_the_manifest_sums_the_markers_and_the_janitor_removes_the_rest(stage: S
         stage.publish(f"part-{i:05d}", files, INFO)
     storage.write_bytes(storage.join(stage.path, "part-00007.deadbeef.parquet"), b"an attempt that was killed")
     storage.write_bytes(storage.join(stage.out, "dropped/plan-merge-00000.parquet"), b"another stage's")
-    manifest = stage.finish(stage.markers())
+    manifest = stage.finish(stage.markers(), [])
     assert (manifest["in"], manifest["out"], manifest["dropped"]) == (10, 6, {"no_query": 4})
     assert stage.manifest() == manifest == read_manifest(stage.out, "candidates")
     assert "part-00007.deadbeef.parquet" not in storage.list_dir(stage.path)
@@ -63,24 +63,11 @@ def test_the_manifest_sums_the_markers_and_the_janitor_removes_the_rest(stage: S
 
 def test_clear_removes_the_manifest_and_every_file_of_the_stage_alone(stage: StageDir, tmp_path: Path) -> None:
     stage.publish("part-00000", {"dropped": local(tmp_path)}, INFO)
-    stage.finish(stage.markers())
+    stage.finish(stage.markers(), [])
     storage.write_bytes(storage.join(stage.out, "dropped/plan-x.parquet"), b"stays")
     stage.clear()
     assert stage.manifest() is None and storage.list_dir(stage.path) == []
     assert storage.list_dir(storage.join(stage.out, "dropped")) == ["plan-x.parquet"]
-
-
-@pytest.mark.parametrize(
-    "one, other, same",
-    [
-        (("plan", {"t": 1}, "x"), ("plan", {"t": 1}, "x"), True),
-        (("plan", {"t": 1}, "x"), ("plan", {"t": 2}, "x"), False),
-        (("plan", {"t": 1}, "x"), ("plan", {"t": 1}, "y"), False),
-        (("plan", {"t": 1}, "x"), ("select", {"t": 1}, "x"), False),
-    ],
-)
-def test_a_fingerprint_changes_with_everything_it_stands_for(one: tuple, other: tuple, same: bool) -> None:
-    assert (fingerprint(*one) == fingerprint(*other)) is same
 
 
 def test_counts_add_up_in_order_without_zeros() -> None:

@@ -171,22 +171,6 @@ def test_a_hard_cap_keeps_exactly_t_of_a_query(tmp_path: Path) -> None:
     assert "http://h.example/0" in urls
 
 
-def test_a_partition_owns_whole_domains_and_a_large_one_is_split(tmp_path: Path) -> None:
-    rows = [(f"http://{'big' if i % 2 else f'd{i}'}.example/{i}", f"text {i}", [0]) for i in range(2_000)]
-    pairs = weighed(rows, tmp_path, 1)[0]
-    heavy = plan.count_heavy(pairs, plan.sketch(pairs, 1024), caption_cap=0, domain_cap=300)
-    planned = plan.with_domain_split(plan.admit(pairs, np.inf)[0], heavy, 300)
-    splits = dict(zip(planned["domain"].to_pylist(), planned["domain_split"].to_pylist(), strict=True))
-    assert splits.pop("big.example") == 4 and set(splits.values()) == {1}
-    routed, partition = plan.route(planned, seed=SEED, partitions=50)
-    assert (np.diff(partition) >= 0).all()
-    of = defaultdict(set)
-    for domain, p in zip(routed["domain"].to_pylist(), partition.tolist(), strict=True):
-        of[domain].add(p)
-    assert 1 < len(of.pop("big.example")) <= 4
-    assert all(len(p) == 1 for p in of.values())
-
-
 def test_neighbours_in_a_partition_are_on_different_hosts(tmp_path: Path) -> None:
     rows = [(f"http://h{i % 10}.example/{i}", f"text {i}", [0]) for i in range(200)]
     planned = plan.admit(weighed(rows, tmp_path, 1)[0], np.inf)[0]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from wit import publish, storage
 from wit.parts import Marker, StageDir, read_manifest
 from wit.publish import KeepPart, PublishConfig, plan_shards
-from wit.records import InputError
+from wit.records import InputError, Stopped
 from wit.shards import iter_members, iter_samples, list_shards
 
 SMALL = PublishConfig(samples_per_shard=7, raw_shards_per_group=2)
@@ -77,12 +77,11 @@ def make_raw(out: str, raw: Callable[..., Marker], raw_row: Any, count: int = 20
 def run_publish(out: str, download: Marker, seed: int = 1, config: PublishConfig = SMALL) -> Marker:
     """Publishes every fetched picture, as a select that drops nothing would hand them on."""
     stage = StageDir(out, "publish", "f" * 32)
-    publish.begin(stage)
+    directory = publish.begin(stage)
     keeps = [keep_everything(out, marker) for marker in download["parts"]]
-    shards = [
-        publish.write_shard(stage, s, seed=seed, config=config) for s in plan_shards(keeps, seed=seed, config=config)
-    ]
-    return publish.finish(stage, shards)
+    plan = list(plan_shards(keeps, seed=seed, config=config))
+    shards = [publish.write_shard(stage, s, directory, seed=seed, config=config) for s in plan]
+    return publish.finish(stage, shards, [shard.name for shard in plan], directory)
 
 
 def keep_everything(out: str, marker: Marker) -> KeepPart:
@@ -167,16 +166,96 @@ def test_two_builds_and_a_resumed_one_give_the_same_bytes(
     assert Path(f"{other}/shards/00001.tar").stat().st_mtime_ns == untouched
 
 
-def test_other_settings_withdraw_the_manifest_and_replace_the_shards(
+def publish_anew(out: str, download: Marker, fingerprint: str = "0" * 32, *, shards: int | None = None) -> None:
+    """Publishes under other settings, or only the first shards of that."""
+    stage = StageDir(out, "publish", fingerprint)
+    directory = publish.begin(stage)
+    plan = list(plan_shards([keep_everything(out, m) for m in download["parts"]], seed=2, config=SMALL))
+    made = [publish.write_shard(stage, s, directory, seed=2, config=SMALL) for s in plan[:shards]]
+    publish.finish(stage, made, [shard.name for shard in plan], directory)
+
+
+def test_a_published_set_stands_whole_until_the_one_of_other_settings_takes_its_place(
     published: tuple[str, Marker], raw: Callable[..., Marker], raw_row: Any
 ) -> None:
     out, manifest = published
-    changed = StageDir(out, "publish", "0" * 32)
-    publish.begin(changed)
-    assert read_manifest(out, "publish") is None and not storage.exists(f"{out}/shards/sizes.json")
-    again = run_publish(out, make_raw(out, raw, raw_row), seed=2)
+    storage.write_bytes(f"{out}/shards/removed.txt", b"0" * 64)
+    first, download = contents(f"{out}/shards"), make_raw(out, raw, raw_row)
+    with pytest.raises(Stopped, match="4 of the 7 units of publish"):
+        publish_anew(out, download, shards=3)
+    assert contents(f"{out}/shards") == first
+    publish_anew(out, download)
+    assert read_manifest(out, "publish")["fingerprint"] == "0" * 32
+    again = contents(f"{out}/shards")
+    assert again["removed.txt"] == first["removed.txt"] and again["00000.tar"] != first["00000.tar"]
     keys = [s.key for shard in list_shards(f"{out}/shards") for s in iter_samples(shard.path)]
-    assert again["files"] != manifest["files"] and len(set(keys)) == 48
+    assert len(set(keys)) == 48 and not storage.exists(f"{out}/_shards")
+
+
+def test_killed_at_any_step_of_the_exchange_there_is_a_whole_set_and_a_restart_has_the_new_one(
+    published: tuple[str, Marker], raw: Callable[..., Marker], raw_row: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, _ = published
+    download = make_raw(out, raw, raw_row)
+    for step in ("copy", "exchange", "remove"):
+
+        def killed(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        Path(f"{out}/shards/removed.txt").write_bytes(b"0" * 64)
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(publish.storage, step, killed)
+            if step == "remove":  # the last thing of all
+                publish.install(out)
+            else:
+                publish_anew(out, download, step.ljust(32))
+        there = contents(f"{out}/shards")
+        there.pop("removed.txt")
+        manifest = json.loads(there["MANIFEST.json"])
+        assert {entry["name"] for entry in manifest["files"]} | {"MANIFEST.json"} == set(there)
+        Path(f"{out}/shards/removed.txt").unlink()
+    publish_anew(out, download, "exchange".ljust(32))
+    assert json.loads(contents(f"{out}/shards")["MANIFEST.json"])["fingerprint"].strip() == "exchange"
+    assert not storage.exists(f"{out}/_shards")
+
+
+def test_on_an_object_store_a_set_that_is_half_copied_is_none_until_the_copy_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out, old, new = "memory://half-copied", StageDir("memory://half-copied", "publish", "o"), {}
+    for directory, mark in (("shards", "o"), ("_shards", "n")):
+        new = {name: (mark + name).encode() for name in ("00000.tar", "00001.tar", "sizes.json")}
+        new["MANIFEST.json"] = json.dumps({"fingerprint": mark}).encode()
+        for name, data in new.items():
+            storage.write_bytes(f"{out}/{directory}/{name}", data)
+    stage, copy = StageDir(out, "publish", "n"), storage.copy
+
+    def cut_off(path: str, to: str) -> None:
+        if path.endswith("00001.tar"):
+            raise KeyboardInterrupt
+        copy(path, to)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(publish.storage, "copy", cut_off)
+        publish.install(out)
+    assert old.manifest() is None and read_manifest(out, "publish") is None
+    assert publish.begin(stage) == f"{out}/_shards"
+    publish.install(out)
+    assert contents(f"{out}/shards") == new and storage.list_dir(f"{out}/_shards") == []
+
+
+def test_a_shard_of_which_a_file_is_gone_or_cut_off_is_made_again_and_no_other(
+    published: tuple[str, Marker], raw: Callable[..., Marker], raw_row: Any
+) -> None:
+    out, _ = published
+    first = contents(f"{out}/shards")
+    Path(f"{out}/shards/00001.tar").unlink()
+    Path(f"{out}/shards/00002.parquet").write_bytes(b"cut off")
+    Path(f"{out}/shards/00003_stats.json").unlink()
+    untouched = Path(f"{out}/shards/00004.tar").stat().st_mtime_ns
+    run_publish(out, make_raw(out, raw, raw_row))
+    assert contents(f"{out}/shards") == first
+    assert Path(f"{out}/shards/00004.tar").stat().st_mtime_ns == untouched
 
 
 def test_a_smaller_buffer_changes_the_order_but_not_the_members(

@@ -31,7 +31,7 @@ class ByCaption:
 
 def scored(out: str, download: Marker, scorer: ByCaption) -> Marker:
     stage = StageDir(out, "score", "c" * 32)
-    return stage.finish([score.score_shard(stage, shard, scorer) for shard in raw_shards(download)])
+    return stage.finish([score.score_shard(stage, shard, scorer) for shard in raw_shards(download)], [])
 
 
 def test_every_fetched_picture_has_one_row_and_none_is_scored_twice(

@@ -6,25 +6,28 @@ domain and address taken, and only then is it requested. Redirects come back to 
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import time
-import zlib
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import ada_url
-import pycurl
 
-from wit.fetch import robots
+from wit.bounded import Bounded
+from wit.fetch import robots, verdicts
 from wit.fetch.addresses import is_refused
 from wit.fetch.config import FetchConfig
 from wit.fetch.headers import last, retry_after_s
-from wit.fetch.lanes import Lane, Lanes
-from wit.fetch.origins import Job, Origin
+from wit.fetch.lanes import Lane, Lanes, Three
+from wit.fetch.limits import HostLimits
+from wit.fetch.origins import Job, Met, Origin
 from wit.fetch.outcome import Outcome
+from wit.fetch.places import Places
 from wit.fetch.resolver import Answer, Resolver
 from wit.fetch.transfers import Transfer, Transfers
+from wit.fetch.wishes import Wishes
 from wit.reasons import Reason
 from wit.urls import registrable_domain
 
@@ -32,36 +35,8 @@ ANSWER_TTL_S = 60  # an origin asks the resolver (and its cache) again after thi
 STALLED_S = 0.5  # a transfer without a first byte for so long no longer counts against in_flight
 STALLED_MAX = 3  # times in_flight: but no more of them than this
 UNTRIED_MAX = 4  # times in_flight: requests to hosts that have not answered yet, which do not count against it either
-REDIRECTS = (301, 302, 303, 307, 308)
-RETRIED = frozenset(
-    (Reason.DNS_FAILED, Reason.CONNECT_FAILED, Reason.TIMEOUT, Reason.BODY_INCOMPLETE, Reason.HTTP_RATE_LIMITED)
-)
-RETRIED_STATUS = (500, 502, 503, 504)
-HOST_AT_FAULT = frozenset((Reason.CONNECT_FAILED, Reason.TIMEOUT))  # what a breaker counts
-SAME_FATE = frozenset(  # what befell robots.txt befalls the pictures, and is the better word for it
-    (Reason.CONNECT_FAILED, Reason.TIMEOUT, Reason.TLS_FAILED, Reason.DNS_FAILED, Reason.DNS_NOT_FOUND)
-)
-
-E_HTTP2_STREAM, E_TOO_LARGE = 92, 100  # libcurl has them, pycurl has no names for them
-
-CURL_REASONS = {
-    pycurl.E_OPERATION_TIMEDOUT: Reason.TIMEOUT,
-    pycurl.E_COULDNT_CONNECT: Reason.CONNECT_FAILED,
-    pycurl.E_COULDNT_RESOLVE_HOST: Reason.DNS_FAILED,
-    pycurl.E_COULDNT_RESOLVE_PROXY: Reason.CONNECT_FAILED,
-    pycurl.E_PARTIAL_FILE: Reason.BODY_INCOMPLETE,
-    pycurl.E_GOT_NOTHING: Reason.BODY_INCOMPLETE,
-    pycurl.E_RECV_ERROR: Reason.BODY_INCOMPLETE,
-    pycurl.E_SEND_ERROR: Reason.BODY_INCOMPLETE,
-    pycurl.E_HTTP2: Reason.BODY_INCOMPLETE,
-    E_HTTP2_STREAM: Reason.BODY_INCOMPLETE,
-    pycurl.E_SSL_CONNECT_ERROR: Reason.TLS_FAILED,
-    pycurl.E_PEER_FAILED_VERIFICATION: Reason.TLS_FAILED,
-    pycurl.E_SSL_CIPHER: Reason.TLS_FAILED,
-    pycurl.E_SSL_CERTPROBLEM: Reason.TLS_FAILED,
-    pycurl.E_FILESIZE_EXCEEDED: Reason.BODY_TOO_LARGE,
-    E_TOO_LARGE: Reason.HEADERS_TOO_LARGE,
-}
+LOOK_AGAIN_S = 0.02  # for a place that another process of this machine holds
+ORIGINS_MAX = 50_000  # remembered; of those with nothing to do the oldest go
 
 
 class Client:
@@ -75,21 +50,30 @@ class Client:
         watch: Callable[[int, int], None],
         report: Callable[[Outcome, list[bytes]], None],
         report_robots: Callable[[str, robots.Robots], None],
+        report_wish: Callable[[str], None],
+        at: Callable[[int], None],
+        crashed: Callable[[Exception], None],
         known_robots: dict[str, robots.Robots],
+        wishes: Wishes,
+        places: Places,
     ) -> None:
         self.config = config
         self.resolver = Resolver(config)
-        self.lanes = Lanes(config)
-        self._report, self._report_robots = report, report_robots
-        self._robots = known_robots
+        self.lanes = Lanes(config, places)
+        self.wishes = wishes
+        self._report, self._report_robots, self._report_wish = report, report_robots, report_wish
+        self._at_id, self._crashed = at, crashed
+        self._robots: Bounded[str, robots.Robots] = robots.kept()
+        for key, found in known_robots.items():
+            self._robots.put(key, found)
         self._origins: dict[str, Origin] = {}
         self._runnable: deque[Origin] = deque()  # those that answer
         # The others: hosts that say nothing must not take the places of those that do.
         self._untried: OrderedDict[str, Origin] = OrderedDict()
         self._untried_active = 0
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timers: list[tuple[float, int, Job | Origin, Callable[[], None]]] = []
         self._tie = itertools.count()
-        self.transfers = Transfers(config, watch=watch, answered=self._answered)
+        self.transfers = Transfers(config, watch=watch, answered=self._answered, crashed=crashed, at=self._at)
         self._stalled = 0
         self._began = time.monotonic()
         self.held_back = False  # the ring is full: start nothing new
@@ -98,7 +82,9 @@ class Client:
 
     def submit(self, id: int, url: str, domain: str = "") -> None:
         """Takes a URL, and its registrable domain where that is known; it is reported once, whatever happens to it."""
-        self._route(Job(id, url, domain=domain, started=time.time()), url)
+        job = Job(id, url, domain=domain, started=time.time())
+        with self._blaming(job):
+            self._route(job, url)
 
     def pump(self) -> None:
         """Ends transfers that are over, runs due timers and starts what may start."""
@@ -106,11 +92,14 @@ class Client:
             self._over(transfer, code, words)
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
-            heapq.heappop(self._timers)[2]()
+            _, _, of, call = heapq.heappop(self._timers)
+            with self._blaming(of):
+                call()
         while (origin := self._next_origin()) is not None:
             origin.parked = False
-            self._advance(origin, now)
-            self._pass_on(origin)
+            with self._blaming(origin):
+                self._advance(origin, now)
+                self._pass_on(origin)
 
     def next_due(self) -> float | None:
         """When `pump` has work without any socket saying so (monotonic seconds)."""
@@ -119,12 +108,17 @@ class Client:
     def tick(self) -> None:
         """Housekeeping, a few times a second."""
         now = time.monotonic()
+        self.transfers.tick(now)
         waiting = (t for t in self.transfers if not t.status and not t.untried)
         self._stalled = sum(now - t.began > STALLED_S for t in waiting)
-        self.lanes.forget_idle(now)
+        self.lanes.forget_idle()
+        if len(self._origins) > ORIGINS_MAX:
+            idle = [key for key, origin in self._origins.items() if origin.idle]
+            for key in idle[: len(self._origins) - ORIGINS_MAX // 2]:
+                del self._origins[key]
 
     def forget_failures(self) -> None:
-        """Every host starts again with a clean sheet."""
+        """Every host starts again with a clean sheet, but for what it asked of us."""
         self.resolver.forget_failures()
         for origin in self._origins.values():
             origin.breaker.succeeded()
@@ -132,10 +126,47 @@ class Client:
             if origin.robots is not None and origin.robots.text is None:
                 origin.robots = None
 
+    def take_limits(self, limits: HostLimits) -> None:
+        """Other --host-limits from now on: what is under way to a host that is denied now is broken off."""
+        self.lanes.limits = limits
+        for transfer in self.transfers:
+            if limits.denies(transfer.origin.host):
+                self.transfers.break_off(transfer, Reason.HOST_DENIED)
+
+    # --- faults of ours ------------------------------------------------------------------------------------------------
+
+    def _at(self, job: Job) -> None:
+        """Notes whose request is worked at, should this process die of it; a robots.txt is the next picture's."""
+        if job.robots_of is None:
+            self._at_id(job.id)
+        elif job.robots_of.queue:
+            self._at_id(job.robots_of.queue[0].id)
+
+    @contextlib.contextmanager
+    def _blaming(self, of: Job | Origin) -> Iterator[None]:
+        """An exception within the block ends the job, or all that wait for the origin, under a Reason: whatever a stranger's
+        answer brings out in our code costs what it answered, and the loop goes on."""
+        try:
+            if isinstance(of, Job):
+                self._at(of)
+            yield
+        except Exception as error:  # the one place where anything is caught: see above
+            self._crashed(error)
+            self._blame(of, f"{type(error).__name__}: {error}")
+
+    def _blame(self, of: Job | Origin, words: str) -> None:
+        detail = words.partition(":")[0]
+        if isinstance(of, Job) and of.robots_of is None:
+            return self._end(of, Reason.FETCHER_CRASHED, detail, error=words)
+        origin = of if isinstance(of, Origin) else of.robots_of
+        assert origin is not None
+        origin.robots_pending = origin.resolving = False
+        return self._end_all(origin, Reason.FETCHER_CRASHED, detail)
+
     # --- from a URL to a request ---------------------------------------------------------------------------------------
 
     def _route(self, job: Job, url: str) -> None:
-        """Queues the job at the origin of `url`, or ends it."""
+        """Queues the job at the origin of `url`, or ends it. Names and passwords in a URL are neither sent nor kept."""
         try:
             parsed = ada_url.URL(url)
         except ValueError:
@@ -143,9 +174,11 @@ class Client:
         scheme = parsed.protocol.rstrip(":")
         if scheme not in ("http", "https"):
             return self._end(job, Reason.SCHEME_REFUSED, scheme)
-        parsed.hash = ""
+        parsed.hash = parsed.username = parsed.password = ""
         job.target = parsed.href
         port = int(parsed.port or (443 if scheme == "https" else 80))
+        if port in verdicts.BAD_PORTS:
+            return self._end(job, Reason.PORT_REFUSED, str(port))
         origin = self._origin(scheme, parsed.hostname, port, "" if job.hops else job.domain)
         (origin.queue.appendleft if job.hops or job.robots_of else origin.queue.append)(job)
         self._wake(origin)
@@ -155,7 +188,8 @@ class Client:
         found = self._origins.get(key)
         if found is None:
             found = self._origins[key] = Origin(key, scheme, host, port, domain=domain or registrable_domain(host))
-            found.robots = self._robots.get(key)
+            if (known := self._robots.get(key)) is not None:
+                self._take_robots(found, known)
         return found
 
     def _wake(self, origin: Origin) -> None:
@@ -187,8 +221,8 @@ class Client:
         if self._untried.pop(origin.key, None) is not None:
             self._runnable.append(origin)
 
-    def _later(self, when: float, call: Callable[[], None]) -> None:
-        heapq.heappush(self._timers, (when, next(self._tie), call))
+    def _later(self, when: float, of: Job | Origin, call: Callable[[], None]) -> None:
+        heapq.heappush(self._timers, (when, next(self._tie), of, call))
 
     def _advance(self, origin: Origin, now: float) -> None:
         """Starts the origin's next request, or parks it where its obstacle will wake it."""
@@ -196,8 +230,13 @@ class Client:
             return self._forget(origin)
         if self._spent(now):
             return self._end_all(origin, Reason.BUDGET_SPENT)
+        if self.lanes.limits.denies(origin.host):
+            return self._end_all(origin, Reason.HOST_DENIED)
+        if closed_by := self.wishes.closed_by(origin.host):
+            return self._end_all(origin, Reason.HOST_UNAVAILABLE, str(closed_by))
         if origin.breaker.open_until > now:
-            return self._end_all(origin, origin.closed_reason)
+            status = origin.breaker.status
+            return self._end_all(origin, Reason.HOST_UNAVAILABLE, str(status) if status else "")
         if not self.config.egress_proxy and (origin.answer is None or origin.answer_until < now):
             return self._resolve(origin)
         address, port = self._address(origin)
@@ -206,28 +245,30 @@ class Client:
         if not address:
             return self._end_all(origin, Reason.ADDRESS_REFUSED)
         if not self._robots_ready(origin):
-            return
+            return None
         lanes = self._lanes_of(origin, address)
         for lane in lanes:
-            if lane.active >= lane.limit:
+            if lane.active >= lane.limit or lane.taken_elsewhere:
                 origin.parked = True
                 lane.waiting.append(origin)
-                return
-        due = max(lane.next_at for lane in lanes)
-        if due > now:
-            origin.parked = True
-            return self._later(due, lambda: self._unpark(origin))
+                return None
+        if (due := self.lanes.due(lanes)) > now:
+            return self._wait(origin, lanes, due, now)
         job = self._next_allowed(origin)
         if job is not None:
-            self._start(job, origin, lanes, address, port, now)
-            self._wake(origin)
+            with self._blaming(job):
+                self._start(job, origin, lanes, address, port, now)
+        return None
 
-    def _lanes_of(self, origin: Origin, address: str) -> tuple[Lane, Lane, Lane]:
-        return (
-            self.lanes.get("host", origin.host),
-            self.lanes.get("domain", origin.domain),
-            self.lanes.get("address", address),
-        )
+    def _wait(self, origin: Origin, lanes: Three, due: float, now: float) -> None:
+        """Parks the origin until its turn; where that is beyond any rate, another process was asked to leave the host alone."""
+        if due - now > max(self.config.short_retry_after_s, *(lane.interval_s for lane in lanes)) + 1:
+            return self._end_all(origin, Reason.HOST_UNAVAILABLE, "asked")
+        origin.parked = True
+        return self._later(due, origin, lambda: self._unpark(origin))
+
+    def _lanes_of(self, origin: Origin, address: str) -> Three:
+        return self.lanes.of(origin, address, self.wishes.delay_s(origin.host))
 
     def _unpark(self, origin: Origin) -> None:
         origin.parked = False
@@ -239,11 +280,11 @@ class Client:
             return
         address, _ = self._address(origin)
         for lane in self._lanes_of(origin, address):
-            if lane.waiting and lane.active < lane.limit:
+            if lane.waiting and lane.active < lane.limit and not lane.taken_elsewhere:
                 self._unpark(lane.waiting.popleft())
 
     def _forget(self, origin: Origin) -> None:
-        if not origin.active and not origin.robots_pending and not origin.breaker.failures:
+        if origin.idle and not origin.breaker.failures:
             self._origins.pop(origin.key, None)
 
     def _spent(self, now: float) -> bool:
@@ -262,7 +303,8 @@ class Client:
         def answered(answer: Answer) -> None:
             origin.resolving = False
             origin.answer, origin.answer_until = answer, time.monotonic() + ANSWER_TTL_S
-            self._wake(origin)
+            with self._blaming(origin):
+                self._wake(origin)
 
         self.resolver.lookup(origin.host, answered)
 
@@ -296,56 +338,91 @@ class Client:
         return True
 
     def _robots_arrived(self, origin: Origin, found: robots.Robots) -> None:
-        self._robots[origin.key] = origin.robots = found
         origin.robots_pending = False
-        delay = found.crawl_delay_s(self.config.user_agent)
-        lane = self.lanes.get("host", origin.host)
-        lane.interval_s = max(lane.interval_s, delay)
-        if delay:
-            lane.limit = 1
+        self._robots.put(origin.key, found)
+        self._take_robots(origin, found)
+        if delay := self.wishes.delay_s(origin.host):
+            self.lanes.close(origin.host, time.monotonic() + delay)  # this request was one too
         self._report_robots(origin.key, found)
         self._wake(origin)
+
+    def _take_robots(self, origin: Origin, found: robots.Robots) -> None:
+        origin.robots = found
+        if self.wishes.delay(origin.host, origin.key, found.crawl_delay_s(self.config.user_agent)):
+            self._report_wish(origin.host)
 
     def _next_allowed(self, origin: Origin) -> Job | None:
         """The next job that robots.txt allows; ends those before it."""
         while origin.queue:
             job = origin.queue.popleft()
-            rules = origin.robots
-            if job.robots_of is not None or not self.config.respect_robots or rules is None:
-                return job
-            if rules.allows(job.target, self.config.user_agent):
-                return job
-            self._end(job, rules.why if rules.text is None else Reason.ROBOTS_DISALLOWED)
+            with self._blaming(job):
+                if (refused := self._refused(job, origin.robots)) is None:
+                    return job
+                self._end(job, refused.reason, refused.detail)
         return None
+
+    def _refused(self, job: Job, rules: robots.Robots | None) -> Met | None:
+        """Why robots.txt forbids the job, if it does."""
+        if job.robots_of is not None or not self.config.respect_robots or rules is None:
+            return None
+        if rules.text is None:
+            return Met(rules.why, "", 0, "")
+        if rules.allows(job.target, self.config.user_agent):
+            return None
+        return Met(Reason.ROBOTS_DISALLOWED, rules.note, 0, "")
 
     # --- one request ---------------------------------------------------------------------------------------------------
 
-    def _start(
-        self, job: Job, origin: Origin, lanes: tuple[Lane, Lane, Lane], address: str, port: int, now: float
-    ) -> None:
-        for lane in lanes:
-            lane.take(now)
-        origin.active += 1
+    def _start(self, job: Job, origin: Origin, lanes: Three, address: str, port: int, now: float) -> None:
+        """Sends the job's request, unless another process has the last place: then it goes back to wait."""
+        places = self.lanes.take(lanes)
+        if isinstance(places, Lane):
+            origin.queue.appendleft(job)
+            return self._look_again_later(origin, places, now)
         if not job.hops:
             job.attempts += 1
+        origin.active += 1
         limit = robots.MAX_BYTES if job.robots_of else self.config.max_body_bytes
-        transfer = Transfer(job, origin, lanes, now, limit=limit, untried=not origin.answers)
+        transfer = Transfer(job, origin, lanes, places, now, limit=limit, untried=not origin.answers)
         self._untried_active += transfer.untried
-        self.transfers.start(transfer, address, port)
+        try:
+            self.transfers.start(transfer, address, port)
+        except Exception:
+            self._leave(transfer)
+            raise
+        return self._wake(origin)
+
+    def _look_again_later(self, origin: Origin, lane: Lane, now: float) -> None:
+        """Parks the origin at a lane whose last place or turn another process has; one look a moment is enough for all."""
+        origin.parked = True
+        lane.waiting.append(origin)
+        lane.taken_elsewhere = True
+        self._later(now + LOOK_AGAIN_S, origin, lambda: self._wake_next(lane))
+
+    def _wake_next(self, lane: Lane) -> None:
+        lane.taken_elsewhere = False
+        if lane.waiting:
+            self._unpark(lane.waiting.popleft())
+
+    def _leave(self, transfer: Transfer) -> None:
+        """Gives back what the transfer took, and wakes those who wait for it."""
+        self._untried_active -= transfer.untried
+        transfer.origin.active -= 1
+        self.lanes.give_back(transfer.lanes, transfer.places)
+        for lane in transfer.lanes:
+            self._wake_next(lane)
 
     # --- how a request ends --------------------------------------------------------------------------------------------
 
     def _over(self, transfer: Transfer, code: int, words: str) -> None:
-        self._untried_active -= transfer.untried
-        for lane in transfer.lanes:
-            lane.active -= 1
-            if lane.waiting:
-                self._unpark(lane.waiting.popleft())
         job, origin = transfer.job, transfer.origin
-        origin.active -= 1
+        self._leave(transfer)
         job.spent_s += time.monotonic() - transfer.began
+        job.wire_bytes += max(transfer.wire_bytes, transfer.received)
         chunks, transfer.chunks = transfer.chunks, []
-        kept = self._judge(transfer, code, words, chunks)
+        kept = False
+        with self._blaming(job):
+            kept = self._judge(transfer, code, transfer.words or words, chunks)
         if not kept:
             self.transfers.let_go(sum(map(len, chunks)))
         self._wake(origin)
@@ -353,24 +430,22 @@ class Client:
     def _judge(self, transfer: Transfer, code: int, words: str, chunks: list[bytes]) -> bool:
         """Decides what follows a request; True if its body was handed on."""
         job, status = transfer.job, transfer.status
-        reason = transfer.verdict
-        if code and reason is None:
-            cut = code == pycurl.E_WRITE_ERROR  # we had read enough of an error page, or of a long robots.txt
-            reason = None if cut else CURL_REASONS.get(code, Reason.HTTP_INVALID)
-        if status in REDIRECTS and (reason is None or reason is Reason.BODY_INCOMPLETE):
+        reason = verdicts.reason_for_request(status, transfer.verdict, code)
+        if status in verdicts.REDIRECTS and reason is None:
             if self._redirected(transfer):
                 return False
             reason = Reason.HTTP_INVALID
         self._tell_breaker(transfer, reason)
-        if reason is None:
-            reason = reason_for_status(status)
-        if job.robots_of is not None and (reason is None or 400 <= status < 500 and status != 429):
-            self._robots_arrived(job.robots_of, robots.from_response(status, b"".join(chunks)))
+        if job.robots_of is not None and reason is None and answers_robots(status):
+            found = robots.from_response(status, b"".join(chunks), self.config.user_agent)
+            self._robots_arrived(job.robots_of, found)
             return False
+        reason = reason or verdicts.reason_for_status(status)
         if reason is None and not transfer.received:
             reason = Reason.BODY_EMPTY
         if reason is None:
-            self._report(self._outcome(job, status, transfer.received), chunks)
+            outcome, job.ended = self._outcome(job, status, transfer.received), True
+            self._report(outcome, chunks)
             return True
         self._failed(job, reason, status, words, transfer)
         return False
@@ -382,9 +457,8 @@ class Client:
             return False
         if job.hops >= self.config.max_redirects:
             if job.robots_of is not None:
-                self._robots_arrived(
-                    job.robots_of, robots.from_response(404, b"")
-                )  # RFC 9309 section 2.3.1.2: as unavailable
+                # RFC 9309 section 2.3.1.2: as unavailable
+                self._robots_arrived(job.robots_of, robots.from_response(404, b"", self.config.user_agent))
             else:
                 self._end(job, Reason.TOO_MANY_REDIRECTS, status=transfer.status)
             return True
@@ -399,59 +473,65 @@ class Client:
 
     def _tell_breaker(self, transfer: Transfer, reason: Reason | None) -> None:
         breaker, now = transfer.origin.breaker, time.monotonic()
-        silent = reason in HOST_AT_FAULT and not transfer.status
-        if silent or transfer.status in (502, 503, 504):
-            transfer.origin.closed_reason = Reason.HOST_UNAVAILABLE
+        silent = reason in verdicts.HOST_AT_FAULT and not transfer.status
+        if silent or transfer.status in verdicts.TIRED_STATUS:
             transfer.origin.answers = bool(transfer.status)
-            breaker.failed(now, self.config)
+            breaker.failed(now, transfer.status, self.config)
         elif transfer.status:
             breaker.succeeded()
 
     def _failed(self, job: Job, reason: Reason, status: int, words: str, transfer: Transfer | None) -> None:
         """Another attempt where that may help, else the end."""
-        pause = self.config.backoff_s * 2 ** (job.attempts - 1) * (0.5 + jitter(job))
-        asked = retry_after_s(transfer.headers) if transfer and status in (429, 503) else None
-        if asked is not None and asked > self.config.short_retry_after_s:
-            if transfer:
-                self._close(transfer.origin, asked, reason)
-            return self._end(job, reason, status=status, error=words)
-        again = reason in RETRIED or (reason is Reason.HTTP_SERVER_ERROR and status in RETRIED_STATUS)
-        if not again or job.attempts > self.config.retries:
-            detail = str(status) if status >= 400 else ""
+        detail = str(status) if status >= 400 else ""
+        job.met = Met(reason, detail, status, words)
+        pause = verdicts.pause_s(job.url, job.attempts, self.config.backoff_s)
+        asked = retry_after_s(transfer.headers) if transfer and status in verdicts.PATIENCE_STATUS else None
+        if transfer and asked is not None and asked > self.config.short_retry_after_s:
+            self._close(transfer.origin, asked, status)
             return self._end(job, reason, detail, status=status, error=words)
         now = time.monotonic()
-        if transfer and status in (429, 503):  # the whole host asks for patience
-            lane = transfer.lanes[0]
-            lane.next_at = max(lane.next_at, now + max(pause, asked or 0))
+        pause = max(pause, asked or 0)
+        if transfer and status in verdicts.PATIENCE_STATUS:  # the whole host asks for patience
+            self.lanes.close(transfer.origin.host, now + pause)
+        if job.hopeless or not verdicts.worth_another(reason, status) or job.attempts > self.config.retries:
+            return self._end(job, reason, detail, status=status, error=words)
         job.hops, job.spent_s = 0, 0.0
-        self._later(now + max(pause, asked or 0), lambda: self._route(job, job.url))
+        return self._later(now + pause, job, lambda: self._route(job, job.url))
 
-    def _close(self, origin: Origin, seconds: float, reason: Reason) -> None:
+    def _close(self, origin: Origin, seconds: float, status: int) -> None:
         """Leaves a host alone for as long as it asked; its other pictures are left to the retry pass."""
-        origin.breaker.open_until = time.monotonic() + seconds
-        origin.closed_reason = reason
-        self._end_all(origin, reason)
+        self.wishes.close(origin.host, seconds, status)
+        self.lanes.close(origin.host, time.monotonic() + seconds)
+        self._report_wish(origin.host)
+        self._end_all(origin, Reason.HOST_UNAVAILABLE, str(status))
 
-    def _end_all(self, origin: Origin, reason: Reason) -> None:
+    def _end_all(self, origin: Origin, reason: Reason, detail: str = "") -> None:
+        """Ends what waits for the origin; a job that has met something of its own says that."""
         jobs, origin.queue = origin.queue, deque()
         for job in jobs:
-            self._end(job, reason)
+            met = job.met or Met(reason, detail, 0, "")
+            with self._blaming(job):
+                self._end(job, met.reason, met.detail, status=met.status, error=met.error)
 
     def _fail_all(self, origin: Origin, reason: Reason) -> None:
         jobs, origin.queue = origin.queue, deque()
         for job in jobs:
             job.attempts += 1
-            if job.robots_of is not None:
-                self._end(job, reason)
-            else:
-                self._failed(job, reason, 0, "", None)
+            with self._blaming(job):
+                if job.robots_of is not None:
+                    self._end(job, reason)
+                else:
+                    self._failed(job, reason, 0, "", None)
 
     def _end(self, job: Job, reason: Reason, detail: str = "", *, status: int = 0, error: str = "") -> None:
         if job.robots_of is not None:
-            first_hop = reason in SAME_FATE and not job.hops
+            first_hop = reason in verdicts.SAME_FATE and not job.hops
             why = reason if first_hop else Reason.ROBOTS_UNREACHABLE
             self._robots_arrived(job.robots_of, robots.Robots(time.time(), None, why))
             return
+        if job.ended:
+            return
+        job.ended = True
         outcome = self._outcome(job, status, 0)
         outcome.reason, outcome.detail, outcome.error = reason, detail, error
         self._report(outcome, [])
@@ -465,23 +545,10 @@ class Client:
             started=job.started,
             duration_s=time.time() - job.started,
             bytes=size,
+            wire_bytes=job.wire_bytes,
         )
 
 
-def reason_for_status(status: int) -> Reason | None:
-    """Why a final status is no picture; None where the body may be one."""
-    if 200 <= status < 300:
-        return Reason.BODY_EMPTY if status in (204, 205) else None
-    exact = {404: Reason.HTTP_NOT_FOUND, 410: Reason.HTTP_GONE, 429: Reason.HTTP_RATE_LIMITED}
-    if status in exact:
-        return exact[status]
-    if status in (401, 403, 451):
-        return Reason.HTTP_FORBIDDEN
-    if 400 <= status < 500:
-        return Reason.HTTP_CLIENT_ERROR
-    return Reason.HTTP_SERVER_ERROR if status >= 500 else Reason.HTTP_INVALID
-
-
-def jitter(job: Job) -> float:
-    """0 to 1, different for every URL and attempt: no thundering herd, and no random number either."""
-    return zlib.crc32(f"{job.url} {job.attempts}".encode()) / 2**32
+def answers_robots(status: int) -> bool:
+    """Whether a final status says what may be fetched: 429 asks us to go away, as a 5xx does."""
+    return 200 <= status < 300 or (400 <= status < 500 and status != 429)

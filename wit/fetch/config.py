@@ -43,6 +43,8 @@ class FetchConfig:
     """Requests a second to one host; 0 = no limit."""
     domain_rate_per_s: float = 20
     address_rate_per_s: float = 50
+    host_limits: str = ""
+    """TOML file of rates, concurrency and `deny` by host or domain (docs/build.md); read again while the build runs."""
     breaker_failures: int = 5
     """Consecutive failures after which a host is left alone for breaker_pause_s; its pictures are host_unavailable."""
     breaker_pause_s: float = 60

@@ -3,7 +3,7 @@
 Messages travel several at a time, so that a picture costs a fraction of a wake-up. What the decode process was at when it died
 is not in them but in shared memory. A decoder that crashes is replaced and its picture tried once more, since a stray SIGKILL
 is not the picture's fault; a second crash, or a deadline passed, is that picture's Reason. A fetch process that dies is
-replaced and what it had in flight is fetched again.
+replaced and what it had in flight is fetched again, but for a request that it died of twice.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from wit import storage
+from wit.bounded import Bounded
 from wit.fetch.channel import Channel
 from wit.fetch.config import FetchConfig
 from wit.fetch.errors import EngineError
 from wit.fetch.outcome import Outcome, Request
-from wit.fetch.ring import USUAL_BYTES, create_segment, map_segment, progress_of
+from wit.fetch.ring import DECODED, FETCHING, USUAL_BYTES, create_segment, map_segment, progress_of
 from wit.fetch.spool import Spool, Spools
 from wit.images.config import ImageConfig
 from wit.images.results import Processed, Refused
@@ -33,6 +35,10 @@ from wit.reasons import Reason
 SENT_AHEAD = 16  # pictures that a decoder has in hand, so that it never waits for us
 SILENCE_S = 60  # a fetch process that says nothing for so long is taken for dead
 DEATHS_IN_A_ROW = 5
+LOST_MAX = (
+    6  # deaths of fetch processes that a request may be in flight at: then it is one of those that bring them about
+)
+KNOWN_BYTES = 32_000_000  # of what servers said, kept for the next process
 # One thread each, since there is a pair of children a core; and an allocator that keeps the megabytes of one picture for the
 # next instead of asking the kernel for fresh pages each time (0.5 ms of system time an image).
 CHILD_ENVIRONMENT = {
@@ -86,9 +92,13 @@ class Decoding:
     crashes: int = 0
 
 
+Known = dict[str, dict[str, Any]]  # "robots" by origin and "hosts" by host: what servers said, as JSON
+
+
 class Engine:
     """`submit` requests, `poll` outcomes; use as a context manager. Who has read an outcome's picture from its spool (in the
-    directory `scratch`) tells `spools`."""
+    directory `scratch`) tells `spools`. `places` is the file in which all engines of a job on this machine count their requests
+    (`wit.fetch.places`); without one this engine counts alone."""
 
     def __init__(
         self,
@@ -96,12 +106,22 @@ class Engine:
         image: ImageConfig,
         scratch: str,
         *,
-        robots: dict[str, Any] | None = None,
+        known: Known | None = None,
+        places: str = "",
         work: str = "wit.images.process:process",
     ) -> None:
         self.fetch, self.image, self.work = fetch, image, work
         self.spools = Spools(scratch)
-        self.robots = robots or {}  # origin -> {"fetched", "text"}: grows as hosts are met
+        self.places = places or storage.join(scratch, "places")
+        self._robots: Bounded[str, Any] = Bounded(KNOWN_BYTES, lambda entry: 300 + len(entry["text"]))
+        self._hosts: Bounded[str, Any] = Bounded(KNOWN_BYTES, lambda entry: 500)
+        for kept, entries in (
+            (self._robots, (known or {}).get("robots", {})),
+            (self._hosts, (known or {}).get("hosts", {})),
+        ):
+            for name, entry in entries.items():
+                kept.put(name, entry)
+        self.learnt = 0  # times that something was added to it
         self.ring_size = max(USUAL_BYTES, fetch.max_body_bytes * 5 // 4) // 8 * 8
         self.ring_fd = create_segment(self.ring_size)
         self.progress = progress_of(map_segment(self.ring_fd, self.ring_size))
@@ -112,6 +132,8 @@ class Engine:
         self.answered = 0  # by this decoder
         self.seen, self.seen_since = 0, 0.0  # its progress, and since when it has been that
         self.deaths = {"fetch": 0, "decode": 0}
+        self.blamed: Counter[int] = Counter()  # requests, for deaths of fetch processes
+        self.lost: Counter[int] = Counter()  # requests, by deaths they were in flight at
         self.finished: list[Outcome] = []
         self.fetcher: Child | None = self._start_fetcher()
         self.decoder = self._start_decoder()
@@ -130,6 +152,11 @@ class Engine:
         self.selector.close()
         self.spools.close()
         os.close(self.ring_fd)
+
+    @property
+    def known(self) -> Known:
+        """What servers have said so far: robots.txt, crawl delays, times to come back."""
+        return {"robots": dict(self._robots.items()), "hosts": dict(self._hosts.items())}
 
     @property
     def pending(self) -> int:
@@ -166,8 +193,9 @@ class Engine:
             child.heard = time.monotonic()
             if message[0] == "outcome":
                 self._fetched(message[1])
-            elif message[0] == "robots":
-                self.robots[message[1]] = message[2]
+            elif message[0] in ("robots", "wish"):
+                (self._robots if message[0] == "robots" else self._hosts).put(message[1], message[2])
+                self.learnt += 1
             elif message[0] == "decoded":
                 self._decoded(*message[1:])
             elif message[0] == "ready":
@@ -191,8 +219,10 @@ class Engine:
             self.selector.modify(child.channel.fileno(), events, child)
 
     def _fetched(self, outcome: Outcome) -> None:
-        del self.fetching[outcome.id]
+        if self.fetching.pop(outcome.id, None) is None:
+            return  # it was blamed for a death of the process that told us
         self.deaths["fetch"] = 0
+        self.lost.pop(outcome.id, None)
         if outcome.reason is not None:
             self.finished.append(outcome)
             return
@@ -238,7 +268,7 @@ class Engine:
     # --- deaths --------------------------------------------------------------------------------------------------------
 
     def _check_deadlines(self) -> None:
-        now, progress = time.monotonic(), self.progress[0]
+        now, progress = time.monotonic(), self.progress[DECODED]
         if not self.sent or not self.decoder_ready or progress != self.seen:
             self.seen, self.seen_since = progress, now
         elif now - self.seen_since > self.image.decode_timeout_s:
@@ -256,6 +286,8 @@ class Engine:
         role = "fetch" if child is self.fetcher else "decode"
         child.kill()
         self.deaths[role] += 1
+        if role == "fetch":
+            self._blame_request()
         if self.deaths[role] > DEATHS_IN_A_ROW:
             raise EngineError(f"the {role} process died {self.deaths[role]} times in a row: see its messages above")
         if role == "decode":
@@ -266,9 +298,22 @@ class Engine:
         child.channel.close()
         self.fetcher = None  # replaced when the decoder has emptied the ring
 
+    def _blame_request(self) -> None:
+        """Ends the request that a fetch process was at, once it has died there twice, and those that were in flight too often."""
+        at, self.progress[FETCHING] = self.progress[FETCHING] - 1, 0
+        if at < 0:
+            return  # it did not come so far: a broken installation
+        self.lost.update(self.fetching.keys())
+        self.blamed[at] += 1
+        guilty = [id for id in self.fetching if self.blamed[id] > 1 or self.lost[id] >= LOST_MAX]
+        for id in guilty:
+            del self.fetching[id]
+            self.finished.append(Outcome(id, Reason.FETCHER_CRASHED, "died", started=time.time()))
+            self.deaths["fetch"] = 0
+
     def _at_work(self) -> int:
         """Where in `decoding` the picture is that the decoder has begun last; -1 where that one is answered."""
-        return self.progress[0] - self.answered - 1
+        return self.progress[DECODED] - self.answered - 1
 
     def _blame(self, index: int) -> None:
         if index < 0:
@@ -293,12 +338,12 @@ class Engine:
         self._watch(self.fetcher)
 
     def _start_fetcher(self) -> Child:
-        child = Child("fetch", self.ring_fd, self.ring_size, (self.fetch, self.robots))
+        child = Child("fetch", self.ring_fd, self.ring_size, (self.fetch, self.known, self.places))
         self.selector.register(child.channel.fileno(), selectors.EVENT_READ, child)
         return child
 
     def _start_decoder(self) -> Child:
-        self.progress[0] = self.answered = 0
+        self.progress[DECODED] = self.answered = 0
         child = Child("decode", self.ring_fd, self.ring_size, (self.image,), self.work)
         self.selector.register(child.channel.fileno(), selectors.EVENT_READ, child)
         return child

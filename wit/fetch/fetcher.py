@@ -3,46 +3,68 @@
 from __future__ import annotations
 
 import selectors
+import sys
 import time
+import traceback
 from collections import deque
 from typing import Any
 
 import pycurl
 
+from wit import storage
+from wit.fetch import limits
 from wit.fetch.channel import Channel
 from wit.fetch.client import Client
+from wit.fetch.config import FetchConfig
 from wit.fetch.outcome import Outcome
-from wit.fetch.ring import USUAL_BYTES, Ring, map_segment
-from wit.fetch.robots import Robots, from_json
+from wit.fetch.places import Places
+from wit.fetch.ring import FETCHING, USUAL_BYTES, Ring, map_segment, progress_of
+from wit.fetch.robots import Robots, from_json, to_json
+from wit.fetch.wishes import Wishes
+from wit.reasons import InputError
 
 TICK_S = 0.25
 BEAT_S = 1.0  # how often the supervisor hears that this process is alive
+LIMITS_S, LIMITS_REMOTE_S = 5.0, 60.0  # how often --host-limits is read again
+SHOWN_FAULTS = 3  # of ours, on the terminal; all are counted under their Reason
 
 
 class Fetcher:
     """Messages in: ("fetch", [(id, url, domain)...]), ("free", offset), ("forget failures",).
-    Messages out: ("outcome", Outcome), ("robots", origin, entry), ("beat",)."""
+    Messages out: ("outcome", Outcome), ("robots", origin, entry), ("wish", host, entry), ("beat",)."""
 
     def __init__(self, channel: Channel, ring_fd: int, ring_size: int) -> None:
         self.channel = channel
         self.selector = selectors.DefaultSelector()
         self.memory = map_segment(ring_fd, ring_size)
+        self.progress = progress_of(self.memory)
         self.ring = Ring(ring_size, USUAL_BYTES)
         self.undelivered: deque[tuple[Outcome, list[bytes]]] = deque()
         self.watched: dict[int, int] = {}
+        self.faults = 0
+        self.limits_text = ""
 
-    def run(self, config: Any, known_robots: dict[str, Any]) -> None:
-        """Until the supervisor closes the channel."""
+    def run(self, config: FetchConfig, known: dict[str, Any], places: str) -> None:
+        """Until the supervisor closes the channel. `known` is what earlier processes learnt of servers, `places` the file of
+        `wit.fetch.places`."""
+        self.config = config
         self.client = Client(
             config,
             watch=self.watch,
             report=self.deliver,
             report_robots=self.tell_robots,
-            known_robots=from_json(known_robots),
+            report_wish=self.tell_wish,
+            at=self.at,
+            crashed=self.show,
+            known_robots=from_json(known["robots"], config.user_agent),
+            wishes=Wishes(known["hosts"]),
+            places=Places(places),
         )
+        self.read_limits()
         self.selector.register(self.channel.fileno(), selectors.EVENT_READ, "channel")
         self.selector.register(self.client.resolver.fileno(), selectors.EVENT_READ, "resolver")
         next_tick = next_beat = 0.0
+        next_limits = time.monotonic() + self.limits_every_s()
         self.serve_channel(selectors.EVENT_READ)  # what came together with the configuration
         while not self.channel.closed:
             due = (self.client.next_due(), self.client.transfers.due, self.channel.due)
@@ -51,9 +73,42 @@ class Fetcher:
             if now >= next_tick:
                 self.client.tick()
                 next_tick = now + TICK_S
+            if now >= next_limits:
+                self.read_limits()
+                next_limits = now + self.limits_every_s()
             if now >= next_beat:
                 self.channel.send(("beat",))
                 next_beat = now + BEAT_S
+
+    def limits_every_s(self) -> float:
+        return LIMITS_S if storage.is_local(self.config.host_limits) else LIMITS_REMOTE_S
+
+    def read_limits(self) -> None:
+        """Takes over --host-limits where it has changed; a file that cannot be read or is malformed changes nothing."""
+        path = self.config.host_limits
+        if not path:
+            return
+        try:
+            text = limits.read_text(path)
+        except InputError as error:
+            text = str(error)
+        if text == self.limits_text:
+            return
+        self.limits_text = text
+        try:
+            self.client.take_limits(limits.read(path))
+        except InputError as error:
+            print(f"{error}; what it said before goes on", file=sys.stderr)
+
+    def at(self, id: int) -> None:
+        """Which request is worked at, should this process die of it."""
+        self.progress[FETCHING] = id + 1
+
+    def show(self, error: Exception) -> None:
+        """A fault of ours: the request is blamed, its maker should hear of it all the same."""
+        self.faults += 1
+        if self.faults <= SHOWN_FAULTS:
+            print("".join(traceback.format_exception(error)), file=sys.stderr)
 
     def turn(self, until: float) -> None:
         """Waits for sockets, at most until a time, and serves them."""
@@ -130,8 +185,11 @@ class Fetcher:
         self.client.held_back = bool(self.undelivered)
 
     def tell_robots(self, origin: str, found: Robots) -> None:
-        if found.text is not None:
-            self.channel.post(("robots", origin, {"fetched": found.fetched, "text": found.text}))
+        if (entry := to_json(found, self.config.user_agent)) is not None:
+            self.channel.post(("robots", origin, entry))
+
+    def tell_wish(self, host: str) -> None:
+        self.channel.post(("wish", host, self.client.wishes.to_json(host)))
 
 
 def curl_events(mask: int) -> int:

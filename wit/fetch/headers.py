@@ -1,55 +1,111 @@
-"""What response headers say: opt-outs, TDM reservations, when to come back."""
+"""What response headers say: opt-outs, TDM reservations, when to come back. Total: no header can make these raise."""
 
 from __future__ import annotations
 
+import datetime
 import email.utils
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from wit.reasons import Reason
 
 OPT_OUTS = frozenset(("noai", "noimageai", "noindex", "noimageindex", "none", "noml"))
-WITH_VALUE = frozenset(("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"))
+WITH_VALUE = frozenset(("max-snippet", "max-image-preview", "max-video-preview"))
+UNTIL = "unavailable_after"
+MAX_RETRY_AFTER_S = 30 * 86_400.0  # a longer one is no appointment any more
+NOT_A_DATE = (ValueError, TypeError, OverflowError, IndexError, AttributeError)  # what email.utils raises on nonsense
 
 Headers = list[tuple[str, str]]  # names in lower case, in order
 
 
-def opt_out(headers: Headers, agent: str) -> Reason | None:
+def opt_out(headers: Headers, agent: str, now: float | None = None) -> Reason | None:
     """Why the owner's headers forbid this use, if they do."""
     for name, value in headers:
-        if name == "x-robots-tag" and directives(value, agent) & OPT_OUTS:
+        if name == "x-robots-tag" and closes(directives(value, agent), now):
             return Reason.OPT_OUT_HEADER
         if name == "tdm-reservation" and value.strip() == "1":
             return Reason.TDM_RESERVED
     return None
 
 
-def directives(value: str, agent: str) -> set[str]:
-    """The directives of one X-Robots-Tag header that concern `agent`: those for all, and those after its own name.
-    `otherbot: noindex, nofollow` speaks to otherbot until the header ends or names another."""
-    concerned, found = True, set()
-    for part in value.lower().split(","):
-        name, colon, rest = part.strip().partition(":")
-        if colon and name.strip() not in WITH_VALUE:
-            concerned = name.strip() in ("*", agent.lower())
-            part = rest
-        if concerned:
-            found.add(part.strip())
+def closes(found: dict[str, str], now: float | None = None) -> bool:
+    """Whether directives close a picture: by their word, or by an `unavailable_after` that has passed."""
+    if found.keys() & OPT_OUTS:
+        return True
+    until = when(found.get(UNTIL, ""))
+    return until is not None and until <= (time.time() if now is None else now)
+
+
+def directives(value: str, agent: str) -> dict[str, str]:
+    """The directives of one X-Robots-Tag header that concern `agent`, with their values: those for all, and those after its own
+    name. `otherbot: noindex, nofollow` speaks to otherbot until the header ends or names another. Commas separate them by
+    the rules, semicolons and spaces in the wild."""
+    concerned = True
+    found: dict[str, str] = {}
+    for part in _parts(value.lower()):
+        while part:
+            name, colon, rest = part.partition(":")
+            name, words = name.strip(), rest.split()
+            if not colon:
+                told, part = dict.fromkeys(name.split(), ""), ""
+            elif name == UNTIL:
+                told, part = {name: " ".join(w for w in words if w not in OPT_OUTS)}, ""
+                told |= {word: "" for word in words if word in OPT_OUTS}
+            elif name in WITH_VALUE:
+                told, part = {name: "".join(words[:1])}, " ".join(words[1:])
+            else:
+                concerned, told, part = name in ("*", agent.lower()), {}, rest.strip()
+            found |= told if concerned else {}
     return found
 
 
+def _parts(value: str) -> Iterator[str]:
+    """The header cut at commas and semicolons, but for those within the date of an `unavailable_after`, behind which a digit
+    stands: "Friday, 25 Jun 2010 15:00:00 PST"."""
+    held = ""
+    for part in re.split(r"[,;]", value):
+        if UNTIL in held and part.strip()[:1].isdigit():
+            held = f"{held},{part}"
+            continue
+        if held.strip():
+            yield held.strip()
+        held = part
+    if held.strip():
+        yield held.strip()
+
+
+def when(text: str) -> float | None:
+    """Seconds since the epoch of a date in the forms of RFC 9110 section 5.6.7 or ISO 8601; None for anything else."""
+    for parse in (email.utils.parsedate_to_datetime, datetime.datetime.fromisoformat):
+        try:
+            found = parse(text.strip().upper())
+            return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).timestamp()
+        except NOT_A_DATE:
+            continue
+    return None
+
+
 def retry_after_s(headers: Headers, now: float | None = None) -> float | None:
-    """Seconds to wait, from either form of Retry-After (RFC 9110 section 10.2.3); None where there is none."""
+    """Seconds to wait, from either form of Retry-After (RFC 9110 section 10.2.3), at most MAX_RETRY_AFTER_S; None where there is
+    none, or none that can be read."""
     value = last(headers, "retry-after")
     if value is None:
         return None
-    if value.isdecimal():
-        return float(value)
-    try:
-        when = email.utils.parsedate_to_datetime(value)
-    except (ValueError, TypeError):
+    if value.isascii() and value.isdecimal():
+        return min(float(value[:20]), MAX_RETRY_AFTER_S)
+    until = when(value)
+    if until is None:
         return None
-    return max(0.0, when.timestamp() - (time.time() if now is None else now))
+    return min(max(0.0, until - (time.time() if now is None else now)), MAX_RETRY_AFTER_S)
+
+
+def content_length(headers: Headers) -> int | None:
+    """The length that is announced, None where there is none; of more than 18 digits a number larger than any limit."""
+    value = last(headers, "content-length")
+    if value is None or not (value.isascii() and value.isdecimal()):
+        return None
+    return int(value) if len(value) <= 18 else 10**18
 
 
 def last(headers: Iterable[tuple[str, str]], name: str) -> str | None:

@@ -1,50 +1,87 @@
-"""How many requests, and how often, to one host, one registrable domain, one address."""
+"""How many requests, and how often, to one host, one registrable domain, one address: over all workers of this machine."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from wit.fetch.config import FetchConfig
+from wit.fetch.limits import HostLimits
 from wit.fetch.origins import Origin
+from wit.fetch.places import Claim, Places, slot_of
 
 
 @dataclass(slots=True)
 class Lane:
-    """Bounds requests in flight and their rate. `waiting` origins are told when a place gets free."""
+    """Bounds requests in flight and their rate. `waiting` origins are told when a place of this process gets free."""
 
-    limit: int
-    interval_s: float
-    active: int = 0
-    next_at: float = 0.0
+    slot: int
+    limit: int = 1
+    interval_s: float = 0.0
+    active: int = 0  # of this process
+    taken_elsewhere: bool = False  # another process had the last place a moment ago
     waiting: deque[Origin] = field(default_factory=deque)
 
-    def take(self, now: float) -> None:
-        self.active += 1
-        if self.interval_s:
-            self.next_at = max(now, self.next_at) + self.interval_s
+    @property
+    def claim(self) -> Claim:
+        return Claim(self.slot, self.limit, self.interval_s)
+
+
+Three = tuple[Lane, Lane, Lane]  # of host, domain and address
 
 
 class Lanes:
-    """All lanes, by what they are for; those that rest are forgotten."""
+    """All lanes, by what they are for; those that rest are forgotten, since what they keep stands in `places`."""
 
-    def __init__(self, config: FetchConfig) -> None:
-        self._limits = {
-            "host": (config.per_host, config.host_rate_per_s),
-            "domain": (config.per_domain, config.domain_rate_per_s),
-            "address": (config.per_address, config.address_rate_per_s),
-        }
+    def __init__(self, config: FetchConfig, places: Places) -> None:
+        self.config, self.places = config, places
+        self.limits = HostLimits()  # of --host-limits, as it is now
         self._lanes: dict[tuple[str, str], Lane] = {}
 
-    def get(self, kind: str, name: str) -> Lane:
+    def of(self, origin: Origin, address: str, delay_s: float) -> Three:
+        """The three lanes of a request to an origin whose host asks for a delay between requests."""
+        c, own = self.config, self.limits.of(origin.host)
+        whole = self.limits.of(origin.domain)
+        host = self._get("host", origin.host, own.concurrency or c.per_host, own.rate or c.host_rate_per_s)
+        domain = self._get(
+            "domain", origin.domain, whole.concurrency or c.per_domain, whole.rate or c.domain_rate_per_s
+        )
+        if delay_s:
+            host.limit, host.interval_s = 1, max(host.interval_s, delay_s)
+        return host, domain, self._get("address", address, c.per_address, c.address_rate_per_s)
+
+    def _get(self, kind: str, name: str, limit: int, rate_per_s: float) -> Lane:
         lane = self._lanes.get((kind, name))
         if lane is None:
-            limit, rate = self._limits[kind]
-            lane = self._lanes[kind, name] = Lane(limit, 1 / rate if rate else 0.0)
+            lane = self._lanes[kind, name] = Lane(slot_of(kind, name))
+        lane.limit, lane.interval_s = limit, 1 / rate_per_s if rate_per_s else 0.0
         return lane
 
-    def forget_idle(self, now: float) -> None:
-        """Frees the memory of lanes that bound nothing at this moment."""
-        idle = [key for key, lane in self._lanes.items() if not lane.active and not lane.waiting and lane.next_at < now]
+    def due(self, lanes: Sequence[Lane]) -> float:
+        """When a request may go that needs all of these (monotonic seconds)."""
+        return self.places.due([lane.claim for lane in lanes])
+
+    def take(self, lanes: Three) -> tuple[int, ...] | Lane:
+        """A place and a turn in all of these, or the one of which another process has the last."""
+        places = self.places.take([lane.claim for lane in lanes])
+        if isinstance(places, int):
+            return lanes[places]
+        for lane in lanes:
+            lane.active += 1
+        return places
+
+    def give_back(self, lanes: Sequence[Lane], places: Sequence[int]) -> None:
+        self.places.give_back(places)
+        for lane in lanes:
+            lane.active -= 1
+
+    def close(self, host: str, until: float) -> None:
+        """No process asks the host for anything before a time (monotonic seconds)."""
+        self.places.not_before(slot_of("host", host), until)
+
+    def forget_idle(self) -> None:
+        """Frees the memory of lanes that nobody is in or waits for."""
+        idle = [key for key, lane in self._lanes.items() if not lane.active and not lane.waiting]
         for key in idle:
             del self._lanes[key]

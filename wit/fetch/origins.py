@@ -13,18 +13,30 @@ from wit.reasons import Reason
 
 @dataclass(slots=True)
 class Breaker:
-    """Opens after consecutive failures of a host; lets one request through after the pause."""
+    """Opens after consecutive failures of a host; lets one request through after the pause. What a host asks for in so many words
+    is kept apart (`wit.fetch.wishes`): no success of another request undoes that."""
 
     failures: int = 0
     open_until: float = 0.0
+    status: int = 0  # of the last failure; 0: silence
 
-    def failed(self, now: float, config: FetchConfig) -> None:
-        self.failures += 1
+    def failed(self, now: float, status: int, config: FetchConfig) -> None:
+        self.failures, self.status = self.failures + 1, status
         if self.failures >= config.breaker_failures:
             self.open_until = now + config.breaker_pause_s
 
     def succeeded(self) -> None:
-        self.failures, self.open_until = 0, 0.0
+        self.failures, self.open_until, self.status = 0, 0.0, 0
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """What a job's own last request met."""
+
+    reason: Reason
+    detail: str
+    status: int
+    error: str
 
 
 @dataclass(slots=True)
@@ -40,6 +52,10 @@ class Job:
     spent_s: float = 0.0  # of this attempt's time
     started: float = 0.0
     robots_of: Origin | None = None
+    met: Met | None = None
+    hopeless: bool = False  # no further attempt, whatever the reason
+    wire_bytes: int = 0  # of all its requests
+    ended: bool = False  # reported: once and no more
 
 
 @dataclass(slots=True)
@@ -57,8 +73,12 @@ class Origin:
     robots: Robots | None = None
     robots_pending: bool = False
     breaker: Breaker = field(default_factory=Breaker)
-    closed_reason: Reason = Reason.HOST_UNAVAILABLE
     parked: bool = False  # in a queue of runnable origins, in a lane's, or in a timer
     answers: bool = False  # it has, and did not fall silent since
     active: int = 0
     domain: str = ""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody holds or waits for it."""
+        return not (self.queue or self.active or self.parked or self.robots_pending or self.resolving)

@@ -24,7 +24,8 @@ class Outcome:
     attempts: int = 0
     started: float = 0.0  # seconds since the epoch
     duration_s: float = 0.0
-    bytes: int = 0
+    bytes: int = 0  # of the body, decoded
+    wire_bytes: int = 0  # received for it, all attempts and hops together
     error: str = ""  # the network library's own words
     region: int = -1  # offset of the body in the ring
     picture: Processed | None = None  # without its bytes: those are in the spool

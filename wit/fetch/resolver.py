@@ -71,8 +71,8 @@ class Resolver:
         if host in self._asked:
             self._asked[host].append(done)
             return None
-        self._asked[host] = [done]
         self._channel.getaddrinfo(host, None, type=1, callback=lambda found, error: self._arrive(host, found, error))
+        self._asked[host] = [done]  # the answer waits for `deliver`
         return None
 
     def _arrive(self, host: str, found: object, error: int | None) -> None:

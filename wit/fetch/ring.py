@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections import deque
 
-PROGRESS_BYTES = 8
+PROGRESS_BYTES = 16
 USUAL_BYTES = 8_000_000  # of the regions in use where no body takes more than half of them: some 30 pictures ahead
 
 
@@ -29,8 +29,12 @@ def map_segment(fd: int, size: int) -> mmap.mmap:
 
 
 def progress_of(memory: mmap.mmap) -> memoryview:
-    """One number behind the regions, which both sides see at once: how many pictures the decode process has begun."""
+    """Two numbers behind the regions, which all sides see at once: how many pictures the decode process has begun, and one more
+    than the id of the request that the fetch process is at."""
     return memoryview(memory)[-PROGRESS_BYTES:].cast("Q")
+
+
+DECODED, FETCHING = 0, 1  # their places
 
 
 class Ring:

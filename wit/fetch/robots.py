@@ -1,19 +1,32 @@
-"""robots.txt by RFC 9309: what an origin lets us fetch, remembered for a day."""
+"""robots.txt by RFC 9309: what an origin lets us fetch, remembered for a day.
+
+Of a file only the group that speaks to us is kept, within bounds: a stranger's file may be half a megabyte, and a wildcard DNS
+makes a million hosts of it.
+"""
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from protego import Protego
 
+from wit.bounded import Bounded
 from wit.reasons import Reason
 
 MAX_BYTES = 512_000  # RFC 9309 section 2.5 asks for at least 500 KiB to be parsed
-MAX_REDIRECTS = 5  # section 2.3.1.2
+MAX_RULES = 5_000  # of our group: 24 ms to parse; more close the site, since what is not read may be a Disallow
+MAX_RULE_CHARS = 4_096  # twice the longest URL
 MAX_CRAWL_DELAY_S = 30.0  # an unofficial rule; a longer one would hold a lane for nothing
 UNREACHABLE_RETRY_S = 60.0
+KEPT_BYTES = 32_000_000  # of the rules of all origins of one process: some 100,000 usual ones
+PARSED_COST = 30  # bytes that a character takes once it is parsed (measured: 2.9 MB for 104 kB)
+
+TOO_MANY_RULES = "User-agent: *\nDisallow: /\n# more rules than are read\n"
+PRODUCT_TOKEN = re.compile(r"[a-zA-Z_-]+|\*")
 
 
 @dataclass(slots=True)
@@ -34,7 +47,17 @@ class Robots:
     def crawl_delay_s(self, agent: str) -> float:
         if not self.text:
             return 0.0
-        return min(float(self._parse().crawl_delay(agent) or 0), MAX_CRAWL_DELAY_S)
+        return min(max(float(self._parse().crawl_delay(agent) or 0), 0.0), MAX_CRAWL_DELAY_S)
+
+    @property
+    def note(self) -> str:
+        """Why all is closed, where that is not the site's own word."""
+        return "more rules than are read" if self.text == TOO_MANY_RULES else ""
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory, about."""
+        return 500 + PARSED_COST * len(self.text or "")
 
     def is_fresh(self, max_age_s: float, now: float | None = None) -> bool:
         age = (time.time() if now is None else now) - self.fetched
@@ -46,19 +69,70 @@ class Robots:
         return self._parsed
 
 
-def from_response(status: int, body: bytes, now: float | None = None) -> Robots:
+def from_response(status: int, body: bytes, agent: str, now: float | None = None) -> Robots:
     """What a final response to /robots.txt means; `status` 0 is none at all. 429 asks us to go away, as a 5xx does."""
     fetched = time.time() if now is None else now
     if 200 <= status < 300:
-        return Robots(fetched, body[:MAX_BYTES].decode("utf-8", "replace"))
+        return Robots(fetched, our_group(body[:MAX_BYTES].decode("utf-8-sig", "replace"), agent))
     unreachable = status == 0 or status == 429 or status >= 500
     return Robots(fetched, None if unreachable else "")
 
 
-def to_json(found: dict[str, Robots]) -> dict[str, Any]:
-    """By origin; what could not be reached is asked again next time."""
-    return {origin: {"fetched": r.fetched, "text": r.text} for origin, r in sorted(found.items()) if r.text is not None}
+def our_group(text: str, agent: str) -> str:
+    """The rules of a robots.txt that concern `agent` as one group for all, empty where there are none: those of the groups that
+    bear its name, else those for `*` (section 2.2.1). A site with more than MAX_RULES of them is closed."""
+    named: list[str] = []
+    general: list[str] = []
+    speaks: set[str] = set()
+    in_rules = True
+    for key, value in _lines(text):
+        if key == "user-agent":
+            if in_rules:
+                speaks, in_rules = set(), False
+            token = PRODUCT_TOKEN.match(value)
+            speaks.add(token[0].lower() if token else "")
+            named += [""] * (agent.lower() in speaks and not named)  # a group of our name without rules allows all
+            continue
+        in_rules = True
+        if agent.lower() in speaks:
+            named.append(f"{key}: {value}")
+        elif "*" in speaks:
+            general.append(f"{key}: {value}")
+    rules = [rule for rule in named or general if rule]
+    if len(rules) > MAX_RULES:
+        return TOO_MANY_RULES
+    return "\n".join(["User-agent: *", *rules, ""]) if rules else ""
 
 
-def from_json(kept: dict[str, Any]) -> dict[str, Robots]:
-    return {origin: Robots(entry["fetched"], entry["text"]) for origin, entry in kept.items()}
+def _lines(text: str) -> Iterator[tuple[str, str]]:
+    """(key in lower case, value) of the lines that belong to groups, without comments. Of a Disallow longer than MAX_RULE_CHARS
+    the beginning, which closes more; other lines as long say nothing that a URL could meet."""
+    for line in text.splitlines():
+        key, colon, value = line.partition("#")[0].partition(":")
+        key, value = key.strip().lower(), value.strip()
+        if not colon or key == "sitemap":
+            continue
+        if len(value) > MAX_RULE_CHARS:
+            if key != "disallow":
+                continue
+            value = value[:MAX_RULE_CHARS].removesuffix("$")
+        yield key, value
+
+
+def kept() -> Bounded[str, Robots]:
+    """Room for the rules of many origins: those that were not asked for longest go first, and are fetched again."""
+    return Bounded(KEPT_BYTES, lambda robots: robots.cost)
+
+
+def to_json(robots: Robots, agent: str) -> dict[str, Any] | None:
+    """For a later process; None for what could not be reached, which is asked again."""
+    return None if robots.text is None else {"fetched": robots.fetched, "text": robots.text, "agent": agent}
+
+
+def from_json(entries: dict[str, dict[str, Any]], agent: str) -> dict[str, Robots]:
+    """By origin. What another User-Agent was told is left out; entries without one are whole files, of version 0.1."""
+    return {
+        origin: Robots(entry["fetched"], our_group(entry["text"], agent))
+        for origin, entry in entries.items()
+        if entry.get("agent", agent) == agent
+    }

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import socket
+import struct
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,15 +17,23 @@ import pycurl
 
 from wit.fetch.addresses import is_refused
 from wit.fetch.config import FetchConfig
-from wit.fetch.headers import Headers, last, opt_out
-from wit.fetch.lanes import Lane
+from wit.fetch.headers import Headers, content_length, opt_out
+from wit.fetch.lanes import Three
 from wit.fetch.origins import Job, Origin
 from wit.reasons import Reason
 
 ERROR_BODY_BYTES = 65_536  # bodies of error pages are read up to here to keep the connection, then cut
+ERROR_BODY_S = 1.0  # and for so long: their status is known
 BODY_BUDGET_BYTES = 96_000_000  # bodies in memory; above it all but one transfer pause
+SLOW_BYTES, SLOW_S = 65_536, 1.0  # while memory is full, a body that gains less in that time gives it back
 IDLE_CONNECTIONS = 256
 BUFFER_BYTES = 131_072
+SUPPRESS_CONNECT_HEADERS = 265  # libcurl's option, for which pycurl has no name: a proxy's answer is not the server's
+LOOK_EVERY = (
+    8  # reads of a socket (3 MB each on loopback) between two looks at what came in, and at each that told us nothing
+)
+BYTES_RECEIVED = 128  # offset of tcpi_bytes_received in Linux' struct tcp_info
+WIRE_FACTOR, WIRE_EXTRA_BYTES = 1.1, 1_000_000  # TLS records, chunk sizes, frames
 
 
 @dataclass(slots=True)
@@ -30,36 +42,70 @@ class Transfer:
 
     job: Job
     origin: Origin
-    lanes: tuple[Lane, Lane, Lane]
+    lanes: Three
+    places: tuple[int, ...]
     began: float
     easy: Any = None
     headers: Headers = field(default_factory=list)
     header_bytes: int = 0
     status: int = 0
+    headed: float = 0.0  # when the headers of the final answer had ended (monotonic seconds)
     chunks: list[bytes] = field(default_factory=list)
-    received: int = 0
+    received: int = 0  # of the body, decoded
+    moved: float = 0.0  # when it last had gained SLOW_BYTES,
+    moved_at: int = 0  # and how many it had then
+    wire_bytes: int = 0  # received for it, before anything is decoded
     untried: bool = False  # to an origin that has not answered yet
     verdict: Reason | None = None  # why we broke off
+    words: str = ""  # about the verdict
     paused: bool = False
     limit: int = 0
 
 
+Callback = Callable[["Transfers", Transfer, Any], Any]
+
+
+def blamed(callback: Callback) -> Callback:
+    """The callback, with an exception in it as the verdict on its transfer: libcurl would print it and go on."""
+
+    @functools.wraps(callback)
+    def guarded(self: Transfers, transfer: Transfer, what: Any) -> Any:
+        try:
+            return callback(self, transfer, what)
+        except Exception as error:  # whatever a stranger's bytes bring out in our code costs their request alone
+            transfer.verdict, transfer.words = Reason.FETCHER_CRASHED, f"{type(error).__name__}: {error}"
+            self.crashed(error)
+            return -1
+
+    return guarded
+
+
 class Transfers:
-    """Starts requests and says which are `over`. `watch(fd, what)` hears which sockets libcurl waits for, `answered` of the
-    first line of an answer."""
+    """Starts requests and says which are `over`. `watch(fd, what)` hears which sockets libcurl waits for, `answered` of the first
+    line of an answer, `crashed` of a fault of ours, `at` of the job that is worked at."""
 
     def __init__(
-        self, config: FetchConfig, *, watch: Callable[[int, int], None], answered: Callable[[Transfer], None]
+        self,
+        config: FetchConfig,
+        *,
+        watch: Callable[[int, int], None],
+        answered: Callable[[Transfer], None],
+        crashed: Callable[[Exception], None],
+        at: Callable[[Job], None],
     ) -> None:
         self.config = config
-        self.requests = self.bytes = 0  # so far
+        self.requests = self.bytes = 0  # so far; bytes as they came over the wire
         self._held = 0  # bytes of bodies in memory, those not yet handed over included
         self.due: float | None = None  # when libcurl wants `on_timer` (monotonic seconds)
-        self._answered = answered
+        self._answered, self.crashed, self._at = answered, crashed, at
         self._transfers: dict[Any, Transfer] = {}
+        self._broken: list[Transfer] = []
+        self._told = 0  # headers and pieces of bodies that we heard of
+        self._reads: Counter[int] = Counter()  # of sockets, since they were idle
+        self._seen: dict[int, int] = {}  # bytes that the kernel had received when it was first looked at
         self._spare: list[Any] = []
         self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, lambda what, fd, multi, data: watch(fd, what))
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, lambda what, fd, multi, data: self._watched(watch, fd, what))
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._multi.setopt(pycurl.M_MAXCONNECTS, IDLE_CONNECTIONS)
         self._ca = config.ca_file or certifi.where()
@@ -76,7 +122,12 @@ class Transfers:
         return self._held >= BODY_BUDGET_BYTES
 
     def on_socket(self, fd: int, events: int) -> None:
+        before = self._told
         self._multi.socket_action(fd, events)
+        if events & pycurl.CSELECT_IN:
+            self._reads[fd] += 1
+            if self._told == before or self._reads[fd] % LOOK_EVERY == 0:
+                self._look_at(fd)
 
     def on_timer(self) -> None:
         self.due = None
@@ -90,23 +141,50 @@ class Transfers:
         self._transfers[easy] = transfer
         self._multi.add_handle(easy)
 
+    def break_off(self, transfer: Transfer, verdict: Reason | None = None) -> None:
+        """Ends a transfer now; `over` tells of it."""
+        transfer.verdict = verdict or transfer.verdict
+        self._broken.append(transfer)
+
+    def tick(self, now: float) -> None:
+        """Breaks off what keeps others waiting: error pages that never end, and slow bodies while memory is full."""
+        for transfer in self:
+            if transfer.status >= 300 and transfer.headed and now - transfer.headed > ERROR_BODY_S:
+                self.break_off(transfer)
+            elif self.full and transfer.chunks and not transfer.paused and now - transfer.moved > SLOW_S:
+                transfer.job.hopeless, transfer.words = True, "too slow for the memory it held"
+                self.break_off(transfer, Reason.TIMEOUT)
+
     def over(self) -> Iterator[tuple[Transfer, int, str]]:
         """The transfers that have ended, with libcurl's error code (0: none) and its words."""
         more = 1
         while more:
             more, done, failed = self._multi.info_read()
             for easy, code, words in [(easy, 0, "") for easy in done] + failed:
-                self._multi.remove_handle(easy)
-                self._spare.append(easy)
-                yield self._transfers.pop(easy), code, words
+                yield self._ended(easy), code, words
+        broken, self._broken = self._broken, []
+        for transfer in broken:
+            if self._transfers.get(transfer.easy) is transfer:
+                yield self._ended(transfer.easy), 0, ""
+
+    def _ended(self, easy: Any) -> Transfer:
+        transfer = self._transfers.pop(easy)
+        transfer.wire_bytes = max(
+            transfer.wire_bytes, int(easy.getinfo(pycurl.SIZE_DOWNLOAD_T)) + transfer.header_bytes
+        )
+        self.bytes += max(transfer.wire_bytes - transfer.received, 0)
+        self._multi.remove_handle(easy)
+        self._spare.append(easy)
+        return transfer
 
     def let_go(self, size: int) -> None:
         """So many bytes of bodies have left this process' memory."""
         self._held -= size
         if not self.full:
+            now = time.monotonic()
             for transfer in self._transfers.values():
                 if transfer.paused:
-                    transfer.paused = False
+                    transfer.paused, transfer.moved = False, now
                     transfer.easy.pause(pycurl.PAUSE_CONT)
 
     def _new_easy(self) -> Any:
@@ -122,6 +200,7 @@ class Transfers:
         easy.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
         easy.setopt(pycurl.CAINFO, self._ca)
         easy.setopt(pycurl.BUFFERSIZE, BUFFER_BYTES)
+        easy.setopt(SUPPRESS_CONNECT_HEADERS, 1)
         easy.setopt(pycurl.PROXY, c.egress_proxy)  # empty: and so no proxy variable counts
         if not c.egress_proxy:
             easy.setopt(pycurl.NOPROXY, "*")
@@ -133,6 +212,8 @@ class Transfers:
         easy.setopt(pycurl.URL, job.target)
         easy.setopt(pycurl.TIMEOUT_MS, left_ms)
         easy.setopt(pycurl.CONNECTTIMEOUT_MS, min(int(c.connect_timeout_s * 1000), left_ms))
+        # Before anything is decoded; of a longer robots.txt what is read counts.
+        easy.setopt(pycurl.MAXFILESIZE_LARGE, 0 if job.robots_of else transfer.limit)
         easy.setopt(pycurl.WRITEFUNCTION, lambda chunk: self._on_body(transfer, chunk))
         easy.setopt(pycurl.HEADERFUNCTION, lambda line: self._on_header(transfer, line))
         if c.egress_proxy:
@@ -149,11 +230,16 @@ class Transfers:
             return pycurl.SOCKET_BAD
         return socket.socket(family, kind, protocol)
 
+    @blamed
     def _on_header(self, transfer: Transfer, line: bytes) -> int | None:
+        self._at(transfer.job)
+        self._told += 1
         transfer.header_bytes += len(line)
         if transfer.header_bytes > self.config.max_header_bytes:
             transfer.verdict = Reason.HEADERS_TOO_LARGE
             return -1
+        if transfer.headed:
+            return None  # a trailer: nothing in it is about the picture
         if line.startswith(b"HTTP/"):
             if not transfer.status:
                 self._answered(transfer)
@@ -161,15 +247,20 @@ class Transfers:
             transfer.status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
             transfer.headers = []
             return None
-        name, colon, value = line.partition(b":")
-        if line in (b"\r\n", b"\n") and transfer.verdict is None:
-            transfer.verdict = self._verdict_on_headers(transfer)
+        if line in (b"\r\n", b"\n"):
+            if transfer.status >= 200:
+                transfer.headed = transfer.moved = time.monotonic()
+            transfer.verdict = transfer.verdict or self._verdict_on_headers(transfer)
             return -1 if transfer.verdict else None
+        name, colon, value = line.partition(b":")
         if colon:
             transfer.headers.append((name.strip().lower().decode("latin-1"), text_of(value.strip())))
         return None
 
+    @blamed
     def _on_body(self, transfer: Transfer, chunk: bytes) -> int | None:
+        self._at(transfer.job)
+        self._told += 1
         if self._must_pause(transfer):
             transfer.paused = True
             return int(pycurl.WRITEFUNC_PAUSE)
@@ -182,6 +273,8 @@ class Transfers:
                 return -1  # what was read of it counts (RFC 9309 section 2.5)
             transfer.verdict = Reason.BODY_TOO_LARGE
             return -1
+        if transfer.received - transfer.moved_at >= SLOW_BYTES:
+            transfer.moved, transfer.moved_at = time.monotonic(), transfer.received
         transfer.chunks.append(chunk)
         self._held += len(chunk)
         return None
@@ -192,16 +285,45 @@ class Transfers:
             return None
         if self.config.respect_opt_out and (found := opt_out(transfer.headers, self.config.user_agent)):
             return found
-        length = last(transfer.headers, "content-length")
-        if length and length.isdecimal() and int(length) > transfer.limit:
-            return Reason.BODY_TOO_LARGE
-        return None
+        return Reason.BODY_TOO_LARGE if (content_length(transfer.headers) or 0) > transfer.limit else None
 
     def _must_pause(self, transfer: Transfer) -> bool:
         return self.full and any(t is not transfer and t.chunks and not t.paused for t in self._transfers.values())
 
+    def _watched(self, watch: Callable[[int, int], None], fd: int, what: int) -> None:
+        if what == pycurl.POLL_REMOVE:  # its requests have ended
+            self._reads.pop(fd, None)
+            self._seen.pop(fd, None)
+        watch(fd, what)
+
+    def _look_at(self, fd: int) -> None:
+        """Breaks off the transfers of a socket that has received more than all they may hold: chunk extensions, padding and the
+        like reach no callback, and no limit of libcurl's counts them."""
+        received = bytes_received(fd)
+        if received is None:
+            return
+        received -= self._seen.setdefault(fd, received)
+        mine = [t for t in self if t.easy.getinfo(pycurl.LASTSOCKET) == fd]
+        allowed = sum(t.limit * WIRE_FACTOR + self.config.max_header_bytes + WIRE_EXTRA_BYTES for t in mine)
+        for transfer in mine:
+            transfer.wire_bytes = received // len(mine)
+            if received > allowed:
+                self.break_off(transfer, Reason.BODY_TOO_LARGE)
+
     def _set_timer(self, timeout_ms: int) -> None:
         self.due = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
+
+
+def bytes_received(fd: int) -> int | None:
+    """Bytes that a TCP connection has brought since its start; None where it is closed, or the system does not tell."""
+    if not hasattr(socket, "TCP_INFO"):
+        return None  # not Linux
+    try:
+        with socket.socket(fileno=os.dup(fd)) as same:
+            info = same.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, BYTES_RECEIVED + 8)
+    except OSError:
+        return None
+    return int(struct.unpack_from("<Q", info, BYTES_RECEIVED)[0]) if len(info) >= BYTES_RECEIVED + 8 else None
 
 
 def text_of(value: bytes) -> str:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wit.sources.batch import PairBatch, SourceFile, SourceReport
-from wit.sources.listing import list_sources
+from wit.sources.listing import list_sources, version_of
 from wit.sources.reading import RequestBudget
 from wit.sources.tables import read_table
 from wit.sources.warc import read_warc
 from wit.sources.wat import read_wat
 
-__all__ = ["PairBatch", "RequestBudget", "SourceFile", "SourceReport", "list_sources", "read_pairs"]
+__all__ = ["PairBatch", "RequestBudget", "SourceFile", "SourceReport", "list_sources", "read_pairs", "version_of"]
 
 _READERS = {"wat": read_wat, "warc": read_warc, "table": read_table}
 

@@ -19,6 +19,7 @@ class SourceFile:
     caption_col: str | None = None
     label: str = ""  # what tables call the file, where its path says too much: that of the demonstration web
     size: int | None = None  # bytes, where they are cheap to know
+    version: str | None = None  # changes with the content: see listing.version_of
 
     @property
     def name(self) -> str:

@@ -38,11 +38,15 @@ def list_sources(
     kind = KINDS.get(name)
     if kind is None or not rest:
         raise InputError(f"not a source: {spec!r}; write {HELP}")
-    paths = _listed(rest, cc_base) if _is_list(kind, rest) else _globbed(rest, spec)
+    listed = _is_list(kind, rest)
+    paths = _listed(rest, cc_base) if listed else _globbed(rest, spec)
     if kind == "table":
         for path in paths:
             format_of(path)
-    files = [SourceFile(kind, path, url_col, caption_col, size=_size(path)) for path in dict.fromkeys(paths)]
+    files = [
+        SourceFile(kind, path, url_col, caption_col, size=_size(path), version=_version(path, listed))
+        for path in dict.fromkeys(paths)
+    ]
     if kind == "table" and files[0].size is not None:
         check_columns(files[0])
     return files
@@ -79,6 +83,27 @@ def _listed(path: str, cc_base: str) -> list[str]:
     if not files:
         raise InputError(f"{path} lists no files: write one path a line")
     return [storage.join(cc_base, line) if line.startswith("crawl-data/") else line for line in files]
+
+
+DIGESTED_BYTES = 64 << 20  # a tenth of a second; a copy or a touch leaves a file of up to this size what it was
+
+
+def version_of(path: str) -> str | None:
+    """What changes with a file's content: of a small local one its digest, of a larger one its modification time, of others
+    what their store says."""
+    try:
+        if storage.is_local(path) and storage.size(path) <= DIGESTED_BYTES:
+            return f"sha256 {storage.sha256_file(path)}"
+        return storage.version(path)
+    except OSError as error:
+        raise InputError(f"the source {path} cannot be read: {error}") from error
+
+
+def _version(path: str, listed: bool) -> str | None:
+    """As `version_of`. Of a list's files elsewhere nothing is asked: each would cost a request, and crawls do not change."""
+    if listed and not (storage.is_local(path) and storage.exists(path)):
+        return None
+    return version_of(path)
 
 
 def _size(path: str) -> int | None:

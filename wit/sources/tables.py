@@ -19,9 +19,9 @@ from typing import IO, Any
 
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 import zstandard
 
+from wit import parquet
 from wit.records import InputError
 from wit.sources.batch import PairBatch, SourceFile, SourceReport
 from wit.sources.pages import BATCH_PAIRS, EXTRACTOR_ERROR
@@ -221,7 +221,7 @@ def _read_parquet(stream: IO[bytes], report: SourceReport) -> Iterator[Row | Non
         and hasattr(stream, "raw") is False
     ):
         stream = io.BytesIO(stream.read())
-    table = pq.ParquetFile(stream)
+    table = parquet.of_stream(stream)
     for group in range(table.num_row_groups):
         done = 0
         try:

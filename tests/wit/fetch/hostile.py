@@ -57,6 +57,7 @@ class HostileWeb:
     asked: list[tuple[str, str, str]] = field(default_factory=list)  # (server address, host, path)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     agents: set[str] = field(default_factory=set)
+    headers: Counter[str] = field(default_factory=Counter)  # names of header fields, by requests that had them
     active: Counter[str] = field(default_factory=Counter)  # requests in work, by host
     most_active: Counter[str] = field(default_factory=Counter)
     times: dict[str, list[float]] = field(default_factory=dict)
@@ -105,6 +106,7 @@ class Handler(socketserver.BaseRequestHandler):
             web.counts[host, path] += 1
             web.asked.append((self.server.server_address[0], host, path))
             web.agents.add(headers.get("user-agent", ""))
+            web.headers.update(headers.keys())
             web.active[host] += 1
             web.most_active[host] = max(web.most_active[host], web.active[host])
             web.times.setdefault(host, []).append(time.monotonic())

@@ -9,6 +9,7 @@ import struct
 import sys
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -93,6 +94,52 @@ def chunked(ask: object) -> Iterator[bytes]:
     yield b"0\r\n\r\n"
 
 
+def trailer(ask: object) -> Iterator[bytes]:
+    *most, _ = chunked(ask)
+    yield from most
+    yield b"0\r\nHTTP/1.1 404 Not: Found\r\nx-robots-tag: noai\r\n\r\n"
+
+
+def drip_after(head: bytes) -> Callable[[object], Iterator[bytes]]:
+    """An error page or redirect whose body never ends."""
+
+    def reply(ask: object) -> Iterator[bytes]:
+        yield head + b"content-length: 1000\r\n\r\n"
+        for _ in range(60):
+            yield b"x"
+            time.sleep(0.1)
+
+    return reply
+
+
+SENT: Counter[str] = Counter()  # bytes by path
+
+
+def flood(path: str, first: bytes, more: bytes) -> Callable[[object], Iterator[bytes]]:
+    """`more` without end, in pieces of a megabyte; how much went out is counted."""
+
+    def reply(ask: object) -> Iterator[bytes]:
+        yield first
+        piece = more * (1_000_000 // len(more))
+        while SENT[path] < 3_000_000_000:
+            yield piece
+            SENT[path] += len(piece)
+
+    return reply
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\ncontent-type: image/jpeg\r\ntransfer-encoding: chunked\r\n\r\n"
+GZIP_WITH_NAME = b"\x1f\x8b\x08\x08" + bytes(6)  # a header whose file name has no end
+FLOODS: dict[str, object] = {
+    "/flood-gzip-name": flood(
+        "/flood-gzip-name", b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n" + GZIP_WITH_NAME, b"name"
+    ),
+    "/flood-chunk-extension": flood("/flood-chunk-extension", CHUNKED + b"5;", b"extension"),
+    "/flood-trailers": flood("/flood-trailers", CHUNKED + b"0\r\n", b"x-more: yes\r\n"),
+    "/flood-interim": flood("/flood-interim", b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+}
+
+
 def cut(ask: object) -> Iterator[bytes]:
     yield ok(JPEG)[:-500]
 
@@ -108,6 +155,7 @@ def once(first: bytes, then: bytes) -> Callable[[object], bytes]:
 HTML = b"<!doctype html><html><body>no picture here</body></html>"
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'
 R = Reason
+NEVER = "Wed, 21 Oct 99999999999 07:28:00 GMT"
 
 # path -> (reply, reason or None). The path is asked for at http://web.example.
 PROBES: dict[str, tuple[object, Reason | None]] = {
@@ -188,6 +236,25 @@ PROBES: dict[str, tuple[object, Reason | None]] = {
     "/cut": (cut, R.BODY_INCOMPLETE),
     "/reset": (reset, R.BODY_INCOMPLETE),
     "/not-http": (b"SSH-2.0-OpenSSH_9.6\r\n", R.HTTP_INVALID),
+    "/length-5000": (ok(b"x", content_length="9" * 5_000), R.BODY_TOO_LARGE),
+    "/length-20": (ok(b"x", content_length="9" * 20), R.BODY_TOO_LARGE),
+    "/404-100mb": (lambda ask: iter([ok(b"", status="404 No", content_length="100000000")]), R.HTTP_NOT_FOUND),
+    "/trailer": (trailer, None),
+    "/drip-404": (drip_after(b"HTTP/1.1 404 Not Found\r\n"), R.HTTP_NOT_FOUND),
+    "/drip-302": (drip_after(b"HTTP/1.1 302 Found\r\nlocation: /good.jpg\r\n"), None),
+    "/drip-503": (drip_after(b"HTTP/1.1 503 Busy\r\n"), R.HTTP_SERVER_ERROR),
+    "/to-port": (redirect("http://web.example:6379/x.jpg"), R.PORT_REFUSED),
+    "/to-credentials": (redirect("http://me:secret@web.example/good.jpg"), None),
+    "/retry-after-never": (ok(b"", status="429 Later", retry_after=NEVER), R.HTTP_RATE_LIMITED),
+    "/503-retry-after-never": (ok(b"", status="503 Later", retry_after=NEVER), R.HTTP_SERVER_ERROR),
+    "/unavailable-after": (
+        ok(JPEG, x_robots_tag="unavailable_after: Friday, 25 Jun 2010 15:00:00 PST"),
+        R.OPT_OUT_HEADER,
+    ),
+    "/flood-gzip-name": (FLOODS["/flood-gzip-name"], R.BODY_TOO_LARGE),
+    "/flood-chunk-extension": (FLOODS["/flood-chunk-extension"], R.BODY_TOO_LARGE),
+    "/flood-trailers": (FLOODS["/flood-trailers"], R.HEADERS_TOO_LARGE),
+    "/flood-interim": (FLOODS["/flood-interim"], R.HEADERS_TOO_LARGE),
     "/429": (ok(b"", status="429 Slow down"), R.HTTP_RATE_LIMITED),
     "/noai": (ok(JPEG, x_robots_tag="noai"), R.OPT_OUT_HEADER),
     "/otherbot": (ok(JPEG, x_robots_tag="otherbot: noai"), None),
@@ -206,6 +273,12 @@ OTHERS: dict[str, Reason | None] = {
     "data:image/png;base64,AAAA": R.SCHEME_REFUSED,
     "gopher://web.example/": R.SCHEME_REFUSED,
     "javascript:alert(1)": R.SCHEME_REFUSED,
+    "http://me:secret@web.example/good.jpg?credentials": None,
+    **{f"http://web.example:{port}/x.jpg": R.PORT_REFUSED for port in (22, 25, 6379, 11211, 6000, 1)},
+    "https://web.example:22/x.jpg": R.PORT_REFUSED,
+    "http://never-robots.example/x.jpg": R.ROBOTS_UNREACHABLE,
+    "http://marked-robots.example/closed/x.jpg": R.ROBOTS_DISALLOWED,
+    "http://no-robots.example/x.jpg": None,
     "http://": R.HTTP_INVALID,
     "no url": R.HTTP_INVALID,
     "http://private.example/secret.jpg": R.ADDRESS_REFUSED,
@@ -221,7 +294,7 @@ OTHERS: dict[str, Reason | None] = {
     "http://later.example/x.jpg": R.HTTP_RATE_LIMITED,
     "http://refused.example/x.jpg": R.CONNECT_FAILED,
 }
-HOSTS = "web closed half broken-robots moved-robots long-robots later xn--bcher-kva".split()
+HOSTS = "web closed half broken-robots moved-robots long-robots never-robots marked-robots no-robots later xn--bcher-kva".split()
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +306,9 @@ def ends(fetch_all: Callable[..., dict[str, Outcome]]) -> dict[str, Outcome]:
         web.routes |= {"broken-robots.example/robots.txt": ok(b"", status="500 Oops")}
         web.routes |= {"moved-robots.example/robots.txt": redirect("http://closed.example/robots.txt")}
         web.routes |= {"long-robots.example/robots.txt": ok(b"#" * 600_000 + b"\nUser-agent: *\nDisallow: /")}
+        web.routes |= {"never-robots.example/robots.txt": ok(b"", status="429 Later", retry_after=NEVER)}
+        web.routes |= {"marked-robots.example/robots.txt": ok(b"\xef\xbb\xbfUser-agent: *\nDisallow: /closed/")}
+        web.routes |= {"no-robots.example/robots.txt": b"HTTP/1.1 204 No Content\r\n\r\n"}
         web.routes |= {"later.example/x.jpg": ok(b"", status="429 Later", retry_after="3600")}
         web.routes |= {path: ok(JPEG) for path in ("/x.jpg", "/open/x.jpg", "/closed/x.jpg", "/secret.jpg")}
         endpoints = web.endpoints(*(f"{host}.example" for host in HOSTS))
@@ -250,6 +326,7 @@ def ends(fetch_all: Callable[..., dict[str, Outcome]]) -> dict[str, Outcome]:
         found = fetch_all(urls, config)
         assert not [asked for asked in web.asked if asked[0] == "127.0.0.2"], "a refused address was connected to"
         assert web.agents == {config.user_agent_header}
+        assert not web.headers["authorization"]
     return found
 
 
@@ -271,6 +348,22 @@ def test_every_url_ends_as_it_should(ends: dict[str, Outcome], url: str) -> None
 def test_redirects_are_told(ends: dict[str, Outcome]) -> None:
     assert ends["http://web.example/chain0"].final_url == "http://web.example/good.jpg"
     assert ends["http://web.example/flaky-503"].attempts == 2
+
+
+def test_names_and_passwords_are_neither_sent_nor_kept(ends: dict[str, Outcome]) -> None:
+    assert not [o.final_url for o in ends.values() if "secret@" in o.final_url]
+
+
+def test_what_is_sent_without_end_is_not_taken(ends: dict[str, Outcome]) -> None:
+    """2.4 GB came over the wire for one picture: what is decoded was counted, not what arrives."""
+    assert {path: SENT[path] for path in FLOODS if SENT[path] > 150_000_000} == {}
+    assert ends["http://web.example/flood-gzip-name"].wire_bytes > 5_000_000
+    assert ends["http://web.example/flood-chunk-extension"].wire_bytes > 5_000_000
+
+
+@pytest.mark.parametrize("path, attempts", [("/drip-404", 1), ("/drip-302", 1), ("/drip-503", 3)])
+def test_a_status_that_is_known_is_no_timeout(ends: dict[str, Outcome], path: str, attempts: int) -> None:
+    assert ends[f"http://web.example{path}"].attempts == attempts
 
 
 def test_details_hold_no_addresses_ports_or_times(ends: dict[str, Outcome]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -98,8 +99,9 @@ def test_a_long_retry_after_closes_the_host_and_blocks_nobody(fetch_all: FetchAl
         took = time.monotonic() - began
         asked = sum(count for (host, _), count in web.counts.items() if host == "a.example")
     assert {found[url].reason for url in urls if "b.example" in url} == {None}
-    assert {found[url].reason for url in urls if "a.example" in url} == {Reason.HTTP_RATE_LIMITED}
-    assert asked <= 4
+    reasons = Counter(found[url].reason for url in urls if "a.example" in url)
+    assert set(reasons) == {Reason.HTTP_RATE_LIMITED, Reason.HOST_UNAVAILABLE}
+    assert reasons[Reason.HTTP_RATE_LIMITED] == asked - 1 <= 3  # robots.txt: of the others nothing was asked
     assert took < 15
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wit.fetch.robots import Robots, from_json, from_response, to_json
+from wit.fetch.robots import KEPT_BYTES, MAX_BYTES, Robots, from_json, from_response, kept, our_group, to_json
 
 RULES = b"User-agent: *\nDisallow: /private/\n\nUser-agent: wit\nDisallow: /for-wit/\nCrawl-delay: 2\n"
 
@@ -21,19 +21,22 @@ RULES = b"User-agent: *\nDisallow: /private/\n\nUser-agent: wit\nDisallow: /for-
         (429, b"", False),
         (0, b"", False),
         (200, b"\xff\xfe\x00 nonsense \x80", True),
+        (200, b"\xef\xbb\xbfUser-agent: *\nDisallow: /", False),  # a byte order mark is no part of the first line
+        (204, b"", True),
     ],
 )
 def test_what_a_response_means(status: int, body: bytes, allowed: bool) -> None:
-    assert from_response(status, body).allows("http://a.example/x.jpg", "wit") == allowed
+    assert from_response(status, body, "wit").allows("http://a.example/x.jpg", "wit") == allowed
 
 
 def test_our_own_group_replaces_the_general_one() -> None:
-    robots = from_response(200, RULES)
+    robots = from_response(200, RULES, "wit")
     assert robots.allows("http://a.example/private/x.jpg", "wit")
     assert not robots.allows("http://a.example/for-wit/x.jpg", "wit")
-    assert not robots.allows("http://a.example/private/x.jpg", "otherbot")
+    other = from_response(200, RULES, "otherbot")
+    assert not other.allows("http://a.example/private/x.jpg", "otherbot")
     assert robots.crawl_delay_s("wit") == 2
-    assert from_response(200, b"User-agent: *\nCrawl-delay: 9999").crawl_delay_s("wit") == 30
+    assert from_response(200, b"User-agent: *\nCrawl-delay: 9999", "wit").crawl_delay_s("wit") == 30
 
 
 def test_a_day_later_it_is_asked_again() -> None:
@@ -44,8 +47,64 @@ def test_a_day_later_it_is_asked_again() -> None:
 
 
 def test_what_was_not_reached_is_not_kept() -> None:
-    kept = to_json(
-        {"http://a.example:80": from_response(200, RULES, now=5), "http://b.example:80": from_response(0, b"")}
-    )
-    assert list(kept) == ["http://a.example:80"]
-    assert from_json(kept)["http://a.example:80"].fetched == 5
+    reached = to_json(from_response(200, RULES, "wit", now=5), "wit")
+    assert reached and from_json({"http://a.example:80": reached}, "wit")["http://a.example:80"].fetched == 5
+    assert to_json(from_response(0, b"", "wit"), "wit") is None
+
+
+def test_what_another_agent_was_told_is_asked_again() -> None:
+    reached = to_json(from_response(200, RULES, "wit"), "wit")
+    assert reached and not from_json({"http://a.example:80": reached}, "otherbot")
+
+
+def test_whole_files_that_version_0_1_kept_are_read() -> None:
+    old = {"http://a.example:80": {"fetched": 5, "text": RULES.decode()}}
+    assert not from_json(old, "wit")["http://a.example:80"].allows("http://a.example/for-wit/x.jpg", "wit")
+
+
+@pytest.mark.parametrize(
+    "text, closed",
+    [
+        ("User-agent: a\nUser-agent: wit\nDisallow: /x", True),
+        ("User-agent: wit/2.0\nDisallow: /x", True),
+        ("User-agent: WIT\nDisallow: /x", True),
+        ("User-agent: it\nDisallow: /x", False),  # a part of our name is not our name
+        ("User-agent: witness\nDisallow: /x", False),
+        ("User-agent: wit\nDisallow:\n\nUser-agent: *\nDisallow: /x", False),
+        ("User-agent: wit\n\nUser-agent: *\nDisallow: /x", True),  # one group of two agents: a blank line ends none
+        ("User-agent: wit\nAllow: /y\n\nUser-agent: b\nDisallow: /x\n\nUser-agent: wit\nDisallow: /x", True),
+        ("Disallow: /x", False),  # belongs to no group
+        ("User-agent: *\nDisallow: /x # a comment", True),
+        ("user-AGENT : *\ndisallow : /x", True),
+        ("User-agent: *\nSitemap: http://a.example/s.xml\nDisallow: /x", True),
+        ("User-agent: *\nDisallow: /" + "x" * 9_000, False),
+        ("User-agent: *\nDisallow: /x" + "*" * 9_000, True),
+    ],
+)
+def test_which_group_speaks_to_us(text: str, closed: bool) -> None:
+    assert from_response(200, text.encode(), "wit").allows("http://a.example/x.jpg", "wit") != closed
+
+
+def test_reading_again_what_was_kept_changes_nothing() -> None:
+    once = our_group(RULES.decode(), "wit")
+    assert our_group(once, "wit") == once
+
+
+def test_a_site_with_more_rules_than_are_read_is_closed() -> None:
+    body = b"User-agent: *\n" + b"".join(b"Disallow: /%d/\n" % n for n in range(20_000))
+    found = from_response(200, body, "wit")
+    assert not found.allows("http://a.example/open.jpg", "wit")
+    assert found.note and len(found.text or "") < 100
+
+
+def test_rules_of_many_hosts_take_bounded_memory() -> None:
+    """A wildcard DNS makes any number of hosts of one file of half a megabyte."""
+    body = b"User-agent: *\n" + b"".join(b"Disallow: /some/longer/path/%d/*.jpg\n" % n for n in range(4_900))
+    found = kept()
+    for host in range(200):
+        robots = from_response(200, body[:MAX_BYTES], "wit")
+        assert robots.allows("http://a.example/x.jpg", "wit")
+        found.put(f"http://h{host}.example:80", robots)
+    assert found.bytes <= KEPT_BYTES
+    assert 0 < len(found) < 20
+    assert found.get("http://h199.example:80") is not None

@@ -1,0 +1,290 @@
+"""What was made is not made again, what was deleted is missed only by who needs it, and nothing is thrown away unasked."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.build import main
+from wit.parts import DIRECTORY
+from wit.records import InputError
+from wit.verify import verify
+
+STAGES = ("candidates", "plan", "download", "select", "publish")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The folder with the one finished set that every test copies; made by the first."""
+    return {"folder": tmp_path_factory.mktemp("going-on")}
+
+
+@pytest.fixture
+def command(
+    made: dict[str, Path], upgrade: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[str]]:
+    """The arguments that made the finished set `set` in the working directory; the web counts from here."""
+    with upgrade.web() as port:
+        if not (made["folder"] / "set").exists():
+            monkeypatch.chdir(made["folder"])
+            upgrade.Web.broken = {3}
+            assert main(upgrade.inputs(made["folder"], port)) == 0
+            upgrade.Web.broken, upgrade.Web.asked = set(), []
+        shutil.copytree(made["folder"], tmp_path / "copy")
+        monkeypatch.chdir(tmp_path / "copy")
+        yield upgrade.inputs(tmp_path / "copy", port)
+
+
+def contents(*names: str) -> dict[str, bytes]:
+    paths = [path for name in names for path in Path("set", name).rglob("*") if path.is_file()]
+    return {str(path): path.read_bytes() for path in paths}
+
+
+def remove(*stages: str) -> None:
+    for stage in stages:
+        shutil.rmtree(Path("set", DIRECTORY.get(stage, stage)))
+
+
+PRODUCTS = ("shards", "report", "ledger")
+
+
+@pytest.mark.parametrize(
+    "gone", [["download"], ["candidates"], ["plan"], ["select"], ["candidates", "plan"], [*STAGES[:4]]], ids="-".join
+)
+def test_a_finished_set_needs_none_of_its_stages_to_stay_finished(
+    gone: list[str], command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(*PRODUCTS)
+    remove(*gone)
+    for _ in range(2):
+        assert main(command) == 0
+        said = capsys.readouterr().err
+        assert all(f"{stage:<10} finished before; what it wrote is gone" in said for stage in gone)
+    assert contents(*PRODUCTS) == before and upgrade.Web.asked == []
+    assert not any(Path("set", DIRECTORY.get(stage, stage)).exists() for stage in gone)
+    verdict = verify("set", "full")
+    assert verdict.problems == () and len(verdict.notes) == len(gone)
+    assert all(
+        note.endswith("/ was deleted after it was finished: what it wrote is not looked at") for note in verdict.notes
+    )
+
+
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        (["--min-image-side-px", "39"], "select, publish, report would need it (--min-image-side-px was 32 and is 39)"),
+        (["--samples-per-shard", "5"], "publish, report would need it (--samples-per-shard was 8 and is 5)"),
+        (["--retry-failed"], "would need it"),
+        (["--image-size", "64"], "--image-size was 256 and is 64"),
+    ],
+)
+def test_what_needs_raw_says_so_before_it_acts(
+    more: list[str], said: str, command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remove("download")
+    before = contents("")
+    assert main([*command, *more]) == 2
+    told = capsys.readouterr().err
+    assert said in told and "--rebuild-from download" in told and len(told.splitlines()) == 1
+    assert contents("") == before and upgrade.Web.asked == []
+
+
+@pytest.mark.parametrize("gone", [["candidates"], ["plan"], ["select"], ["candidates", "plan", "select"]], ids="-".join)
+def test_stages_that_are_functions_of_others_are_made_again_where_a_change_needs_them(
+    gone: list[str], command: list[str], upgrade: Any
+) -> None:
+    assert main([*command, "--min-image-side-px", "33"]) == 0
+    expected = contents("shards", "ledger")
+    assert main(command) == 0
+    remove(*gone)
+    assert main([*command, "--min-image-side-px", "33"]) == 0
+    assert contents("shards", "ledger") == expected and upgrade.Web.asked == []
+    assert verify("set", "full").problems == ()
+
+
+@pytest.mark.parametrize(
+    "pattern", ["plan/part-*.parquet", "plan/_MANIFEST.json", "plan/merge-*.json", "select/part-*.json"]
+)
+def test_a_part_a_marker_or_a_manifest_that_is_gone_is_made_again_where_it_is_needed(
+    pattern: str, command: list[str], upgrade: Any
+) -> None:
+    next(Path("set").glob(pattern)).unlink()
+    assert main([*command, "--max-aspect-ratio", "4"]) == 0
+    assert verify("set", "full").problems == () and upgrade.Web.asked == []
+
+
+@pytest.mark.parametrize("name", ["raw/00000-0001.json", "candidates/part-00000.json"])
+def test_a_marker_that_is_gone_is_written_again_from_the_manifest(name: str, command: list[str], upgrade: Any) -> None:
+    before = contents("")
+    Path("set", name).unlink()
+    assert main(command) == 0
+    assert contents("")[f"set/{name}"] == before[f"set/{name}"] and upgrade.Web.asked == []
+    assert verify("set", "full").problems == ()
+
+
+def test_the_manifest_of_downloads_with_retries_is_written_again_from_what_is_there(
+    command: list[str], upgrade: Any
+) -> None:
+    assert main([*command, "--retry-failed"]) == 0
+    upgrade.Web.asked.clear()
+    before = Path("set/raw/_MANIFEST.json").read_bytes()
+    Path("set/raw/_MANIFEST.json").unlink()
+    assert main([*command, "--samples-per-shard", "5"]) == 0
+    assert Path("set/raw/_MANIFEST.json").read_bytes() == before and upgrade.Web.asked == []
+    assert verify("set", "full").problems == ()
+
+
+def test_a_published_tar_that_is_gone_is_made_again_or_named(
+    command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents("shards")
+    for name in ("00001.tar", "00000.parquet", "00002_stats.json", "sizes.json", "MANIFEST.json"):
+        Path("set/shards", name).unlink()
+        assert main(command) == 0
+        assert contents("shards") == before and upgrade.Web.asked == []
+    assert verify("set", "full").problems == ()
+    remove("download")
+    Path("set/shards/00001.tar").unlink()
+    capsys.readouterr()
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "set/shards/00001.tar is gone" in said and "--rebuild-from download" in said
+
+
+def test_a_raw_tar_that_is_gone_is_named_where_it_is_needed(
+    command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tar = next(Path("set/raw").glob("00000-0002.*.tar"))
+    tar.unlink()
+    assert main(command) == 0
+    assert main([*command, "--samples-per-shard", "5"]) == 2
+    said = capsys.readouterr().err
+    assert f"{tar} is gone and publish, report would need it" in said and "--rebuild-from download" in said
+    assert upgrade.Web.asked == []
+
+
+@pytest.mark.parametrize("name", ["run.json", "plan/_MANIFEST.json", "shards/MANIFEST.json", "raw/_MANIFEST.json"])
+@pytest.mark.parametrize("damage", [b"", b'{"stage": "plan", ', b"[]", b"\xff\xfe"])
+def test_a_damaged_manifest_is_one_sentence(
+    name: str, damage: bytes, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("set", name).write_bytes(damage)
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert f"set/{name} is damaged" in said and len(said.splitlines()) == 1
+
+
+# What would be thrown away, and why.
+
+
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        (["--image-size", "64"], "--image-size was 256 and is 64"),
+        (["--max-per-query", "9"], "--max-per-query was 20000 and is 9"),
+        (["--min-caption-words", "2"], "--min-caption-words was 1 and is 2"),
+        (["--limit", "5"], "--limit was None and is 5"),
+        (["--seed", "8"], "--seed is another"),
+    ],
+)
+def test_settings_that_would_throw_downloads_away_are_named_with_what_would_be_lost(
+    more: list[str], said: str, command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents("")
+    assert main([*command, *more]) == 2
+    told = capsys.readouterr().err
+    assert said in told and "--rebuild-from download" in told
+    assert "6 downloaded shards with 27 pictures" in told and "the set of 25 samples" in told
+    assert contents("") == before and upgrade.Web.asked == []
+
+
+def test_a_source_edited_in_place_with_the_same_size_is_named(
+    command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Path("urls.tsv")
+    os.utime(source, (1, 1))  # a touch, a copy, a checkout
+    assert main(command) == 0
+    source.write_text(source.read_text().replace("dog number 4", "cat number 4"))
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert "the source urls.tsv was changed: it was sha256 " in told and "--rebuild-from" in told
+    source.write_text(source.read_text() + "http://h0.example/9.png\ta dog\n")
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert "the source urls.tsv had 1,497 bytes and has 1,527" in told and "(--append) is yet to come" in told
+    Path("queries.txt").write_text("dog\n")
+    assert main(command) == 2
+    assert "the query list" in capsys.readouterr().err
+    assert upgrade.Web.asked == []
+
+
+def test_rebuild_from_keeps_the_set_until_the_new_one_stands_and_goes_on_after_a_kill(
+    command: list[str], upgrade: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents("shards")
+    changed = [*command, "--image-size", "16", "--rebuild-from", "download"]
+    from wit import publish
+
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+        patched.setattr(publish, "plan_shards", lambda *_, **__: 1 / 0)
+        main(changed)
+    assert contents("shards") == before
+    asked = upgrade.pictures_asked()
+    assert asked == set(range(upgrade.PICTURES))
+    upgrade.Web.asked.clear()
+    assert main(changed) == 0  # the same command, as after any kill: what was fetched is not thrown away again
+    assert upgrade.Web.asked == [] and contents("shards") != before
+    assert verify("set", "full").problems == ()
+    assert json.loads(Path("set/run.json").read_bytes())["rebuild"]["pending"] == []
+
+
+@pytest.mark.parametrize("stage", ["candidates", "plan", "select", "publish"])
+def test_a_rebuild_gives_the_same_bytes(stage: str, command: list[str], upgrade: Any) -> None:
+    upgrade.Web.broken = {3}
+    before = contents("shards", "select", "plan", "candidates", "ledger")
+    assert main([*command, "--rebuild-from", stage]) == 0
+    assert contents("shards", "select", "plan", "candidates", "ledger") == before
+    assert verify("set", "full").problems == ()
+
+
+# Every file is under a digest.
+
+
+def flipped(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+def test_verify_finds_every_file_that_is_flipped_cut_off_removed_or_added(command: list[str]) -> None:
+    assert main([*command, "--retry-failed"]) == 0
+    verdict = verify("set", "full")
+    assert (verdict.problems, verdict.notes) == ((), ())
+    missed, files = [], [path for path in sorted(Path("set").rglob("*")) if path.is_file() and path.name != ".lock"]
+    assert len(files) > 60
+    for path in files:
+        data = path.read_bytes()
+        for damaged in (flipped(data), data[:-1], None):
+            path.unlink() if damaged is None else path.write_bytes(damaged)
+            try:
+                if not verify("set", "full").problems:
+                    missed.append((str(path), damaged and len(damaged)))
+            except InputError:
+                pass  # one sentence, exit code 2
+        path.write_bytes(data)
+    assert missed == []
+    for folder in {path.parent for path in files}:
+        (folder / "stranger.bin").write_bytes(b"x")
+        assert any("stranger.bin" in problem for problem in verify("set").problems), folder
+        (folder / "stranger.bin").unlink()
+    assert verify("set", "full").problems == ()
+
+
+@pytest.mark.parametrize("name", [".lock", "shards/removed.txt", "_tmp/x", "model/model.pt"])
+def test_locks_tombstones_and_what_was_trained_are_outside(name: str, command: list[str]) -> None:
+    Path("set", name).parent.mkdir(exist_ok=True)
+    Path("set", name).write_bytes(b"")
+    assert verify("set", "full").problems == ()

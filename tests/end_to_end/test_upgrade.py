@@ -1,0 +1,70 @@
+"""What was fetched outlives our versions: OUTs that earlier versions left go on, verify and publish without a request."""
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.build import main
+from wit.verify import verify
+
+FIXTURES = Path(__file__).parents[1] / "fixtures/upgrade"
+VERSIONS = sorted(path.name.removesuffix(".tar.xz") for path in FIXTURES.glob("*.tar.xz"))
+
+
+@pytest.fixture
+def left(
+    request: pytest.FixtureRequest, tmp_path: Path, upgrade: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[str]]:
+    """The arguments that go on with the OUT `set` in the working directory, as (version, state) left it."""
+    version, state = request.param
+    with tarfile.open(FIXTURES / f"{version}.tar.xz") as archive:
+        members = [member for member in archive.getmembers() if member.name.split("/")[0] == state]
+        archive.extractall(tmp_path, members, filter="data")
+    (tmp_path / state).rename(tmp_path / "set")
+    monkeypatch.chdir(tmp_path)
+    with upgrade.web() as port:
+        yield upgrade.inputs(tmp_path, port)
+
+
+def of(*states: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("left", [(v, s) for v in VERSIONS for s in states], indirect=True, ids="-".join)
+
+
+@of("finished", "retried")
+def test_a_finished_set_of_an_earlier_version_goes_on_and_is_cut_anew_without_a_request(
+    left: list[str], upgrade: Any
+) -> None:
+    verdict = verify("set", "full")
+    assert verdict.problems == () and len(verdict.notes) <= 1  # what version 0.1.0 left without a digest
+    raw = {path: path.stat().st_mtime_ns for path in Path("set/raw").iterdir()}
+    shards = {path.name: path.read_bytes() for path in Path("set/shards").iterdir()}
+    assert main(left) == 0
+    assert {path.name: path.read_bytes() for path in Path("set/shards").iterdir()} == shards
+    assert verify("set", "full").problems == ()
+    assert main([*left, "--samples-per-shard", "5"]) == 0
+    assert verify("set", "full").problems == ()
+    assert main([*left, "--min-image-side-px", "39"]) == 0
+    assert verify("set", "full").problems == ()
+    assert upgrade.Web.asked == []
+    assert {path: path.stat().st_mtime_ns for path in Path("set/raw").iterdir()} == raw
+
+
+@of("interrupted")
+def test_a_download_that_an_earlier_version_was_stopped_in_goes_on_with_what_is_missing(
+    left: list[str], upgrade: Any
+) -> None:
+    published = upgrade.published(Path("set"))
+    assert 0 < len(published) < 5
+    assert main(left) == 0
+    assert upgrade.pictures_asked() == set(range(upgrade.PICTURES)) - set().union(*published.values())
+    assert verify("set", "full").problems == ()
+
+
+@of("retried")
+def test_a_further_round_of_retries_asks_for_what_failed_then(left: list[str], upgrade: Any) -> None:
+    assert main([*left, "--retry-failed"]) == 0
+    assert upgrade.pictures_asked() == {max(upgrade.BROKEN)}
+    assert verify("set", "full").problems == ()

@@ -1,0 +1,57 @@
+"""--host-limits: what a file may say, and whom it concerns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wit.fetch.limits import HostLimit, HostLimits, parse, read
+from wit.reasons import InputError
+
+FILE = """
+["example.org"]
+rate = 0.5
+concurrency = 1
+
+["cdn.example.org"]
+rate = 50
+
+["bücher.example"]
+deny = true
+"""
+
+
+def test_the_nearest_name_speaks_and_a_denial_above_counts() -> None:
+    limits = parse(FILE, "limits.toml")
+    assert limits.of("a.example.org") == limits.of("example.org") == HostLimit(0.5, 1)
+    assert limits.of("x.cdn.example.org") == HostLimit(50)
+    assert limits.of("notexample.org") == limits.of("org") == HostLimit()
+    assert limits.denies("xn--bcher-kva.example") and limits.denies("img.xn--bcher-kva.example")
+    assert not limits.denies("example.org") and not HostLimits().denies("example.org")
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("[example.org]\nrate = 1", "no setting org"),  # without quotes TOML reads a table in a table
+        ('["a.example"]\nrate = 0', "rate = 0: give a number above 0"),
+        ('["a.example"]\nrate = true', "give a number above 0"),
+        ('["a.example"]\nrate = inf', "give a number above 0"),
+        ('["a.example"]\nconcurrency = 1.5', "give a number above 0"),
+        ('["a.example"]\ndeny = "yes"', "give true or false"),
+        ('["a.example"]\nrates = 1', "have rate, concurrency, deny"),
+        ('["not a host"]\ndeny = true', "is no host or domain"),
+        ('"a.example" = 1', "is no table"),
+        ("[", "is not TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(text: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        parse(text, "limits.toml")
+
+
+def test_a_missing_file_is_an_error_and_no_file_is_none(tmp_path: Path) -> None:
+    assert read("") == HostLimits()
+    with pytest.raises(InputError, match="cannot be read"):
+        read(str(tmp_path / "missing.toml"))

@@ -1,0 +1,48 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from wit import parquet, storage
+from wit.parts import write_parquet
+
+TABLE = pa.table({"x": list(range(9)), "y": [str(n) for n in range(9)]})
+
+
+@pytest.fixture(params=["local", "memory"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A file of TABLE, on this machine and elsewhere."""
+    local = str(tmp_path / "table.parquet")
+    write_parquet(TABLE, local, row_group_size=4)
+    if request.param == "local":
+        return local
+    storage.write_bytes("memory://parquet/table.parquet", Path(local).read_bytes())
+    return "memory://parquet/table.parquet"
+
+
+def test_columns_come_in_the_order_asked_for(path: str) -> None:
+    assert parquet.read_table(path).equals(TABLE)
+    assert parquet.read_table(path, ["y", "x"]).column_names == ["y", "x"]
+    with parquet.open_file(path) as file:
+        assert file.num_row_groups == 3 and file.read_row_group(2).equals(TABLE.slice(8))
+
+
+def test_a_column_that_is_missing_and_a_file_that_is_damaged_or_missing_are_errors(path: str) -> None:
+    with pytest.raises(pa.ArrowInvalid, match="has no column z"):
+        parquet.read_table(path, ["x", "z"])
+    with pytest.raises(FileNotFoundError):
+        parquet.read_table(path + ".other")
+    storage.write_bytes(path, storage.read_bytes(path)[:-20])
+    with pytest.raises(pa.ArrowException):
+        parquet.read_table(path)
+
+
+def test_a_process_that_reads_a_table_ends_as_it_meant_to(tmp_path: Path) -> None:
+    """pyarrow's own read_table of a stream aborted 24 of 40 of these."""
+    path = str(tmp_path / "table.parquet")
+    write_parquet(pa.table({f"c{n}": list(range(2_000)) for n in range(10)}), path, row_group_size=100)
+    program = f"from wit import parquet\nfor _ in range(3): parquet.read_table({path!r})"
+    ended = [subprocess.run([sys.executable, "-c", program], timeout=60).returncode for _ in range(12)]
+    assert ended == [0] * 12

@@ -1,0 +1,98 @@
+"""`--host-limits FILE`: what the operator of a build decides about single hosts and domains, read again while it runs.
+
+["example.org"]          # the domain, and each of its hosts
+rate = 0.5               # requests a second
+concurrency = 1          # requests at a time
+
+["img.example.net"]
+deny = true              # nothing is asked of it, or of hosts below it, any more
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import ada_url
+
+from wit import storage
+from wit.reasons import InputError
+
+KINDS: dict[str, Callable[[Any], bool]] = {
+    "rate": lambda value: type(value) in (int, float) and 0 < value < float("inf"),
+    "concurrency": lambda value: type(value) is int and value > 0,
+    "deny": lambda value: type(value) is bool,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HostLimit:
+    """One entry; None: as the build's configuration has it."""
+
+    rate: float | None = None  # requests a second
+    concurrency: int | None = None
+    deny: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HostLimits:
+    """The entries by name, in lower case."""
+
+    entries: dict[str, HostLimit] = field(default_factory=dict)
+
+    def denies(self, host: str) -> bool:
+        """Whether the host, or a name above it, is denied."""
+        return any(self.entries[name].deny for name in self._names(host))
+
+    def of(self, host: str) -> HostLimit:
+        """The entry of the host, else of the nearest name above it."""
+        return next((self.entries[name] for name in self._names(host)), HostLimit())
+
+    def _names(self, host: str) -> Iterator[str]:
+        if not self.entries:
+            return
+        labels = host.rstrip(".").split(".")
+        yield from (name for n in range(len(labels)) if (name := ".".join(labels[n:])) in self.entries)
+
+
+def parse(text: str, path: str) -> HostLimits:
+    """The limits of a TOML file; raises InputError with the line or entry that is wrong."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"--host-limits {path} is not TOML: {error}") from error
+    return HostLimits({_name(name, path): _entry(name, table, path) for name, table in tables.items()})
+
+
+def read(path: str) -> HostLimits:
+    """The limits of a file, none without a path; raises InputError where it is missing or malformed."""
+    return parse(read_text(path), path) if path else HostLimits()
+
+
+def read_text(path: str) -> str:
+    try:
+        return storage.read_bytes(path).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--host-limits {path} cannot be read: {error}") from error
+
+
+def _name(name: str, path: str) -> str:
+    try:
+        return str(ada_url.URL(f"http://{name}/").hostname)
+    except ValueError:
+        raise InputError(f"--host-limits {path}: {name} is no host or domain") from None
+
+
+def _entry(name: str, table: Any, path: str) -> HostLimit:
+    where = f'--host-limits {path}: ["{name}"]'
+    if not isinstance(table, dict):
+        raise InputError(f"{where} is no table: write the name in brackets, and below it rate, concurrency or deny")
+    for key, value in table.items():
+        if key not in KINDS:
+            raise InputError(f"{where} has no setting {key}; have {', '.join(KINDS)}")
+        if not KINDS[key](value):
+            wanted = "true or false" if key == "deny" else "a number above 0"
+            raise InputError(f"{where} {key} = {value!r}: give {wanted}")
+    return HostLimit(**table)

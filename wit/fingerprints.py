@@ -1,0 +1,150 @@
+"""What a stage's output is a function of, as 32 hex digits; and how sets of earlier versions stay what they are.
+
+A stage's fingerprint = its own knobs + its schema version + what it reads: the fingerprints above it and, from download on,
+the digest of what the stage above really wrote. A set outlives our versions: what it bears may be the fingerprint of an
+earlier schema, so `forms` gives a stage's fingerprint under every schema that this version still reads, and the one that lies
+on disk counts. Nothing is rebuilt because we changed, as long as these tables are kept:
+
+- a new knob gets one line in ADDED, with the value that means "as before": at that value it is in no fingerprint. Where its
+  default is another value, raise the stage's number in SCHEMAS too: then sets of earlier schemas go on without it;
+- a knob that is gone gets one line in REMOVED, with the value that all sets are taken to have had;
+- a knob that says the same in other words gets one line in REWORDED;
+- a changed table raises the stage's number in SCHEMAS, and its readers keep reading the older ones.
+
+A test fails for a knob that is in none of them. FetchConfig is in no fingerprint: politeness, time-outs and worker numbers
+change how pictures are fetched, not which.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wit.parts import to_json
+from wit.records import SCHEMAS
+from wit.sources import SourceFile
+
+SECTIONS = {"candidates": "candidates", "plan": "plan", "download": "image", "select": "select", "publish": "publish"}
+BESIDE_CANDIDATES = ("limit", "files_per_part", "url_col", "caption_col")  # of BuildConfig itself
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A knob that schema `since` of its stage brought; `before` is the value at which nothing is other than before."""
+
+    since: int
+    before: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A knob that sets up to schema `until` of its stage had, and the value they are taken to have had."""
+
+    until: int
+    was: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Reworded:
+    """A knob that up to schema `until` was said as `before` says, from the value it has now."""
+
+    until: int
+    before: Callable[[Any], Mapping[str, Any]]
+
+
+ADDED: Mapping[str, Added] = {  # "section.knob": Added(since=2, before=None)
+    "plan.max_domain_hours": Added(since=2, before=0),
+}
+REMOVED: Mapping[str, Removed] = {}  # "section.knob": Removed(until=1, was=50_000)
+REWORDED: Mapping[
+    str, Reworded
+] = {}  # "section.knob": Reworded(until=1, before=lambda value: {"old_knob": value == "x"})
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a build is made from, beside its knobs."""
+
+    seed: int
+    queries: str  # digest of the list
+    sources: Sequence[SourceFile]
+    scorer: tuple[str, str] | None = None  # (model, digest of its weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Above:
+    """A stage that another one reads: its fingerprint, the schema of that, and the digest of what it wrote."""
+
+    fingerprint: str
+    schema: int
+    wrote: str
+    retries: int = 0
+
+
+def knobs(section: str, config: Any, schema: int) -> dict[str, Any]:
+    """The knobs of a section as a set of that schema had them."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        name, value = f"{section}.{field.name}", getattr(config, field.name)
+        added, reworded = ADDED.get(name), REWORDED.get(name)
+        if reworded and schema <= reworded.until:
+            found |= reworded.before(value)
+        elif not added or not _as_before(value, field, added, schema):
+            found[field.name] = value
+    gone = {name.partition(".")[2]: knob for name, knob in REMOVED.items() if name.startswith(f"{section}.")}
+    return found | {name: knob.was for name, knob in gone.items() if schema <= knob.until}
+
+
+def _as_before(value: Any, field: dataclasses.Field[Any], added: Added, schema: int) -> bool:
+    return bool(value == added.before or schema < added.since and value == field.default)
+
+
+def forms(stage: str, config: Any, inputs: Inputs, above: Mapping[str, Above]) -> list[Above]:
+    """The stage's fingerprint under every schema that is still read, the newest first (`wrote` is empty: it is yet to be).
+    `config` is a BuildConfig; `above` has the stages that this one reads."""
+    found = [
+        Above(_digest(stage, schema, _knobs(stage, config, inputs, schema), _reads(stage, inputs, above)), schema, "")
+        for schema in range(SCHEMAS[stage], 1, -1)
+    ]
+    if stage != "report" and all(read.schema == 1 for read in above.values()):
+        found.append(Above(_first_form(stage, config, inputs, above), 1, ""))
+    return found
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(to_json(list(parts))).hexdigest()[:32]
+
+
+def _knobs(stage: str, config: Any, inputs: Inputs, schema: int) -> Any:
+    if stage == "score":
+        return inputs.scorer
+    section = SECTIONS.get(stage)
+    own = knobs(section, getattr(config, section), schema) if section else {}
+    return own | ({name: getattr(config, name) for name in BESIDE_CANDIDATES} if stage == "candidates" else {})
+
+
+def _reads(stage: str, inputs: Inputs, above: Mapping[str, Above]) -> Any:
+    if stage == "candidates":
+        files = [[s.kind, s.name, s.size, s.version] for s in inputs.sources]
+        return {"seed": inputs.seed, "queries": inputs.queries, "sources": files}
+    if stage == "plan":  # a function of the settings alone
+        return {name: read.fingerprint for name, read in above.items()}
+    return {name: [read.fingerprint, read.wrote] for name, read in above.items()}
+
+
+def _first_form(stage: str, config: Any, inputs: Inputs, above: Mapping[str, Above]) -> str:
+    """As version 0.1.0 made it: one schema number for all, sources by name and size, no digests of what was written."""
+    own = _knobs(stage, config, inputs, 1)
+    prints = [read.fingerprint for read in above.values()]
+    if stage == "candidates":
+        beside = [own.pop(name) for name in BESIDE_CANDIDATES]
+        own = [own, *beside]
+        prints = [str(inputs.seed), inputs.queries, *(str([s.kind, s.name, s.size]) for s in inputs.sources)]
+    elif "download" in above:
+        raw = above["download"]
+        shards = _digest("retries", 1, raw.retries, [raw.fingerprint]) if raw.retries else raw.fingerprint
+        prints = [shards, *(above[name].fingerprint for name in ("score",) if name in above)]
+    return _digest(stage, 1, own, prints)

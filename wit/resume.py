@@ -1,0 +1,266 @@
+"""Going on: what of a set stands, what has to be made, and what that would cost, decided before anything is touched.
+
+A stage is finished if its manifest bears its fingerprint. What a finished stage wrote may be deleted (raw/ is most of a set):
+run.json keeps a record of it, and as long as no stage that has to run reads it, it is not missed. Only where going on would
+throw downloads away, or fetch again what was there, does a build stop and ask.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from wit import storage
+from wit.fingerprints import BESIDE_CANDIDATES, Above, Inputs, forms
+from wit.parts import Marker, StageDir, described, read_json, read_manifest, to_json, wrote
+from wit.records import STAGES, InputError
+
+# Which stages each one's fingerprint hangs on, and whose files it opens.
+HANGS_ON: Mapping[str, tuple[str, ...]] = {
+    "candidates": (),
+    "plan": ("candidates",),
+    "download": ("plan",),
+    "score": ("download",),
+    "select": ("download", "score"),
+    "publish": ("select",),
+    "report": ("candidates", "plan", "download", "score", "select", "publish"),
+}
+OPENS: Mapping[str, tuple[str, ...]] = {
+    "candidates": (),
+    "plan": ("candidates",),
+    "download": ("plan",),
+    "score": ("download",),
+    "select": ("plan", "download", "score"),
+    "publish": ("select", "download"),
+    "report": ("plan", "download", "select", "publish"),
+}
+PRODUCTS = ("publish", "report")  # what a build is for: these must be there, not only have been
+SOURCES = "ledger/sources.parquet"  # all that the report needs of candidates: as long as it is there, they may be gone
+READERS = 8  # requests in flight
+EVIDENCE = 8  # markers of a stage that are looked at for the schema it was begun under
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a set: its fingerprint (None while it depends on what is still to be made), its manifest if it stands on
+    disk under that, run.json's record of it if it finished under that, and which of its files are gone."""
+
+    name: str
+    above: Above | None
+    manifest: Marker | None = None
+    record: Marker | None = None
+    missing: tuple[str, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        return self.manifest is not None or self.record is not None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it finished and all that it wrote can be read."""
+        return (self.record if self.name == "report" else self.manifest) is not None and not self.missing
+
+
+def survey(out: str, run: Mapping[str, Any], config: Any, inputs: Inputs) -> dict[str, Stage]:
+    """Every stage as it lies under OUT, for these settings; `run` is the last start's run.json."""
+    found: dict[str, Stage] = {}
+    for name in STAGES:
+        if name == "score" and inputs.scorer is None:
+            continue
+        read = {above: found[above].above for above in HANGS_ON[name] if above in found}
+        known = {above: of for above, of in read.items() if of is not None and (of.wrote or name == "plan")}
+        found[name] = _stage(out, run, name, forms(name, config, inputs, known)) if known == read else Stage(name, None)
+    return found
+
+
+def _stage(out: str, run: Mapping[str, Any], name: str, possible: Sequence[Above]) -> Stage:
+    """The stage under the form of its fingerprint that lies on disk; the newest where none does."""
+    record, manifest = run.get("stages", {}).get(name), None if name == "report" else read_manifest(out, name)
+    there = {found["fingerprint"] for found in (record, manifest) if found}
+    there |= {marker["fingerprint"] for marker in _some_markers(StageDir(out, name, ""))} if manifest is None else set()
+    form = next((form for form in possible if form.fingerprint in there), possible[0])
+    manifest = manifest if manifest and manifest["fingerprint"] == form.fingerprint else None
+    record = record if record and record["fingerprint"] == form.fingerprint else _implied(out, run, name, form)
+    if manifest is not None:
+        written, retries = wrote(manifest), manifest.get("retries", 0)
+        missing = StageDir(out, name, form.fingerprint).missing(manifest)
+    else:
+        written, retries = (record or {}).get("wrote", ""), (record or {}).get("retries", 0)
+        names = [entry["name"] for entry in (record or {}).get("files", ())]
+        names += [SOURCES] if name == "report" else []
+        missing = [name for name in names if not storage.exists(storage.join(out, name))]
+    return Stage(name, dataclasses.replace(form, wrote=written, retries=retries), manifest, record, tuple(missing))
+
+
+def _some_markers(stage: StageDir) -> Iterator[Marker]:
+    if stage.stage in PRODUCTS:
+        return
+    for unit in stage.units()[:EVIDENCE]:
+        if (marker := read_json(stage.marker_path(unit), "delete it and start the build again")) is not None:
+            yield marker
+
+
+def _implied(out: str, run: Mapping[str, Any], name: str, form: Above) -> Marker | None:
+    """Version 0.1.0 kept no records; but its published set bears a fingerprint that hangs on all above it."""
+    if form.schema != 1 or name in PRODUCTS or run.get("fingerprints", {}).get(name) != form.fingerprint:
+        return None
+    published = read_manifest(out, "publish")
+    if published is None or published["fingerprint"] != run["fingerprints"].get("publish"):
+        return None
+    return {"fingerprint": form.fingerprint, "wrote": "implied"}
+
+
+def record(out: str, manifest: Marker, before: Marker | None = None) -> Marker:
+    """What run.json keeps of a finished stage; `before` is what it has, which stands as long as the manifest does."""
+    kept = ("fingerprint", "schema_version", "in", "out", "dropped", "retries", "samples")
+    units = len(manifest["parts"] if "parts" in manifest else manifest["files"])
+    digest = hashlib.sha256(to_json(manifest)).hexdigest()
+    if before and before.get("manifest_sha256") == digest:
+        return before
+    return {name: manifest[name] for name in kept if name in manifest} | {
+        "wrote": wrote(manifest),
+        "units": units,
+        "manifest_sha256": digest,
+        "beside": _beside(out, manifest),
+    }
+
+
+def _beside(out: str, manifest: Marker) -> list[dict[str, Any]]:
+    """Name, size and digest of what units keep beside their own files: what servers said in robots.txt, which varies by
+    nature as times do."""
+    names = sorted({entry["name"] for part in manifest.get("parts", ()) for entry in part.get("beside", ())})
+    there = [name for name in names if storage.exists(storage.join(out, name))]
+    with ThreadPoolExecutor(READERS) as readers:
+        return list(readers.map(lambda name: described(out, name), there))
+
+
+def sealed(run: Mapping[str, Any]) -> bytes:
+    """run.json, with the digest of all the rest of it."""
+    body = {name: value for name, value in run.items() if name != "sha256"}
+    return to_json(body | {"sha256": hashlib.sha256(to_json(body)).hexdigest()})
+
+
+def to_run(stages: Mapping[str, Stage], asked: Collection[str], rebuilding: Collection[str], retry: bool) -> list[str]:
+    """The stages that have to run, in order: those that are not whole, unless they were once and nobody misses them."""
+    runs: list[str] = []
+    for name in (name for name in reversed(STAGES) if name in asked):
+        stage = stages[name]
+        missed = name in PRODUCTS or any(name in _opens(later, stages) for later in runs)
+        if name in rebuilding or (name == "download" and retry) or not (stage.whole or stage.finished and not missed):
+            runs.append(name)
+    if "report" in runs and _report_must_stay(stages, runs):
+        runs.remove("report")
+    return runs[::-1]
+
+
+def _opens(name: str, stages: Mapping[str, Stage]) -> Sequence[str]:
+    again = name == "report" and SOURCES in stages["report"].missing
+    return (*OPENS[name], "candidates") if again else OPENS[name]
+
+
+def _report_must_stay(stages: Mapping[str, Stage], runs: Collection[str]) -> bool:
+    """Whether a page that version 0.1.0 wrote, without a record, cannot be written anew for want of what it was made from."""
+    return "publish" not in runs and stages["publish"].whole and not stages["download"].whole
+
+
+def check_going_on(
+    out: str, run: Mapping[str, Any], now: Mapping[str, Any], stages: Mapping[str, Stage], runs: Sequence[str]
+) -> None:
+    """Raises InputError where the stages to run would throw downloads away, or fetch again what was there; `run` is the last
+    start's run.json, `now` this one's."""
+    download = stages["download"]
+    if "download" not in runs or download.whole:
+        return
+    how = "or say --rebuild-from download, which asks the web for everything again"
+    if download.finished and not _all_published(out, download):
+        gone = storage.join(out, download.missing[0]) if download.missing else f"what was downloaded to {out}/raw"
+        readers = ", ".join(name for name in runs if "download" in OPENS[name]) or "this build"
+        differences = [f"{storage.join(out, file)} is gone" for name in PRODUCTS for file in stages[name].missing[:1]]
+        differences += changed(run, now, (*FIRST_HALF, "select", "publish"))
+        since = f" ({'; '.join(differences)})" if differences else ""
+        raise InputError(f"{gone} is gone and {readers} would need it{since}: put it back, keep the settings, {how}")
+    if not download.finished and _of_others(out, run, download):
+        why = "; ".join(changed(run, now, FIRST_HALF)) or "the plan is no longer the one that they were planned by"
+        raise InputError(
+            f"these settings would throw away {lost(out)}: {why}. Keep the settings of {out}/run.json, choose another "
+            f"--output, {how}"
+        )
+
+
+def _all_published(out: str, download: Stage) -> bool:
+    """Whether every raw shard is there, so that only the manifest has to be written again."""
+    units = (download.record or {}).get("units")
+    if units is None or download.above is None or download.manifest is not None:
+        return False
+    return len(StageDir(out, "download", download.above.fingerprint).markers()) >= int(units)
+
+
+def _of_others(out: str, run: Mapping[str, Any], download: Stage) -> bool:
+    """Whether raw/ holds shards of other settings, or held them when the set was finished."""
+    mine = download.above.fingerprint if download.above else ""
+    there = [marker["fingerprint"] != mine for marker in _some_markers(StageDir(out, "download", ""))]
+    before = "download" in run.get("stages", {}) or read_manifest(out, "publish") is not None
+    return any(there) or bool(before and not there)
+
+
+def lost(out: str) -> str:
+    """What throwing downloads away would cost, in words."""
+    raw, published = read_manifest(out, "download"), read_manifest(out, "publish")
+    shards = len(StageDir(out, "download", "").units())
+    pictures = f" with {raw['out']:,} pictures" if raw else ""
+    megabytes = sum(e["bytes"] for part in raw["parts"] for e in part["files"].values()) / 1e6 if raw else 0
+    size = f" ({megabytes:,.1f} MB)" if raw else ""
+    samples = f" and the set of {published['samples']:,} samples made of them" if published else ""
+    return f"{shards:,} downloaded shards{pictures}{size}{samples}"
+
+
+# What is other than at the last start.
+
+FIRST_HALF = ("candidates", "plan", "image")  # what downloads hang on
+
+
+def changed(run: Mapping[str, Any], now: Mapping[str, Any], sections: Collection[str]) -> list[str]:
+    """The settings and inputs that differ between two run.json, each as a sentence; settings of these sections alone."""
+    if not run:
+        return []
+    said = []
+    for section in sections:
+        was, is_ = run["config"].get(section, {}), now["config"][section]
+        said += [
+            _knob(name, was[name], is_[name]) for name in sorted(was.keys() & is_.keys()) if was[name] != is_[name]
+        ]
+    for name in BESIDE_CANDIDATES:
+        was, is_ = run["config"].get(name), now["config"][name]
+        said += [_knob(name, was, is_)] if was != is_ else []
+    if run["seed"] != now["seed"]:
+        said.append("--seed is another than the one in run.json")
+    if run["queries_sha256"] != now["queries_sha256"]:
+        said.append(f"the query list {now['config']['queries']} has other entries than the one that was used")
+    return said + _changed_sources(run["sources"], now["sources"])
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _knob(name: str, was: Any, is_: Any) -> str:
+    return f"{flag(name)} was {was} and is {is_}"
+
+
+def _changed_sources(was: Sequence[Mapping[str, Any]], is_: Sequence[Mapping[str, Any]]) -> list[str]:
+    before, now = ({s["label"] or s["path"]: s for s in sources} for sources in (was, is_))
+    said = [f"the source {name} is new" for name in now if name not in before]
+    said += [f"the source {name} is no longer given" for name in before if name not in now]
+    for name in (name for name in now if name in before):
+        old, new = before[name], now[name]
+        if old["size"] != new["size"]:
+            grew = (new["size"] or 0) > (old["size"] or 0)
+            more = "; adding what is new to a finished set (--append) is yet to come" if grew else ""
+            said.append(f"the source {name} had {old['size']:,} bytes and has {new['size']:,}{more}")
+        elif old.get("version") is not None and old["version"] != new["version"]:
+            said.append(f"the source {name} was changed: it was {old['version']} and is {new['version']}")
+    return said
