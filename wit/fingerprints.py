@@ -56,6 +56,7 @@ class Reworded:
 
 
 ADDED: Mapping[str, Added] = {  # "section.knob": Added(since=2, before=None)
+    "image.verify_hash": Added(since=2, before=None),
     "plan.max_domain_hours": Added(since=2, before=0),
 }
 REMOVED: Mapping[str, Removed] = {}  # "section.knob": Removed(until=1, was=50_000)

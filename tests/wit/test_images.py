@@ -18,6 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from wit.images.blocklist import Blocklist
 from wit.images.config import ImageConfig
 from wit.images.decode import _decode_plain, _decode_with_pillow, jpeg_scale
+from wit.images.expected import compared, expected_hash
 from wit.images.hashes import pdq
 from wit.images.headers import probe
 from wit.images.process import phash_of, process
@@ -378,3 +379,33 @@ def test_what_the_fast_decoders_take_pillow_takes_and_sees_the_same(kind: str, e
         assert fast is not None
     if fast is not None:
         assert np.array_equal(fast, _decode_with_pillow(bytes(data), "#fff"))
+
+
+@pytest.mark.parametrize(
+    "column, value, expected",
+    [
+        ("hash", "AB" * 16, "md5:" + "ab" * 16),
+        ("hash", "ab" * 32, "sha256:" + "ab" * 32),
+        ("hash", "ab" * 64, "sha512:" + "ab" * 64),
+        ("pdq_hash", "ab" * 32, "pdq:" + "ab" * 32),
+        ("pdq", "ab" * 16, "none:"),
+        ("hash", "xy" * 16, "none:"),
+        ("hash", -5, "none:"),
+        ("hash", " ", ""),
+        ("hash", None, ""),
+    ],
+)
+def test_the_kind_of_a_hash_is_told_by_its_length_and_column(column: str, value: object, expected: str) -> None:
+    assert expected_hash(column, value) == expected
+
+
+def test_a_listed_picture_stays_one_whatever_hash_was_expected() -> None:
+    blocked = Refused(Reason.BLOCKED_HASH, "x y")
+    assert compared(b"other", blocked, "md5:" + "0" * 32) == blocked
+    assert compared(b"other", Refused(Reason.IMAGE_CORRUPT), "md5:" + "0" * 32) == Refused(Reason.HASH_MISMATCH)
+    assert compared(b"other", Refused(Reason.IMAGE_CORRUPT), "pdq:" + "0" * 64) == Refused(Reason.IMAGE_CORRUPT)
+
+
+def test_a_pdq_cannot_be_compared_without_hashes() -> None:
+    with pytest.raises(InputError, match="perceptual-hashes"):
+        ImageConfig(verify_hash="pdq", perceptual_hashes=False)

@@ -22,6 +22,7 @@ import pyarrow as pa
 import zstandard
 
 from wit import parquet
+from wit.images.expected import expected_hash
 from wit.records import InputError
 from wit.sources.batch import PairBatch, SourceFile, SourceReport
 from wit.sources.pages import BATCH_PAIRS, EXTRACTOR_ERROR
@@ -132,15 +133,32 @@ def columns_of(names: Iterable[str], file: SourceFile) -> _Columns:
 def check_columns(file: SourceFile) -> None:
     """Raises MissingColumn if the first row of a local table lacks a column that is asked for; damage is left to be
     reported when the table is read."""
+    row = _first_row(file)
+    if row is not None:
+        columns_of(row, file)
+
+
+def _first_row(file: SourceFile) -> Row | None:
     form, compression = format_of(file.path)
     report = SourceReport(file.path)
     with open_source(file.path, report) as stream:
         try:
-            row = next((row for row in _READERS[form](_inflated(stream, compression), report) if row), None)
+            return next((row for row in _READERS[form](_inflated(stream, compression), report) if row), None)
         except DAMAGE:
-            return
-    if row is not None:
-        columns_of(row, file)
+            return None
+
+
+def check_hashes(files: Iterable[SourceFile], column: str) -> None:
+    """Raises InputError unless the first row of one of these tables has a hash, or nothing, in this column."""
+    rows = [row for file in files if file.kind == "table" and (row := _first_row(file))]
+    have = sorted({name for row in rows for name in row})
+    if column not in have:
+        raise InputError(f"--verify-hash {column}: no table has such a column; have {', '.join(have) or 'no table'}")
+    found = [row[column] for row in rows if column in row]
+    if all(expected_hash(column, value) == "none:" for value in found):
+        raise InputError(
+            f"--verify-hash {column}: {found[0]!r} is no md5, sha256 or sha512, nor a PDQ with pdq in its name"
+        )
 
 
 def _batches(rows: Iterator[Row | None], file: SourceFile, report: SourceReport) -> Iterator[PairBatch]:
