@@ -95,7 +95,7 @@ def fuzz(count: int, seed: int, folder: str) -> tuple[Counter[str], int, float]:
     base, rng, ends = seeds(), np.random.default_rng(seed), Counter[str]()
     pids: set[int] = set()
     peak, fed, freed = 0.0, 0, {}
-    image = ImageConfig(image_size=64, max_pixels=16_000_000, decode_timeout_s=10, extract_exif=True)
+    image = ImageConfig(image_size=64, max_pixels=16_000_000, decode_timeout_s=10, exif="all")
     with Engine(FetchConfig(), image, folder) as engine:
         memory, ring = map_segment(engine.ring_fd, engine.ring_size), Ring(engine.ring_size, USUAL_BYTES)
         while ends.total() < count:

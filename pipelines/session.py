@@ -32,7 +32,9 @@ from wit.resume import Stage
 from wit.retry import has_failed
 from wit.score import Scorer
 from wit.sources import SourceFile, list_sources, version_of
+from wit.sources.tables import check_hashes
 
+TABLES_LOOKED_AT = 8  # for a column of hashes: they are of one list
 SHOWN_PROBLEMS = 20  # the rest is in ledger/sources.parquet
 PACKAGES = ("apache-beam", "pyarrow", "numpy", "pillow", "pycurl", "fastwarc", "cykooz.resizer")
 
@@ -47,6 +49,8 @@ def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session
     load_queries(config.queries)
     _refuse_foreign(config.output)
     sources = [file for spec in config.source if spec != "demo" for file in listed(spec, config)]
+    if config.image.verify_hash is not None:
+        check_hashes([file for file in sources if file.size is not None][:TABLES_LOOKED_AT], config.image.verify_hash)
     if "demo" not in config.source and "download" in config.stage_names():
         config.fetch.check()
     with contextlib.ExitStack() as stack:

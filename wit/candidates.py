@@ -22,6 +22,7 @@ from wit.matching import Matcher, Mode, matcher_for
 from wit.querylist import QueryList
 from wit.records import CANDIDATES, DROPPED, Reason, keyed_hash, pair_key
 from wit.sources import PairBatch, RequestBudget, SourceFile, SourceReport, read_pairs
+from wit.sources.pages import EXTRACTOR_ERROR
 from wit.urls import canonical_urls, reason_for
 from wit.words import MIX
 
@@ -115,10 +116,26 @@ def extract_group(
         collected.source = file.name
         for batch in read_pairs(file, report, budget):
             left = len(batch) if limit is None else max(0, limit - collected.pairs_in)
-            _take_batch(batch, left, matcher, config, collected)
+            _take_surely(batch, left, matcher, config, collected, report)
             if left < len(batch):
                 break
     return _finish(collected, reports, len(queries))
+
+
+def _take_surely(
+    batch: PairBatch, left: int, matcher: Matcher, config: CandidatesConfig, to: _Collected, report: SourceReport
+) -> None:
+    """As `_take_batch`; pairs that make it raise are lost, alone and by name: halves are tried until one is a single pair."""
+    try:
+        _take_batch(batch, left, matcher, config, to)
+    except Exception:  # strangers wrote the pair: what we did not think of costs it, and not the build
+        if len(batch) == 1:
+            report.lose(EXTRACTOR_ERROR)
+            report.pairs -= 1
+            return
+        half = len(batch) // 2
+        _take_surely(batch.part(0, half), min(left, half), matcher, config, to, report)
+        _take_surely(batch.part(half, len(batch)), max(left - half, 0), matcher, config, to, report)
 
 
 def _take_batch(batch: PairBatch, left: int, matcher: Matcher, config: CandidatesConfig, to: _Collected) -> None:
@@ -141,14 +158,15 @@ def _take_batch(batch: PairBatch, left: int, matcher: Matcher, config: Candidate
             details[place] = f"{code} {score:.2f}"
     for m in np.flatnonzero(np.diff(offsets) == 0).tolist():
         reasons[places[m]] = Reason.NO_QUERY
-    to.pairs_in += len(batch)
-    to.counts.update(reason for reason in reasons if reason is not None)
-    to.rows.append(_rows(batch, canonical, captions, kept, offsets, ids, to.source))
+    rows = _rows(batch, canonical, captions, kept, offsets, ids, to.source)
     rejected = [place for place, reason in enumerate(reasons) if reason is not None]
     drawn = to.drawn(_taken(batch.offset, rejected), _taken(batch.index, rejected), to.source)
     written = [place for place, draw in zip(rejected, drawn.tolist(), strict=True) if draw]
-    if written:
-        to.dropped.append(_dropped(batch, written, canonical, captions, reasons, details, to.source))
+    dropped = [_dropped(batch, written, canonical, captions, reasons, details, to.source)] if written else []
+    to.pairs_in += len(batch)  # from here on nothing raises
+    to.counts.update(reason for reason in reasons if reason is not None)
+    to.rows.append(rows)
+    to.dropped += dropped
 
 
 def judge_pairs(

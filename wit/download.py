@@ -27,6 +27,7 @@ from wit.fetch.config import FetchConfig
 from wit.fetch.engine import Engine, Known
 from wit.fetch.outcome import Outcome, Request
 from wit.images.config import ImageConfig
+from wit.images.expected import expected_hash
 from wit.outage import OutageWatch
 from wit.owners import SIDE_BY_SIDE
 from wit.parts import Marker, StageDir, to_json
@@ -262,8 +263,15 @@ class Work:
 
     def _requests(self, shard: RawShard, missing: list[int]) -> Iterator[Request]:
         urls, domains = shard.rows["url"].to_pylist(), shard.rows["domain"].to_pylist()
+        expected = self._expected(shard) if self.image.verify_hash else [""] * len(urls)
         for row in missing:
-            yield Request(shard.number << ROW_BITS | row, urls[row], domains[row])
+            yield Request(shard.number << ROW_BITS | row, urls[row], domains[row], expected[row])
+
+    def _expected(self, shard: RawShard) -> list[str]:
+        """The hash that the list has of each row's picture."""
+        column = self.image.verify_hash or ""
+        rows = (json.loads(extra) if extra else {} for extra in shard.rows["extra"].to_pylist())
+        return [expected_hash(column, row.get(column)) for row in rows]
 
     # --- outcomes out --------------------------------------------------------------------------------------------------
 

@@ -56,12 +56,17 @@ class Reworded:
 
 
 ADDED: Mapping[str, Added] = {  # "section.knob": Added(since=2, before=None)
+    "image.verify_hash": Added(since=2, before=None),
     "plan.max_domain_hours": Added(since=2, before=0),
 }
 REMOVED: Mapping[str, Removed] = {}  # "section.knob": Removed(until=1, was=50_000)
 REWORDED: Mapping[
     str, Reworded
-] = {}  # "section.knob": Reworded(until=1, before=lambda value: {"old_knob": value == "x"})
+] = {  # "section.knob": Reworded(until=1, before=lambda value: {"old_knob": value == "x"})
+    "image.exif": Reworded(
+        until=1, before=lambda value: {"extract_exif": {"none": False, "all": True}.get(value, value)}
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)

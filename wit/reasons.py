@@ -91,6 +91,7 @@ class Reason(StrEnum):
     IMAGE_TOO_MANY_PARTS = "image_too_many_parts", "download"  # scans, chunks, blocks or tags
     DECODER_CRASHED = "decoder_crashed", "download"
     DECODER_TIMEOUT = "decoder_timeout", "download"
+    HASH_MISMATCH = "hash_mismatch", "download"  # other than the list's own hash of it (--verify-hash)
     BLOCKED_HASH = "blocked_hash", "download"
 
     # select

@@ -44,6 +44,7 @@ def test_a_misspelt_flag_is_refused() -> None:
         (["--queries", "{empty}"], "is empty"),
         (["--queries", "{latin}"], "is not UTF-8"),
         (["--source", "gopher:x"], "gopher"),
+        (["--verify-hash", "md5"], "no table has such a column"),
         (["--source", "wat:{tmp}/none/*.gz"], "no file matches"),
         (["--stages", "candidates,deploy"], "no such stage: deploy"),
         (["--config", "none.toml"], "no such configuration file"),

@@ -28,6 +28,7 @@ from wit.download import Progress, download_partition, has_split_domains, owners
 from wit.fetch.config import FetchConfig, for_local_web
 from wit.fetch.errors import OutageError
 from wit.images.config import ImageConfig
+from wit.images.process import process
 from wit.records import FETCH, PLAN, RAW, Reason, keyed_hash, pair_key
 
 spec = importlib.util.spec_from_file_location("hostile", Path(__file__).parent / "fetch" / "hostile.py")
@@ -321,3 +322,27 @@ def test_of_a_blocked_picture_only_hash_list_and_url_stay_apart(tmp_path: Path, 
         if path.is_file() and path.name != "bad.txt" and path != table:
             assert blocked.encode() not in path.read_bytes() and hostile.picture(seed=3) not in path.read_bytes()
     assert not [r for r in raw_rows(tmp_path, [marker]) if r["reason"] and (r["detail"] or r["original_sha256"])]
+
+
+def test_what_is_not_what_the_list_says_is_dropped(tmp_path: Path, web: Any) -> None:
+    """The list's own hashes, beside a picture that was changed since: by every kind, with cells that are empty or no hash."""
+    urls = serve(web, 8)
+    kept, other = (hostile.picture(seed=n) for n in (0, 99))
+    near, far = (process(hostile.picture(seed=n), ImageConfig()).pdq.hex() for n in (5, 99))  # type: ignore[union-attr]
+    cells = [hashlib.sha256(kept).hexdigest().upper(), hashlib.sha256(other).hexdigest(), None, "not a hash"]
+    part = write_plan(tmp_path, urls, 8)
+    rows = pq.read_table(part).to_pylist()
+    for row, cell in zip(rows, [*cells, hashlib.md5(hostile.picture(seed=4)).hexdigest()], strict=False):
+        row["extra"] = json.dumps({"hash": cell, "width": 3})
+    pq.write_table(pa.Table.from_pylist(rows, schema=PLAN), part, row_group_size=8)
+    markers = download(part, [0], tmp_path / "bytes", web, image=ImageConfig(verify_hash="hash"))
+    found = {row["url"]: (row["reason"], row["detail"]) for row in raw_rows(tmp_path / "bytes", markers)}
+    wrong = {urls[1]: ("hash_mismatch", None), urls[3]: ("hash_mismatch", "no hash")}
+    assert found == dict.fromkeys(urls, (None, None)) | wrong
+
+    for row, cell in zip(rows[5:], (near, far), strict=False):
+        row["extra"] = json.dumps({"pdq": cell})
+    pq.write_table(pa.Table.from_pylist(rows, schema=PLAN), part, row_group_size=8)
+    markers = download(part, [0], tmp_path / "pdq", web, image=ImageConfig(verify_hash="pdq"))
+    found = {row["url"]: (row["reason"], row["detail"]) for row in raw_rows(tmp_path / "pdq", markers)}
+    assert found == dict.fromkeys(urls, (None, None)) | {urls[6]: ("hash_mismatch", None)}

@@ -18,6 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from wit.images.blocklist import Blocklist
 from wit.images.config import ImageConfig
 from wit.images.decode import _decode_plain, _decode_with_pillow, jpeg_scale
+from wit.images.expected import compared, expected_hash
 from wit.images.hashes import pdq
 from wit.images.headers import probe
 from wit.images.process import phash_of, process
@@ -266,12 +267,31 @@ def test_blocklists_know_bytes_and_near_pictures() -> None:
     assert isinstance(process(near, ImageConfig(), Blocklist([hashlib.sha256(data).hexdigest()])), Processed)
 
 
-def test_exif_on_request() -> None:
+def told() -> Image.Exif:
+    """EXIF that says how, when, where and by whom."""
     exif = Image.Exif()
-    exif[0x010F] = "Camera"
-    data = encoded(scene(), "JPEG", exif=exif)
-    assert done(data).exif is None
-    assert json.loads(done(data, extract_exif=True).exif or "") == {"Make": "Camera"}
+    exif[0x010F], exif[0x0110], exif[0x0132], exif[0x013B] = "Camera", "One", "2024:01:02 03:04:05", "A. Person"
+    exif.get_ifd(0x8769).update({0x829A: 0.5, 0x9003: "2024:01:02 03:04:05", 0xA431: "SN 1", 0x927C: b"note" * 300})
+    exif.get_ifd(0x8825).update({1: "N", 2: (52.0, 1.0, 2.0)})
+    return exif
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("keep_original", [True, False])
+def test_exif_on_request(kind: str, keep_original: bool) -> None:
+    data = encoded(scene(), kind, exif=told())
+    found = {
+        fields: done(data, exif=fields, keep_original=keep_original, perceptual_hashes=False).exif
+        for fields in ("none", "technical", "all")
+    }
+    everything, technical = json.loads(found["all"] or ""), json.loads(found["technical"] or "")
+    assert found["none"] is None
+    exposure = {} if kind == "TIFF" else {"ExposureTime": "0.5"}  # Pillow writes no directory but the first into a TIFF
+    expected = {"Make": "Camera", "Model": "One", **exposure}
+    assert {name: technical.pop(name, None) for name in expected} == expected
+    assert set(technical) <= {"Orientation", "XResolution", "YResolution", "ResolutionUnit"}
+    private = {"Artist", "DateTime", *({"DateTimeOriginal", "BodySerialNumber", "GPSLatitude"} if exposure else ())}
+    assert private <= set(everything) and "MakerNote" not in everything
 
 
 def test_pixel_caps_come_from_the_header() -> None:
@@ -359,3 +379,33 @@ def test_what_the_fast_decoders_take_pillow_takes_and_sees_the_same(kind: str, e
         assert fast is not None
     if fast is not None:
         assert np.array_equal(fast, _decode_with_pillow(bytes(data), "#fff"))
+
+
+@pytest.mark.parametrize(
+    "column, value, expected",
+    [
+        ("hash", "AB" * 16, "md5:" + "ab" * 16),
+        ("hash", "ab" * 32, "sha256:" + "ab" * 32),
+        ("hash", "ab" * 64, "sha512:" + "ab" * 64),
+        ("pdq_hash", "ab" * 32, "pdq:" + "ab" * 32),
+        ("pdq", "ab" * 16, "none:"),
+        ("hash", "xy" * 16, "none:"),
+        ("hash", -5, "none:"),
+        ("hash", " ", ""),
+        ("hash", None, ""),
+    ],
+)
+def test_the_kind_of_a_hash_is_told_by_its_length_and_column(column: str, value: object, expected: str) -> None:
+    assert expected_hash(column, value) == expected
+
+
+def test_a_listed_picture_stays_one_whatever_hash_was_expected() -> None:
+    blocked = Refused(Reason.BLOCKED_HASH, "x y")
+    assert compared(b"other", blocked, "md5:" + "0" * 32) == blocked
+    assert compared(b"other", Refused(Reason.IMAGE_CORRUPT), "md5:" + "0" * 32) == Refused(Reason.HASH_MISMATCH)
+    assert compared(b"other", Refused(Reason.IMAGE_CORRUPT), "pdq:" + "0" * 64) == Refused(Reason.IMAGE_CORRUPT)
+
+
+def test_a_pdq_cannot_be_compared_without_hashes() -> None:
+    with pytest.raises(InputError, match="perceptual-hashes"):
+        ImageConfig(verify_hash="pdq", perceptual_hashes=False)

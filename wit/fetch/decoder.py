@@ -18,9 +18,10 @@ from dataclasses import dataclass
 
 from wit import storage
 from wit.fetch.channel import Channel
-from wit.fetch.ring import map_segment, progress_of
+from wit.fetch.ring import DECODED, map_segment, progress_of
 from wit.images.blocklist import Blocklist
 from wit.images.config import ImageConfig
+from wit.images.expected import compared
 from wit.images.process import looks_at_pixels, process
 from wit.images.results import Processed, Refused
 from wit.reasons import InputError, Reason
@@ -78,7 +79,8 @@ class OpenSpool:
 
 
 class Decoder:
-    """Messages in: ("decode", id, offset, length, spool, loan, end). Messages out: ("decoded", id, result, offset, size)."""
+    """Messages in: ("decode", id, expected hash, offset, length, spool, loan, end).
+    Messages out: ("decoded", id, result, offset, size)."""
 
     def __init__(self, channel: Channel, ring_fd: int, ring_size: int, work: Work = process) -> None:
         self.channel, self.work = channel, work
@@ -96,10 +98,10 @@ class Decoder:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         self.channel.send(("ready",))
         while not self.channel.closed:
-            for _, id, offset, length, *spool in self.channel.receive():
-                self.progress[0] += 1  # the supervisor's answer to who was at fault, and since when
+            for _, id, expected, offset, length, *spool in self.channel.receive():
+                self.progress[DECODED] += 1  # the supervisor's answer to who was at fault, and since when
                 signal.setitimer(signal.ITIMER_REAL, config.decode_timeout_s + 5)
-                result = self.decode(self.memory[offset : offset + length], config, blocked)
+                result = self.decode(self.memory[offset : offset + length], config, blocked, expected)
                 self.channel.post(("decoded", id, *self.stored(result, *spool)))
                 if self.channel.ripe():
                     self.channel.flush()
@@ -107,11 +109,12 @@ class Decoder:
             self.channel.flush()
             select.select([self.channel.fileno()], [self.channel.fileno()] if self.channel.blocked else [], [])
 
-    def decode(self, data: bytes, config: ImageConfig, blocked: Blocklist) -> Processed | Refused:
+    def decode(self, data: bytes, config: ImageConfig, blocked: Blocklist, expected: str) -> Processed | Refused:
         """Whatever a picture makes the work raise is that picture's: under its own Reason with the name of the exception, so
         that a fault of ours shows in the tables. What Rust panics with is no Exception."""
         try:
-            return self.work(data, config, blocked)
+            result = self.work(data, config, blocked)
+            return compared(data, result, expected) if expected else result
         except MemoryError:
             return Refused(Reason.IMAGE_NEEDS_MEMORY)
         except BaseException as error:

@@ -88,6 +88,7 @@ class Decoding:
     """A body in shared memory that waits for its decoder."""
 
     outcome: Outcome
+    expected: str = ""  # hash, from the request
     spool: Spool | None = None  # once it is sent
     crashes: int = 0
 
@@ -219,14 +220,15 @@ class Engine:
             self.selector.modify(child.channel.fileno(), events, child)
 
     def _fetched(self, outcome: Outcome) -> None:
-        if self.fetching.pop(outcome.id, None) is None:
+        request = self.fetching.pop(outcome.id, None)
+        if request is None:
             return  # it was blamed for a death of the process that told us
         self.deaths["fetch"] = 0
         self.lost.pop(outcome.id, None)
         if outcome.reason is not None:
             self.finished.append(outcome)
             return
-        self.decoding.append(Decoding(outcome))
+        self.decoding.append(Decoding(outcome, request.expected))
         self._feed_decoder()
 
     def _feed_decoder(self) -> None:
@@ -237,7 +239,7 @@ class Engine:
             outcome = waiting.outcome
             spool = waiting.spool = waiting.spool or self.spools.hold()
             place = (outcome.region, outcome.bytes, spool.path, spool.loan, spool.end)
-            self.decoder.channel.post(("decode", outcome.id, *place))
+            self.decoder.channel.post(("decode", outcome.id, waiting.expected, *place))
             self.sent += 1
 
     def _decoded(self, id: int, result: Processed | Refused, spool_offset: int, spool_size: int) -> None:

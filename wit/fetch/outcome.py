@@ -50,3 +50,4 @@ class Request:
     id: int
     url: str
     domain: str = ""
+    expected: str = ""  # hash of the picture (`wit.images.expected`)

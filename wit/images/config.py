@@ -8,6 +8,7 @@ from typing import Literal
 from wit.reasons import InputError
 
 ResizeMode = Literal["no", "border", "keep_ratio", "keep_ratio_largest", "center_crop"]
+ExifFields = Literal["none", "technical", "all"]
 EncodeFormat = Literal["jpg", "png", "webp"]
 
 
@@ -33,13 +34,19 @@ class ImageConfig:
     background: str = "#ffffff"
     """What shows through transparency and fills borders."""
     max_pixels: int = 64_000_000
-    """Width x height x frames decoded, from the header, before any pixel is: 64 MP is an 8000 x 8000 photograph."""
+    """Width x height, from the header, before any pixel is decoded: 64 MP is an 8000 x 8000 photograph. Kinds that need more
+    memory than a decode process may take (1 GB), such as large animations, are refused from 42 MP on."""
     min_side_px: int = 0
     """Pictures with a shorter side are stored all the same unless this is raised: the size filter belongs to select."""
-    extract_exif: bool = False
-    """Fill the exif column, a JSON object of tag names (camera, time, place: personal data)."""
+    exif: ExifFields = "none"
+    """What fills the exif column, a JSON object of tag names. technical: camera model, lens, exposure, resolution; all: time,
+    place, serial numbers and names too, which are personal data."""
     decode_timeout_s: float = 20
     """Time for one picture in the decode process; past it the process is replaced and the picture dropped."""
+    verify_hash: str | None = None
+    """Column of a table source with a hash of each picture: md5, sha256 or sha512 of the bytes fetched, told apart by length, or,
+    where its name has pdq in it, PDQ. What differs is dropped as hash_mismatch, and so is a value that is no hash; an empty
+    cell is not checked."""
     blocked_hashes: tuple[str, ...] = ()
     """Files of hashes that must never be stored: one hexadecimal sha256, or pdq: and a PDQ, a line. A picture that matches is
     not written; which hash of which list it was, and its URL, stand in OUT/restricted alone, for its owner's eyes."""
@@ -47,6 +54,8 @@ class ImageConfig:
     def __post_init__(self) -> None:
         if self.image_size < 1:
             raise InputError(f"--image-size is {self.image_size}: give a number of pixels, for instance 256")
+        if self.verify_hash and "pdq" in self.verify_hash.lower() and not self.perceptual_hashes:
+            raise InputError("--verify-hash of a PDQ compares perceptual hashes: leave out --no-perceptual-hashes")
         limit = 9 if self.encode_format == "png" else 100
         if not 0 <= self.encode_quality <= limit:
             raise InputError(f"--encode-quality is {self.encode_quality}: {self.encode_format} takes 0 to {limit}")

@@ -194,14 +194,14 @@ XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([0-9])")
 
 def orientation_of(exif: bytes, xmp: bytes = b"") -> int:
     """Of EXIF, or of XMP where that says nothing; 1 (upright) where neither makes sense."""
-    value = exif_orientation(exif)
+    value = exif_number(exif, 0x0112)
     if value is None and (found := XMP_ORIENTATION.search(xmp)):
         value = int(found[1])
     return value if value is not None and 1 <= value <= 8 else 1
 
 
-def exif_orientation(exif: bytes) -> int | None:
-    """Tag 0x0112 of the first directory of a TIFF block; None where there is none."""
+def exif_number(exif: bytes, wanted: int) -> int | None:
+    """A tag of the first directory of a TIFF block that holds one whole number; None where there is none."""
     exif = exif.removeprefix(b"Exif\0\0")
     if len(exif) < 14 or exif[:2] not in (b"II", b"MM"):
         return None
@@ -211,9 +211,10 @@ def exif_orientation(exif: bytes) -> int | None:
         return None
     (count,) = struct.unpack_from(order + "H", exif, start)
     for entry in range(start + 2, min(start + 2 + 12 * count, len(exif) - 11), 12):
-        tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, entry)
-        if tag == 0x0112:
-            return int(value) if kind == 3 else 1
+        tag, kind = struct.unpack_from(order + "HH", exif, entry)
+        if tag == wanted:
+            form = {3: "H", 4: "I"}.get(kind)
+            return int(struct.unpack_from(order + form, exif, entry + 8)[0]) if form else None
     return None
 
 

@@ -45,7 +45,7 @@ def decoded(
         return Refused(Reason.BLOCKED_HASH, hit)
     if not config.perceptual_hashes:
         hashes = (None, None, None)
-    exif = exif_json(data, found) if config.extract_exif else None
+    exif = exif_json(data, found, config.exif)
     if config.keep_original:
         stored, kind, (width, height), sha256 = data, found.format, found.size, original_sha256
     else:

@@ -57,7 +57,7 @@ def _kept(data: bytes, found: Probe, sha256: str, config: ImageConfig) -> Proces
     if found.extended and isinstance(opened := open_with_pillow(data), Refused):  # the header was not enough to tell
         return opened
     width, height = found.size
-    exif = exif_json(data, found) if config.extract_exif else None
+    exif = exif_json(data, found, config.exif)
     return Processed(data, found.format, width, height, found.format, width, height, sha256, sha256, exif=exif)
 
 

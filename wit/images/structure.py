@@ -145,14 +145,15 @@ def _is_long_rle(bmp: bytes) -> bool:
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 
 
-def sane_tags(tiff: bytes) -> bool:
-    """Whether the first directory of a TIFF or EXIF block (classic or BigTIFF) is one that may be read: Pillow copies the value of
-    each tag, so a thousand that point at the same megabytes are gigabytes."""
+def sane_tags(tiff: bytes, start: int | None = None) -> bool:
+    """Whether a directory of a TIFF or EXIF block (classic or BigTIFF), the first unless told where, may be read: Pillow copies
+    the value of each tag, so a thousand that point at the same megabytes are gigabytes."""
     order = "<" if tiff[:2] == b"II" else ">"
     big = tiff[2:4] in (b"+\0", b"\0+")
     entry, counter, word = (20, "Q", 8) if big else (12, "H", 4)
     try:
-        (start,) = struct.unpack_from(order + ("Q" if big else "I"), tiff, word)
+        if start is None:
+            (start,) = struct.unpack_from(order + ("Q" if big else "I"), tiff, word)
         (count,) = struct.unpack_from(order + counter, tiff, start)
     except (struct.error, OverflowError):
         return True  # no directory, so nothing to copy

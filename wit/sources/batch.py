@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 Kind = Literal["wat", "warc", "table"]
@@ -64,6 +64,22 @@ class PairBatch:
         self.offset += [offset] * count
         self.index += range(first, first + count)
         self.extra += [None] * count
+
+    def add_row(
+        self, number: int, src: str | None, url: str | None, alt: str | None, page_url: str, extra: str | None
+    ) -> None:
+        """Appends the pair of one row of a table."""
+        self.src.append(src)
+        self.url.append(url)
+        self.alt.append(alt)
+        self.page_url.append(page_url)
+        self.offset.append(number)
+        self.index.append(0)
+        self.extra.append(extra)
+
+    def part(self, first: int, last: int) -> PairBatch:
+        """The pairs from one place to another."""
+        return PairBatch(*(getattr(self, column.name)[first:last] for column in fields(self)))
 
 
 @dataclass(slots=True)

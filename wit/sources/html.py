@@ -18,6 +18,7 @@ from typing import NamedTuple
 import charset_normalizer
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
+from wit.sources.complexity import check_complexity
 from wit.urls import base_url
 
 LAZY = (
@@ -39,6 +40,7 @@ LAZY = (
 )
 SRCSETS = ("srcset", "data-srcset", "data-lazy-srcset")
 _MORE = frozenset((*LAZY, *SRCSETS))
+_DECLARED = re.compile(r"charset\s*+=\s*+[\"']?+\s*+([\w:.-]+)", re.IGNORECASE)
 DETECT_BYTES = 16 << 10
 META_BYTES = 4 << 10  # HTML 13.2.3.2 asks for 1,024; pages put the declaration later than that
 _META_CHARSET = re.compile(rb"<meta[^>]{1,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.-]+)", re.IGNORECASE)
@@ -83,20 +85,21 @@ class PageImages(NamedTuple):
 
 
 def page_images(html: str, page_url: str) -> PageImages:
-    """The pairs of a page."""
+    """The pairs of a page. Raises TooComplex."""
+    check_complexity(html)
     tree = LexborHTMLParser(html)
     lower = html.lower()
-    in_figures = "<figcaption" in lower
-    in_pictures = "<source" in lower
+    pictures = _Pictures() if "<source" in lower else None
+    captions = _Captions() if "<figcaption" in lower else None
     srcs: list[str | None] = []
     alts: list[str | None] = []
     for node in tree.css("img"):
         attributes = node.attributes
-        sources = _picture_sources(node) if in_pictures else []
+        best = pictures.best(node) if pictures else None
         srcs.append(
-            _source(attributes, sources) if sources or not _MORE.isdisjoint(attributes) else _plain(attributes, "src")
+            _source(attributes, best) if best or not _MORE.isdisjoint(attributes) else _plain(attributes, "src")
         )
-        alts.append(_text(attributes, node if in_figures else None))
+        alts.append(_text(attributes, node, captions))
     if "og:image" in lower:
         _add_open_graph(tree, srcs, alts)
     base = tree.css_first("base[href]") if "<base" in lower else None
@@ -110,11 +113,11 @@ def _plain(attributes: Attributes, name: str) -> str | None:
     return (attributes[name] or "") if name in attributes else None
 
 
-def _source(attributes: Attributes, sources: list[Attributes]) -> str | None:
+def _source(attributes: Attributes, of_picture: Candidate | None) -> str | None:
     src = _plain(attributes, "src")
-    sets = [value for one in (attributes, *sources) for name in SRCSETS if (value := one.get(name))]
-    if sets and (largest := largest_candidate(sets)):
-        return largest
+    best = _larger(_best_of(attributes), of_picture)
+    if best:
+        return best[1]
     lazy = next((value.strip() for name in LAZY if (value := attributes.get(name)) and value.strip()), None)
     return lazy if lazy and _is_address(lazy) else src
 
@@ -124,32 +127,43 @@ def _is_address(text: str) -> bool:
     return text[0] not in "{[#<" and text.lower() not in ("true", "false", "lazy", "auto") and not text.isdigit()
 
 
-def largest_candidate(srcsets: list[str]) -> str | None:
-    """The URL with the largest width of all image candidate strings, else with the largest density, the first of equals."""
-    best, best_size = None, (0, 0.0)
+Candidate = tuple[tuple[int, float], str]  # (1, width) or (0, density), and the URL
+
+
+def _best_of(attributes: Attributes) -> Candidate | None:
+    """The largest candidate of an element's own sets."""
+    return largest_candidate([value for name in SRCSETS if (value := attributes.get(name))])
+
+
+def _larger(one: Candidate | None, other: Candidate | None) -> Candidate | None:
+    """The larger of two, the first of equals."""
+    return other if one is None or (other is not None and other[0] > one[0]) else one
+
+
+def largest_candidate(srcsets: list[str]) -> Candidate | None:
+    """That with the largest width of all image candidate strings, else with the largest density, the first of equals."""
+    best = None
     for url, number, unit in (match for srcset in srcsets for match in split_srcset(srcset)):
-        size = (1, number) if unit == "w" else (0, number)
-        if best is None or size > best_size:
-            best, best_size = url, size
+        best = _larger(best, ((1 if unit == "w" else 0, number), url))
     return best
+
+
+_URL = re.compile(r"[ \t\n\r\f,]*+([^ \t\n\r\f]++)")
 
 
 def split_srcset(srcset: str) -> list[tuple[str, float, str]]:
     """(URL, number, unit) of each candidate (HTML 4.8.4.2.2): a URL may hold commas, but not begin or end with one."""
-    found, rest = [], srcset
-    while rest := rest.lstrip(" \t\n\r\f,"):
-        url, _, rest = _first_word(rest)
+    found, at = [], 0
+    while match := _URL.match(srcset, at):
+        url, at = match[1], match.end()
         if url.endswith(","):
             found.append((url.rstrip(","), 1.0, "x"))
             continue
-        descriptor, _, rest = rest.partition(",")
-        found.append((url, *_descriptor(descriptor)))
+        comma = srcset.find(",", at)
+        end = comma if comma >= 0 else len(srcset)
+        found.append((url, *_descriptor(srcset[at:end])))
+        at = end + 1
     return [candidate for candidate in found if candidate[0] and not candidate[0].lower().startswith("data:")]
-
-
-def _first_word(text: str) -> tuple[str, str, str]:
-    space = re.search(r"[ \t\n\r\f]", text)
-    return (text[: space.start()], " ", text[space.end() :]) if space else (text, "", "")
 
 
 def _descriptor(text: str) -> tuple[float, str]:
@@ -163,33 +177,60 @@ def _descriptor(text: str) -> tuple[float, str]:
     return 1.0, "x"
 
 
-def _picture_sources(node: LexborNode) -> list[Attributes]:
-    """The attributes of the sources before an image in its picture."""
-    picture = node.parent
-    if picture is None or picture.tag != "picture":
-        return []
-    return [child.attributes for child in picture.iter() if child.tag == "source"]
+class _Pictures:
+    """What the sources of each picture of a page offer, looked at once."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, Candidate | None] = {}
+
+    def best(self, image: LexborNode) -> Candidate | None:
+        """The largest candidate of the sources in the picture that an image is in."""
+        picture = image.parent
+        if picture is None or picture.tag != "picture":
+            return None
+        if picture.mem_id not in self.known:
+            best = None
+            for child in picture.iter():
+                if child.tag == "source":
+                    best = _larger(best, _best_of(child.attributes))
+            self.known[picture.mem_id] = best
+        return self.known[picture.mem_id]
 
 
-def _text(attributes: Attributes, node: LexborNode | None) -> str | None:
+class _Captions:
+    """The captions of the figures of a page, looked at once: several figures may have the same."""
+
+    def __init__(self) -> None:
+        self.of_figure: dict[int, str | None] = {}
+        self.texts: dict[int, str | None] = {}
+
+    def caption(self, image: LexborNode) -> str | None:
+        parent = image.parent
+        for _ in range(4):  # figure > a > picture > img is as deep as it gets
+            if parent is None or parent.tag == "figure":
+                break
+            parent = parent.parent
+        if parent is None or parent.tag != "figure":
+            return None
+        if parent.mem_id not in self.of_figure:
+            caption = parent.css_first("figcaption")
+            self.of_figure[parent.mem_id] = self._text(caption) if caption is not None else None
+        return self.of_figure[parent.mem_id]
+
+    def _text(self, caption: LexborNode) -> str | None:
+        if caption.mem_id not in self.texts:
+            self.texts[caption.mem_id] = " ".join(caption.text(separator=" ").split()) or None
+        return self.texts[caption.mem_id]
+
+
+def _text(attributes: Attributes, node: LexborNode, captions: _Captions | None) -> str | None:
     alt = _plain(attributes, "alt")
     if alt and alt.strip():
         return alt
     title = attributes.get("title")
     if title and title.strip():
         return title
-    return (_figure_caption(node) if node is not None else None) or alt
-
-
-def _figure_caption(node: LexborNode) -> str | None:
-    parent = node.parent
-    for _ in range(4):  # figure > a > picture > img is as deep as it gets
-        if parent is None or parent.tag == "figure":
-            break
-        parent = parent.parent
-    caption = parent.css_first("figcaption") if parent is not None and parent.tag == "figure" else None
-    text = " ".join(caption.text(separator=" ").split()) if caption is not None else ""
-    return text or None
+    return (captions.caption(node) if captions else None) or alt
 
 
 def _add_open_graph(tree: LexborHTMLParser, srcs: list[str | None], alts: list[str | None]) -> None:
@@ -214,7 +255,7 @@ def decode_html(body: bytes, content_type: str) -> str:
     ):
         if body.startswith(mark):
             return body[len(mark) :].decode(encoding, "replace")
-    declared = re.search(r"charset\s*=\s*[\"']?\s*([\w:.-]+)", content_type, re.IGNORECASE)
+    declared = _DECLARED.search(content_type)
     codec = _codec(declared[1]) if declared else None
     if codec is None and (meta := _META_CHARSET.search(body, 0, META_BYTES)):
         codec = _codec(meta[1].decode("ascii"))
@@ -239,7 +280,7 @@ def _codec(label: str) -> str | None:
 
 def _detect(body: bytes) -> str:
     """The likeliest encoding of text that declares none and is not UTF-8; windows-1252 in doubt, as browsers have it."""
-    text = re.sub(rb"<[^>]*>", b" ", body[:DETECT_BYTES])
+    text = re.sub(rb"<[^<>]*>", b" ", body[:DETECT_BYTES])
     best = charset_normalizer.from_bytes(text, cp_isolation=list(DETECTED)).best()
     return best.encoding if best is not None else "cp1252"
 

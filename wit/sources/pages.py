@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from wit.sources.batch import PairBatch, SourceReport
 from wit.sources.members import Record
 from wit.urls import Resolver
 
 BATCH_PAIRS = 8_192
+MAX_PAGE_CHARS = 200_000_000  # of URLs that one page may make: each image's may be as long as the base
+EXTRACTOR_ERROR = "extractor_error"
+Texts = list[str | None]
 Page = tuple[str, str, list[str | None], list[str | None]]  # page URL, base URL, sources, alt texts
 
 
@@ -20,16 +24,21 @@ def batches(
     batch_pairs: int = BATCH_PAIRS,
 ) -> Iterator[PairBatch]:
     """The pairs of the records, in their order. Images of records that share an offset (a gzip member of many records)
-    are numbered on, so that (offset, index) names one image of the file."""
+    are numbered on, so that (offset, index) names one image of the file. A record that makes the extractor raise is lost, and
+    where reading itself fails the pairs before are given out."""
     batch, offset, index = PairBatch(), -1, 0
-    for record in records:
+    for record in guarded(records, report):
         if record.offset != offset:
             offset, index = record.offset, 0
-        page = images_of(record, report)
+        try:
+            page = _resolved(images_of(record, report), report)
+        except Exception:  # strangers wrote the record: what we did not think of costs it, by name, and not the build
+            report.lose(EXTRACTOR_ERROR)
+            continue
         if page is None:
             continue
-        page_url, base, srcs, alts = page
-        batch.add_page(page_url, offset, index, srcs, Resolver(base).resolve_all(srcs), alts)
+        page_url, srcs, urls, alts = page
+        batch.add_page(page_url, offset, index, srcs, urls, alts)
         index += len(srcs)
         if len(batch) >= batch_pairs:
             report.pairs += len(batch)
@@ -38,3 +47,34 @@ def batches(
     report.pairs += len(batch)
     if batch:
         yield batch
+
+
+def _resolved(page: Page | None, report: SourceReport) -> tuple[str, Texts, Texts, Texts] | None:
+    """(page URL, sources, URLs, alt texts)."""
+    if page is None:
+        return None
+    page_url, base, srcs, alts = page
+    if (len(base) + len(page_url)) * len(srcs) > MAX_PAGE_CHARS:
+        report.lose("too_many_images")
+        return None
+    return page_url, srcs, Resolver(base).resolve_all(srcs), alts
+
+
+Item = TypeVar("Item")
+
+
+def guarded(items: Iterable[Item], report: SourceReport) -> Iterator[Item]:
+    """The items of a file until reading it fails, which the report then says."""
+    iterator = iter(items)
+    while True:
+        try:
+            item = next(iterator)
+        except StopIteration:
+            return
+        except OSError as error:
+            report.error = f"cannot be read: {error}"
+            return
+        except Exception as error:  # as above, of the file: what is read already is not lost with it
+            report.error = f"cannot be read: {type(error).__name__}: {error}"
+            return
+        yield item

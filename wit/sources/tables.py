@@ -22,9 +22,10 @@ import pyarrow as pa
 import zstandard
 
 from wit import parquet
+from wit.images.expected import expected_hash
 from wit.records import InputError
 from wit.sources.batch import PairBatch, SourceFile, SourceReport
-from wit.sources.pages import BATCH_PAIRS
+from wit.sources.pages import BATCH_PAIRS, EXTRACTOR_ERROR
 from wit.sources.reading import RequestBudget, open_source
 from wit.urls import Resolver
 
@@ -132,15 +133,32 @@ def columns_of(names: Iterable[str], file: SourceFile) -> _Columns:
 def check_columns(file: SourceFile) -> None:
     """Raises MissingColumn if the first row of a local table lacks a column that is asked for; damage is left to be
     reported when the table is read."""
+    row = _first_row(file)
+    if row is not None:
+        columns_of(row, file)
+
+
+def _first_row(file: SourceFile) -> Row | None:
     form, compression = format_of(file.path)
     report = SourceReport(file.path)
     with open_source(file.path, report) as stream:
         try:
-            row = next((row for row in _READERS[form](_inflated(stream, compression), report) if row), None)
+            return next((row for row in _READERS[form](_inflated(stream, compression), report) if row), None)
         except DAMAGE:
-            return
-    if row is not None:
-        columns_of(row, file)
+            return None
+
+
+def check_hashes(files: Iterable[SourceFile], column: str) -> None:
+    """Raises InputError unless the first row of one of these tables has a hash, or nothing, in this column."""
+    rows = [row for file in files if file.kind == "table" and (row := _first_row(file))]
+    have = sorted({name for row in rows for name in row})
+    if column not in have:
+        raise InputError(f"--verify-hash {column}: no table has such a column; have {', '.join(have) or 'no table'}")
+    found = [row[column] for row in rows if column in row]
+    if all(expected_hash(column, value) == "none:" for value in found):
+        raise InputError(
+            f"--verify-hash {column}: {found[0]!r} is no md5, sha256 or sha512, nor a PDQ with pdq in its name"
+        )
 
 
 def _batches(rows: Iterator[Row | None], file: SourceFile, report: SourceReport) -> Iterator[PairBatch]:
@@ -156,8 +174,16 @@ def _batches(rows: Iterator[Row | None], file: SourceFile, report: SourceReport)
         except (*DAMAGE, MissingColumn) as error:
             report.error = str(error).partition("\n")[0] or type(error).__name__
             break
+        except Exception as error:  # likewise, of the file: the rows before are not lost with it
+            report.error = f"cannot be read: {type(error).__name__}: {error}"
+            break
         if row is not None and columns is not None:
-            _add_row(batch, row, columns, report.records)
+            try:
+                pair = _pair(row, columns)
+            except Exception:  # strangers wrote the row: what we did not think of costs it, by name, and not the build
+                report.lose(EXTRACTOR_ERROR)
+            else:
+                batch.add_row(report.records, *pair)
         report.records += 1
         if len(batch) >= BATCH_PAIRS:
             report.pairs += len(batch)
@@ -168,17 +194,13 @@ def _batches(rows: Iterator[Row | None], file: SourceFile, report: SourceReport)
         yield batch
 
 
-def _add_row(batch: PairBatch, row: Row, columns: _Columns, number: int) -> None:
+def _pair(row: Row, columns: _Columns) -> tuple[str | None, str | None, str | None, str, str | None]:
+    """(source, URL, alt, page URL, further columns) of a row."""
     src = _cell_text(row.pop(columns.url))
     alt = _cell_text(row.pop(columns.caption, None)) if columns.caption else None
     page_url = row.get("page_url")
-    batch.src.append(src)
-    batch.url.append(_NO_PAGE.resolve(src) if src else None)
-    batch.alt.append(alt)
-    batch.page_url.append(page_url if isinstance(page_url, str) else "")
-    batch.offset.append(number)
-    batch.index.append(0)
-    batch.extra.append(_json(row) if row else None)
+    url = _NO_PAGE.resolve(src) if src else None
+    return src, url, alt, page_url if isinstance(page_url, str) else "", _json(row) if row else None
 
 
 _NO_PAGE = Resolver("")
@@ -199,7 +221,8 @@ def _json(row: Row) -> str:
     try:
         return orjson.dumps(row, default=_plain, option=options).decode()
     except (TypeError, ValueError):  # integers above 64 bits, lone surrogates
-        return json.dumps(row, default=_plain, ensure_ascii=False).encode("utf-8", "replace").decode()
+        value = json.loads(json.dumps(row, default=_plain), parse_constant=lambda word: None)  # JSON has no NaN
+        return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
 
 
 def _plain(value: Any) -> Any:
@@ -230,16 +253,25 @@ def _read_parquet(stream: IO[bytes], report: SourceReport) -> Iterator[Row | Non
             yield from itertools.repeat(None, missing)
 
 
-def _rows_of(batch: pa.RecordBatch, report: SourceReport) -> list[Row]:
+def _rows_of(batch: pa.RecordBatch, report: SourceReport) -> list[Row | None]:
     try:
         return batch.to_pylist()  # type: ignore[no-any-return]
+    except (ValueError, OverflowError):  # text that is no UTF-8; dates that Python has none for
+        return [_row_of(batch.slice(number, 1), report) for number in range(batch.num_rows)]
+
+
+def _row_of(batch: pa.RecordBatch, report: SourceReport) -> Row | None:
+    """A row of its own batch: text that is no UTF-8 is repaired; None where a value cannot be had."""
+    try:
+        return batch.to_pylist()[0]  # type: ignore[no-any-return]
     except UnicodeDecodeError:
         report.repair("bad_encoding")
+    except (ValueError, OverflowError):
+        report.lose("bad_row")
+        return None
     columns = [column.cast(pa.binary()) if pa.types.is_string(column.type) else column for column in batch.columns]
-    rows = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
-    return [
-        {name: v.decode("utf-8", "replace") if isinstance(v, bytes) else v for name, v in row.items()} for row in rows
-    ]
+    row = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()[0]
+    return {name: v.decode("utf-8", "replace") if isinstance(v, bytes) else v for name, v in row.items()}
 
 
 def _lines(stream: IO[bytes], report: SourceReport) -> Iterator[str]:

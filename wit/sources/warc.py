@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wit.sources.batch import PairBatch, SourceFile, SourceReport
+from wit.sources.complexity import TooComplex
 from wit.sources.html import dechunk, decode_body, decode_html, page_images
 from wit.sources.members import MAX_RECORD_BYTES, Record, read_records
 from wit.sources.pages import Page, batches
@@ -37,23 +38,27 @@ def record_images(record: Record, report: SourceReport) -> Page | None:
     if content is None:
         report.lose("content_encoding")
         return None
-    images = page_images(decode_html(content, content_type), url)
+    try:
+        images = page_images(decode_html(content, content_type), url)
+    except TooComplex:
+        report.lose("html_too_complex")
+        return None
     return url, images.base, images.srcs, images.alts
 
 
 def headers_of(head: bytes) -> dict[str, str]:
     """Header fields by lower-case name, the first of each; continuation lines are joined. The first line is none."""
-    fields: dict[str, str] = {}
-    name = ""
+    fields: dict[str, list[str]] = {}
+    pieces: list[str] = []  # of the field last begun
     for line in head.decode("utf-8", "replace").splitlines()[1:]:
-        if line[:1] in (" ", "\t") and name:
-            fields[name] += " " + line.strip()
+        if line[:1] in (" ", "\t") and pieces:
+            pieces.append(line.strip())
             continue
         name, colon, value = line.partition(":")
-        name = name.strip().lower()
         if colon:
-            fields.setdefault(name, value.strip())
-    return fields
+            pieces = [value.strip()]
+            fields.setdefault(name.strip().lower(), pieces)
+    return {name: " ".join(values) for name, values in fields.items()}
 
 
 def _split_http(block: bytes) -> tuple[dict[str, str], bytes]:

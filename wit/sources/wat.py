@@ -57,10 +57,14 @@ def _parse_slices(data: bytearray, found: list[tuple[int, int, int]]) -> list[di
     string is escaped, so `"}` ends an object whose last value is a string; where it does not, either the parse fails or
     the number of objects differs."""
     objects = []
-    for _, start, end in found:
-        if not data.startswith(OPENING, start - len(OPENING)):
+    marks = [start for _, start, _ in found[1:]]
+    for (_, start, end), following in zip(found, [*marks, len(data)], strict=True):
+        close = data.find(
+            b'"}', end, following
+        )  # no further: a thousand objects without one would be slices of megabytes
+        if close < 0 or not data.startswith(OPENING, start - len(OPENING)):
             return None
-        objects.append(data[end : data.find(b'"}', end) + 2])
+        objects.append(data[end : close + 2])
     try:
         links = orjson.loads(b'[{"":0' + b',{"":0'.join(objects) + b"]")
     except orjson.JSONDecodeError:
@@ -69,11 +73,12 @@ def _parse_slices(data: bytearray, found: list[tuple[int, int, int]]) -> list[di
 
 
 def _text(link: dict[str, Any], name: str) -> str | None:
-    """An attribute; the first of them where it is a list, None where it is no text."""
+    """An attribute, lone surrogates replaced, which no UTF-8 file could hold; the first of them where it is a list, None where it
+    is no text."""
     value = link.get(name)
-    if value is None or value.__class__ is str:
-        return value
-    return next((item for item in value if isinstance(item, str)), None) if isinstance(value, list) else None
+    if isinstance(value, list):
+        value = next((item for item in value if isinstance(item, str)), None)
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
 
 
 def _header_url(record: Record) -> str | None:
@@ -115,10 +120,4 @@ def _load(body: bytearray, report: SourceReport) -> Any:
     except (ValueError, RecursionError):
         return None
     report.repair("bad_encoding")
-    return _without_surrogates(value)
-
-
-def _without_surrogates(value: Any) -> Any:
-    """The value with lone surrogates replaced, which no UTF-8 file could hold."""
-    text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
-    return orjson.loads(text)
+    return value

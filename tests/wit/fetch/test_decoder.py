@@ -49,9 +49,9 @@ class DecodeProcess:
             select.select([self.child.channel.fileno()], [], [])
         return messages[0]
 
-    def decode(self, data: bytes) -> Processed | Refused:
+    def decode(self, data: bytes, expected: str = "") -> Processed | Refused:
         self.memory[: len(data)] = data
-        self.child.channel.send(("decode", 7, 0, len(data), self.spool, 0, 0))
+        self.child.channel.send(("decode", 7, expected, 0, len(data), self.spool, 0, 0))
         result: Processed | Refused = self.answer()[2]
         return result
 

@@ -128,7 +128,7 @@ def test_split_srcset(srcset: str, candidates: list[tuple[str, float, str]]) -> 
 
 
 def test_widths_win_over_densities_and_the_first_of_equals_wins() -> None:
-    assert largest_candidate(["a 3x, b 2x", "c 10w, d 10w"]) == "c"
+    assert largest_candidate(["a 3x, b 2x", "c 10w, d 10w"]) == ((1, 10.0), "c")
 
 
 @pytest.mark.parametrize(

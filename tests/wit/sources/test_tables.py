@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from wit.records import InputError
 from wit.sources import SourceFile, SourceReport, read_pairs
-from wit.sources.tables import FORMATS, format_of
+from wit.sources.tables import FORMATS, check_hashes, format_of
 
 Found = list[tuple[str | None, str | None]]
 
@@ -264,3 +264,25 @@ def test_random_damage_of_parquet_is_survived(
     for at, bits in flips:
         data[at % len(data)] ^= bits
     read(tmp_path_factory.getbasetemp() / "t.parquet", bytes(data))
+
+
+@pytest.mark.parametrize(
+    "column, said",
+    [
+        ("sha256", None),
+        ("empty", None),
+        ("width", "300 is no md5"),
+        ("md5", "no table has such a column; have caption, empty, sha256, url, width"),
+    ],
+)
+def test_a_column_of_hashes_is_looked_for_before_anything_starts(tmp_path: Path, column: str, said: str | None) -> None:
+    rows = [row | {"sha256": "ab" * 32, "empty": None} for row in ROWS]
+    (tmp_path / "t.parquet").write_bytes(parquet(rows))
+    files = [SourceFile("table", str(tmp_path / "t.parquet"))]
+    if said is None:
+        check_hashes(files, column)
+        return
+    with pytest.raises(InputError, match=said):
+        check_hashes(files, column)
+    with pytest.raises(InputError, match="no table"):
+        check_hashes([SourceFile("wat", "a.wat.gz")], column)

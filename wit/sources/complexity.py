@@ -1,0 +1,108 @@
+"""Pages whose markup would take the parser seconds or hours, told apart before it sees them, by rules that read the page alone.
+
+The parser (lexbor) is quadratic in open elements and in the attributes of one element, and nothing can interrupt it: 500 kB of
+`<div>` take it 30 s. Pages of 20,000 tags and less it is never seconds at, so they are not looked at; of larger ones the open
+elements are followed as HTML 13.2.6 does, and kept open in doubt.
+"""
+
+from __future__ import annotations
+
+import re
+
+SIMPLE_TAGS = 20_000  # all within one another they take 1 to 2 s
+MAX_NESTING = SIMPLE_TAGS**2 // 4  # open elements, summed over all tags: 1,000 deep all through a page of 100,000 tags
+SIMPLE_CHARS = 150_000  # of a page whose attributes need not be counted: as one tag it takes a second
+MAX_ATTRIBUTES = 2_000  # of a tag, in larger pages
+MAX_ROOTS = 20  # tags that lend their attributes to one and the same element, likewise
+
+_ATTRIBUTE = r"""[\s/]*+[^\s/>][^\s/>=]*+(?:\s*+=\s*+(?:"[^"]*+"|'[^']*+'|[^\s>]*+))?+"""
+# A page up to its first tag of too many attributes. Each tag is gone through once, which a search for such a tag would not do.
+_SHORT_TAGS = re.compile(
+    rf"(?:[^<]++|<(?![a-zA-Z])|<[a-zA-Z][^\s/>]*+(?:{_ATTRIBUTE}){{0,{MAX_ATTRIBUTES}}}+(?!{_ATTRIBUTE}))*+"
+)
+_ROOT = re.compile(r"<(?:html|body)[\s/]", re.IGNORECASE)
+_TAG = re.compile(rf"<!--|<(/?)([a-zA-Z][^\s/>]*+)(?:{_ATTRIBUTE})*+[\s/]*+>?")
+_COMMENT_END = re.compile(r"(?<=<!--)-?>|--!?>")
+_TEXT = ("script", "style", "textarea", "title", "iframe", "xmp", "noembed", "noframes")  # hold no elements
+_TEXT_END = {name: re.compile(rf"</{name}[\s/>]", re.IGNORECASE) for name in _TEXT}
+# Elements that hold nothing, stand once, or nest only as deep as others around them, since their end tags may be left out.
+_UNNESTED = frozenset(
+    "area base br col embed hr img input link meta param source track wbr html head body p li dt dd option optgroup tr td th "
+    "tbody thead tfoot colgroup rt rp".split()
+)
+# What is opened again behind the end of what is around it (13.2.4.3), and the form, which ends alone.
+_LASTING = frozenset("a b big code em font i nobr s small strike strong tt u form".split())
+_SCOPES = frozenset(  # no end tag reaches out of these
+    "applet caption table marquee object template select svg math foreignobject desc annotation-xml mi mo mn ms mtext".split()
+)
+_SPECIAL = _SCOPES | frozenset(  # out of these only the end tags of others of them
+    "address article aside blockquote button center details dir div dl fieldset figcaption figure footer form frameset h1 h2 "
+    "h3 h4 h5 h6 header hgroup listing main menu nav noscript ol plaintext pre search section summary ul".split()
+)
+_TAGS_ARE_TAGS = frozenset(("svg", "math", "select"))  # within these a script or style may hold elements after all
+_DRAWING = frozenset(  # what may close itself while an svg is open, and leaves it open
+    "g path rect circle ellipse line polyline polygon use defs symbol stop lineargradient radialgradient clippath mask "
+    "pattern filter image text tspan animate animatetransform fegaussianblur feoffset femerge femergenode".split()
+)
+
+
+class TooComplex(ValueError):
+    """Markup that would take the parser seconds or more."""
+
+
+def check_complexity(html: str) -> None:
+    """Raises TooComplex for a page nested too deeply for its size, or with too many attributes in one element; in time that
+    grows with its length."""
+    if html.count("<") > SIMPLE_TAGS and nesting(html) > MAX_NESTING:
+        raise TooComplex("nesting")
+    if len(html) > SIMPLE_CHARS and (_has_long_tag(html) or len(_ROOT.findall(html)) > MAX_ROOTS):
+        raise TooComplex("attributes")
+
+
+def _has_long_tag(html: str) -> bool:
+    found = _SHORT_TAGS.match(html)
+    return found is not None and found.end() < len(html)
+
+
+def nesting(html: str) -> int:
+    """Open elements summed over the tags of a page, at least as many as the parser has; counted up to just above MAX_NESTING."""
+    total, at = 0, 0
+    opened: list[str] = []
+    drawing = False  # whether the innermost element is certainly of an svg
+    while total <= MAX_NESTING and (tag := _TAG.search(html, at)):
+        at = tag.end()
+        if tag[2] is None:
+            at = _end(_COMMENT_END, html, at)
+            continue
+        name = tag[2].lower()
+        if tag[1]:
+            _close(name, opened)
+            drawing = drawing and name in _DRAWING
+        else:
+            drawing = name == "svg" or (drawing and name in _DRAWING)
+            if name in _TEXT and _TAGS_ARE_TAGS.isdisjoint(opened):
+                at = _end(_TEXT_END[name], html, at)
+            elif name not in _UNNESTED and not (drawing and tag[0].endswith("/>")):
+                opened.append(name)
+        total += len(opened) + 1
+    return total
+
+
+def _end(pattern: re.Pattern[str], html: str, at: int) -> int:
+    """Behind the next match, or the end of the page."""
+    found = pattern.search(html, at)
+    return found.end() if found else len(html)
+
+
+def _close(name: str, opened: list[str]) -> None:
+    """Closes the element of this name, with what is in it, where the parser surely does."""
+    if opened and opened[-1] == name:
+        opened.pop()
+    elif name not in _LASTING and name in opened:
+        walls = _SCOPES if name in _SPECIAL else _SPECIAL
+        for place in range(len(opened) - 1, -1, -1):
+            if opened[place] == name:
+                opened[place:] = [inner for inner in opened[place + 1 :] if inner in _LASTING]
+                return
+            if opened[place] in walls:
+                return
