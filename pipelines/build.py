@@ -42,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 build.run_stage(stage, run[stage])
             build.withdraw_scores()
             build.show_funnel()
+            if (why := build.nothing_kept()) is not None:
+                print(why, file=sys.stderr)
+                return 4
     except (InputError, Busy) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -21,8 +21,8 @@ from pipelines.engine import Engine, quiet_beam
 from pipelines.memory import PeakMemory, few_arenas
 from pipelines.score import scorer_of
 from pipelines.show import funnel, paths
+from wit import advice, demo, ledger, parts, resume, storage, workers
 from wit import config as configuration
-from wit import demo, ledger, parts, resume, storage, workers
 from wit.config import BuildConfig
 from wit.fingerprints import Inputs
 from wit.publish import next_dir
@@ -160,6 +160,7 @@ class Session:
         retries = _rounds(config, session.stages["download"])
         session.context = dataclasses.replace(context, fingerprints=session.context.fingerprints, retries=retries)
         session.check()
+        session.tell_what_was_refused()
         session.save()
         storage.remove(storage.join(config.output, "_tmp"))  # work in progress of a run that was killed
         return session
@@ -187,6 +188,21 @@ class Session:
         if "download" not in self.run["rebuild"]["pending"]:
             resume.check_going_on(self.context.config.output, self.before, self.run, self.stages, self.to_run())
 
+    def tell_what_was_refused(self) -> None:
+        """What a finished download refused under settings that were changed since."""
+        record = self.run["stages"].get("download", {})
+        if not self.stages["download"].finished or "dropped" not in record:
+            return
+        was = record.setdefault("fetch", self.before.get("config", self.run["config"])["fetch"])
+        for line in advice.refused_before(was, self.run["config"]["fetch"], record["dropped"]):
+            print(line, file=sys.stderr)
+
+    def nothing_kept(self) -> str | None:
+        """Why a finished set has no samples; None where it has some, or was not to be published."""
+        published = self.context.totals().get("publish")
+        asked = "publish" in self.context.config.stage_names()
+        return advice.nothing_kept(self.context.totals()) if asked and published and not published["out"] else None
+
     def save(self) -> None:
         storage.write_bytes(storage.join(self.context.config.output, "run.json"), resume.sealed(self.run))
 
@@ -209,6 +225,8 @@ class Session:
         if name == "report":
             self.run["stages"][name] = {"fingerprint": self.context.fingerprints[name], "files": made}
         self.look()
+        if name == "download":
+            self.run["stages"][name]["fetch"] = self.run["config"]["fetch"]
         self.save()
 
     def pass_over(self, name: str) -> None:
@@ -278,4 +296,5 @@ def _rounds(config: BuildConfig, download: Stage) -> int:
     if config.rebuild_from in ("candidates", "plan", "download"):
         manifest = None
     done = manifest.get("retries", 0) if manifest else 0
-    return int(done + (config.retry_failed and (manifest is None or has_failed(manifest))))
+    reasons = config.retried_reasons()
+    return int(done + (bool(reasons) and (manifest is None or has_failed(manifest, reasons))))

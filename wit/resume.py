@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wit import storage
+from wit.advice import flag
 from wit.fingerprints import BESIDE_CANDIDATES, Above, Inputs, forms
 from wit.parts import Marker, StageDir, described, read_json, read_manifest, to_json, wrote
 from wit.records import STAGES, InputError
@@ -241,10 +242,6 @@ def changed(run: Mapping[str, Any], now: Mapping[str, Any], sections: Collection
     if run["queries_sha256"] != now["queries_sha256"]:
         said.append(f"the query list {now['config']['queries']} has other entries than the one that was used")
     return said + _changed_sources(run["sources"], now["sources"])
-
-
-def flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def _knob(name: str, was: Any, is_: Any) -> str:
