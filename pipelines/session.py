@@ -109,7 +109,8 @@ def _absolute(config: BuildConfig) -> BuildConfig:
 def _refuse_foreign(out: str) -> None:
     if storage.exists(out) and not storage.is_dir(out):
         raise InputError(f"--output {out} is a file: choose a directory")
-    names = [name for name in storage.list_dir(out) if name not in (".lock", "_LEASE.json")]
+    names = [name for name in storage.list_dir(out) if name not in (".lock", "_LEASE.json", "_tmp")]
+    names = [name for name in names if not name.endswith(storage.UNFINISHED)]
     if names and "run.json" not in names:
         raise InputError(f"--output {out} holds files of something else ({names[0]}, ...): choose an empty directory")
 
@@ -162,7 +163,7 @@ class Session:
         session.check()
         session.tell_what_was_refused()
         session.save()
-        storage.remove(storage.join(config.output, "_tmp"))  # work in progress of a run that was killed
+        _clear_up(config.output)
         return session
 
     def look(self) -> None:
@@ -273,6 +274,15 @@ class Session:
         console.print(f"peak memory of all processes: {self.peak.megabytes:,.0f} MB", highlight=False)
         for path in paths(out):
             console.print(path, highlight=False, soft_wrap=True)
+
+
+def _clear_up(out: str) -> None:
+    """Removes work in progress of a run that was killed; in the stages' directories each stage does that."""
+    storage.remove(storage.join(out, "_tmp"))
+    for folder in (out, storage.join(out, "ledger"), storage.join(out, "report")):
+        for name in storage.list_dir(folder):
+            if name.endswith(storage.UNFINISHED):
+                storage.remove(storage.join(folder, name))
 
 
 def _previous(out: str) -> dict[str, Any]:

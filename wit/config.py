@@ -67,6 +67,13 @@ class BuildConfig:
     select: SelectConfig = field(default_factory=SelectConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
 
+    def __post_init__(self) -> None:
+        for name in ("workers", "source_readers", "files_per_part", "limit"):
+            if (getattr(self, name) or 0) < 0:
+                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give a number from 0 on")
+        if self.source_requests_per_s <= 0:
+            raise InputError(f"--source-requests-per-s is {self.source_requests_per_s}: give a number above 0")
+
     def stage_names(self) -> list[str]:
         """The stages asked for, in the order they run; raises InputError for an unknown one."""
         asked = {name.strip() for name in self.stages.split(",") if name.strip()}
