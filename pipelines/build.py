@@ -8,13 +8,14 @@ a build that was stopped at any instant goes on when it is started again.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     # Imported here, not above: worker processes import this module again, and need neither Beam nor the command line.
-    from pipelines import commandline, session
+    from pipelines import commandline, ending, session
     from pipelines.candidates import run_candidates
     from pipelines.download import run_download
     from pipelines.plan import run_plan
@@ -35,21 +36,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "publish": run_publish,
         "report": run_report,
     }
+    given, started = list(sys.argv[1:] if arguments is None else arguments), False
     try:
-        config, beam_flags = commandline.parse(list(sys.argv[1:] if arguments is None else arguments))
-        with session.opened(config, beam_flags) as build:
+        config, beam_flags = commandline.parse(given)
+        with ending.interruptible(), session.opened(config, beam_flags) as build:
+            started = True
             for stage in config.stage_names():
                 build.run_stage(stage, run[stage])
             build.withdraw_scores()
             build.show_funnel()
+            if (why := build.nothing_kept()) is not None:
+                print(why, file=sys.stderr)
+                return 4
     except (InputError, Busy) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except (OutageError, Stopped) as error:
         print(f"stopped: {error}", file=sys.stderr)
         return 3
+    except ending.Interrupted as error:
+        print(f"stopped: by {error}; to go on: python -m pipelines.build {shlex.join(given)}", file=sys.stderr)
+        return 3
+    except (OSError, RuntimeError) as error:  # the latter is all that Beam leaves of the former
+        if (refused := ending.refusal(error)) is None:
+            raise
+        print(f"stopped: {refused}, then start the build again" if started else f"error: {refused}", file=sys.stderr)
+        return 3 if started else 2
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        from pipelines.ending import leave
+
+        leave(main())
+    except KeyboardInterrupt:
+        print("stopped: by Ctrl-C, before anything was done", file=sys.stderr)
+        sys.exit(3)

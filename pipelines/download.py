@@ -81,7 +81,11 @@ def run_download(context: Context) -> Marker:
     if context.retries == manifest.get("retries", 0):
         return manifest
     part, shards, accounting = retry.write_round(
-        stage, context.retries, manifest["parts"], rows_per_shard=context.config.plan.rows_per_raw_shard
+        stage,
+        context.retries,
+        manifest["parts"],
+        context.config.retried_reasons(),
+        rows_per_shard=context.config.plan.rows_per_raw_shard,
     )
     name = retry.partition_name(context.retries)
     again = [Owner(name, (((part, tuple(range(shards))),),))]

@@ -49,6 +49,6 @@ class Engine:
 
 
 def quiet_beam() -> None:
-    """Beam warns at import of Google libraries that a local build never needs."""
+    """Beam warns at import of Google libraries that a local build never needs, and says twice what went wrong."""
     for name in ("apache_beam", "root"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what it says at ERROR is the traceback of what it raises

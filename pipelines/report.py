@@ -38,7 +38,7 @@ def run_report(context: Context) -> list[dict[str, Any]]:
     stages = ledger.stage_totals(manifests)
     if wrong := ledger.imbalances(stages):
         raise RuntimeError("the ledger does not add up: " + "; ".join(wrong))
-    totals = {"stages": stages, "samples": manifests["publish"]["samples"], "seed": context.seed}
+    totals = {"stages": stages, "samples": manifests["publish"]["samples"]}
     hosts, queries = host_table(context), query_table(context)
     for name, table in (
         ("sources", source_table(context)),
@@ -125,7 +125,6 @@ def page_facts(
     return {
         "name": f"wit-{context.fingerprints['publish'][:8]}",  # of the content, wherever it lies
         "version": wit.__version__,
-        "seed": context.seed,
         "stages_run": ", ".join(stages),
         "samples_total": samples,
         "shards_total": manifests["publish"]["shards"],

@@ -21,8 +21,8 @@ from pipelines.engine import Engine, quiet_beam
 from pipelines.memory import PeakMemory, few_arenas
 from pipelines.score import scorer_of
 from pipelines.show import funnel, paths
+from wit import advice, demo, ledger, parts, resume, storage, workers
 from wit import config as configuration
-from wit import demo, ledger, parts, resume, storage, workers
 from wit.config import BuildConfig
 from wit.fingerprints import Inputs
 from wit.publish import next_dir
@@ -113,7 +113,8 @@ def _absolute(config: BuildConfig) -> BuildConfig:
 def _refuse_foreign(out: str) -> None:
     if storage.exists(out) and not storage.is_dir(out):
         raise InputError(f"--output {out} is a file: choose a directory")
-    names = [name for name in storage.list_dir(out) if name not in (".lock", "_LEASE.json")]
+    names = [name for name in storage.list_dir(out) if name not in (".lock", "_LEASE.json", "_tmp")]
+    names = [name for name in names if not name.endswith(storage.UNFINISHED)]
     if names and "run.json" not in names:
         raise InputError(f"--output {out} holds files of something else ({names[0]}, ...): choose an empty directory")
 
@@ -164,8 +165,9 @@ class Session:
         retries = _rounds(config, session.stages["download"])
         session.context = dataclasses.replace(context, fingerprints=session.context.fingerprints, retries=retries)
         session.check()
+        session.tell_what_was_refused()
         session.save()
-        storage.remove(storage.join(config.output, "_tmp"))  # work in progress of a run that was killed
+        _clear_up(config.output)
         return session
 
     def look(self) -> None:
@@ -191,6 +193,21 @@ class Session:
         if "download" not in self.run["rebuild"]["pending"]:
             resume.check_going_on(self.context.config.output, self.before, self.run, self.stages, self.to_run())
 
+    def tell_what_was_refused(self) -> None:
+        """What a finished download refused under settings that were changed since."""
+        record = self.run["stages"].get("download", {})
+        if not self.stages["download"].finished or "dropped" not in record:
+            return
+        was = record.setdefault("fetch", self.before.get("config", self.run["config"])["fetch"])
+        for line in advice.refused_before(was, self.run["config"]["fetch"], record["dropped"]):
+            print(line, file=sys.stderr)
+
+    def nothing_kept(self) -> str | None:
+        """Why a finished set has no samples; None where it has some, or was not to be published."""
+        published = self.context.totals().get("publish")
+        asked = "publish" in self.context.config.stage_names()
+        return advice.nothing_kept(self.context.totals()) if asked and published and not published["out"] else None
+
     def save(self) -> None:
         storage.write_bytes(storage.join(self.context.config.output, "run.json"), resume.sealed(self.run))
 
@@ -213,6 +230,8 @@ class Session:
         if name == "report":
             self.run["stages"][name] = {"fingerprint": self.context.fingerprints[name], "files": made}
         self.look()
+        if name == "download":
+            self.run["stages"][name]["fetch"] = self.run["config"]["fetch"]
         self.save()
 
     def pass_over(self, name: str) -> None:
@@ -261,6 +280,15 @@ class Session:
             console.print(path, highlight=False, soft_wrap=True)
 
 
+def _clear_up(out: str) -> None:
+    """Removes work in progress of a run that was killed; in the stages' directories each stage does that."""
+    storage.remove(storage.join(out, "_tmp"))
+    for folder in (out, storage.join(out, "ledger"), storage.join(out, "report")):
+        for name in storage.list_dir(folder):
+            if name.endswith(storage.UNFINISHED):
+                storage.remove(storage.join(folder, name))
+
+
 def _previous(out: str) -> dict[str, Any]:
     path = storage.join(out, "run.json")
     mend = "it holds the seed and the settings of the set: put a copy back, or choose another --output"
@@ -282,4 +310,5 @@ def _rounds(config: BuildConfig, download: Stage) -> int:
     if config.rebuild_from in ("candidates", "plan", "download"):
         manifest = None
     done = manifest.get("retries", 0) if manifest else 0
-    return int(done + (config.retry_failed and (manifest is None or has_failed(manifest))))
+    reasons = config.retried_reasons()
+    return int(done + (bool(reasons) and (manifest is None or has_failed(manifest, reasons))))

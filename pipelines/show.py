@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wit import ledger, storage
+from wit.parts import read_json
 from wit.records import STAGES, InputError
 
 PATHS = ("shards", "ledger.json", "report/index.html", "README.md", "run.json", "model")
@@ -42,18 +42,22 @@ def paths(out: str) -> list[str]:
     return [path for name in PATHS if storage.exists(path := storage.join(out, name))]
 
 
+def _read(path: str) -> dict[str, Any]:
+    return read_json(path, "run the build, or trainer.evaluate, again") or {}
+
+
 def show(console: Console, out: str, results: Sequence[str]) -> None:
     for path in (storage.join(out, "ledger.json"), *results):
         if not storage.exists(path):
             raise InputError(
                 f"no such file: {path}; give the --output of a finished build, and results of trainer.evaluate"
             )
-    stages = json.loads(storage.read_bytes(storage.join(out, "ledger.json")))["stages"]
+    stages = _read(storage.join(out, "ledger.json"))["stages"]
     console.print(funnel({name: stages[name] for name in STAGES if name in stages}))
-    peak = json.loads(storage.read_bytes(storage.join(out, "run.json")))["peak_memory_mb"]
+    peak = _read(storage.join(out, "run.json"))["peak_memory_mb"]
     console.print(f"peak memory of all processes of the build: {peak:,.0f} MB", highlight=False)
     for path in results:
-        console.print(accuracy(json.loads(storage.read_bytes(path))), style="bold", highlight=False, soft_wrap=True)
+        console.print(accuracy(_read(path)), style="bold", highlight=False, soft_wrap=True)
     for path in [*paths(out), *results]:
         console.print(path, highlight=False, soft_wrap=True)
 
@@ -65,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         show(Console(), given.out, given.results)
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

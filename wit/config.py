@@ -16,6 +16,7 @@ from wit.images.config import ImageConfig
 from wit.plan import PlanConfig
 from wit.publish import PublishConfig
 from wit.records import STAGES, InputError
+from wit.retry import reasons_of
 from wit.select import SelectConfig
 from wit.sources import RequestBudget
 from wit.sources.commoncrawl import CC_BASE
@@ -49,6 +50,8 @@ class BuildConfig:
     """throw away this stage's output and what follows, even downloads, and build it again"""
     retry_failed: bool = False
     """fetch again what failed for a passing reason, into new raw shards; what is published stays as it is"""
+    retry_reason: str | None = None
+    """as --retry-failed, for rows that were lost to these reasons, comma-separated: after a change of what refused them"""
     limit: int | None = None
     """read at most this many pairs from the sources: a quick look"""
     seed: int | None = None
@@ -63,6 +66,13 @@ class BuildConfig:
     image: ImageConfig = field(default_factory=ImageConfig)
     select: SelectConfig = field(default_factory=SelectConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "source_readers", "files_per_part", "limit"):
+            if (getattr(self, name) or 0) < 0:
+                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give a number from 0 on")
+        if self.source_requests_per_s <= 0:
+            raise InputError(f"--source-requests-per-s is {self.source_requests_per_s}: give a number above 0")
 
     def stage_names(self) -> list[str]:
         """The stages asked for, in the order they run; raises InputError for an unknown one."""
@@ -80,6 +90,10 @@ class BuildConfig:
             raise InputError("--score-checkpoint is for the score stage: add score to --stages")
         if self.select.min_clip_score is not None and not asked:
             raise InputError("--min-clip-score needs scores: add score to --stages, and --score-checkpoint DIR")
+
+    def retried_reasons(self) -> tuple[str, ...]:
+        """The reasons whose rows are to be fetched again; raises InputError for an unknown one."""
+        return reasons_of(self.retry_reason, failed=self.retry_failed)
 
     def budget(self) -> RequestBudget:
         """The share of the job's requests for source files that one worker may send."""

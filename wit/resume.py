@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wit import storage
+from wit.advice import flag
 from wit.fingerprints import BESIDE_CANDIDATES, Above, Inputs, forms
 from wit.parts import Marker, StageDir, described, read_json, read_manifest, to_json, wrote
 from wit.records import STAGES, InputError
@@ -172,23 +173,39 @@ def check_going_on(
 ) -> None:
     """Raises InputError where the stages to run would throw downloads away, or fetch again what was there; `run` is the last
     start's run.json, `now` this one's."""
+    opened = [(later, read) for later in runs for read in OPENS[later] if read in stages and read not in runs]
+    for later, read in opened:
+        if read != "download" and stages[read].finished and not stages[read].whole:
+            raise InputError(f"{_gone(out, stages[read])} is gone and {later} needs it: add {read} to --stages")
     download = stages["download"]
-    if "download" not in runs or download.whole:
+    needed = "download" in runs or any("download" in OPENS[name] for name in runs)
+    if not needed or download.whole:
         return
     how = "or say --rebuild-from download, which asks the web for everything again"
     if download.finished and not _all_published(out, download):
-        gone = storage.join(out, download.missing[0]) if download.missing else f"what was downloaded to {out}/raw"
+        gone = _gone(out, download)
         readers = ", ".join(name for name in runs if "download" in OPENS[name]) or "this build"
         differences = [f"{storage.join(out, file)} is gone" for name in PRODUCTS for file in stages[name].missing[:1]]
         differences += changed(run, now, (*FIRST_HALF, "select", "publish"))
         since = f" ({'; '.join(differences)})" if differences else ""
         raise InputError(f"{gone} is gone and {readers} would need it{since}: put it back, keep the settings, {how}")
-    if not download.finished and _of_others(out, run, download):
+    if "download" in runs and not download.finished and _of_others(out, run, download):
         why = "; ".join(changed(run, now, FIRST_HALF)) or "the plan is no longer the one that they were planned by"
         raise InputError(
             f"these settings would throw away {lost(out)}: {why}. Keep the settings of {out}/run.json, choose another "
             f"--output, {how}"
         )
+
+
+def _gone(out: str, stage: Stage) -> str:
+    """What of a stage is missing, the first of it."""
+    if stage.missing:
+        return storage.join(out, stage.missing[0])
+    return (
+        "what was downloaded to " + storage.join(out, "raw")
+        if stage.name == "download"
+        else storage.join(out, stage.name)
+    )
 
 
 def _all_published(out: str, download: Stage) -> bool:
@@ -241,10 +258,6 @@ def changed(run: Mapping[str, Any], now: Mapping[str, Any], sections: Collection
     if run["queries_sha256"] != now["queries_sha256"]:
         said.append(f"the query list {now['config']['queries']} has other entries than the one that was used")
     return said + _changed_sources(run["sources"], now["sources"])
-
-
-def flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def _knob(name: str, was: Any, is_: Any) -> str:

@@ -1,4 +1,5 @@
-"""--retry-failed: rows whose last attempt failed for a passing reason are fetched again, into raw shards of their own.
+"""--retry-failed and --retry-reason: rows whose last attempt failed for a passing reason, or for one of those that are named,
+are fetched again, into raw shards of their own.
 
 Published shards are never rewritten. A round is a host partition named `rNNNN` beside those of the plan; its accounting
 marker `retried-NNNN` takes the rows it retries out of the earlier shards' losses, so that the manifest's plain sum counts
@@ -14,9 +15,9 @@ import pyarrow.compute as pc
 
 from wit import ledger, parquet, storage
 from wit.parts import Marker, StageDir, write_parquet
-from wit.records import PLAN, Reason
+from wit.records import PLAN, InputError, Reason
 
-TRANSIENT = tuple(str(reason) for reason in Reason if reason.transient)
+TRANSIENT = tuple(sorted(str(reason) for reason in Reason if reason.transient))
 
 
 def partition_name(number: int) -> str:
@@ -38,9 +39,21 @@ def with_pictures(markers: Sequence[Marker]) -> list[Marker]:
     return [marker for marker in markers if not is_accounting(marker["unit"])]
 
 
-def has_failed(download: Marker) -> bool:
-    """Whether any pair of the download stage's manifest failed for a passing reason."""
-    return any(name in TRANSIENT for name in download["dropped"])
+def reasons_of(names: str | None, *, failed: bool) -> tuple[str, ...]:
+    """The Reasons whose rows are to be fetched again: those named, comma-separated, and the passing ones if `failed`. Raises
+    InputError for a name that is none of the download stage."""
+    asked = {name.strip() for name in (names or "").split(",") if name.strip()}
+    known = {str(reason) for reason in Reason if reason.stage == "download"}
+    if unknown := sorted(asked - known):
+        raise InputError(
+            f"--retry-reason {unknown[0]}: no such reason of a failed download; have {', '.join(sorted(known))}"
+        )
+    return tuple(sorted(asked | (set(TRANSIENT) if failed else set())))
+
+
+def has_failed(download: Marker, reasons: Sequence[str]) -> bool:
+    """Whether any pair of the download stage's manifest was lost for one of the reasons."""
+    return any(name in reasons for name in download["dropped"])
 
 
 def last_attempts(out: str, markers: Sequence[Marker], columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -57,10 +70,10 @@ def last_attempts(out: str, markers: Sequence[Marker], columns: Sequence[str]) -
         yield table.select(list(columns))
 
 
-def failed_rows(out: str, markers: Sequence[Marker]) -> pa.Table:
-    """Planned rows whose last attempt failed for a passing reason, with that reason."""
+def failed_rows(out: str, markers: Sequence[Marker], reasons: Sequence[str]) -> pa.Table:
+    """Planned rows whose last attempt failed for one of the reasons, with that reason."""
     tables = (
-        t.filter(pc.is_in(t["reason"], pa.array(TRANSIENT)))
+        t.filter(pc.is_in(t["reason"], pa.array(reasons, pa.string())))
         for t in last_attempts(out, markers, [*PLAN.names, "reason"])
     )
     return pa.concat_tables([pa.schema([*PLAN, ("reason", pa.string())]).empty_table(), *tables]).sort_by("key")
@@ -80,15 +93,21 @@ def finished_rounds(markers: Sequence[Marker], rows_per_shard: int) -> tuple[int
 
 
 def write_round(
-    stage: StageDir, number: int, markers: Sequence[Marker], *, rows_per_shard: int
+    stage: StageDir, number: int, markers: Sequence[Marker], reasons: Sequence[str], *, rows_per_shard: int
 ) -> tuple[str, int, Marker]:
     """Writes the plan part of a round beside the build and publishes its accounting: (path of the part, raw shards in it,
-    accounting marker)."""
-    rows = failed_rows(stage.out, markers)
+    accounting marker). What a round for other reasons that was killed has published is forgotten: it had other rows."""
+    begun = stage.marker(f"retried-{number:04d}")
+    if begun is not None and tuple(begun.get("reasons", TRANSIENT)) != tuple(reasons):
+        for unit in stage.units():
+            if unit.startswith((f"{partition_name(number)}-", f"retried-{number:04d}")):
+                storage.remove(stage.marker_path(unit))
+    rows = failed_rows(stage.out, markers, reasons)
     lost = {reason: -count for reason, count in ledger.reason_counts(rows).items()}
     path = storage.join(stage.out, "_retry", f"part-{partition_name(number)}.parquet")
     with storage.scratch_dir(stage.out) as scratch:
         write_parquet(rows.select(PLAN.names), f"{scratch}/part.parquet", row_group_size=rows_per_shard)
         storage.publish(f"{scratch}/part.parquet", path)
-    accounting = stage.publish(f"retried-{number:04d}", {}, {"in": -len(rows), "out": 0, "dropped": lost})
+    info = {"in": -len(rows), "out": 0, "dropped": lost, "reasons": list(reasons)}
+    accounting = stage.publish(f"retried-{number:04d}", {}, info)
     return path, -(-len(rows) // rows_per_shard), accounting

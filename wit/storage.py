@@ -252,13 +252,31 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
     if not is_local(path):
         fs.pipe_file(inner, bytes(data))
         return
+    with _temporary(inner) as temporary:
+        _write_through(temporary, data)
+        os.replace(temporary, inner)
+
+
+UNFINISHED = ".tmp"  # how the names of files end that a killed process left
+
+
+@contextlib.contextmanager
+def _temporary(inner: str) -> Iterator[str]:
+    """A name beside a local file that no other attempt writes; nothing is left there."""
     os.makedirs(os.path.dirname(inner) or ".", exist_ok=True)
-    temporary = f"{inner}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
-    with open(temporary, "wb") as out:
+    path = f"{inner}.{os.getpid()}.{os.urandom(4).hex()}{UNFINISHED}"
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def _write_through(path: str, data: bytes | memoryview) -> None:
+    with open(path, "wb") as out:
         out.write(data)
         out.flush()
         os.fsync(out.fileno())
-    os.replace(temporary, inner)
 
 
 def append_bytes(path: str, data: bytes) -> None:
@@ -279,12 +297,11 @@ def publish(local: str, path: str) -> None:
         fs.put_file(local, inner)
         os.unlink(local)
         return
-    os.makedirs(os.path.dirname(inner) or ".", exist_ok=True)
-    temporary = f"{inner}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
-    shutil.move(local, temporary)  # a rename on one file system, a copy across two
-    with open(temporary, "rb") as done:
-        os.fsync(done.fileno())
-    os.replace(temporary, inner)
+    with _temporary(inner) as temporary:
+        shutil.move(local, temporary)  # a rename on one file system, a copy across two
+        with open(temporary, "rb") as done:
+            os.fsync(done.fileno())
+        os.replace(temporary, inner)
 
 
 def claim(path: str, data: bytes) -> bool:
@@ -299,18 +316,12 @@ def claim(path: str, data: bytes) -> bool:
                 return False
             raise
         return True
-    os.makedirs(os.path.dirname(inner) or ".", exist_ok=True)
-    temporary = f"{inner}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
-    with open(temporary, "wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    try:
-        os.link(temporary, inner)
-    except FileExistsError:
-        return False
-    finally:
-        os.unlink(temporary)
+    with _temporary(inner) as temporary:
+        _write_through(temporary, data)
+        try:
+            os.link(temporary, inner)
+        except FileExistsError:
+            return False
     return True
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -26,7 +27,8 @@ class WorkerLost(RuntimeError):
 
 
 def _end_with_parent() -> None:
-    """Ends this worker when the process that owns it is gone, however it went."""
+    """Ends this worker when the process that owns it is gone, however it went, and only then: Ctrl-C is the owner's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -47,6 +49,8 @@ class Pool:
 
     def _current(self) -> ProcessPoolExecutor:
         with self._lock:
+            if _given_up.is_set():
+                raise WorkerLost("this process is ending")
             if self._executor is None:
                 context = multiprocessing.get_context("spawn")
                 self._executor = ProcessPoolExecutor(self.processes, context, _end_with_parent)
@@ -74,6 +78,14 @@ class Pool:
             executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown()
+
+
+_given_up = threading.Event()
+
+
+def give_up() -> None:
+    """From now on no worker is started: this process is about to end."""
+    _given_up.set()
 
 
 _pools: dict[int, Pool] = {}

@@ -251,6 +251,15 @@ def test_a_rebuild_gives_the_same_bytes(stage: str, command: list[str], upgrade:
     assert verify("set", "full").problems == ()
 
 
+def test_the_seed_stands_in_run_json_alone(command: list[str]) -> None:
+    """It is the secret key of all decisions: who knows it can make pages that always pass."""
+    seed = "4815162342108151623"
+    assert main([*command, "--seed", seed, "--output", "secret"]) == 0
+    holding = [path for path in Path("secret").rglob("*") if path.is_file() and seed.encode() in path.read_bytes()]
+    assert holding == [Path("secret/run.json")]
+    assert all("seed" not in Path("secret", name).read_text().lower() for name in ("ledger.json", "README.md"))
+
+
 # Every file is under a digest.
 
 

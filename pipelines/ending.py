@@ -1,0 +1,101 @@
+"""How a command ends: its exit code, one sentence, and nothing of it left running.
+
+0 a set with samples; 1 a bug, or problems that verify found; 2 bad input, nothing was touched; 3 stopped, start it again to go
+on; 4 finished, and nothing was kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+
+import psutil
+
+from wit import workers
+
+# What an operating system refuses and a person can mend; anything else that it says is a bug of ours.
+REFUSALS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room there"),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS), "give this user the right to it, or choose another place"
+    ),
+    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG), "choose another path"),
+    errno.ENOENT: "put it back",
+    errno.EIO: "look after the disk",
+}
+SAID = re.compile(r"\[Errno (\d+)\] ([^\n]*)")
+
+
+def refusal(error: BaseException) -> str | None:
+    """What the operating system refused and what to do, in a sentence, wherever that stands in an exception: of one that was
+    raised in a worker an engine keeps the words alone. None where it is no such refusal."""
+    found = [(int(number), words) for number, words in SAID.findall(f"{error}")]
+    known = [(number, words) for number, words in found if number in REFUSALS]
+    if not known:
+        return None
+    number, words = known[-1]
+    return f"{words.split(' [while running')[0].strip()}: {REFUSALS[number]}"
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM, which is its text."""
+
+
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """While the block runs, Ctrl-C and SIGTERM end every process below this one and raise Interrupted, whatever an engine
+    makes of the exception on its way; a second one ends this process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[str] = []
+
+    def stop(number: int, _: object) -> None:
+        if asked:
+            os._exit(3)
+        asked.append(NAMES[signal.Signals(number)])
+        logging.disable(logging.CRITICAL)  # what threads say of their ends helps nobody
+        threading.excepthook = lambda _: None
+        workers.give_up()
+        end_children()
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in NAMES}
+    try:
+        yield
+    except BaseException as error:
+        if asked:
+            raise Interrupted(asked[0]) from error
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_children() -> None:
+    """Ends every process below this one."""
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+    psutil.wait_procs(children, timeout=5)
+
+
+def leave(code: int) -> None:
+    """Ends this process with the exit code; that of a stopped job without waiting for the threads that were at work on it."""
+    if code == 3:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        end_children()
+        os._exit(code)
+    sys.exit(code)

@@ -1,0 +1,167 @@
+"""Every ending is one sentence and the exit code that docs/build.md promises; nothing is left running."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pipelines.build import main
+from wit import storage
+from wit.verify import verify
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def command(upgrade: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    monkeypatch.chdir(tmp_path)
+    with upgrade.web() as port:
+        yield upgrade.inputs(tmp_path, port)
+
+
+def start(arguments: list[str], prepare: Callable[[], None] | None = None) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pipelines.build", *arguments]
+    pipes: dict[str, Any] = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, env=env, start_new_session=True, preexec_fn=prepare, **pipes)
+
+
+def wait_until(true: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    for _ in range(1_200):
+        if true():
+            return
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    raise AssertionError("it did not come to that")
+
+
+MOMENTS = {
+    "start": lambda _: Path("set/.lock").exists(),
+    "candidates": lambda _: Path("set/run.json").exists(),
+    "plan": lambda _: Path("set/candidates/_MANIFEST.json").exists(),
+    "download": lambda upgrade: len(upgrade.pictures_asked()) > 5,
+}
+
+
+@pytest.mark.parametrize("number, name", [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_ctrl_c_is_one_sentence_with_the_command_that_goes_on(
+    moment: str, number: int, name: str, command: list[str], upgrade: Any
+) -> None:
+    if (moment, name) == ("download", "SIGTERM"):
+        pytest.skip("finishes what is requested: test_demo has it")
+    upgrade.Web.held = {29}
+    process = start(command)
+    wait_until(lambda: MOMENTS[moment](upgrade), process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, number)  # as a terminal does, to all of them
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 3, said
+    assert f"stopped: by {name}; to go on: python -m pipelines.build --config build.toml --queries" in said
+    assert "Traceback" not in said and "KeyboardInterrupt" not in said
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    upgrade.Web.held = set()
+    assert main(command) == 0 and verify("set", "full").problems == ()
+
+
+def file_size(limit: int) -> Callable[[], None]:
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+
+@pytest.mark.parametrize("limit", [4_000, 9_000, 16_000, 24_000, 45_000])
+def test_a_disk_that_takes_no_more_is_one_sentence_and_no_loss(limit: int, command: list[str]) -> None:
+    process = start(command, file_size(limit))
+    _, said = process.communicate(timeout=60)
+    assert process.returncode in (2, 3), said
+    assert "File too large" in said.splitlines()[-1] and "make room there" in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert main(command) == 0
+    verdict = verify("set", "full")
+    assert verdict.problems == () and verdict.samples == 26
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 300 kB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", place], capture_output=True).returncode:
+        pytest.skip("no right to mount a disk here")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_full_disk_is_one_sentence_and_the_build_goes_on_with_more_room(command: list[str], small_disk: Path) -> None:
+    command[command.index("set")] = str(small_disk / "set")
+    process = start(command)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 3, said
+    last = said.splitlines()[-1]
+    assert "No space left on device" in last and "make room there" in last and "Traceback" not in said
+    subprocess.run(["mount", "-o", "remount,size=9m", small_disk], check=True)
+    assert main(command) == 0
+    verdict = verify(str(small_disk / "set"), "full")
+    assert verdict.problems == () and verdict.samples == 26
+
+
+def refused(number: int) -> Callable[..., None]:
+    def refuse(path: str, *_: object) -> None:
+        raise OSError(number, os.strerror(number), path)
+
+    return refuse
+
+
+@pytest.mark.parametrize("number, code", [(30, 2), (13, 2), (28, 2)])
+def test_an_output_that_cannot_be_written_is_bad_input(
+    number: int, code: int, command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(storage, "write_bytes", refused(number))
+    assert main(command) == code
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].startswith(f"error: {os.strerror(number)}") and "run.json" in said[0]
+
+
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        (["--workers", "-1"], "--workers is -1"),
+        (["--limit", "-1"], "--limit is -1"),
+        (["--files-per-part", "-2"], "--files-per-part is -2"),
+        (["--source-requests-per-s", "0"], "--source-requests-per-s is 0"),
+        (["--output", "urls.tsv"], "is a file"),
+        (["--output", "urls.tsv/set"], "urls.tsv/set"),
+        (["--output", "full"], "holds files of something else"),
+        (["--queries", "full"], "no query list at"),
+        (["--queries", "missing.txt"], "no query list at"),
+        (["--source", "table:full"], "is a directory"),
+        (["--source", "table:missing.tsv"], "no such file"),
+        (["--config", "full"], "full"),
+        (["--config", "missing.toml"], "no such configuration file"),
+        (["--stages", "candidates,plans"], "no such stage"),
+        (["--no-such-flag"], "unknown option"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    more: list[str], said: str, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("full").mkdir()
+    Path("full/x").write_text("x")
+    before = sorted(Path().rglob("*"))
+    assert main([*command, *more]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and said in lines[0]
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_second_build_of_one_output_is_told_so(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with storage.only_builder("set"):
+        assert main(command) == 2
+    assert "another build is at work" in capsys.readouterr().err
