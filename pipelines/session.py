@@ -24,6 +24,7 @@ from pipelines.show import funnel, paths
 from wit import advice, demo, ledger, parts, resume, storage, workers
 from wit import config as configuration
 from wit.config import BuildConfig
+from wit.fetch import limits
 from wit.fingerprints import Inputs
 from wit.publish import next_dir
 from wit.querylist import load_queries
@@ -53,6 +54,7 @@ def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session
         check_hashes([file for file in sources if file.size is not None][:TABLES_LOOKED_AT], config.image.verify_hash)
     if "demo" not in config.source and "download" in config.stage_names():
         config.fetch.check()
+    limits.read(config.fetch.host_limits)
     with contextlib.ExitStack() as stack:
         if "demo" in config.source:
             print(DEMO_NOTE, file=sys.stderr)
@@ -107,6 +109,9 @@ def _absolute(config: BuildConfig) -> BuildConfig:
         for name in ("output", "queries", "score_checkpoint")
         if getattr(config, name) is not None and storage.is_local(getattr(config, name))
     }
+    if config.fetch.host_limits and storage.is_local(config.fetch.host_limits):
+        fetch = dataclasses.replace(config.fetch, host_limits=os.path.abspath(config.fetch.host_limits))
+        config = dataclasses.replace(config, fetch=fetch)
     return dataclasses.replace(config, **local)
 
 

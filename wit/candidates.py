@@ -23,7 +23,7 @@ from wit.querylist import QueryList
 from wit.records import CANDIDATES, DROPPED, Reason, keyed_hash, pair_key
 from wit.sources import PairBatch, RequestBudget, SourceFile, SourceReport, read_pairs
 from wit.sources.pages import EXTRACTOR_ERROR
-from wit.urls import canonical_urls, reason_for
+from wit.urls import canonical_urls, reason_for, without_credentials
 from wit.words import MIX
 
 Ints = npt.NDArray[np.int64]
@@ -140,6 +140,7 @@ def _take_surely(
 
 def _take_batch(batch: PairBatch, left: int, matcher: Matcher, config: CandidatesConfig, to: _Collected) -> None:
     """Judges one batch, of which the first `left` pairs are within the limit, and keeps what is to be kept of it."""
+    batch.url = [url and without_credentials(url) for url in batch.url]
     canonical = canonical_urls(batch.url)
     captions, reasons = judge_pairs(batch, canonical, config)
     reasons[left:] = [Reason.OVER_LIMIT] * len(reasons[left:])
@@ -278,7 +279,7 @@ def _dropped(
         "stage": pa.repeat(pa.scalar("candidates", pa.string()), len(places)),
         "reason": [str(reasons[place]) for place in places],
         "detail": [details.get(place, "") for place in places],
-        "url": [url and url[:DROPPED_URL_CHARS] for url in urls],
+        "url": [url and without_credentials(url)[:DROPPED_URL_CHARS] for url in urls],
         "caption": [captions[place] for place in places],
         "page_url": _taken(batch.page_url, places),
         "source": pa.repeat(pa.scalar(source, pa.string()), len(places)),

@@ -38,6 +38,17 @@ def test_a_candidate_says_what_it_is_and_where_it_was(tmp_path):
     assert row["language"] == "en" and row["language_score"] > 0.5
 
 
+def test_names_and_passwords_in_a_url_are_not_stored(tmp_path):
+    file = table(
+        tmp_path, [("https://me:secret@site.example/fox.jpg", ENGLISH), ("ftp://me:secret@site.example/x", ENGLISH)]
+    )
+    group = extract([file])
+    assert (
+        group.table["url"].to_pylist() == group.table["canonical_url"].to_pylist() == ["https://site.example/fox.jpg"]
+    )
+    assert "secret" not in str(group.table.to_pylist()) + str(group.dropped.to_pylist())
+
+
 @pytest.mark.parametrize(
     "url, caption, reason",
     [
