@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from wit.fetch.config import FetchConfig
 from wit.fetch.limits import HostLimit, HostLimits
 from wit.fetch.origins import Origin
-from wit.fetch.places import Claim, Places, slot_of
+from wit.fetch.places import PLACES, Claim, Places, slot_of
 
 USUAL = HostLimit()
 
@@ -49,6 +49,8 @@ class Lanes:
         host = self._get("host", origin.host, at_a_time, own.rate or c.host_rate_per_s, delay_s)
         at_a_time = whole.concurrency or c.per_domain
         domain = self._get("domain", origin.domain, at_a_time, whole.rate or c.domain_rate_per_s)
+        if c.egress_proxy:  # its address is no server's, and theirs are not known
+            return host, domain, self._get("address", address, PLACES, 0.0)
         return host, domain, self._get("address", address, c.per_address, c.address_rate_per_s)
 
     def _get(self, kind: str, name: str, limit: int, rate_per_s: float, delay_s: float = 0.0) -> Lane:

@@ -60,6 +60,7 @@ class HostileWeb:
     headers: Counter[str] = field(default_factory=Counter)  # names of header fields, by requests that had them
     active: Counter[str] = field(default_factory=Counter)  # requests in work, by host
     most_active: Counter[str] = field(default_factory=Counter)
+    at_once: int = 0  # requests in work, at most, of all hosts together
     times: dict[str, list[float]] = field(default_factory=dict)
     servers: dict[str, socketserver.ThreadingTCPServer] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -109,6 +110,7 @@ class Handler(socketserver.BaseRequestHandler):
             web.headers.update(headers.keys())
             web.active[host] += 1
             web.most_active[host] = max(web.most_active[host], web.active[host])
+            web.at_once = max(web.at_once, web.active.total())
             web.times.setdefault(host, []).append(time.monotonic())
             count = web.counts[host, path]
         try:

@@ -48,6 +48,18 @@ def test_requests_in_flight_are_bounded_by_host_domain_and_address(fetch_all: Fe
     assert 0 < seen["address"] <= 7
 
 
+def test_the_address_of_an_egress_proxy_is_no_servers(fetch_all: FetchAll) -> None:
+    hosts = [f"h{n}.example" for n in range(30)]
+    with hostile.hostile_web() as web:
+        web.routes["/x.jpg"] = slowly
+        config = replace(
+            FetchConfig(), egress_proxy=f"http://127.0.0.1:{web.port()}", respect_robots=False, per_address=2
+        )
+        found = fetch_all([f"http://{host}/x.jpg" for host in hosts], config)
+        assert {outcome.reason for outcome in found.values()} == {None}
+    assert sum(web.counts.values()) == 30 and web.at_once > 2
+
+
 def test_the_rate_of_a_host_is_bounded(fetch_all: FetchAll) -> None:
     with hostile.hostile_web() as web:
         web.routes |= {f"/{n}.jpg": hostile.ok(JPEG) for n in range(10)}
