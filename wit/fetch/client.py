@@ -277,7 +277,10 @@ class Client:
 
     def _wait(self, origin: Origin, lanes: Three, due: float, now: float) -> None:
         """Parks the origin until its turn; where that is beyond any rate, another process was asked to leave the host alone."""
-        if due - now > max(self.config.short_retry_after_s, *(lane.claim.interval_s for lane in lanes)) + 1:
+        longest = max(
+            self.config.short_retry_after_s, robots.MAX_CRAWL_DELAY_S, *(lane.claim.interval_s for lane in lanes)
+        )
+        if due - now > longest + 1:
             return self._end_all(origin, Reason.HOST_UNAVAILABLE, "asked")
         origin.parked = True
         return self._later(due, origin, lambda: self._unpark(origin))

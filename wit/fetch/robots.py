@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from protego import Protego
@@ -19,10 +19,12 @@ from wit.reasons import Reason
 
 MAX_BYTES = 512_000  # RFC 9309 section 2.5 asks for at least 500 KiB to be parsed
 MAX_RULES = 5_000  # of our group: 24 ms to parse; more close the site, since what is not read may be a Disallow
+MAX_GROUP_CHARS = 100_000  # likewise: 2,048 hosts may be in work at a time
 MAX_RULE_CHARS = 4_096  # twice the longest URL
 MAX_CRAWL_DELAY_S = 30.0  # an unofficial rule; a longer one would hold a lane for nothing
 UNREACHABLE_RETRY_S = 60.0
-KEPT_BYTES = 32_000_000  # of the rules of all origins of one process: some 100,000 usual ones
+KEPT_BYTES = 32_000_000  # of the rules of all origins of one process: some 30,000 usual ones
+PARSED_BYTES = 32_000_000  # of those that were asked last, ready to answer
 PARSED_COST = 30  # bytes that a character takes once it is parsed (measured: 2.9 MB for 104 kB)
 
 TOO_MANY_RULES = "User-agent: *\nDisallow: /\n# more rules than are read\n"
@@ -37,17 +39,16 @@ class Robots:
     fetched: float  # seconds since the epoch
     text: str | None
     why: Reason = Reason.ROBOTS_UNREACHABLE  # where text is None
-    _parsed: Protego | None = field(default=None, repr=False)
 
     def allows(self, url: str, agent: str) -> bool:
         if self.text is None:
             return False
-        return not self.text or bool(self._parse().can_fetch(url, agent))
+        return not self.text or bool(_parsed(self.text).can_fetch(url, agent))
 
     def crawl_delay_s(self, agent: str) -> float:
         if not self.text:
             return 0.0
-        return min(max(float(self._parse().crawl_delay(agent) or 0), 0.0), MAX_CRAWL_DELAY_S)
+        return min(max(float(_parsed(self.text).crawl_delay(agent) or 0), 0.0), MAX_CRAWL_DELAY_S)
 
     @property
     def note(self) -> str:
@@ -57,16 +58,22 @@ class Robots:
     @property
     def cost(self) -> int:
         """Bytes of memory, about."""
-        return 500 + PARSED_COST * len(self.text or "")
+        return 500 + len(self.text or "")
 
     def is_fresh(self, max_age_s: float, now: float | None = None) -> bool:
         age = (time.time() if now is None else now) - self.fetched
         return age < (max_age_s if self.text is not None else UNREACHABLE_RETRY_S)
 
-    def _parse(self) -> Protego:
-        if self._parsed is None:
-            self._parsed = Protego.parse(self.text or "")
-        return self._parsed
+
+_PARSED: Bounded[str, tuple[Protego, int]] = Bounded(PARSED_BYTES, lambda entry: entry[1])
+
+
+def _parsed(text: str) -> Protego:
+    found = _PARSED.get(text)
+    if found is None:
+        found = Protego.parse(text), 2_000 + PARSED_COST * len(text)
+        _PARSED.put(text, found)
+    return found[0]
 
 
 def from_response(status: int, body: bytes, agent: str, now: float | None = None) -> Robots:
@@ -80,7 +87,7 @@ def from_response(status: int, body: bytes, agent: str, now: float | None = None
 
 def our_group(text: str, agent: str) -> str:
     """The rules of a robots.txt that concern `agent` as one group for all, empty where there are none: those of the groups that
-    bear its name, else those for `*` (section 2.2.1). A site with more than MAX_RULES of them is closed."""
+    bear its name, else those for `*` (section 2.2.1). A site with more of them than are read is closed."""
     named: list[str] = []
     general: list[str] = []
     speaks: set[str] = set()
@@ -99,7 +106,7 @@ def our_group(text: str, agent: str) -> str:
         elif "*" in speaks:
             general.append(f"{key}: {value}")
     rules = [rule for rule in named or general if rule]
-    if len(rules) > MAX_RULES:
+    if len(rules) > MAX_RULES or sum(map(len, rules)) > MAX_GROUP_CHARS:
         return TOO_MANY_RULES
     return "\n".join(["User-agent: *", *rules, ""]) if rules else ""
 
