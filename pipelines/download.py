@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import apache_beam as beam
+import pyarrow as pa
 
 from pipelines import progress
 from pipelines.context import Context
-from wit import retry, storage
+from wit import parquet, preflight, retry, storage
 from wit.download import download_partition, drain, resume
 from wit.fetch.config import FetchConfig
 from wit.fetch.errors import OutageError
 from wit.images.config import ImageConfig
 from wit.parts import Marker, StageDir, check_complete
-from wit.records import Stopped
+from wit.records import STAGES, InputError, Stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,11 @@ class DownloadPartition(beam.DoFn):  # type: ignore[misc]
             image=self.image,
             on_progress=lambda done: progress.advance(done.shards, pairs=done.rows),
         )
+
+
+def before_download(stages: list[str]) -> list[str]:
+    """Those of the stages that send no request to hosts of pictures."""
+    return [name for name in stages if STAGES.index(name) < STAGES.index("download")]
 
 
 def outage_path(stage: StageDir) -> str:
@@ -110,6 +117,7 @@ def run_download(context: Context) -> Marker:
 def first_pass(context: Context) -> Marker:
     """Every raw shard of the plan, and the rounds of retries that were finished if it is only their manifest that is gone."""
     stage, planned = context.stage("download"), plan_parts(context)
+    tell_what_it_takes(context)
     markers = download_parts(context, planned)
     rounds, retried = retry.finished_rounds(stage.markers(), context.config.plan.rows_per_raw_shard)
     info = {"retries": rounds} if rounds else {}
@@ -123,15 +131,51 @@ def plan_parts(context: Context) -> dict[str, tuple[str, int]]:
     return {raw_unit(m["unit"], s): (above.file(m, "rows"), s) for m in parts for s in range(m["shards"])}
 
 
-def download_parts(context: Context, wanted: dict[str, tuple[str, int]]) -> list[Marker]:
-    """Publishes the wanted raw shards that are not there yet; returns their markers."""
-    config, stage = context.config, context.stage("download")
-    published = {marker["unit"] for marker in stage.markers()}
+def pending_of(context: Context, wanted: dict[str, tuple[str, int]]) -> list[Partition]:
+    """The wanted raw shards that are not there yet."""
+    published = {marker["unit"] for marker in context.stage("download").markers()}
     by_part: dict[str, list[int]] = {}
     for unit, (part, shard) in wanted.items():
         if unit not in published:
             by_part.setdefault(part, []).append(shard)
-    pending = [Partition(part, tuple(shards)) for part, shards in by_part.items()]
+    return [Partition(part, tuple(shards)) for part, shards in by_part.items()]
+
+
+def tell_what_it_takes(context: Context) -> None:
+    """Prints what the download of a finished plan will take; raises InputError where the disk will not do."""
+    config = context.config
+    pending = pending_of(context, plan_parts(context))
+    if context.stage("download").manifest() or not pending:
+        print("to fetch   nothing", file=sys.stderr)
+        return
+    found = preflight.preflight(
+        map(hosts_of, pending),
+        fetch=config.fetch,
+        image=config.image,
+        workers=min(config.processes(), len(pending)),
+        copies=1 + ("publish" in config.stage_names()),
+        bytes_per_picture=config.picture_bytes,
+    )
+    free = storage.free_bytes(config.output)
+    for line in preflight.lines(found, free):
+        print(line, file=sys.stderr)
+    if free is not None and found.bytes_needed > free:
+        raise InputError(
+            f"the disk of {config.output} has {free / 1e9:,.3f} GB free and the set needs about "
+            f"{found.bytes_needed / 1e9:,.3f} GB: make room, choose another --output, a smaller --image-size or --target, "
+            "or give --picture-bytes where your pictures are smaller than usual"
+        )
+
+
+def hosts_of(partition: Partition) -> pa.Table:
+    with parquet.open_file(partition.part) as file:
+        return file.read_row_groups(list(partition.shards), columns=["host", "domain"])
+
+
+def download_parts(context: Context, wanted: dict[str, tuple[str, int]]) -> list[Marker]:
+    """Publishes the wanted raw shards that are not there yet; returns their markers."""
+    config, stage = context.config, context.stage("download")
+    pending = pending_of(context, wanted)
     storage.remove(outage_path(stage))
     download = DownloadPartition(stage, context.seed, config.fetch, config.image)
     bar = progress.bar("download", stage, total=sum(len(p.shards) for p in pending), unit="shards")
