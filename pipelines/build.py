@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Imported here, not above: worker processes import this module again, and need neither Beam nor the command line.
     from pipelines import commandline, ending, session
     from pipelines.candidates import run_candidates
-    from pipelines.download import run_download
+    from pipelines.download import before_download, run_download, tell_what_it_takes
     from pipelines.plan import run_plan
     from pipelines.publish import run_publish
     from pipelines.report import run_report
@@ -41,8 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config, beam_flags = commandline.parse(given)
         with ending.interruptible(), session.opened(config, beam_flags) as build:
             started = True
-            for stage in config.stage_names():
+            for stage in before_download(config.stage_names()) if config.dry_run else config.stage_names():
                 build.run_stage(stage, run[stage])
+            if config.dry_run:
+                tell_what_it_takes(build.context)
+                return 0
             build.withdraw_scores()
             build.show_funnel()
             if (why := build.nothing_kept()) is not None:

@@ -16,7 +16,13 @@ COUNTED = ("--target", "--limit", "--max-per-query")
 COUNT = re.compile(r"(\d+(?:\.\d+)?)([kKmMgGbB])")
 SUFFIX = {"K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 
-EPILOG = "Options not listed here go to Apache Beam: --runner, --parallelism, --project, --temp_location ..."
+EXIT_CODES = (
+    "Exit codes: 0 a set with samples; 1 a bug; 2 bad input, nothing touched; 3 stopped, start it again to go on; "
+    "4 finished, and nothing was kept.\n\n"
+)
+EPILOG = (
+    EXIT_CODES + "Options not listed here go to Apache Beam: --runner, --parallelism, --project, --temp_location ..."
+)
 
 
 def parse(arguments: list[str]) -> tuple[BuildConfig, tuple[str, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,13 +13,23 @@ import apache_beam as beam
 
 from pipelines import progress
 from pipelines.context import Context
-from wit import retry, storage
-from wit.download import SPLIT, Owner, download, drain, has_split_domains, owners_of, places_path, resume
+from wit import preflight, retry, storage
+from wit.download import (
+    SPLIT,
+    Owner,
+    download,
+    drain,
+    has_split_domains,
+    hosts_of,
+    owners_of,
+    places_path,
+    resume,
+)
 from wit.fetch.config import FetchConfig
 from wit.fetch.errors import OutageError
 from wit.images.config import ImageConfig
 from wit.parts import Marker, StageDir, check_complete
-from wit.records import Stopped
+from wit.records import STAGES, InputError, Stopped
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
@@ -44,6 +55,11 @@ class DownloadOwner(beam.DoFn):  # type: ignore[misc]
             image=self.image,
             on_progress=lambda done: progress.advance(done.shards, pairs=done.rows),
         )
+
+
+def before_download(stages: list[str]) -> list[str]:
+    """Those of the stages that send no request to hosts of pictures."""
+    return [name for name in stages if STAGES.index(name) < STAGES.index("download")]
 
 
 def outage_path(stage: StageDir) -> str:
@@ -97,6 +113,7 @@ def run_download(context: Context) -> Marker:
 def first_pass(context: Context) -> Marker:
     """Every raw shard of the plan, and the rounds of retries that were finished if it is only their manifest that is gone."""
     stage, owners = context.stage("download"), plan_owners(context)
+    tell_what_it_takes(context)
     markers = download_parts(context, owners)
     rounds, retried = retry.finished_rounds(stage.markers(), context.config.plan.rows_per_raw_shard)
     info = {"retries": rounds} if rounds else {}
@@ -123,15 +140,45 @@ def giant_of(above: StageDir, marker: Marker) -> int | None:
     return SPLIT if has_split_domains(above.file(marker, "rows")) else None  # of version 0.1
 
 
+def pending_of(context: Context, owners: list[Owner]) -> list[Owner]:
+    """The owners, with those raw shards that are not there yet."""
+    published = {marker["unit"] for marker in context.stage("download").markers()}
+    return [left for owner in owners if (left := owner.without(published)).chains]
+
+
+def tell_what_it_takes(context: Context) -> None:
+    """Prints what the download of a finished plan will take; raises InputError where the disk will not do."""
+    config = context.config
+    pending = pending_of(context, plan_owners(context))
+    if context.stage("download").manifest() or not pending:
+        print("to fetch   nothing", file=sys.stderr)
+        return
+    found = preflight.preflight(
+        map(hosts_of, pending),
+        fetch=config.fetch,
+        image=config.image,
+        workers=min(config.processes(), len(pending)),
+        copies=1 + ("publish" in config.stage_names()),
+        bytes_per_picture=config.picture_bytes,
+    )
+    free = storage.free_bytes(config.output)
+    for line in preflight.lines(found, free):
+        print(line, file=sys.stderr)
+    if free is not None and found.bytes_needed > free:
+        raise InputError(
+            f"the disk of {config.output} has {free / 1e9:,.3f} GB free and the set needs about "
+            f"{found.bytes_needed / 1e9:,.3f} GB: make room, choose another --output, a smaller --image-size or --target, "
+            "or give --picture-bytes where your pictures are smaller than usual"
+        )
+
+
 def download_parts(context: Context, owners: list[Owner]) -> list[Marker]:
     """Publishes the raw shards of the owners that are not there yet; returns their markers."""
     config, stage = context.config, context.stage("download")
-    published = {marker["unit"] for marker in stage.markers()}
-    wanted = set(units_of(owners))
-    pending = [owner for owner in owners if not owner.units <= published]
+    wanted, pending = set(units_of(owners)), pending_of(context, owners)
     storage.remove(outage_path(stage))
     download = DownloadOwner(stage, context.seed, config.fetch, config.image)
-    bar = progress.bar("download", stage, total=len(wanted - published), unit="shards")
+    bar = progress.bar("download", stage, total=len(units_of(pending)), unit="shards")
     with draining_on_sigterm() as asked_to_stop, bar:
         if pending:
             context.engine.run(

@@ -52,6 +52,10 @@ class BuildConfig:
     """fetch again what failed for a passing reason, into new raw shards; what is published stays as it is"""
     retry_reason: str | None = None
     """as --retry-failed, for rows that were lost to these reasons, comma-separated: after a change of what refused them"""
+    dry_run: bool = False
+    """only what comes before the first request: candidates, plan, and what the download will take"""
+    picture_bytes: int | None = None
+    """stored bytes of a picture that the check of the disk reckons with (default: by the image settings)"""
     limit: int | None = None
     """read at most this many pairs from the sources: a quick look"""
     seed: int | None = None
@@ -68,9 +72,11 @@ class BuildConfig:
     publish: PublishConfig = field(default_factory=PublishConfig)
 
     def __post_init__(self) -> None:
-        for name in ("workers", "source_readers", "files_per_part", "limit"):
+        for name in ("workers", "source_readers", "files_per_part", "limit", "picture_bytes"):
             if (getattr(self, name) or 0) < 0:
                 raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give a number from 0 on")
+        if self.dry_run and self.rebuild_from is not None:
+            raise InputError("--dry-run throws nothing away: leave out --rebuild-from, or give another --output")
         if self.source_requests_per_s <= 0:
             raise InputError(f"--source-requests-per-s is {self.source_requests_per_s}: give a number above 0")
 

@@ -13,12 +13,13 @@ import tempfile
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
+import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
@@ -84,6 +85,29 @@ class Owner:
     def units(self) -> frozenset[str]:
         """The raw shards to be."""
         return frozenset(Planned(part, s).unit for chain in self.chains for part, shards in chain for s in shards)
+
+    def without(self, done: Collection[str]) -> Owner:
+        """The owner without the raw shards that are there already."""
+        chains = []
+        for chain in self.chains:
+            left = [(part, tuple(s for s in shards if Planned(part, s).unit not in done)) for part, shards in chain]
+            chains.append(tuple((part, shards) for part, shards in left if shards))
+        return Owner(self.name, tuple(chain for chain in chains if chain))
+
+
+def hosts_of(owner: Owner) -> pa.Table:
+    """Planned rows by domain and host of all that an owner is to fetch: columns domain, host and rows."""
+    counted = [_NO_HOSTS.empty_table()]
+    for part, shards in (one for chain in owner.chains for one in chain):
+        with parquet.open_file(part) as file:
+            rows = file.read_row_groups(list(shards), columns=["domain", "host"])
+        by_host = rows.group_by(["domain", "host"]).aggregate([([], "count_all")])
+        counted.append(by_host.select(["domain", "host", "count_all"]).rename_columns(_NO_HOSTS.names).cast(_NO_HOSTS))
+    added = pa.concat_tables(counted).group_by(["domain", "host"]).aggregate([("rows", "sum")])
+    return added.select(["domain", "host", "rows_sum"]).rename_columns(_NO_HOSTS.names)
+
+
+_NO_HOSTS = pa.schema([("domain", pa.string()), ("host", pa.string()), ("rows", pa.int64())])
 
 
 def owners_of(parts: Sequence[tuple[str, int, int, int | None]]) -> list[Owner]:

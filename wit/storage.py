@@ -183,6 +183,11 @@ def find(path: str) -> list[str]:
     return sorted(fs.unstrip_protocol(name).removeprefix(root) for name in fs.find(inner))
 
 
+def free_bytes(path: str) -> int | None:
+    """What the disk of a local directory, there already, has left for this user; None elsewhere."""
+    return shutil.disk_usage(_fs(path)[1]).free if is_local(path) else None
+
+
 def make_dir(path: str) -> None:
     fs, inner = _fs(path)
     fs.makedirs(inner, exist_ok=True)

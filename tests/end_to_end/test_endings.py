@@ -101,7 +101,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_is_one_sentence_and_the_build_goes_on_with_more_room(command: list[str], small_disk: Path) -> None:
     command[command.index("set")] = str(small_disk / "set")
-    process = start(command)
+    process = start([*command, "--picture-bytes", "1"])  # past the check of the disk
     _, said = process.communicate(timeout=60)
     assert process.returncode == 3, said
     last = said.splitlines()[-1]
@@ -110,6 +110,31 @@ def test_a_full_disk_is_one_sentence_and_the_build_goes_on_with_more_room(comman
     assert main(command) == 0
     verdict = verify(str(small_disk / "set"), "full")
     assert verdict.problems == () and verdict.samples == 26
+
+
+def test_a_disk_that_will_not_do_is_a_refusal_before_the_first_request(
+    command: list[str], small_disk: Path, upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command[command.index("set")] = str(small_disk / "set")
+    for more in ([], ["--dry-run"]):
+        assert main([*command, *more]) == 2
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert last.startswith("error: the disk of ") and "has 0.000 GB free and the set needs about 0.001 GB" in last
+    assert upgrade.Web.asked == []
+
+
+def test_a_dry_run_says_what_a_download_takes_and_asks_nobody(
+    command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--dry-run"]) == 0
+    said = capsys.readouterr().err
+    assert "to fetch   31 pictures of 4 hosts, 35 requests" in said
+    assert all(word in said for word in ("slowest ", "disk ", "GB are free", "time "))
+    assert upgrade.Web.asked == [] and not Path("set/raw").exists()
+    assert main(command) == 0
+    capsys.readouterr()
+    assert main([*command, "--dry-run"]) == 0
+    assert "to fetch   nothing" in capsys.readouterr().err
 
 
 def refused(number: int) -> Callable[..., None]:
@@ -147,6 +172,7 @@ def test_an_output_that_cannot_be_written_is_bad_input(
         (["--config", "missing.toml"], "no such configuration file"),
         (["--stages", "candidates,plans"], "no such stage"),
         (["--no-such-flag"], "unknown option"),
+        (["--dry-run", "--rebuild-from", "plan"], "--dry-run throws nothing away"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(

@@ -164,6 +164,8 @@ def test_a_raw_tar_that_is_gone_is_named_where_it_is_needed(
     assert main([*command, "--samples-per-shard", "5"]) == 2
     said = capsys.readouterr().err
     assert f"{tar} is gone and publish, report would need it" in said and "--rebuild-from download" in said
+    assert main([*command, "--samples-per-shard", "5", "--stages", "publish"]) == 2
+    assert f"{tar} is gone and publish would need it" in capsys.readouterr().err
     assert upgrade.Web.asked == []
 
 

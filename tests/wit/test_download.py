@@ -24,7 +24,7 @@ import xxhash
 from PIL import Image
 
 import wit.download
-from wit.download import Progress, download_partition, has_split_domains, owners_of
+from wit.download import Progress, download_partition, has_split_domains, hosts_of, owners_of
 from wit.fetch.config import FetchConfig, for_local_web
 from wit.fetch.errors import OutageError
 from wit.images.config import ImageConfig
@@ -263,6 +263,18 @@ def test_giants_start_first_and_share_few_workers() -> None:
     assert [len(owner.chains) for owner in owners] == [5, 5, 1, 1, 1]
     assert owners[0].name == "00118" and owners[1].name == "00116"  # the largest first, spread over both
     assert sorted(unit for owner in owners for unit in owner.units) == sorted(f"{p[0][5:10]}-0000" for p in parts)
+
+
+def test_what_is_there_already_is_no_more_to_be_asked_for(tmp_path: Path) -> None:
+    paths = [write_part(tmp_path, n, [f"http://a{n}.example/{m}.jpg" for m in range(12)]) for n in range(2)]
+    (owner,) = owners_of([(path, 3, 12, 0) for path in paths])
+    left = owner.without({"00000-0000", "00000-0001", "00001-0000"})
+    assert left.units == {"00000-0002", "00001-0001", "00001-0002"}
+    assert not owner.without(owner.units).chains
+    assert hosts_of(left).sort_by("host").to_pylist() == [
+        {"domain": "a0.example", "host": "a0.example", "rows": 2},
+        {"domain": "a1.example", "host": "a1.example", "rows": 7},
+    ]
 
 
 def test_a_domain_that_version_0_1_had_split_is_one_giant(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ FIRST = {
 }
 IN_NO_FINGERPRINT = (
     "queries output source cc_base source_requests_per_s source_readers stages score_checkpoint rebuild_from "
-    "retry_failed retry_reason seed workers fetch"
+    "retry_failed retry_reason dry_run picture_bytes seed workers fetch"
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import http.server
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from wit.records import InputError
-from wit.sources import RequestBudget, SourceFile, SourceReport, list_sources, read_pairs
+from wit.sources import RequestBudget, SourceFile, SourceReport, list_sources, listing, read_pairs, version_of
 from wit.sources.commoncrawl import evenly_spaced
 
 FAST = RequestBudget(requests_per_s=1_000, backoff_s=0.001, attempts=4)
@@ -194,3 +195,47 @@ def test_a_file_that_does_not_exist_is_asked_for_once(mirror: tuple[type[Mirror]
     assert list(read_pairs(SourceFile("wat", f"{base}/none.wat.gz"), report, FAST)) == []
     assert report.error is not None
     assert len(handler.requests) == 1
+
+
+def test_a_small_file_is_known_by_its_digest_and_a_large_one_by_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "urls.tsv"
+    path.write_text("url\tcaption\n")
+    small = version_of(str(path))
+    os.utime(path, ns=(1, 5_000_000_000))
+    assert small is not None and small.startswith("sha256 ") and version_of(str(path)) == small
+    path.write_text("url\tcaptioN\n")
+    assert version_of(str(path)) != small
+    monkeypatch.setattr(listing, "DIGESTED_BYTES", 1)
+    os.utime(path, ns=(1, 5_000_000_000))
+    assert version_of(str(path)) == "modified 5000000000"
+
+
+class Tagged(http.server.BaseHTTPRequestHandler):
+    tag = '"one"'
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("ETag", self.tag)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_HEAD
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_a_file_elsewhere_is_known_by_what_its_store_calls_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Tagged) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        spec = f"table:http://127.0.0.1:{server.server_address[1]}/urls.tsv"
+        assert [file.version for file in list_sources(spec)] == ['ETag "one"']
+        monkeypatch.setattr(Tagged, "tag", '"two"')
+        assert [file.version for file in list_sources(spec)] == ['ETag "two"']
+        server.shutdown()
+
+
+def test_files_of_a_list_elsewhere_are_not_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "urls.txt").write_text("http://127.0.0.1:9/a.tsv\n")  # nobody listens there
+    assert [file.version for file in list_sources(f"table:@{tmp_path / 'urls.txt'}")] == [None]
