@@ -11,7 +11,7 @@ import warnings
 from PIL import AvifImagePlugin, Image, _imaging
 
 from wit.images.results import Probe, Refused
-from wit.images.structure import MAX_PARTS, png_chunks, riff_chunks, too_many_parts, too_many_scans
+from wit.images.structure import MAX_PARTS, is_one_scan, png_chunks, riff_chunks, too_many_parts, too_many_scans
 from wit.reasons import Reason
 
 Image.MAX_IMAGE_PIXELS = None  # the cap is ours, on every format, and comes from the configuration
@@ -156,10 +156,10 @@ def _frame_header(data: bytes, at: int, exif: bytes, icc: bytes) -> Probe | Refu
     height, width, components = struct.unpack_from(">HHB", data, at + 5)
     if not height or not width:
         return Refused(Reason.IMAGE_CORRUPT, "no size")
-    if refused := too_many_scans(data, at, width * height):
+    passes = data[at + 1] not in (0xC0, 0xC1) or not is_one_scan(data, at, components)
+    if passes and (refused := too_many_scans(data, at, width * height)):
         return refused
-    sequential = data[at + 1] in (0xC0, 0xC1) and data.count(b"\xff\xda", at) <= 1
-    return Probe("jpg", width, height, 1, orientation_of(exif), components, icc, exif, passes=not sequential)
+    return Probe("jpg", width, height, 1, orientation_of(exif), components, icc, exif, passes=passes)
 
 
 def bare_jpeg(data: bytes) -> bytes:

@@ -72,6 +72,18 @@ def jpeg_scans(data: bytes, frame: int) -> Iterator[int]:
         at += 2 + max(int.from_bytes(data[at + 2 : at + 4], "big"), 2)
 
 
+def is_one_scan(data: bytes, frame: int, components: int) -> bool:
+    """Whether the first scan of a sequential JPEG has all its components: libjpeg then takes no other."""
+    at = frame
+    for _ in range(MAX_PARTS):
+        if data[at : at + 1] != b"\xff" or at + 5 > len(data):
+            return False
+        if data[at + 1] == 0xDA:
+            return data[at + 4] == components
+        at += 2 + max(int.from_bytes(data[at + 2 : at + 4], "big"), 2)
+    return False
+
+
 def too_many_scans(data: bytes, frame: int, pixels: int) -> Refused | None:
     """Whether decoding would pass over the coefficients too often. Pairs of bytes are counted first, which is done in no time;
     only where that is too many are the scans."""
