@@ -7,6 +7,7 @@ it. It also ends itself, by an alarm that native code cannot hold off, where its
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import resource
 import select
@@ -37,6 +38,7 @@ def silence_libraries() -> None:
     """Native decoders and Pillow comment on every broken file: the web's files are not the user's problem. Errors of our
     own still reach the terminal."""
     warnings.simplefilter("ignore")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

@@ -11,7 +11,7 @@ import warnings
 from PIL import AvifImagePlugin, Image, _imaging
 
 from wit.images.results import Probe, Refused
-from wit.images.structure import MAX_PARTS, is_single_scan, png_chunks, riff_chunks, too_many_parts, too_many_scans
+from wit.images.structure import MAX_PARTS, is_one_scan, png_chunks, riff_chunks, too_many_parts, too_many_scans
 from wit.reasons import Reason
 
 Image.MAX_IMAGE_PIXELS = None  # the cap is ours, on every format, and comes from the configuration
@@ -156,7 +156,7 @@ def _frame_header(data: bytes, at: int, exif: bytes, icc: bytes) -> Probe | Refu
     height, width, components = struct.unpack_from(">HHB", data, at + 5)
     if not height or not width:
         return Refused(Reason.IMAGE_CORRUPT, "no size")
-    passes = not is_single_scan(data, at)
+    passes = data[at + 1] not in (0xC0, 0xC1) or not is_one_scan(data, at, components)
     if passes and (refused := too_many_scans(data, at, width * height)):
         return refused
     return Probe("jpg", width, height, 1, orientation_of(exif), components, icc, exif, passes=passes)

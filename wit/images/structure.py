@@ -72,18 +72,15 @@ def jpeg_scans(data: bytes, frame: int) -> Iterator[int]:
         at += 2 + max(int.from_bytes(data[at + 2 : at + 4], "big"), 2)
 
 
-def is_single_scan(data: bytes, frame: int) -> bool:
-    """Whether the JPEG whose frame header stands at `frame` is sequential and its first scan holds all components: then no
-    decoder looks at another (libjpeg: "expected EOI")."""
-    if data[frame + 1] not in (0xC0, 0xC1):
-        return False
-    components, at = data[frame + 9], frame
+def is_one_scan(data: bytes, frame: int, components: int) -> bool:
+    """Whether the first scan of a sequential JPEG has all its components: libjpeg then takes no other."""
+    at = frame
     for _ in range(MAX_PARTS):
+        if data[at : at + 1] != b"\xff" or at + 5 > len(data):
+            return False
+        if data[at + 1] == 0xDA:
+            return data[at + 4] == components
         at += 2 + max(int.from_bytes(data[at + 2 : at + 4], "big"), 2)
-        if data[at : at + 1] != b"\xff" or data[at + 1 : at + 2] == b"\xff":
-            return False  # fill bytes, or damage
-        if data[at + 1 : at + 2] == b"\xda":
-            return data[at + 4 : at + 5] == bytes([components])
     return False
 
 
