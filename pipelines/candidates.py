@@ -9,7 +9,7 @@ import apache_beam as beam
 
 from pipelines import progress
 from pipelines.context import Context
-from wit import units, workers
+from wit import notes, storage, units, workers
 from wit.candidates import CandidatesConfig
 from wit.parts import Marker, StageDir
 from wit.sources import RequestBudget, SourceFile
@@ -46,7 +46,23 @@ class ExtractGroup(beam.DoFn):  # type: ignore[misc]
     processes: int
 
     def process(self, group: Group) -> Iterator[Marker]:
-        marker = workers.run(
+        marker = self.extract(group)
+        progress.advance(len(group.files), pairs=marker["in"])
+        yield marker
+
+    def extract(self, group: Group) -> Marker:
+        """Extracts the group; again where workers died of what has been given up since, in this group or another."""
+        folder = storage.local_scratch(self.stage.out)
+        while True:
+            before = notes.given_up(folder)
+            try:
+                return self.attempt(group)
+            except workers.WorkerLost:
+                if notes.given_up(folder) == before:
+                    raise
+
+    def attempt(self, group: Group) -> Marker:
+        return workers.run(
             self.processes,
             units.extract,
             self.stage,
@@ -59,8 +75,6 @@ class ExtractGroup(beam.DoFn):  # type: ignore[misc]
             limit=self.limit,
             budget=self.budget,
         )
-        progress.advance(len(group.files), pairs=marker["in"])
-        yield marker
 
 
 def run_candidates(context: Context) -> Marker:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wit import language
+from wit import language, notes
 from wit.captions import CaptionRules, clean_caption, reject_caption
 from wit.matching import Matcher, Mode, matcher_for
 from wit.querylist import QueryList
@@ -114,9 +114,16 @@ def extract_group(
         report = SourceReport(file.name)
         reports.append(report)
         collected.source = file.name
-        for batch in read_pairs(file, report, budget):
+        for number, batch in enumerate(read_pairs(file, report, budget)):
             left = len(batch) if limit is None else max(0, limit - collected.pairs_in)
-            _take_surely(batch, left, matcher, config, collected, report)
+            if notes.begin(report.path, notes.BATCH, number):
+                _take_surely(batch, left, matcher, config, collected, report)
+            else:
+                report.lose(notes.CRASHED, len(batch))
+                report.pairs -= len(batch)
+            if not notes.begin(report.path, notes.READ, report.records):
+                report.error = f"cannot be read: reading on after record {report.records} ended its process"
+                break
             if left < len(batch):
                 break
     return _finish(collected, reports, len(queries))

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import tempfile
 import threading
 import time
 from collections import Counter, deque
@@ -18,10 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 from wit import parquet, storage
 from wit.fetch.config import FetchConfig
@@ -376,10 +372,7 @@ class Work:
 
 def places_path(out: str) -> str:
     """The file in which all workers of a build on this machine count their requests; its times are those since the last boot."""
-    if storage.is_local(out):
-        return storage.join(out, "_tmp", "places")
-    name = xxhash.xxh3_64_hexdigest(f"{os.getuid()} {psutil.boot_time() // 60} {out}".encode())
-    return storage.join(tempfile.gettempdir(), f"wit-{name}.places")
+    return storage.join(storage.local_scratch(out), "places")
 
 
 ENDINGS = {"parquet": "parquet", "fetch": "fetch.parquet"}

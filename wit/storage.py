@@ -337,13 +337,24 @@ def remove(path: str) -> None:
         fs.rm(inner, recursive=True)
 
 
+def local_scratch(out: str) -> str:
+    """A directory of this machine for what the workers of one build there share: OUT/_tmp, or one that is named after OUT, the
+    user and the last boot."""
+    if is_local(out):
+        path = os.path.join(out.removeprefix("file://"), "_tmp")
+    else:
+        import psutil
+
+        name = xxhash.xxh3_64_hexdigest(f"{os.getuid()} {psutil.boot_time() // 60} {out}".encode())
+        path = os.path.join(tempfile.gettempdir(), f"wit-{name}")
+    os.makedirs(path, exist_ok=True)
+    return path
+
+
 @contextlib.contextmanager
 def scratch_dir(near: str) -> Iterator[str]:
     """A local directory for work in progress, on the same file system as `near` when that is local, removed at the end."""
-    root = None
-    if is_local(near):
-        root = os.path.join(near.removeprefix("file://"), "_tmp")
-        os.makedirs(root, exist_ok=True)
+    root = local_scratch(near) if is_local(near) else None
     path = tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=root)
     try:
         yield path

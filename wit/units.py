@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wit import balance, ledger, owners, parquet, plan, storage
+from wit import balance, ledger, notes, owners, parquet, plan, storage
 from wit.candidates import CandidatesConfig, extract_group
 from wit.owners import Owners, Rates, Routing, rates_from_json
 from wit.parts import Marker, StageDir, to_json, write_parquet
@@ -58,15 +58,16 @@ def extract(
     """candidates: one group of source files -> one part. One in `one_in` rejected pairs is written down, all are counted."""
     if (done := stage.done(unit)) is not None:
         return done
-    group = extract_group(
-        files,
-        queries=load_queries(queries),
-        config=config,
-        seed=seed,
-        limit=limit,
-        dropped_one_in=one_in,
-        budget=budget,
-    )
+    with notes.kept(notes_path(stage, unit)):
+        group = extract_group(
+            files,
+            queries=load_queries(queries),
+            config=config,
+            seed=seed,
+            limit=limit,
+            dropped_one_in=one_in,
+            budget=budget,
+        )
     info = {
         "in": group.pairs_in,
         "out": len(group.table),
@@ -74,6 +75,11 @@ def extract(
         "sources": [asdict(report) for report in group.sources],
     }
     return publish_tables(stage, unit, {"rows": group.table, "dropped": group.dropped}, info)
+
+
+def notes_path(stage: StageDir, unit: str) -> str:
+    """Where the unit's reader writes down what it is at, on this machine."""
+    return storage.join(storage.local_scratch(stage.out), f"{unit}.notes")
 
 
 # The passes of plan. Between passes pairs are Arrow files that the stage's manifest no longer names and its janitor removes.

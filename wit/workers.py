@@ -16,6 +16,8 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ParamSpec, TypeVar
 
+from wit import notes
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -29,6 +31,7 @@ class WorkerLost(RuntimeError):
 def _end_with_parent() -> None:
     """Ends this worker when the process that owns it is gone, however it went, and only then: Ctrl-C is the owner's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    notes.blame_nobody_on_sigterm()
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

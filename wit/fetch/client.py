@@ -194,7 +194,8 @@ class Client:
         port = int(parsed.port or (443 if scheme == "https" else 80))
         if port in verdicts.BAD_PORTS:
             return self._end(job, Reason.PORT_REFUSED, str(port))
-        origin = self._origin(scheme, parsed.hostname, port, "" if job.hops else job.domain)
+        host = parsed.hostname.rstrip(".") or parsed.hostname  # one server, with or without a dot
+        origin = self._origin(scheme, host, port, "" if job.hops else job.domain)
         (origin.queue.appendleft if job.hops or job.robots_of else origin.queue.append)(job)
         self._wake(origin)
 

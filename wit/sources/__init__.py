@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wit import notes
 from wit.sources.batch import PairBatch, SourceFile, SourceReport
 from wit.sources.listing import list_sources, version_of
 from wit.sources.reading import RequestBudget
@@ -23,6 +24,9 @@ _READERS = {"wat": read_wat, "warc": read_warc, "table": read_table}
 def read_pairs(file: SourceFile, report: SourceReport, budget: RequestBudget | None = None) -> Iterator[PairBatch]:
     """The pairs of one file in its order, some thousands at a time; what was lost, or why reading ended early, goes into
     the report."""
+    if not notes.begin(report.path, notes.READ, 0):
+        report.error = "cannot be read: it ended the process that read it"
+        return
     try:
         yield from _READERS[file.kind](file, report, budget)
     except OSError as error:

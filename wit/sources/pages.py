@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from wit import notes
 from wit.sources.batch import PairBatch, SourceReport
 from wit.sources.members import Record
 from wit.urls import Resolver
@@ -27,14 +28,13 @@ def batches(
     are numbered on, so that (offset, index) names one image of the file. A record that makes the extractor raise is lost, and
     where reading itself fails the pairs before are given out."""
     batch, offset, index = PairBatch(), -1, 0
-    for record in guarded(records, report):
+    for number, record in enumerate(guarded(records, report)):
         if record.offset != offset:
             offset, index = record.offset, 0
-        try:
-            page = _resolved(images_of(record, report), report)
-        except Exception:  # strangers wrote the record: what we did not think of costs it, by name, and not the build
-            report.lose(EXTRACTOR_ERROR)
-            continue
+        page = _surely(record, number, images_of, report)
+        if not notes.begin(report.path, notes.READ, number + 1):
+            report.error = f"cannot be read: reading on after record {number + 1} ended its process"
+            break
         if page is None:
             continue
         page_url, srcs, urls, alts = page
@@ -47,6 +47,20 @@ def batches(
     report.pairs += len(batch)
     if batch:
         yield batch
+
+
+def _surely(
+    record: Record, number: int, images_of: Callable[[Record, SourceReport], Page | None], report: SourceReport
+) -> tuple[str, Texts, Texts, Texts] | None:
+    """As `_resolved`; a record that makes the extractor raise, or end its process, is lost."""
+    if not notes.begin(report.path, notes.RECORD, number):
+        report.lose(notes.CRASHED)
+        return None
+    try:
+        return _resolved(images_of(record, report), report)
+    except Exception:  # strangers wrote the record: what we did not think of costs it, by name, and not the build
+        report.lose(EXTRACTOR_ERROR)
+        return None
 
 
 def _resolved(page: Page | None, report: SourceReport) -> tuple[str, Texts, Texts, Texts] | None:

@@ -1,0 +1,106 @@
+"""Which step a reader is at, in a file that outlives its process: strangers' bytes may crash a native parser, and then they, and
+nothing else, are given up at the third try.
+
+A step is named by its file, its kind and a number, so that it is the same step in every attempt. A process that was told to end
+(SIGTERM, as the others of a pool are when one dies) blames nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import NoReturn
+
+import xxhash
+
+from wit import storage
+
+READ, RECORD, BATCH = range(3)  # kinds of steps: reading on after so many records, one record, one batch of pairs
+CRASHED = "extractor_crashed"
+DEATHS = 2  # at one step, before it is given up: one may be a stray SIGKILL
+DEATHS_FILE = ".deaths.json"
+STEP_BYTES = 24  # hash of the file's name, kind, number + 1
+
+
+class Notes:
+    """The steps of one unit of work."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = storage.open_spool(path)
+        os.ftruncate(self._fd, STEP_BYTES)
+        self._memory = mmap.mmap(self._fd, STEP_BYTES)
+        self._at = memoryview(self._memory).cast("Q")
+        self._deaths_path = path + DEATHS_FILE
+        self.deaths: dict[str, int] = {}
+        if storage.exists(self._deaths_path):
+            self.deaths = json.loads(storage.read_bytes(self._deaths_path))
+        if self._at[2]:  # the attempt before this one ended there
+            place = ":".join(map(str, self._at))
+            self.deaths[place] = self.deaths.get(place, 0) + 1
+            storage.write_bytes(self._deaths_path, json.dumps(self.deaths).encode())
+        self.forgive()
+        self._deadly = {place for place, times in self.deaths.items() if times >= DEATHS}
+
+    def begin(self, name: str, kind: int, number: int) -> bool:
+        """Takes note of the step; False where it is to be left out."""
+        self._at[0], self._at[1], self._at[2] = xxhash.xxh3_64_intdigest(name.encode()), kind, number + 1
+        if self._deadly and ":".join(map(str, self._at)) in self._deadly:
+            self.forgive()
+            return False
+        return True
+
+    def forgive(self) -> None:
+        """Should the process end now, it was nobody's fault."""
+        self._at[2] = 0
+
+    def close(self) -> None:
+        self.forgive()
+        self._at.release()
+        self._memory.close()
+        os.close(self._fd)
+
+
+class _Thread(threading.local):
+    notes: Notes | None = None
+
+
+_here = _Thread()
+
+
+@contextlib.contextmanager
+def kept(path: str) -> Iterator[Notes]:
+    """Within the block `begin` of this thread writes into a file, which an attempt that ends in the middle leaves behind."""
+    _here.notes = found = Notes(path)
+    try:
+        yield found
+    finally:
+        _here.notes = None
+        found.close()
+
+
+def begin(name: str, kind: int, number: int) -> bool:
+    """Takes note of a step of reading the file `name`; False where attempts ended there too often."""
+    return _here.notes is None or _here.notes.begin(name, kind, number)
+
+
+def given_up(folder: str) -> int:
+    """Steps that were given up by all units whose notes are in a folder."""
+    names = [name for name in storage.list_dir(folder) if name.endswith(DEATHS_FILE)]
+    deaths = [json.loads(storage.read_bytes(storage.join(folder, name))) for name in names]
+    return sum(times >= DEATHS for one in deaths for times in one.values())
+
+
+def blame_nobody_on_sigterm() -> None:
+    """Has SIGTERM end this process at once: it is how the others of a pool end when one dies."""
+    signal.signal(signal.SIGTERM, _end)
+
+
+def _end(*_: object) -> NoReturn:
+    if _here.notes is not None:
+        _here.notes.forgive()
+    os._exit(1)
