@@ -22,7 +22,6 @@ from wit.download import (
     has_split_domains,
     hosts_of,
     owners_of,
-    places_path,
     resume,
 )
 from wit.fetch.config import FetchConfig
@@ -184,7 +183,6 @@ def download_parts(context: Context, owners: list[Owner]) -> list[Marker]:
             context.engine.run(
                 lambda p: p | "Owners" >> beam.Create(pending) | beam.Reshuffle() | "Download" >> beam.ParDo(download)
             )
-    storage.remove(places_path(stage.out))
     markers = stage.markers()
     if storage.exists(outage_path(stage)):
         raise OutageError(storage.read_bytes(outage_path(stage)).decode())

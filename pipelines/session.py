@@ -24,6 +24,7 @@ from pipelines.show import funnel, paths
 from wit import advice, demo, ledger, parts, resume, storage, workers
 from wit import config as configuration
 from wit.config import BuildConfig
+from wit.download import PLACES
 from wit.fetch import limits
 from wit.fingerprints import Inputs
 from wit.publish import next_dir
@@ -286,8 +287,12 @@ class Session:
 
 
 def _clear_up(out: str) -> None:
-    """Removes work in progress of a run that was killed; in the stages' directories each stage does that."""
-    storage.remove(storage.join(out, "_tmp"))
+    """Removes work in progress of a run that was killed; in the stages' directories each stage does that. When hosts may be
+    asked again is kept."""
+    scratch = storage.join(out, "_tmp")
+    for name in storage.list_dir(scratch):
+        if name != PLACES:
+            storage.remove(storage.join(scratch, name))
     for folder in (out, storage.join(out, "ledger"), storage.join(out, "report")):
         for name in storage.list_dir(folder):
             if name.endswith(storage.UNFINISHED):

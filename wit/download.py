@@ -30,6 +30,7 @@ from wit.owners import SIDE_BY_SIDE
 from wit.parts import Marker, StageDir, to_json
 from wit.rawshard import RawShard, in_order
 from wit.records import PLAN
+from wit.retry import is_retry
 
 _draining = threading.Event()
 
@@ -47,6 +48,7 @@ def resume() -> None:
 
 WINDOW = 2_048  # requests that the engine holds: enough hosts to choose from, little to repeat when it dies
 POLL_S = 0.5
+KNOWN_FILE = ".robots.json"
 KEEP_KNOWN_S = 5.0  # between two writings of what servers said, while no shard is published
 ROW_BITS = 32
 
@@ -198,7 +200,7 @@ class Work:
     ) -> None:
         self.stage, self.seed, self.fetch, self.image = stage, seed, fetch, image
         self.on_progress = on_progress
-        self.known_path = storage.join(stage.path, f"{name}.robots.json")
+        self.known_path = storage.join(stage.path, name + KNOWN_FILE)
         self.kept = -1  # what of `engine.learnt` the file has
         self.keep_at = 0.0
         self.outage = OutageWatch(fetch)
@@ -357,11 +359,21 @@ class Work:
         self.on_progress(Progress(shards=1))
 
     def _known(self) -> Known:
-        """What servers said to earlier workers of this partition."""
-        if not storage.exists(self.known_path):
-            return {}
-        known: dict[str, Any] = json.loads(storage.read_bytes(self.known_path))
-        return known if "hosts" in known else {"robots": known}  # of version 0.1: robots.txt alone
+        """What servers said to earlier workers of this owner; a round of retries, whose domains others owned, hears all."""
+        paths = [self.known_path]
+        if is_retry(storage.name_of(self.known_path)):
+            names = [name for name in storage.list_dir(self.stage.path) if name.endswith(KNOWN_FILE)]
+            paths += [storage.join(self.stage.path, name) for name in names]
+        known: Known = {"robots": {}, "hosts": {}}
+        for path in paths:
+            if storage.exists(path):
+                found: dict[str, Any] = json.loads(storage.read_bytes(path))
+                found = (
+                    found if "hosts" in found else {"robots": found, "hosts": {}}
+                )  # of version 0.1: robots.txt alone
+                for kind in known:
+                    known[kind] |= found[kind]
+        return known
 
     def _keep_known(self, now: bool = False) -> None:
         """Writes down what servers said, before a shard is published and now and then: a restart must not forget it."""
@@ -370,9 +382,12 @@ class Work:
             storage.write_bytes(self.known_path, to_json(self.engine.known))
 
 
+PLACES = "places"
+
+
 def places_path(out: str) -> str:
     """The file in which all workers of a build on this machine count their requests; its times are those since the last boot."""
-    return storage.join(storage.local_scratch(out), "places")
+    return storage.join(storage.local_scratch(out), PLACES)
 
 
 ENDINGS = {"parquet": "parquet", "fetch": "fetch.parquet"}

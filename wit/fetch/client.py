@@ -196,7 +196,10 @@ class Client:
             return self._end(job, Reason.PORT_REFUSED, str(port))
         host = parsed.hostname.rstrip(".") or parsed.hostname  # one server, with or without a dot
         origin = self._origin(scheme, host, port, "" if job.hops else job.domain)
-        (origin.queue.appendleft if job.hops or job.robots_of else origin.queue.append)(job)
+        if job.robots_of is not None:
+            origin.first.append(job)
+        else:
+            (origin.queue.appendleft if job.hops else origin.queue.append)(job)
         self._wake(origin)
 
     def _origin(self, scheme: str, host: str, port: int, domain: str) -> Origin:
@@ -242,7 +245,7 @@ class Client:
 
     def _advance(self, origin: Origin, now: float) -> None:
         """Starts the origin's next request, or parks it where its obstacle will wake it."""
-        if not origin.queue:
+        if not origin.queue and not origin.first:
             return self._forget(origin)
         if self._spent(now):
             return self._end_all(origin, Reason.BUDGET_SPENT)
@@ -269,19 +272,17 @@ class Client:
                 lane.waiting.append(origin)
                 return None
         if (due := self.lanes.due(lanes)) > now:
-            return self._wait(origin, lanes, due, now)
+            return self._wait(origin, due, now)
         job = self._next_allowed(origin)
         if job is not None:
             with self._blaming(job):
                 self._start(job, origin, lanes, address, port, now)
         return None
 
-    def _wait(self, origin: Origin, lanes: Three, due: float, now: float) -> None:
-        """Parks the origin until its turn; where that is beyond any rate, another process was asked to leave the host alone."""
-        longest = max(
-            self.config.short_retry_after_s, robots.MAX_CRAWL_DELAY_S, *(lane.claim.interval_s for lane in lanes)
-        )
-        if due - now > longest + 1:
+    def _wait(self, origin: Origin, due: float, now: float) -> None:
+        """Parks the origin until its turn; where another process was asked to leave the host alone for long, all of it ends."""
+        longest = max(self.config.short_retry_after_s, robots.MAX_CRAWL_DELAY_S) + 1
+        if self.lanes.closed_until(origin.host) > now + longest:
             return self._end_all(origin, Reason.HOST_UNAVAILABLE, "asked")
         origin.parked = True
         return self._later(due, origin, lambda: self._unpark(origin))
@@ -342,7 +343,7 @@ class Client:
 
     def _robots_ready(self, origin: Origin) -> bool:
         """Whether the next job may go on; puts a request for robots.txt before it where that is not known yet."""
-        if not self.config.respect_robots or origin.queue[0].robots_of is not None:
+        if not self.config.respect_robots or origin.first:
             return True
         if origin.robots_pending:
             return False
@@ -353,7 +354,7 @@ class Client:
         place = origin.host if origin.port == default else f"{origin.host}:{origin.port}"
         url = f"{origin.scheme}://{place}/robots.txt"
         job = Job(-1, url, target=url, started=time.time(), robots_of=origin)
-        origin.queue.appendleft(job)
+        origin.first.append(job)
         return True
 
     def _robots_arrived(self, origin: Origin, found: robots.Robots) -> None:
@@ -372,6 +373,8 @@ class Client:
 
     def _next_allowed(self, origin: Origin) -> Job | None:
         """The next job that robots.txt allows; ends those before it."""
+        if origin.first:
+            return origin.first.popleft()
         while origin.queue:
             job = origin.queue.popleft()
             with self._blaming(job):
@@ -382,7 +385,7 @@ class Client:
 
     def _refused(self, job: Job, rules: robots.Robots | None) -> Met | None:
         """Why robots.txt forbids the job, if it does."""
-        if job.robots_of is not None or not self.config.respect_robots or rules is None:
+        if not self.config.respect_robots or rules is None:
             return None
         if rules.text is None:
             return Met(rules.why, "", 0, "")
@@ -396,7 +399,7 @@ class Client:
         """Sends the job's request, unless another process has the last place: then it goes back to wait."""
         places = self.lanes.take(lanes)
         if isinstance(places, Lane):
-            origin.queue.appendleft(job)
+            (origin.first if job.robots_of else origin.queue).appendleft(job)
             return self._look_again_later(origin, places, now)
         if not job.hops:
             job.attempts += 1
@@ -526,15 +529,13 @@ class Client:
 
     def _end_all(self, origin: Origin, reason: Reason, detail: str = "") -> None:
         """Ends what waits for the origin; a job that has met something of its own says that."""
-        jobs, origin.queue = origin.queue, deque()
-        for job in jobs:
+        for job in origin.take_all():
             met = job.met or Met(reason, detail, 0, "")
             with self._blaming(job):
                 self._end(job, met.reason, met.detail, status=met.status, error=met.error)
 
     def _fail_all(self, origin: Origin, reason: Reason) -> None:
-        jobs, origin.queue = origin.queue, deque()
-        for job in jobs:
+        for job in origin.take_all():
             job.attempts += 1
             with self._blaming(job):
                 if job.robots_of is not None:

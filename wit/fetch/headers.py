@@ -41,21 +41,22 @@ def directives(value: str, agent: str) -> dict[str, str]:
     """The directives of one X-Robots-Tag header that concern `agent`, with their values: those for all, and those after its own
     name. `otherbot: noindex, nofollow` speaks to otherbot until the header ends or names another. Commas separate them by
     the rules, semicolons and spaces in the wild."""
-    concerned = True
+    concerned, name = True, ""
     found: dict[str, str] = {}
     for part in _parts(value.lower()):
-        while part:
-            name, colon, rest = part.partition(":")
-            name, words = name.strip(), rest.split()
-            if not colon:
-                told, part = dict.fromkeys(name.split(), ""), ""
+        words = iter(part.replace(":", ": ").split())
+        for word in words:
+            name = word.removesuffix(":") or name  # "otherbot : noindex"
+            if not word.endswith(":"):
+                told = {name: ""}
             elif name == UNTIL:
-                told, part = {name: " ".join(w for w in words if w not in OPT_OUTS)}, ""
-                told |= {word: "" for word in words if word in OPT_OUTS}
+                date = list(words)
+                told = {name: " ".join(w for w in date if w not in OPT_OUTS).replace(": ", ":")}
+                told |= {w: "" for w in date if w in OPT_OUTS}
             elif name in WITH_VALUE:
-                told, part = {name: "".join(words[:1])}, " ".join(words[1:])
+                told = {name: next(words, "")}
             else:
-                concerned, told, part = name in ("*", agent.lower()), {}, rest.strip()
+                concerned, told = name in ("*", agent.lower()), {}
             found |= told if concerned else {}
     return found
 
@@ -65,7 +66,7 @@ def _parts(value: str) -> Iterator[str]:
     stands: "Friday, 25 Jun 2010 15:00:00 PST"."""
     held = ""
     for part in re.split(r"[,;]", value):
-        if UNTIL in held and part.strip()[:1].isdigit():
+        if UNTIL in held and "," not in held and part.strip()[:1].isdigit():
             held = f"{held},{part}"
             continue
         if held.strip():

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from wit.fetch.config import FetchConfig
 from wit.fetch.limits import HostLimit, HostLimits
 from wit.fetch.origins import Origin
-from wit.fetch.places import PLACES, Claim, Places, slot_of
+from wit.fetch.places import PLACES, Claim, Places
 
 USUAL = HostLimit()
 
@@ -57,9 +57,9 @@ class Lanes:
         interval_s = max(1 / rate_per_s if rate_per_s else 0.0, delay_s)
         lane = self._lanes.get((kind, name))
         if lane is None:
-            lane = self._lanes[kind, name] = Lane(Claim(slot_of(kind, name), limit, interval_s))
+            lane = self._lanes[kind, name] = Lane(Claim(f"{kind} {name}", limit, interval_s))
         elif lane.claim.limit != limit or lane.claim.interval_s != interval_s:
-            lane.claim = Claim(lane.claim.slot, limit, interval_s)
+            lane.claim = Claim(lane.claim.name, limit, interval_s)
         return lane
 
     def due(self, lanes: Sequence[Lane]) -> float:
@@ -82,7 +82,11 @@ class Lanes:
 
     def close(self, host: str, until: float) -> None:
         """No process asks the host for anything before a time (monotonic seconds)."""
-        self.places.not_before(slot_of("host", host), until)
+        self.places.close(f"host {host}", until)
+
+    def closed_until(self, host: str) -> float:
+        """Until when no process asks the host (monotonic seconds)."""
+        return self.places.closed_until(f"host {host}")
 
     def forget_idle(self) -> None:
         """Frees the memory of lanes that nobody is in or waits for."""

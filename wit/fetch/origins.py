@@ -66,6 +66,7 @@ class Origin:
     scheme: str
     host: str
     port: int
+    first: deque[Job] = field(default_factory=deque)  # requests for robots.txt, which wait for no other's
     queue: deque[Job] = field(default_factory=deque)
     answer: Answer | None = None
     answer_until: float = 0.0
@@ -78,7 +79,14 @@ class Origin:
     active: int = 0
     domain: str = ""
 
+    def take_all(self) -> list[Job]:
+        """What waits here, which waits no more."""
+        jobs = [*self.first, *self.queue]
+        self.first.clear()
+        self.queue.clear()
+        return jobs
+
     @property
     def idle(self) -> bool:
         """Whether nobody holds or waits for it."""
-        return not (self.queue or self.active or self.parked or self.robots_pending or self.resolving)
+        return not (self.first or self.queue or self.active or self.parked or self.robots_pending or self.resolving)

@@ -1,7 +1,10 @@
 """Places at hosts, domains and addresses, counted over all fetch processes of a job on this machine.
 
 A server does not see workers, it sees one machine. A place is the lock of one byte of a file, so the kernel gives back what a
-killed process held; when the next request may go stands in the same file, mapped by all.
+killed process held; when the next request may go stands in the same file, mapped by all, and outlives them.
+
+A name has a slot of a table by open addressing: its tag is a hash under a secret of the file, so that nobody can choose a name
+that shares another's, and a slot whose name has nothing to keep is given to the next one that needs it.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,62 +21,58 @@ import xxhash
 
 from wit import storage
 
-SLOTS = 1 << 20  # of names by their hash; two that share one share its limits too
-NEXT_BYTES = 8  # nanoseconds of the monotonic clock, which is one for the machine
+SLOTS = 1 << 19  # of names with a request in flight or a time to come: hosts, domains and addresses of all workers
+PROBES = 32  # slots that a name may have
+TAG, NEXT, CLOSED, WORDS = range(
+    4
+)  # of a slot; times in nanoseconds of the monotonic clock, which is one for the machine
+HEAD = 4  # words before the table: a secret, and which boot the times are of
 PLACES = 1 << 12  # that a slot has room for: more in flight at one host is no politeness
-BEYOND = SLOTS * NEXT_BYTES  # locks of places lie behind the times, where the file need not reach
-ALONE = 0  # the byte that is locked while times change
+BEYOND = (HEAD + SLOTS * WORDS) * 8  # locks of places lie behind the table, where the file need not reach
+ALONE = 0  # the byte that is locked while the table changes
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What one request wants of a slot: one of its first `limit` places, and its turn, the next one `interval_s` later."""
+    """What one request wants at a name: one of its first `limit` places, and its turn, the next one `interval_s` later."""
 
-    slot: int
+    name: str
     limit: int
     interval_s: float
 
 
-def slot_of(kind: str, name: str) -> int:
-    return xxhash.xxh3_64_intdigest(f"{kind} {name}".encode()) % SLOTS
-
-
 class Places:
-    """The slots of one job, in a file that all its fetch processes name. No process may open it twice: closing a descriptor of a
+    """The table of one job, in a file that all its fetch processes name. No process may open it twice: closing a descriptor of a
     file gives up all locks that the process holds in it (fcntl(2))."""
 
     def __init__(self, path: str) -> None:
-        self._fd = storage.open_spool(path)
-        if os.fstat(self._fd).st_size < BEYOND:
+        self._fd, boot = storage.open_spool(path), this_boot()
+        fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, ALONE)
+        if os.pread(self._fd, 8, 8) != boot.to_bytes(8, sys.byteorder):  # new, or its clock has begun anew
+            os.ftruncate(self._fd, 0)
             os.ftruncate(self._fd, BEYOND)
-        self._times = memoryview(mmap.mmap(self._fd, BEYOND)).cast("q")
+            os.pwrite(self._fd, os.urandom(8) + boot.to_bytes(8, sys.byteorder), 0)
+        fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, ALONE)
+        self._table = memoryview(mmap.mmap(self._fd, BEYOND)).cast("Q")
+        self._secret = self._table[0]
         self._mine: set[int] = set()  # one's own locks never exclude oneself
         self._tried: dict[int, int] = {}  # by slot: the place that was taken last, behind which most are free
 
     def due(self, claims: Sequence[Claim]) -> float:
-        """When all of these slots have had their last turn's interval (monotonic seconds)."""
-        return max(self._times[claim.slot] for claim in claims) / 1e9
+        """When all of these names have had their last turn's interval, and none is closed (monotonic seconds)."""
+        return max(max(self._word(claim.name, NEXT), self._word(claim.name, CLOSED)) for claim in claims) / 1e9
+
+    def closed_until(self, name: str) -> float:
+        """Until when nobody is to ask (monotonic seconds); 0 where nobody has said so."""
+        return self._word(name, CLOSED) / 1e9
 
     def take(self, claims: Sequence[Claim]) -> tuple[int, ...] | int:
-        """A place of every slot and its turn, all or nothing; the number of the claim where another process was first."""
+        """A place at every name and its turn, all or nothing; the number of the claim where another process was first."""
         fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, ALONE)
         try:
             return self._take(claims, time.monotonic_ns())
         finally:
             fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, ALONE)
-
-    def _take(self, claims: Sequence[Claim], now: int) -> tuple[int, ...] | int:
-        taken: list[int] = []
-        for number, claim in enumerate(claims):
-            place = self._free_place(claim) if self._times[claim.slot] <= now else None
-            if place is None:
-                self.give_back(taken)
-                return number
-            taken.append(place)
-        for claim in claims:
-            if claim.interval_s:
-                self._times[claim.slot] = now + int(claim.interval_s * 1e9)
-        return tuple(taken)
 
     def give_back(self, places: Iterable[int]) -> None:
         for place in places:
@@ -81,28 +81,95 @@ class Places:
                 self._tried.clear()
             fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, place)
 
-    def not_before(self, slot: int, when: float) -> None:
-        """Nobody's next turn comes before `when` (monotonic seconds)."""
+    def close(self, name: str, until: float) -> None:
+        """Nobody asks before `until` (monotonic seconds)."""
         fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, ALONE)
         try:
-            self._times[slot] = max(self._times[slot], int(when * 1e9))
+            at = self._slot(name, time.monotonic_ns())
+            self._table[at + CLOSED] = max(self._table[at + CLOSED], int(until * 1e9))
         finally:
             fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, ALONE)
 
-    def _free_place(self, claim: Claim) -> int | None:
-        first, limit = BEYOND + claim.slot * PLACES, min(claim.limit, PLACES)
-        last = self._tried.get(claim.slot, 0)
+    def _take(self, claims: Sequence[Claim], now: int) -> tuple[int, ...] | int:
+        taken: list[int] = []
+        slots: list[int] = []
+        for number, claim in enumerate(claims):
+            at = self._slot(claim.name, now)
+            ready = max(self._table[at + NEXT], self._table[at + CLOSED]) <= now
+            place = self._free_place(at, claim.limit) if ready else None
+            if place is None:
+                self.give_back(taken)
+                return number
+            taken.append(place)
+            slots.append(at)
+        for claim, at in zip(claims, slots, strict=True):
+            if claim.interval_s:
+                self._table[at + NEXT] = now + int(claim.interval_s * 1e9)
+        return tuple(taken)
+
+    def _word(self, name: str, word: int) -> int:
+        """A time of a name, 0 where it has no slot; without the lock, since a time only ever says too little for a moment."""
+        tag = self._tag(name)
+        at = next((at for at in _probes(tag) if self._table[at + TAG] == tag), None)
+        return 0 if at is None else self._table[at + word]
+
+    def _tag(self, name: str) -> int:
+        return xxhash.xxh3_64_intdigest(name.encode(), self._secret) or 1
+
+    def _slot(self, name: str, now: int) -> int:
+        """The slot of a name, under the lock: its own, else the first that is free, or whose name has nothing to keep. Where all
+        that it may have are in use it shares the first, which is stricter than it need be."""
+        tag = self._tag(name)
+        probes = _probes(tag)
+        for at in probes:
+            if self._table[at + TAG] == tag:
+                return at
+        for at in probes:
+            if not self._table[at + TAG] or self._is_idle(at, now):
+                self._table[at + TAG], self._table[at + NEXT], self._table[at + CLOSED] = tag, 0, 0
+                return at
+        return probes[0]
+
+    def _is_idle(self, at: int, now: int) -> bool:
+        """Whether nobody waits for a time of the slot or holds a place of it."""
+        if max(self._table[at + NEXT], self._table[at + CLOSED]) > now:
+            return False
+        first = _first_place(at)
+        if any(first <= place < first + PLACES for place in self._mine):
+            return False
+        if not self._lock(first, PLACES):
+            return False
+        fcntl.lockf(self._fd, fcntl.LOCK_UN, PLACES, first)
+        return True
+
+    def _free_place(self, at: int, limit: int) -> int | None:
+        first, limit = _first_place(at), min(limit, PLACES)
+        last = self._tried.get(at, 0)
         for number in range(last + 1, last + 1 + limit):
             place = first + number % limit
-            if place not in self._mine and self._lock(place):
+            if place not in self._mine and self._lock(place, 1):
                 self._mine.add(place)
-                self._tried[claim.slot] = number % limit
+                self._tried[at] = number % limit
                 return place
         return None
 
-    def _lock(self, at: int) -> bool:
+    def _lock(self, at: int, length: int) -> bool:
         try:
-            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, at)
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, length, at)
         except OSError:
             return False
         return True
+
+
+def _probes(tag: int) -> list[int]:
+    return [HEAD + (tag + step) % SLOTS * WORDS for step in range(PROBES)]
+
+
+def _first_place(at: int) -> int:
+    return BEYOND + at * PLACES
+
+
+def this_boot() -> int:
+    """A number of the time since which the monotonic clock runs; 1 where the system has no name for it."""
+    path = "/proc/sys/kernel/random/boot_id"
+    return xxhash.xxh3_64_intdigest(storage.read_bytes(path)) or 1 if storage.exists(path) else 1

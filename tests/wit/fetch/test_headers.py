@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import email.utils
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wit.fetch.headers import content_length, opt_out, retry_after_s
+from wit.fetch.headers import content_length, directives, opt_out, retry_after_s
 from wit.records import Reason
 
 
@@ -47,6 +48,9 @@ def test_every_opt_out_is_respected(directive: str) -> None:
         ("noarchive; noai", True),
         ("noarchive;noai noimageai", True),
         ("max-image-preview: none", False),
+        ("otherbot : noindex", False),
+        ("otherbot:noindex, wit:noai", True),
+        ("otherbot: noindex, unavailable_after: 25 Jun 2010 15:00:00 PST", False),
         ("wit: max-image-preview: none", False),
         ("max-image-preview: none noai", True),
         ("max-snippet: 20, noai", True),
@@ -78,6 +82,21 @@ def test_retry_after_in_seconds_and_as_a_date() -> None:
     assert retry_after_s([("retry-after", "9" * 5_000)]) == 30 * 86_400
     assert retry_after_s([("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT")]) == 30 * 86_400
     assert retry_after_s([]) is None
+
+
+@pytest.mark.parametrize(
+    "piece", ["a: ", "a:", "max-snippet: a ", "unavailable_after: 1,", " ", ":", "a, ", "noai ", ";,:"]
+)
+def test_a_header_takes_time_by_its_length(piece: str) -> None:
+    """63 kB of "a: " took 16 s."""
+
+    def seconds(size: int) -> float:
+        began = time.process_time()
+        directives(piece * (size // len(piece)), "wit")
+        return time.process_time() - began
+
+    seconds(1_000)
+    assert seconds(64_000) < 0.02 + 40 * min(seconds(8_000) for _ in range(3))  # 64 times as long if it is quadratic
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,26 @@ def test_which_group_speaks_to_us(text: str, closed: bool) -> None:
     assert from_response(200, text.encode(), "wit").allows("http://a.example/x.jpg", "wit") != closed
 
 
+@pytest.mark.parametrize(
+    "agent, group, closed",
+    [
+        ("img2dataset", "img2dataset", True),
+        ("img2dataset", "img", False),
+        ("img2dataset", "IMG2Dataset/1.0", True),
+        ("wit-2", "wit-2", True),
+    ],
+)
+def test_names_with_digits_are_whole_names(agent: str, group: str, closed: bool) -> None:
+    text = f"User-agent: {group}\nDisallow: /x"
+    assert from_response(200, text.encode(), agent).allows("http://a.example/x.jpg", agent) != closed
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_is_read_as_its_byte_order_mark_says(encoding: str) -> None:
+    found = from_response(200, "User-agent: *\nDisallow: /x".encode(encoding), "wit")
+    assert not found.allows("http://a.example/x.jpg", "wit")
+
+
 def test_reading_again_what_was_kept_changes_nothing() -> None:
     once = our_group(RULES.decode(), "wit")
     assert our_group(once, "wit") == once
