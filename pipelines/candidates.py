@@ -96,5 +96,6 @@ def run_candidates(context: Context) -> Marker:
         context.engine.run(
             lambda p: p | "Groups" >> beam.Create(groups) | beam.Reshuffle() | "Extract" >> beam.ParDo(extract)
         )
+    notes.clear(storage.local_scratch(stage.out))
     workers.close_pools()  # they hold the automaton of the queries, which no later stage needs
     return stage.finish(stage.markers(), (group.unit for group in groups), dropped_one_in=extract.one_in)

@@ -23,6 +23,7 @@ from wit import storage
 READ, RECORD, BATCH = range(3)  # kinds of steps: reading on after so many records, one record, one batch of pairs
 CRASHED = "extractor_crashed"
 DEATHS = 2  # at one step, before it is given up: one may be a stray SIGKILL
+NOTES_FILE = ".notes"
 DEATHS_FILE = ".deaths.json"
 STEP_BYTES = 24  # hash of the file's name, kind, number + 1
 
@@ -93,6 +94,13 @@ def given_up(folder: str) -> int:
     names = [name for name in storage.list_dir(folder) if name.endswith(DEATHS_FILE)]
     deaths = [json.loads(storage.read_bytes(storage.join(folder, name))) for name in names]
     return sum(times >= DEATHS for one in deaths for times in one.values())
+
+
+def clear(folder: str) -> None:
+    """Removes the notes of all units there: their stage is done."""
+    for name in storage.list_dir(folder):
+        if name.endswith((NOTES_FILE, DEATHS_FILE)):
+            storage.remove(storage.join(folder, name))
 
 
 def blame_nobody_on_sigterm() -> None:

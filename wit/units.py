@@ -79,7 +79,7 @@ def extract(
 
 def notes_path(stage: StageDir, unit: str) -> str:
     """Where the unit's reader writes down what it is at, on this machine."""
-    return storage.join(storage.local_scratch(stage.out), f"{unit}.notes")
+    return storage.join(storage.local_scratch(stage.out), unit + notes.NOTES_FILE)
 
 
 # The passes of plan. Between passes pairs are Arrow files that the stage's manifest no longer names and its janitor removes.

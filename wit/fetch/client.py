@@ -452,6 +452,10 @@ class Client:
     def _judge(self, transfer: Transfer, code: int, words: str, chunks: list[bytes]) -> bool:
         """Decides what follows a request; True if its body was handed on."""
         job, status = transfer.job, transfer.status
+        if transfer.stale and not job.fresh:
+            job.fresh, job.attempts = True, job.attempts - (not job.hops)
+            self._route(job, job.target)
+            return False
         reason = verdicts.reason_for_request(status, transfer.verdict, code)
         if status in verdicts.REDIRECTS and reason is None:
             if self._redirected(transfer):
@@ -489,7 +493,7 @@ class Client:
         except ValueError:
             return False
         transfer.origin.breaker.succeeded()
-        job.hops += 1
+        job.hops, job.fresh = job.hops + 1, False
         self._route(job, url)
         return True
 
@@ -517,7 +521,7 @@ class Client:
             self.lanes.close(transfer.origin.host, now + pause)
         if job.hopeless or not verdicts.worth_another(reason, status) or job.attempts > self.config.retries:
             return self._end(job, reason, detail, status=status, error=words)
-        job.hops, job.spent_s = 0, 0.0
+        job.hops, job.spent_s, job.fresh = 0, 0.0, False
         return self._later(now + pause, job, lambda: self._route(job, job.url))
 
     def _close(self, origin: Origin, seconds: float, status: int) -> None:

@@ -3,10 +3,46 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from wit.reasons import InputError
+
+NO_END = float("inf")
+RATES = ("host_rate_per_s", "domain_rate_per_s", "address_rate_per_s")
+BOUNDS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("in_flight", "per_host", "per_domain", "per_address", "breaker_failures"), (1, 4_096)),
+    **dict.fromkeys(RATES, (1e-4, 1e6)),  # a request in three hours
+    **dict.fromkeys(("timeout_s", "connect_timeout_s"), (0.1, 3_600)),
+    **dict.fromkeys(("max_redirects", "retries"), (0, 20)),  # RFC 9110 section 15.4 speaks of five redirects
+    "max_body_bytes": (1_000, 1_000_000_000),
+    "max_header_bytes": (1_000, 10_000_000),
+    **dict.fromkeys(("backoff_s", "short_retry_after_s", "breaker_pause_s", "outage_pause_s"), (0, 86_400)),
+    "robots_max_age_s": (60, 86_400 * 30),
+    **dict.fromkeys(("max_bytes", "max_requests", "max_seconds"), (0, NO_END)),
+    "outage_floor_rows": (0, NO_END),
+    "outage_floor_share": (0, 1),
+    "outage_factor": (1, NO_END),
+    "outage_shards": (1, 1_000),
+}
+PRODUCT = re.compile(r"[A-Za-z0-9_-]+")  # what robots.txt can address (RFC 9309 section 2.2.1, and digits)
+PROXIES = ("http://", "https://", "socks4://", "socks4a://", "socks5://", "socks5h://")
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def is_nameserver(text: str) -> bool:
+    """Whether it is ADDRESS or ADDRESS:PORT, an IPv6 address with a port in brackets."""
+    address, colon, port = text.rpartition(":") if text.count(":") == 1 or text.startswith("[") else (text, "", "")
+    try:
+        ipaddress.ip_address((address if colon else text).strip("[]"))
+    except ValueError:
+        return False
+    return not colon or (port.isdecimal() and 0 < int(port) < 65_536)
 
 
 @dataclass(frozen=True)
@@ -84,8 +120,23 @@ class FetchConfig:
                 ipaddress.ip_network(network, strict=False)
             except ValueError as error:
                 raise InputError(f"--allow-addresses {network} is no network: write it as 127.0.0.0/8") from error
-        if self.in_flight < 1 or self.per_host < 1:
-            raise InputError("--in-flight and --per-host must be at least 1")
+        for name, (least, most) in BOUNDS.items():
+            value = getattr(self, name)
+            off = name in RATES and value == 0
+            if not off and not least <= value <= most:  # nor is nan
+                or_none = ", or 0 for no limit" if name in RATES else ""
+                raise InputError(f"{flag(name)} is {value}: give a number from {least:g} to {most:g}{or_none}")
+        for server in self.nameservers:
+            if not is_nameserver(server):
+                raise InputError(f"--nameservers {server} is no address: write it as 192.0.2.1 or 192.0.2.1:53")
+        if not PRODUCT.fullmatch(self.user_agent):
+            raise InputError(f"--user-agent {self.user_agent!r} is no product name: letters, digits, - and _ alone")
+        if not self.contact.isprintable():
+            raise InputError("--contact holds a line break or another control character: write it on one line")
+        if self.egress_proxy and not self.egress_proxy.startswith(PROXIES):
+            raise InputError(
+                f"--egress-proxy {self.egress_proxy} is none that is known: it begins with {', '.join(PROXIES)}"
+            )
 
     def check(self) -> None:
         """Raises InputError unless strangers can see whom to complain to; builds beyond one's own servers call it."""
@@ -94,6 +145,8 @@ class FetchConfig:
                 "--contact is missing: servers must see whom to complain to, for instance "
                 "--contact https://example.org/crawler"
             )
+        if self.ca_file and not os.path.isfile(self.ca_file):
+            raise InputError(f"--ca-file {self.ca_file} is no file: give the PEM file of the certificates to trust")
 
     @property
     def user_agent_header(self) -> str:

@@ -63,7 +63,13 @@ def parse(text: str, path: str) -> HostLimits:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"--host-limits {path} is not TOML: {error}") from error
-    return HostLimits({_name(name, path): _entry(name, table, path) for name, table in tables.items()})
+    entries: dict[str, HostLimit] = {}
+    for given, table in tables.items():
+        name = _name(given, path)
+        if name in entries:
+            raise InputError(f"--host-limits {path} speaks of {name} twice: keep one of the two")
+        entries[name] = _entry(given, table, path)
+    return HostLimits(entries)
 
 
 def read(path: str) -> HostLimits:
@@ -79,10 +85,17 @@ def read_text(path: str) -> str:
 
 
 def _name(name: str, path: str) -> str:
+    """The name as hosts are compared: lower case, punycode, no dot at its end."""
     try:
-        return str(ada_url.URL(f"http://{name}/").hostname)
+        host = str(ada_url.URL(f"http://{name}/").hostname).rstrip(".")
     except ValueError:
-        raise InputError(f"--host-limits {path}: {name} is no host or domain") from None
+        host = ""
+    if not host or set(name) & set("/:@?#*\\ ") - set(":" * name.startswith("[")) or host.startswith("."):
+        raise InputError(
+            f'--host-limits {path}: "{name}" is no host or domain: write the name alone, as "example.org", which speaks of '
+            "hosts below it too"
+        )
+    return host
 
 
 def _entry(name: str, table: Any, path: str) -> HostLimit:

@@ -55,6 +55,7 @@ class Job:
     met: Met | None = None
     hopeless: bool = False  # no further attempt, whatever the reason
     wire_bytes: int = 0  # of all its requests
+    fresh: bool = False  # on a new connection: the last one that was used before had died
     ended: bool = False  # reported: once and no more
 
 

@@ -55,6 +55,8 @@ class Transfer:
     moved: float = 0.0  # when it last had gained SLOW_BYTES,
     moved_at: int = 0  # and how many it had then
     wire_bytes: int = 0  # received for it, before anything is decoded
+    sent: bool = False  # its request, or is about to be
+    stale: bool = False  # the connection that it was sent on had died
     untried: bool = False  # to an origin that has not answered yet
     verdict: Reason | None = None  # why we broke off
     words: str = ""  # about the verdict
@@ -211,12 +213,14 @@ class Transfers:
         c, job = self.config, transfer.job
         left_ms = max(int((c.timeout_s - job.spent_s) * 1000), 1)
         easy.setopt(pycurl.URL, job.target)
+        easy.setopt(pycurl.FRESH_CONNECT, job.fresh)
         easy.setopt(pycurl.TIMEOUT_MS, left_ms)
         easy.setopt(pycurl.CONNECTTIMEOUT_MS, min(int(c.connect_timeout_s * 1000), left_ms))
         # Before anything is decoded; of a longer robots.txt what is read counts.
         easy.setopt(pycurl.MAXFILESIZE_LARGE, 0 if job.robots_of else transfer.limit)
         easy.setopt(pycurl.WRITEFUNCTION, lambda chunk: self._on_body(transfer, chunk))
         easy.setopt(pycurl.HEADERFUNCTION, lambda line: self._on_header(transfer, line))
+        easy.setopt(pycurl.PREREQFUNCTION, lambda *ends: self._on_request(transfer, ends))
         if c.egress_proxy:
             return
         bracketed = f"[{address}]" if ":" in address else address
@@ -238,6 +242,15 @@ class Transfers:
             self._last = transfer
             self._at(transfer.job)
 
+    def _on_request(self, transfer: Transfer, ends: object) -> int:
+        """libcurl sends a request again by itself where a connection that was used before has died: that would be a second one
+        which nobody counts. It has to come by again, for a connection of its own."""
+        if transfer.sent:
+            transfer.stale = True
+            return int(pycurl.PREREQFUNC_ABORT)
+        transfer.sent = True
+        return int(pycurl.PREREQFUNC_OK)
+
     @blamed
     def _on_header(self, transfer: Transfer, line: bytes) -> int | None:
         self._hear_of(transfer)
@@ -257,6 +270,8 @@ class Transfers:
         if line in (b"\r\n", b"\n"):
             if transfer.status >= 200:
                 transfer.headed = transfer.moved = time.monotonic()
+            if transfer.status == 101:  # nobody asked for another protocol
+                transfer.verdict = Reason.HTTP_INVALID
             transfer.verdict = transfer.verdict or self._verdict_on_headers(transfer)
             return -1 if transfer.verdict else None
         name, colon, value = line.partition(b":")

@@ -43,6 +43,7 @@ CURL_REASONS = {
     pycurl.E_GOT_NOTHING: Reason.BODY_INCOMPLETE,
     pycurl.E_RECV_ERROR: Reason.BODY_INCOMPLETE,
     pycurl.E_SEND_ERROR: Reason.BODY_INCOMPLETE,
+    pycurl.E_ABORTED_BY_CALLBACK: Reason.BODY_INCOMPLETE,  # it would have been sent again
     pycurl.E_HTTP2: Reason.BODY_INCOMPLETE,
     E_HTTP2_STREAM: Reason.BODY_INCOMPLETE,
     pycurl.E_SSL_CONNECT_ERROR: Reason.TLS_FAILED,

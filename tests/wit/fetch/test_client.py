@@ -239,6 +239,7 @@ PROBES: dict[str, tuple[object, Reason | None]] = {
     "/length-5000": (ok(b"x", content_length="9" * 5_000), R.BODY_TOO_LARGE),
     "/length-20": (ok(b"x", content_length="9" * 20), R.BODY_TOO_LARGE),
     "/404-100mb": (lambda ask: iter([ok(b"", status="404 No", content_length="100000000")]), R.HTTP_NOT_FOUND),
+    "/101": (b"HTTP/1.1 101 Switching\r\nupgrade: x\r\n\r\n", R.HTTP_INVALID),
     "/trailer": (trailer, None),
     "/drip-404": (drip_after(b"HTTP/1.1 404 Not Found\r\n"), R.HTTP_NOT_FOUND),
     "/drip-302": (drip_after(b"HTTP/1.1 302 Found\r\nlocation: /good.jpg\r\n"), None),
@@ -361,7 +362,7 @@ def test_what_is_sent_without_end_is_not_taken(ends: dict[str, Outcome]) -> None
     assert ends["http://web.example/flood-chunk-extension"].wire_bytes > 5_000_000
 
 
-@pytest.mark.parametrize("path, attempts", [("/drip-404", 1), ("/drip-302", 1), ("/drip-503", 3)])
+@pytest.mark.parametrize("path, attempts", [("/101", 1), ("/drip-404", 1), ("/drip-302", 1), ("/drip-503", 3)])
 def test_a_status_that_is_known_is_no_timeout(ends: dict[str, Outcome], path: str, attempts: int) -> None:
     assert ends[f"http://web.example{path}"].attempts == attempts
 

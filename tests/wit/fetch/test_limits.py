@@ -41,7 +41,19 @@ def test_the_nearest_name_speaks_and_a_denial_above_counts() -> None:
         ('["a.example"]\nconcurrency = 1.5', "give a number above 0"),
         ('["a.example"]\ndeny = "yes"', "give true or false"),
         ('["a.example"]\nrates = 1', "have rate, concurrency, deny"),
-        ('["not a host"]\ndeny = true', "is no host or domain"),
+        *[
+            (f'["{name}"]\ndeny = true', "is no host or domain: write the name alone")
+            for name in (
+                "not a host",
+                "https://example.org",
+                "*.example.org",
+                ".example.org",
+                "a.example:80",
+                "a/b",
+                "",
+            )
+        ],
+        ('["a.example"]\ndeny = true\n["A.example."]\nrate = 1', "speaks of a.example twice"),
         ('"a.example" = 1', "is no table"),
         ("[", "is not TOML"),
     ],
@@ -49,6 +61,12 @@ def test_the_nearest_name_speaks_and_a_denial_above_counts() -> None:
 def test_what_is_wrong_is_named(text: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         parse(text, "limits.toml")
+
+
+@pytest.mark.parametrize("name", ["example.org", "EXAMPLE.org", "example.org.", "[2001:db8::1]", "192.0.2.1"])
+def test_a_name_may_be_written_as_it_is_anywhere(name: str) -> None:
+    host = {"[": "[2001:db8::1]", "1": "192.0.2.1"}.get(name[0], "example.org")
+    assert parse(f'["{name}"]\ndeny = true', "limits.toml").denies(host)
 
 
 def test_a_missing_file_is_an_error_and_no_file_is_none(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -211,6 +211,53 @@ def test_what_one_worker_was_asked_others_keep_to(tmp_path: Path) -> None:
                 found = run(two, ["http://a.example/1.jpg"])
         assert web.counts["a.example", "/1.jpg"] == 0
     assert found["http://a.example/1.jpg"].reason is Reason.HOST_UNAVAILABLE
+
+
+def test_no_request_is_sent_again_that_nobody_counts(tmp_path: Path) -> None:
+    """Where a connection that was used before died, libcurl asked again at once: two requests a turn, at twice the rate."""
+
+    def dies(ask: object) -> Iterator[bytes] | bytes:
+        odd = int(ask.path[1:].partition(".")[0]) % 2  # type: ignore[attr-defined]
+        return iter(()) if odd and ask.count == 1 else bytes(hostile.ok(JPEG))  # type: ignore[attr-defined]
+
+    with hostile.hostile_web() as web:
+        web.routes |= {f"/{n}.jpg": dies for n in range(6)}
+        config = replace(for_local_web(web.endpoints("a.example")), host_rate_per_s=4, respect_robots=False, per_host=1)
+        urls = [f"http://a.example/{n}.jpg" for n in range(6)]
+        with Engine(config, ImageConfig(), str(tmp_path)) as one:
+            found = run(one, urls)
+        times = web.times["a.example"]
+    assert {outcome.reason for outcome in found.values()} == {None}
+    assert len(times) == 9
+    assert min(later - earlier for earlier, later in itertools.pairwise(times)) >= 0.2
+
+
+@pytest.mark.parametrize("second", ["http://a.example.:{port}/2.jpg", "http://A.example:{port}/2.jpg"])
+def test_a_host_is_one_however_it_is_written(tmp_path: Path, second: str) -> None:
+    with hostile.hostile_web() as web:
+        web.routes |= {"/1.jpg": hostile.ok(b"", status="429 Later", retry_after="3600"), "/2.jpg": hostile.ok(JPEG)}
+        config = replace(for_local_web(web.endpoints("a.example")), respect_robots=False)
+        with Engine(config, ImageConfig(), str(tmp_path)) as one:
+            run(one, ["http://a.example/1.jpg"])
+            url = second.format(port=web.port())
+            found = run(one, [url], first=1)
+    assert found[url].reason is Reason.HOST_UNAVAILABLE
+
+
+@pytest.mark.parametrize("hops", ["http://d.example:{other}/{n}.jpg", "http://img.d.example/{n}.jpg"])
+def test_redirects_into_an_origin_whose_robots_txt_waits_for_its_turn_all_end(tmp_path: Path, hops: str) -> None:
+    """The redirected request stood before that for robots.txt, and waited for it for ever."""
+    with hostile.hostile_web("127.0.0.1", "127.0.0.2") as web:
+        other = web.port("127.0.0.2")
+        web.routes |= {f"/{n}.jpg": hostile.ok(JPEG) for n in range(20)}
+        moved = {f"www.d.example/{n}.jpg": hostile.redirect(hops.format(other=other, n=n)) for n in range(20)}
+        web.routes |= moved
+        ends = web.endpoints("www.d.example", "img.d.example") + (("d.example", "127.0.0.2", other),)
+        config = replace(for_local_web(ends), domain_rate_per_s=40)
+        urls = [url for n in range(20) for url in (f"http://www.d.example/{n}.jpg", f"http://img.d.example/{n}.jpg")]
+        with Engine(config, ImageConfig(), str(tmp_path)) as one:
+            found = run(one, urls, timeout_s=20)
+    assert len(found) == len(urls) and {outcome.reason for outcome in found.values()} == {None}
 
 
 def test_the_reason_of_a_row_is_what_its_own_requests_met(tmp_path: Path) -> None:

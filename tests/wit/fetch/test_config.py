@@ -1,0 +1,54 @@
+"""Knobs of the fetch engine: what cannot be meant is refused before anything is asked."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from wit.fetch.config import BOUNDS, FetchConfig, for_local_web
+from wit.reasons import InputError
+
+
+@pytest.mark.parametrize(
+    "knob, value, words",
+    [
+        *[(name, -1, f"--{name.replace('_', '-')} is -1: give a number from") for name in BOUNDS],
+        *[(name, float("nan"), "is nan: give a number") for name in ("timeout_s", "host_rate_per_s", "retries")],
+        *[(name, 0, "is 0: give a number from 1") for name in ("in_flight", "per_host", "per_domain", "per_address")],
+        ("host_rate_per_s", 1e-12, "or 0 for no limit"),
+        ("robots_max_age_s", 0, "give a number from 60"),
+        ("timeout_s", 0, "give a number from 0.1"),
+        ("allow_addresses", ("nowhere",), "is no network"),
+        ("nameservers", ("nonsense",), "is no address"),
+        ("nameservers", ("192.0.2.1:port",), "is no address"),
+        ("user_agent", "my bot", "is no product name"),
+        ("user_agent", "", "is no product name"),
+        ("contact", "a\r\nX: y", "control character"),
+        ("egress_proxy", "nonsense://x", "begins with http://"),
+    ],
+)
+def test_what_cannot_be_meant_is_named_with_its_flag(knob: str, value: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        FetchConfig(**{knob: value})
+
+
+def test_every_number_is_bounded() -> None:
+    numbers = {f.name for f in dataclasses.fields(FetchConfig) if f.type in ("int", "float")}
+    assert numbers == set(BOUNDS)
+
+
+@pytest.mark.parametrize("server", ["192.0.2.1", "192.0.2.1:5353", "2001:db8::1", "[2001:db8::1]:53"])
+def test_name_servers(server: str) -> None:
+    assert FetchConfig(nameservers=(server,)).nameservers == (server,)
+
+
+def test_defaults_and_webs_of_ones_own_are_within_the_bounds() -> None:
+    assert for_local_web([("a.example", "127.0.0.1", 80)], FetchConfig(host_rate_per_s=0)).host_rate_per_s == 0
+
+
+@pytest.mark.parametrize("config", [FetchConfig(), FetchConfig(contact="a@example.org", ca_file="/nowhere/at/all.pem")])
+def test_a_build_beyond_this_machine_is_checked(config: FetchConfig) -> None:
+    with pytest.raises(InputError, match="--contact is missing|is no file"):
+        config.check()
