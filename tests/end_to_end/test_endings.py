@@ -51,13 +51,16 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("number, name", [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    "moment, number, name",
+    [
+        *((moment, signal.SIGINT, "Ctrl-C") for moment in MOMENTS),
+        *((moment, signal.SIGTERM, "SIGTERM") for moment in MOMENTS if moment != "download"),  # test_demo has that
+    ],
+)
 def test_ctrl_c_is_one_sentence_with_the_command_that_goes_on(
     moment: str, number: int, name: str, command: list[str], upgrade: Any
 ) -> None:
-    if (moment, name) == ("download", "SIGTERM"):
-        pytest.skip("finishes what is requested: test_demo has it")
     upgrade.Web.held = {29}
     process = start(command)
     wait_until(lambda: MOMENTS[moment](upgrade), process)
