@@ -103,7 +103,7 @@ def run_download(context: Context) -> Marker:
         rows_per_shard=context.config.plan.rows_per_raw_shard,
     )
     name = retry.partition_name(context.retries)
-    again = [Owner(name, (((part, tuple(range(shards))),),))]
+    again = [Owner(name, (((part, tuple(range(shards))),),), hears_all=True)]
     markers = [*manifest["parts"], accounting, *download_parts(context, again)]
     storage.remove(storage.join(stage.out, "_retry"))
     return stage.finish(markers, [marker["unit"] for marker in markers], retries=context.retries)

@@ -13,11 +13,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from wit import parquet, storage
 from wit.fetch.config import FetchConfig
@@ -26,11 +25,9 @@ from wit.fetch.outcome import Outcome, Request
 from wit.images.config import ImageConfig
 from wit.images.expected import expected_hash
 from wit.outage import OutageWatch
-from wit.owners import SIDE_BY_SIDE
 from wit.parts import Marker, StageDir, to_json
 from wit.rawshard import RawShard, in_order
 from wit.records import PLAN
-from wit.retry import is_retry
 
 _draining = threading.Event()
 
@@ -48,6 +45,7 @@ def resume() -> None:
 
 WINDOW = 2_048  # requests that the engine holds: enough hosts to choose from, little to repeat when it dies
 POLL_S = 0.5
+SIDE_BY_SIDE = 8  # giants that one worker takes at a time: at 20 requests a second each keeps it from idling
 KNOWN_FILE = ".robots.json"
 KEEP_KNOWN_S = 5.0  # between two writings of what servers said, while no shard is published
 ROW_BITS = 32
@@ -78,6 +76,7 @@ class Owner:
 
     name: str  # of what servers told it, among all workers
     chains: tuple[tuple[PartShards, ...], ...]
+    hears_all: bool = False  # what servers told any owner: a round of retries has the domains of all
 
     @property
     def units(self) -> frozenset[str]:
@@ -90,7 +89,7 @@ class Owner:
         for chain in self.chains:
             left = [(part, tuple(s for s in shards if Planned(part, s).unit not in done)) for part, shards in chain]
             chains.append(tuple((part, shards) for part, shards in left if shards))
-        return Owner(self.name, tuple(chain for chain in chains if chain))
+        return replace(self, chains=tuple(chain for chain in chains if chain))
 
 
 def hosts_of(owner: Owner) -> pa.Table:
@@ -130,8 +129,7 @@ SPLIT = (
 
 def has_split_domains(part: str) -> bool:
     """Whether a plan part of version 0.1 holds pieces of domains that were to be fetched from several partitions at once."""
-    split = parquet.read_table(part, ["domain_split"])["domain_split"]
-    return (pc.max(split).as_py() or 1) > 1
+    return any(split > 1 for split in parquet.read_table(part, ["domain_split"])["domain_split"].unique().to_pylist())
 
 
 def download(
@@ -152,7 +150,7 @@ def download(
     planned = [[Planned(part, s) for part, shards in chain for s in shards] for chain in owner.chains]
     todo = [[one for one in chain if stage.done(one.unit) is None] for chain in planned]
     if any(todo):
-        work = Work(owner.name, stage, seed, fetch, image, on_progress or (lambda progress: None))
+        work = Work(owner, stage, seed, fetch, image, on_progress or (lambda progress: None))
         with storage.scratch_dir(out) as scratch:
             work.run(todo, scratch)
     found = [stage.marker(one.unit) for chain in planned for one in chain]
@@ -191,7 +189,7 @@ class Work:
 
     def __init__(
         self,
-        name: str,
+        owner: Owner,
         stage: StageDir,
         seed: int,
         fetch: FetchConfig,
@@ -200,7 +198,7 @@ class Work:
     ) -> None:
         self.stage, self.seed, self.fetch, self.image = stage, seed, fetch, image
         self.on_progress = on_progress
-        self.known_path = storage.join(stage.path, name + KNOWN_FILE)
+        self.known_path, self.hears_all = storage.join(stage.path, owner.name + KNOWN_FILE), owner.hears_all
         self.kept = -1  # what of `engine.learnt` the file has
         self.keep_at = 0.0
         self.outage = OutageWatch(fetch)
@@ -359,18 +357,17 @@ class Work:
         self.on_progress(Progress(shards=1))
 
     def _known(self) -> Known:
-        """What servers said to earlier workers of this owner; a round of retries, whose domains others owned, hears all."""
+        """What servers said to earlier workers of this owner, or to all."""
         paths = [self.known_path]
-        if is_retry(storage.name_of(self.known_path)):
+        if self.hears_all:
             names = [name for name in storage.list_dir(self.stage.path) if name.endswith(KNOWN_FILE)]
             paths += [storage.join(self.stage.path, name) for name in names]
         known: Known = {"robots": {}, "hosts": {}}
         for path in paths:
             if storage.exists(path):
                 found: dict[str, Any] = json.loads(storage.read_bytes(path))
-                found = (
-                    found if "hosts" in found else {"robots": found, "hosts": {}}
-                )  # of version 0.1: robots.txt alone
+                if "hosts" not in found:  # of version 0.1: robots.txt alone
+                    found = {"robots": found, "hosts": {}}
                 for kind in known:
                     known[kind] |= found[kind]
         return known

@@ -9,11 +9,11 @@ from collections import Counter, deque
 from wit.fetch.config import FetchConfig
 from wit.fetch.errors import OutageError
 from wit.fetch.outcome import Outcome
-from wit.fetch.verdicts import PROXY_STATUS
 from wit.rawshard import RawShard
 from wit.reasons import Reason
 
 WINDOW_S = 120.0  # domains that answered so lately show that our network is there
+PROXY_STATUS = (407, 502, 504)  # behind an egress proxy these may be its own
 TELLING_DOMAINS = 3  # fewer that are silent may just be down
 
 

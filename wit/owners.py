@@ -24,7 +24,6 @@ from wit.reasons import Reason
 from wit.urls import host_of, registrable_domain
 
 Floats = npt.NDArray[np.float64]
-SIDE_BY_SIDE = 8  # giants that one worker takes at a time: at 20 requests a second each keeps it from idling
 
 
 @dataclass(frozen=True, slots=True)

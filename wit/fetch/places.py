@@ -60,11 +60,16 @@ class Places:
 
     def due(self, claims: Sequence[Claim]) -> float:
         """When all of these names have had their last turn's interval, and none is closed (monotonic seconds)."""
-        return max(max(self._word(claim.name, NEXT), self._word(claim.name, CLOSED)) for claim in claims) / 1e9
+        latest = 0
+        for claim in claims:
+            if (at := self._find(self._tag(claim.name))) is not None:
+                latest = max(latest, self._table[at + NEXT], self._table[at + CLOSED])
+        return latest / 1e9
 
     def closed_until(self, name: str) -> float:
         """Until when nobody is to ask (monotonic seconds); 0 where nobody has said so."""
-        return self._word(name, CLOSED) / 1e9
+        at = self._find(self._tag(name))
+        return 0.0 if at is None else self._table[at + CLOSED] / 1e9
 
     def take(self, claims: Sequence[Claim]) -> tuple[int, ...] | int:
         """A place at every name and its turn, all or nothing; the number of the claim where another process was first."""
@@ -107,11 +112,12 @@ class Places:
                 self._table[at + NEXT] = now + int(claim.interval_s * 1e9)
         return tuple(taken)
 
-    def _word(self, name: str, word: int) -> int:
-        """A time of a name, 0 where it has no slot; without the lock, since a time only ever says too little for a moment."""
-        tag = self._tag(name)
-        at = next((at for at in _probes(tag) if self._table[at + TAG] == tag), None)
-        return 0 if at is None else self._table[at + word]
+    def _find(self, tag: int) -> int | None:
+        """The slot that bears a tag. Without the lock too, since its times only ever say too little for a moment."""
+        at = HEAD + tag % SLOTS * WORDS
+        if self._table[at] == tag:
+            return at
+        return next((at for at in _probes(tag) if self._table[at] == tag), None) if self._table[at] else None
 
     def _tag(self, name: str) -> int:
         return xxhash.xxh3_64_intdigest(name.encode(), self._secret) or 1
@@ -120,11 +126,9 @@ class Places:
         """The slot of a name, under the lock: its own, else the first that is free, or whose name has nothing to keep. Where all
         that it may have are in use it shares the first, which is stricter than it need be."""
         tag = self._tag(name)
-        probes = _probes(tag)
-        for at in probes:
-            if self._table[at + TAG] == tag:
-                return at
-        for at in probes:
+        if (found := self._find(tag)) is not None:
+            return found
+        for at in (probes := _probes(tag)):
             if not self._table[at + TAG] or self._is_idle(at, now):
                 self._table[at + TAG], self._table[at + NEXT], self._table[at + CLOSED] = tag, 0, 0
                 return at

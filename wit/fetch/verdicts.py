@@ -16,7 +16,6 @@ RETRIED_STATUS = (500, 502, 503, 504)
 PATIENCE_STATUS = (429, 503)  # the whole host asks for patience
 TIRED_STATUS = (429, 502, 503, 504)  # what a breaker counts, beside silence
 HOST_AT_FAULT = frozenset((Reason.CONNECT_FAILED, Reason.TIMEOUT))
-PROXY_STATUS = (407, 502, 504)  # behind an egress proxy these may be its own
 OURS = frozenset((Reason.FETCHER_CRASHED, Reason.HOST_DENIED))  # verdicts that no status overrules
 SAME_FATE = OURS | {  # what befell robots.txt befalls the pictures, and is the better word for it
     *(Reason.CONNECT_FAILED, Reason.TIMEOUT, Reason.TLS_FAILED, Reason.DNS_FAILED, Reason.DNS_NOT_FOUND)
