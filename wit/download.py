@@ -27,7 +27,7 @@ from wit.images.config import ImageConfig
 from wit.images.expected import expected_hash
 from wit.outage import OutageWatch
 from wit.owners import SIDE_BY_SIDE
-from wit.parts import Marker, StageDir, to_json
+from wit.parts import Marker, StageDir, read_json, to_json
 from wit.rawshard import RawShard, in_order
 from wit.records import PLAN
 
@@ -358,10 +358,8 @@ class Work:
 
     def _known(self) -> Known:
         """What servers said to earlier workers of this partition."""
-        if not storage.exists(self.known_path):
-            return {}
-        known: dict[str, Any] = json.loads(storage.read_bytes(self.known_path))
-        return known if "hosts" in known else {"robots": known}  # of version 0.1: robots.txt alone
+        known = read_json(self.known_path) or {}
+        return known if not known or "hosts" in known else {"robots": known}  # of version 0.1: robots.txt alone
 
     def _keep_known(self, now: bool = False) -> None:
         """Writes down what servers said, before a shard is published and now and then: a restart must not forget it."""
