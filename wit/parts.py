@@ -221,16 +221,25 @@ def read_manifest(out: str, stage: str) -> Marker | None:
     return read_json(manifest_path(out, stage), PUBLISHED if stage == "publish" else OF_PARTS, stage=stage)
 
 
-# What JSON of ours has at least: types, [shape] for lists, and {None: shape} for every further field of an object.
+# What JSON of ours has at least: types, [shape] for lists, {None: shape} for every further field of an object, `x?` for what
+# not every version writes.
 
 Shape = dict[str | None, Any]
 
 FILE: Shape = {"name": str, "bytes": int}
 COUNTS: Shape = {"in": int, "out": int, "dropped": {None: int}}
-MARKER: Shape = {**COUNTS, "unit": str, "fingerprint": str, "files": {None: FILE}}
-TOTALS: Shape = {**COUNTS, "stage": str, "fingerprint": str, "schema_version": int}
+MARKER: Shape = {**COUNTS, "beside?": [{"name": str}], "unit": str, "fingerprint": str, "files": {None: FILE}}
+TOTALS: Shape = {
+    **COUNTS,
+    "wanted?": [str],
+    "retries?": int,
+    "dropped_one_in?": int,
+    "stage": str,
+    "fingerprint": str,
+    "schema_version": int,
+}
 OF_PARTS: Shape = TOTALS | {"parts": [MARKER]}  # _MANIFEST.json
-PUBLISHED: Shape = TOTALS | {"shards": int, "samples": int, "files": [FILE]}  # MANIFEST.json
+PUBLISHED: Shape = TOTALS | {"shards": int, "samples": int, "files": [FILE | {"samples?": int}]}  # MANIFEST.json
 SHARD: Shape = {"fingerprint": str, "shard": str, "count": int, "files": {None: FILE, "tar": FILE}}  # NNNNN_stats.json
 LEDGER: Shape = {"stages": {None: COUNTS}, "samples": int}
 RECORD: Shape = {"fingerprint": str}
@@ -244,7 +253,8 @@ RECORDS = {"stages": {None: RECORD}, "fingerprints": {None: str}}  # and of ever
 
 
 def shaped(value: object, shape: Any) -> bool:
-    """Whether JSON has at least the fields of a shape, and every further field the shape under None."""
+    """Whether JSON has at least the fields of a shape, every further field the shape under None, and those named
+    `x?`, where it has them, theirs."""
     if isinstance(shape, list):
         return isinstance(value, list) and all(shaped(item, shape[0]) for item in value)
     if not isinstance(shape, dict):
@@ -253,7 +263,11 @@ def shaped(value: object, shape: Any) -> bool:
         return False
     if None in shape and not all(shaped(item, shape[None]) for item in value.values()):
         return False
-    return all(name is None or (name in value and shaped(value[name], inner)) for name, inner in shape.items())
+    optional = {name.rstrip("?"): inner for name, inner in shape.items() if name and name.endswith("?")}
+    if not all(shaped(value[name], inner) for name, inner in optional.items() if name in value):
+        return False
+    needed = {name: inner for name, inner in shape.items() if name and not name.endswith("?")}
+    return all(name in value and shaped(value[name], inner) for name, inner in needed.items())
 
 
 def read_json(path: str, shape: Any = None, *, how: str | None = None, stage: str | None = None) -> Marker | None:
@@ -261,10 +275,10 @@ def read_json(path: str, shape: Any = None, *, how: str | None = None, stage: st
     not tell), where it is none, lacks fields of the shape, or is another stage's."""
     if not storage.exists(path):
         return None
+    if storage.size_of_file(path) is None:
+        raise damaged(path, "it is no file", how)
     try:
         found = json.loads(storage.read_bytes(path))
-    except IsADirectoryError as error:
-        raise damaged(path, "it is a directory", how) from error
     except (ValueError, RecursionError) as error:
         raise damaged(path, f"it is not JSON: {error}", how) from error
     if not isinstance(found, dict):

@@ -141,7 +141,8 @@ def restored(stage: StageDir, kept: Marker) -> Iterator[Marker]:
     if stage.stage == "publish":
         yield from manifests_of(stage)
         return
-    markers = [without_work(m) for unit in stage.units() if (m := _whole_marker(stage, unit)) is not None]
+    markers = [m for unit in stage.units() if (m := _whole_marker(stage, unit)) is not None]
+    markers = [without_work(m) for m in markers] if stage.stage == "plan" else markers
     there = stage.present()
     markers = [m for m in markers if not lacking(there, m["files"].values())]
     if stage.stage == "select":
@@ -150,7 +151,8 @@ def restored(stage: StageDir, kept: Marker) -> Iterator[Marker]:
         return
     info = {"retries": kept["retries"]} if "retries" in kept else {}
     info |= {"dropped_one_in": kept.get("dropped_one_in", 1)} if stage.stage == "candidates" else {}
-    parts, units = in_rounds(markers), sorted(str(m["unit"]) for m in markers)
+    parts = in_rounds(markers) if stage.stage == "download" else markers
+    units = sorted(str(m["unit"]) for m in markers)
     for wanted in ({"wanted": units}, {}):  # version 0.1.0 did not name them
         yield stage.summed(parts, **wanted, schema_version=kept["schema_version"], **info)
 

@@ -254,6 +254,8 @@ def read_columns(path: str, columns: Sequence[str]) -> pa.Table:
 
 def _table(path: str, columns: Sequence[str]) -> pa.Table | None:
     """As read_columns; None where the file is damaged."""
+    if storage.size_of_file(path) is None:
+        return None
     try:
         return read_columns(path, columns)
     except (OSError, InputError, pa.ArrowException):
@@ -525,6 +527,8 @@ def reading(check: Callable[[Shard], tuple[list[str], int]]) -> Callable[[Shard]
 
     @functools.wraps(check)
     def checked(shard: Shard) -> tuple[list[str], int]:
+        if lost := [path for path in (shard.tar, shard.parquet) if storage.size_of_file(path) is None]:
+            return [f"{path}: missing, or no file" for path in lost], 0
         try:
             return check(shard)
         except (OSError, InputError, pa.ArrowException) as error:
@@ -636,8 +640,8 @@ def raw_problems(out: str, download: Marker | None) -> list[str]:
 
 def _raw_problems(tar: str, parquet: str) -> list[str]:
     table = _table(parquet, ["key", "reason", "tar_offset", "tar_size", "format", "sha256"])
-    if table is None:
-        return []
+    if table is None or storage.size_of_file(tar) is None:
+        return []  # said before
     rows = [row for row in table.to_pylist() if row["reason"] is None]
     expected = [(member_name(row), row["tar_offset"], row["tar_size"], row["sha256"]) for row in rows]
     try:

@@ -1,5 +1,6 @@
 """What was made is not made again, what was deleted is missed only by who needs it, and nothing is thrown away unasked."""
 
+import itertools
 import json
 import os
 import shutil
@@ -192,6 +193,10 @@ def cut(data: bytes) -> bytes:
     return data[: len(data) // 2]
 
 
+def riddled(data: bytes) -> bytes:
+    return bytes(byte ^ (at % 500 == 0) for at, byte in enumerate(data))
+
+
 def emptied(_: bytes) -> bytes:
     return b"{}"
 
@@ -215,7 +220,7 @@ CUT = "is cut off or of another size than was written"
     [
         (
             "raw/*.tar",
-            flipped,
+            riddled,
             ["--samples-per-shard", "7"],
             "is not that of its sha256): put a copy back, or build again",
         ),
@@ -357,18 +362,17 @@ def test_verify_says_what_is_wrong_whatever_lies_there(command: list[str]) -> No
     files = [path for path in sorted(Path("set").rglob("*")) if path.is_file() and path.name != ".lock"]
     for path in files:
         data = path.read_bytes()
-        for level in ("metadata", "full"):
-            path.unlink()
-            path.mkdir()
-            assert verify("set", level).problems, path
-            path.rmdir()
-            os.mkfifo(path)
-            assert verify("set", level).problems, path
-            path.unlink()
-            for other in (b"", b"{}", b"[]", b"null", b"7", b"[" * 9_000, nameless(data) + b" ", cut(data)):
-                path.write_bytes(other)
-                assert verify("set", level).problems, (path, other[:20])
-            path.write_bytes(data)
+        path.unlink()
+        path.mkdir()
+        assert verify("set", "full").problems, path
+        path.rmdir()
+        os.mkfifo(path)
+        assert verify("set", "full").problems, path
+        path.unlink()
+        for other in (b"{}", b"[]", b"[" * 9_000) if path.suffix == ".json" else (b"", riddled(data)):
+            path.write_bytes(other)
+            assert verify("set", "full").problems, (path, other[:20])
+        path.write_bytes(data)
 
 
 def leaves(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -381,20 +385,17 @@ def leaves(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 @pytest.mark.parametrize(
     "name", ["run.json", "ledger.json", "raw/_MANIFEST.json", "plan/_MANIFEST.json", "shards/MANIFEST.json"]
 )
-def test_neither_verify_nor_a_start_falls_over_json_with_anything_at_any_place(name: str, command: list[str]) -> None:
+def test_verify_does_not_fall_over_json_with_anything_at_any_place(name: str, command: list[str]) -> None:
     path = Path("set", name)
     data = path.read_bytes()
+    others = itertools.cycle((None, [], {}, "x", -1))
     for place in leaves(json.loads(data)):
-        if place[0] in ("config", "versions", "timings_s"):
-            continue
-        for other in (None, [], {}, "x", -1):
-            value = json.loads(data)
-            inner = value
-            for step in place[:-1]:
-                inner = inner[step]
-            inner[place[-1]] = other
-            path.write_bytes(to_json(value))
-            verify("set", "full" if other is None else "metadata")
+        value = inner = json.loads(data)
+        for step in place[:-1]:
+            inner = inner[step]
+        inner[place[-1]] = next(others)
+        path.write_bytes(to_json(value))
+        verify("set", "full")
     path.write_bytes(data)
     assert verify("set", "full").problems == ()
 
