@@ -23,7 +23,7 @@ from wit.publish import manifests_of
 from wit.records import STAGES, InputError
 from wit.retry import in_rounds
 from wit.select import keep_parts
-from wit.units import without_work
+from wit.units import RATES, without_work
 
 # Which stages each one's fingerprint hangs on, and whose files it opens.
 HANGS_ON: Mapping[str, tuple[str, ...]] = {
@@ -152,7 +152,7 @@ def restored(stage: StageDir, kept: Marker) -> Iterator[Marker]:
     info = {"retries": kept["retries"]} if "retries" in kept else {}
     info |= {"dropped_one_in": kept.get("dropped_one_in", 1)} if stage.stage == "candidates" else {}
     parts = in_rounds(markers) if stage.stage == "download" else markers
-    units = sorted(str(m["unit"]) for m in markers)
+    units = sorted(str(m["unit"]) for m in markers if m["unit"] != RATES)
     for wanted in ({"wanted": units}, {}):  # version 0.1.0 did not name them
         yield stage.summed(parts, **wanted, schema_version=kept["schema_version"], **info)
 
