@@ -26,7 +26,8 @@ REFUSALS = {
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM, errno.EROFS), "give this user the right to it, or choose another place"
     ),
-    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG), "choose another path"),
+    **dict.fromkeys((errno.ENOTDIR, errno.ENAMETOOLONG), "choose another path"),
+    errno.EISDIR: "move it away, or choose another path",
     errno.ENOENT: "put it back",
     errno.EIO: "look after the disk",
 }

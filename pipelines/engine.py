@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions, TypeOptions
 from apache_beam.runners.runner import PipelineState
 
-from wit.records import Stopped
+from wit.records import InputError, Stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,8 @@ class Engine:
         return PipelineOptions(list(self.flags))
 
     def run(self, build: Callable[[beam.Pipeline], object]) -> None:
-        """Builds the pipeline and waits for its end; raises what it raised, and Stopped where the job ends in any other state
-        than DONE: cancelled, drained, lost."""
+        """Builds the pipeline and waits for its end; raises what it raised, InputError where bad input ended a worker, and
+        Stopped where the job ends in any other state than DONE: cancelled, drained, lost."""
         options = self.options()
         options.view_as(TypeOptions).pipeline_type_check = False  # mypy has checked; Beam's reading of hints is its own
         runner = options.view_as(StandardOptions).runner or "FnApiRunner"
@@ -42,10 +43,25 @@ class Engine:
             direct.direct_num_workers = self.threads
         pipeline = beam.Pipeline(runner=runner, options=options)
         build(pipeline)
-        result = pipeline.run()
-        result.wait_until_finish()
+        try:
+            result = pipeline.run()
+            result.wait_until_finish()
+        except RuntimeError as error:
+            if (said := bad_input(error)) is None:
+                raise
+            raise InputError(said) from error
         if result.state != PipelineState.DONE:
             raise Stopped(f"the job on {runner} ended {result.state}, not DONE: start the build again to go on")
+
+
+RAISED = re.compile(r"^wit\.(?:reasons\.InputError|damage\.DamagedFile): ([^\n]*)", re.MULTILINE)
+
+
+def bad_input(error: RuntimeError) -> str | None:
+    """The sentence of an InputError that was raised in a worker, of which an engine keeps the words alone; None where it was
+    none."""
+    said = RAISED.findall(f"{error}")
+    return str(said[-1]).split(" [while running")[0].strip() if said else None
 
 
 def quiet_beam() -> None:

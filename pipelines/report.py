@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow as pa
 import wit
 from pipelines.context import Context
 from wit import ledger, parquet, parts, report, retry, storage
+from wit.damage import damaged
 from wit.parts import Marker
 from wit.querylist import load_queries
 
@@ -92,24 +94,26 @@ def query_table(context: Context) -> pa.Table:
 def gallery(context: Context) -> list[dict[str, str]]:
     """Some published samples, chosen by their keys, with their pictures inline."""
     shards = storage.join(context.config.output, "shards")
-    found: list[tuple[str, str, str, int, int]] = []
+    found: list[tuple[str, str, str, int, int, str]] = []
+    columns = ["key", "caption", "image_offset", "image_size", "sha256"]
     for name in storage.list_dir(shards):
         if name.endswith(".parquet"):
-            table = parquet.read_table(storage.join(shards, name), ["key", "caption", "image_offset", "image_size"])
+            table = parquet.read_table(storage.join(shards, name), columns)
             tar = storage.join(shards, name.removesuffix("parquet") + "tar")
             rows = zip(*(table[column].to_pylist() for column in table.column_names), strict=True)
-            found = sorted([*found, *((key, caption, tar, start, size) for key, caption, start, size in rows)])[
-                :GALLERY
-            ]
+            found = sorted([*found, *((key, caption, tar, *place) for key, caption, *place in rows)])[:GALLERY]
     kind = context.config.image.encode_format.replace("jpg", "jpeg")
     return [
-        {"caption": caption, "src": f"data:image/{kind};base64,{_inline(tar, start, size)}"}
-        for _, caption, tar, start, size in found
+        {"caption": caption, "src": f"data:image/{kind};base64,{_inline(tar, start, size, digest)}"}
+        for _, caption, tar, start, size, digest in found
     ]
 
 
-def _inline(tar: str, start: int, size: int) -> str:
-    return base64.b64encode(storage.read_range(tar, start, size)).decode()
+def _inline(tar: str, start: int, size: int, digest: str) -> str:
+    picture = storage.read_range(tar, start, size)
+    if hashlib.sha256(picture).hexdigest() != digest:
+        raise damaged(tar, f"the picture at byte {start} is not that of its sha256")
+    return base64.b64encode(picture).decode()
 
 
 def page_facts(

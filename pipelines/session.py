@@ -24,6 +24,7 @@ from pipelines.show import funnel, paths
 from wit import advice, demo, ledger, parts, resume, storage, workers
 from wit import config as configuration
 from wit.config import BuildConfig
+from wit.damage import damaged
 from wit.download import PLACES
 from wit.fetch import limits
 from wit.fingerprints import Inputs
@@ -146,6 +147,7 @@ class Session:
         """Fixes the seed and the fingerprints, and writes run.json; raises InputError, with nothing touched, if going on would
         throw downloads away unasked or needs what is gone."""
         before = _previous(config.output)
+        resume.restore(config.output, before.get("stages", {}))
         seed = config.seed if config.seed is not None else before.get("seed", secrets.randbits(63))
         digest = load_queries(config.queries).digest
         run = {
@@ -246,8 +248,7 @@ class Session:
             directory.tidy(stage.manifest["parts"])  # in case the run that finished it was killed there
         if name == "publish":
             storage.remove(next_dir(directory.out))
-        gone = "" if stage.whole or name == "report" else "; what it wrote is gone and nothing needs it"
-        print(f"{name:<10} finished before{gone}", file=sys.stderr)
+        print(f"{name:<10} {resume.passed_over(directory.out, stage)}", file=sys.stderr)
 
     def throw_away(self, name: str) -> None:
         """What --rebuild-from asks for, once: a restart goes on with what was made since. Downloads make room; of the other
@@ -301,8 +302,10 @@ def _clear_up(out: str) -> None:
 
 def _previous(out: str) -> dict[str, Any]:
     path = storage.join(out, "run.json")
-    mend = "it holds the seed and the settings of the set: put a copy back, or choose another --output"
-    return parts.read_json(path, mend) or {}
+    found = parts.read_json(path, parts.RUN)
+    if found and "stages" in found and not parts.shaped(found, parts.RECORDS):
+        raise damaged(path, "it lacks fields")
+    return found or {}
 
 
 def _rebuild(config: BuildConfig, before: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wit import ledger, storage
-from wit.parts import read_json
+from wit.parts import LEDGER, read_json
 from wit.records import STAGES, InputError
 
 PATHS = ("shards", "ledger.json", "report/index.html", "README.md", "run.json", "model")
@@ -42,8 +42,8 @@ def paths(out: str) -> list[str]:
     return [path for name in PATHS if storage.exists(path := storage.join(out, name))]
 
 
-def _read(path: str) -> dict[str, Any]:
-    return read_json(path, "run the build, or trainer.evaluate, again") or {}
+def _read(path: str, shape: Any = None) -> dict[str, Any]:
+    return read_json(path, shape, how="run the build, or trainer.evaluate, again") or {}
 
 
 def show(console: Console, out: str, results: Sequence[str]) -> None:
@@ -52,9 +52,9 @@ def show(console: Console, out: str, results: Sequence[str]) -> None:
             raise InputError(
                 f"no such file: {path}; give the --output of a finished build, and results of trainer.evaluate"
             )
-    stages = _read(storage.join(out, "ledger.json"))["stages"]
+    stages = _read(storage.join(out, "ledger.json"), LEDGER)["stages"]
     console.print(funnel({name: stages[name] for name in STAGES if name in stages}))
-    peak = _read(storage.join(out, "run.json"))["peak_memory_mb"]
+    peak = _read(storage.join(out, "run.json"), {"peak_memory_mb": (int, float)})["peak_memory_mb"]
     console.print(f"peak memory of all processes of the build: {peak:,.0f} MB", highlight=False)
     for path in results:
         console.print(accuracy(_read(path)), style="bold", highlight=False, soft_wrap=True)

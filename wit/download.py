@@ -25,7 +25,7 @@ from wit.fetch.outcome import Outcome, Request
 from wit.images.config import ImageConfig
 from wit.images.expected import expected_hash
 from wit.outage import OutageWatch
-from wit.parts import Marker, StageDir, to_json
+from wit.parts import Marker, StageDir, read_json, to_json
 from wit.rawshard import RawShard, in_order
 from wit.records import PLAN
 
@@ -364,12 +364,11 @@ class Work:
             paths += [storage.join(self.stage.path, name) for name in names]
         known: Known = {"robots": {}, "hosts": {}}
         for path in paths:
-            if storage.exists(path):
-                found: dict[str, Any] = json.loads(storage.read_bytes(path))
-                if "hosts" not in found:  # of version 0.1: robots.txt alone
-                    found = {"robots": found, "hosts": {}}
-                for kind in known:
-                    known[kind] |= found[kind]
+            found = read_json(path) or {}
+            if "hosts" not in found:  # of version 0.1: robots.txt alone
+                found = {"robots": found, "hosts": {}}
+            for kind in known:
+                known[kind] |= found[kind]
         return known
 
     def _keep_known(self, now: bool = False) -> None:

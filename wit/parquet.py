@@ -9,47 +9,84 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import IO
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wit import storage
+from wit.damage import damaged
 
 
 def read_table(path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a file, of these columns in this order; one request where it is remote. Raises OSError or ArrowException
-    where the file is missing, damaged or without one of them."""
+    """The rows of a file, of these columns in this order; one request where it is remote. Raises DamagedFile
+    where it is damaged or without one of them, OSError where it is missing."""
     if storage.is_local(path):
         with open_file(path) as file:
-            return _read(file, columns)
-    return parse(storage.read_bytes(path), columns)
+            return _read(path, file, columns)
+    return _read(path, File(path, pa.BufferReader(storage.read_bytes(path))), columns)
 
 
-def parse(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
-    """As `read_table`, of a file that is in memory."""
-    return _read(pq.ParquetFile(pa.BufferReader(data)), columns)
-
-
-def _read(file: pq.ParquetFile, columns: Sequence[str] | None) -> pa.Table:
+def _read(path: str, file: File, columns: Sequence[str] | None) -> pa.Table:
     if columns is None:
         return file.read()
     if missing := set(columns) - set(file.schema_arrow.names):
-        raise pa.ArrowInvalid(f"has no column {', '.join(sorted(missing))}")
+        raise damaged(path, f"it has no column {', '.join(sorted(missing))}")
     return file.read(columns=list(columns)).select(list(columns))  # `read` has them in the order of the file
 
 
 @contextlib.contextmanager
-def open_file(path: str) -> Iterator[pq.ParquetFile]:
+def naming(path: str) -> Iterator[None]:
+    """What Arrow finds wrong within the block is said of the file: DamagedFile. What the system refuses stays what it is."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise damaged(path, error) from error
+
+
+class File(pq.ParquetFile):  # type: ignore[misc]
+    """A parquet file of ours; every way of reading that is used here raises DamagedFile where it is damaged."""
+
+    def __init__(self, path: str, source: Any) -> None:
+        self._path = path
+        with naming(path):
+            super().__init__(source)
+
+    def read(self, *args: Any, **kwargs: Any) -> pa.Table:
+        with naming(self._path):
+            return super().read(*args, **kwargs)
+
+    def read_row_group(self, *args: Any, **kwargs: Any) -> pa.Table:
+        with naming(self._path):
+            return super().read_row_group(*args, **kwargs)
+
+    def read_row_groups(self, *args: Any, **kwargs: Any) -> pa.Table:
+        with naming(self._path):
+            return super().read_row_groups(*args, **kwargs)
+
+    def iter_batches(self, *args: Any, **kwargs: Any) -> Iterator[pa.RecordBatch]:
+        batches = super().iter_batches(*args, **kwargs)
+        while True:
+            with naming(self._path):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+
+@contextlib.contextmanager
+def open_file(path: str) -> Iterator[File]:
     """A file to read in pieces: its row groups or batches."""
     if storage.is_local(path):
         with pa.OSFile(storage.local_path(path)) as file:
-            yield pq.ParquetFile(file)
+            yield File(path, file)
         return
     with storage.open_read(path) as stream:
-        yield of_stream(stream)
+        yield File(path, stream)
 
 
 def of_stream(stream: IO[bytes]) -> pq.ParquetFile:
-    """A file to read in pieces, from a seekable stream."""
+    """A file of somebody else, to read in pieces from a seekable stream."""
     return pq.ParquetFile(stream)

@@ -18,9 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wit import storage
-from wit.records import SCHEMAS, InputError, Stopped
+from wit.damage import damaged
+from wit.records import SCHEMAS, Stopped
 
 Marker = dict[str, Any]
+Sizes = Mapping[str, int | None]  # of what is there, by its name relative to OUT; None for what is no file
 DIRECTORY = {"download": "raw", "publish": "shards"}  # the others bear their stage's name
 MANIFEST = {"publish": "MANIFEST.json"}  # for readers of the published set; the others are our own: _MANIFEST.json
 KEPT = ("removed.txt",)  # tombstones outlive every rebuild
@@ -67,37 +69,39 @@ class StageDir:
 
     def marker(self, unit: str) -> Marker | None:
         """The unit's marker if a run with this fingerprint published it."""
-        marker = read_json(self.marker_path(unit), "delete it and start the build again")
+        marker = read_json(self.marker_path(unit), MARKER)
         return marker if marker and marker["fingerprint"] == self.fingerprint else None
 
     def done(self, unit: str) -> Marker | None:
-        """The unit's marker if it was published and its files are still there: then there is nothing to do."""
+        """The unit's marker if it was published and its files are still there, whole: then there is nothing to do."""
         marker = self.marker(unit)
-        paths = (storage.join(self.out, entry["name"]) for entry in (marker or {"files": {}})["files"].values())
-        return marker if all(storage.exists(path) for path in paths) else None
+        files = (marker or {"files": {}})["files"].values()
+        whole = all(storage.size_of_file(storage.join(self.out, e["name"])) == e["bytes"] for e in files)
+        return marker if whole else None
 
     def markers(self) -> list[Marker]:
-        """All published units of this fingerprint whose files are still there, in the order of their names."""
+        """All published units of this fingerprint whose files are still there, whole, in the order of their names."""
         there = self.present()
         found = [self.marker(unit) for unit in self.units()]
-        return [m for m in found if m is not None and all(e["name"] in there for e in m["files"].values())]
+        return [m for m in found if m is not None and not lacking(there, m["files"].values())]
 
     def units(self) -> list[str]:
         """The units that have a marker, whatever its fingerprint, in order."""
         names = [n.removesuffix(".json") for n in storage.list_dir(self.path) if n.endswith(".json")]
         return [n for n in names if not n.startswith("_") and "." not in n]
 
-    def present(self) -> set[str]:
-        """The names, relative to OUT, of all files that the stage has there, for one listing a directory."""
-        found = {f"{self.directory}/{name}" for name in storage.list_dir(self.path)}
+    def present(self) -> Sizes:
+        """The names, relative to OUT, of all files that the stage has there, with their sizes, for one listing a directory."""
+        found = {f"{self.directory}/{name}": size for name, size in storage.list_sizes(self.path).items()}
         for place in APART:
-            names = storage.list_dir(storage.join(self.out, place))
-            found |= {f"{place}/{name}" for name in names if name.startswith(f"{self.stage}-")}
+            sizes = storage.list_sizes(storage.join(self.out, place))
+            found |= {f"{place}/{name}": n for name, n in sizes.items() if name.startswith(f"{self.stage}-")}
         return found
 
     def missing(self, manifest: Marker) -> list[str]:
-        """The files that the stage's manifest names and that are gone, relative to OUT."""
-        return sorted({entry["name"] for entry in entries(self.stage, manifest)} - self.present())
+        """The files that the stage's manifest names and that are gone, or of another size than it says, relative to OUT. A byte
+        that was flipped is `wit.verify`'s to find: that takes reading everything."""
+        return lacking(self.present(), entries(self.stage, manifest))
 
     def forget(self) -> None:
         """Removes the markers, so that every unit is made again. What the manifest names stays until another one stands."""
@@ -141,7 +145,7 @@ class StageDir:
         return storage.join(self.out, marker["files"][label]["name"])
 
     def manifest(self) -> Marker | None:
-        """The stage's manifest if it finished under this fingerprint; raises InputError where it is damaged."""
+        """The stage's manifest if it finished under this fingerprint; raises DamagedFile where it is damaged."""
         found = read_manifest(self.out, self.stage)
         return found if found and found["fingerprint"] == self.fingerprint else None
 
@@ -151,20 +155,23 @@ class StageDir:
         nothing, where a wanted unit is missing, whatever the engine said of its job."""
         units = sorted(wanted)
         check_complete(self.stage, units, (str(m["unit"]) for m in markers))
-        manifest = {
+        manifest = self.summed(markers, wanted=units, **info)
+        storage.write_bytes(self.manifest_path, to_json(manifest))
+        self.tidy(markers)
+        return manifest
+
+    def summed(self, markers: Sequence[Marker], **info: Any) -> Marker:
+        """The manifest of these units."""
+        return {
             "stage": self.stage,
             "fingerprint": self.fingerprint,
             "schema_version": SCHEMAS[self.stage],
-            "wanted": units,
             "parts": list(markers),
             "in": sum(m["in"] for m in markers),
             "out": sum(m["out"] for m in markers),
             "dropped": add_counts(m["dropped"] for m in markers),
             **info,
         }
-        storage.write_bytes(self.manifest_path, to_json(manifest))
-        self.tidy(markers)
-        return manifest
 
     def clear(self) -> None:
         """Removes the stage's whole output, the manifest first, so that no reader believes in what is half gone."""
@@ -172,16 +179,18 @@ class StageDir:
         self.tidy(())
 
     def tidy(self, markers: Sequence[Marker]) -> None:
-        """The janitor: losers of a race, unfinished files and units of another fingerprint go; a marker that is gone is
-        written again."""
+        """The janitor: losers of a race, unfinished files and units of another fingerprint go; a marker that is gone,
+        or of another size, is written again."""
         named = {f"{self.directory}/{m['unit']}.json": m for m in markers}
         keep = set(named) | {e["name"] for m in markers for e in [*m["files"].values(), *m.get("beside", ())]}
         own = {f"{self.directory}/{name}" for name in (storage.name_of(self.manifest_path), *KEPT)}
         there = self.present()
-        for name in sorted(there - keep - own):
+        for name in sorted(there.keys() - keep - own):
             storage.remove(storage.join(self.out, name))
-        for name in sorted(named.keys() - there):
-            storage.write_bytes(storage.join(self.out, name), to_json(bare(named[name])))
+        for name, part in sorted(named.items()):
+            data = to_json(bare(part))
+            if name not in there or there[name] not in (len(data), part.get("marker_bytes", len(data))):
+                storage.write_bytes(storage.join(self.out, name), data)
 
 
 def check_complete(stage: str, wanted: Collection[str], published: Iterable[str]) -> None:
@@ -195,7 +204,12 @@ def check_complete(stage: str, wanted: Collection[str], published: Iterable[str]
 
 def bare(part: Marker) -> Marker:
     """A manifest's part as the marker that it was made of, without what the manifest added."""
-    return {name: value for name, value in part.items() if name != "marker_sha256"}
+    return {name: value for name, value in part.items() if name not in ("marker_sha256", "marker_bytes")}
+
+
+def lacking(there: Sizes, named: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The files of markers or manifests that are not there, or of another size."""
+    return sorted({entry["name"] for entry in named if there.get(entry["name"]) != entry["bytes"]})
 
 
 def manifest_path(out: str, stage: str) -> str:
@@ -203,21 +217,74 @@ def manifest_path(out: str, stage: str) -> str:
 
 
 def read_manifest(out: str, stage: str) -> Marker | None:
-    """The stage's manifest, whatever its fingerprint; raises InputError where it is no JSON object."""
-    path = manifest_path(out, stage)
-    return read_json(path, "delete it and run the build again, which writes it anew from what lies beside it")
+    """The stage's manifest, whatever its fingerprint; raises DamagedFile where it is none."""
+    return read_json(manifest_path(out, stage), PUBLISHED if stage == "publish" else OF_PARTS, stage=stage)
 
 
-def read_json(path: str, mend: str) -> Marker | None:
-    """The JSON object in a file, None where there is no file; raises InputError, with what mends it, where it is none."""
+# What JSON of ours has at least: types, [shape] for lists, {None: shape} for every further field of an object, `x?` for what
+# not every version writes.
+
+Shape = dict[str | None, Any]
+
+FILE: Shape = {"name": str, "bytes": int}
+COUNTS: Shape = {"in": int, "out": int, "dropped": {None: int}}
+MARKER: Shape = {**COUNTS, "beside?": [{"name": str}], "unit": str, "fingerprint": str, "files": {None: FILE}}
+TOTALS: Shape = {
+    **COUNTS,
+    "wanted?": [str],
+    "retries?": int,
+    "dropped_one_in?": int,
+    "stage": str,
+    "fingerprint": str,
+    "schema_version": int,
+}
+OF_PARTS: Shape = TOTALS | {"parts": [MARKER]}  # _MANIFEST.json
+PUBLISHED: Shape = TOTALS | {"shards": int, "samples": int, "files": [FILE | {"samples?": int}]}  # MANIFEST.json
+SHARD: Shape = {"fingerprint": str, "shard": str, "count": int, "files": {None: FILE, "tar": FILE}}  # NNNNN_stats.json
+LEDGER: Shape = {"stages": {None: COUNTS}, "samples": int}
+RECORD: Shape = {"fingerprint": str}
+RUN = {
+    "config": dict,
+    "seed": int,
+    "queries_sha256": str,
+    "sources": [{"path": str}],
+}  # run.json, also of version 0.1.0
+RECORDS = {"stages": {None: RECORD}, "fingerprints": {None: str}}  # and of every later one
+
+
+def shaped(value: object, shape: Any) -> bool:
+    """Whether JSON has at least the fields of a shape, every further field the shape under None, and those named
+    `x?`, where it has them, theirs."""
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(shaped(item, shape[0]) for item in value)
+    if not isinstance(shape, dict):
+        return isinstance(value, shape)
+    if not isinstance(value, dict):
+        return False
+    if None in shape and not all(shaped(item, shape[None]) for item in value.values()):
+        return False
+    optional = {name.rstrip("?"): inner for name, inner in shape.items() if name and name.endswith("?")}
+    if not all(shaped(value[name], inner) for name, inner in optional.items() if name in value):
+        return False
+    needed = {name: inner for name, inner in shape.items() if name and not name.endswith("?")}
+    return all(name in value and shaped(value[name], inner) for name, inner in needed.items())
+
+
+def read_json(path: str, shape: Any = None, *, how: str | None = None, stage: str | None = None) -> Marker | None:
+    """The JSON object in a file, None where there is no file; raises DamagedFile, with what mends it (`how`, where its place does
+    not tell), where it is none, lacks fields of the shape, or is another stage's."""
     if not storage.exists(path):
         return None
+    if storage.size_of_file(path) is None:
+        raise damaged(path, "it is no file", how)
     try:
         found = json.loads(storage.read_bytes(path))
-    except ValueError as error:
-        raise InputError(f"{path} is damaged, it is not JSON ({error}): {mend}") from error
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, f"it is not JSON: {error}", how) from error
     if not isinstance(found, dict):
-        raise InputError(f"{path} is damaged, it is no JSON object: {mend}")
+        raise damaged(path, "it is no JSON object", how)
+    if not shaped(found, shape or {}) or (stage is not None and found["stage"] != stage):
+        raise damaged(path, "it lacks fields", how)
     return found
 
 

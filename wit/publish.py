@@ -20,7 +20,19 @@ import pyarrow as pa
 
 from wit import parquet, storage
 from wit.balance import key_hashes
-from wit.parts import Marker, StageDir, check_complete, read_json, read_manifest, to_json, write_parquet
+from wit.damage import DamagedFile, damaged
+from wit.parts import (
+    RECORD,
+    SHARD,
+    Marker,
+    StageDir,
+    check_complete,
+    lacking,
+    read_json,
+    read_manifest,
+    to_json,
+    write_parquet,
+)
 from wit.records import KEEP, SCHEMAS, InputError, keyed_hash
 from wit.select import keep_parts
 from wit.shards import REMOVED, ShardWriter
@@ -204,11 +216,15 @@ def next_dir(out: str) -> str:
 
 def shard_marker(directory: str, name: str, inputs: str) -> Marker | None:
     """The marker of a shard made of these inputs, if it was published and its files are still there with their sizes."""
-    marker = read_json(storage.join(directory, f"{name}_stats.json"), "delete it and start the build again")
-    if marker is None or marker.get("fingerprint") != inputs:
+    try:
+        marker = read_json(storage.join(directory, f"{name}_stats.json"), SHARD)
+    except DamagedFile:
+        return None  # as if it were gone: the shard is made again, and the marker with it
+    if marker is None or marker["fingerprint"] != inputs:
         return None
-    files = [(storage.join(directory, entry["name"]), entry["bytes"]) for entry in marker["files"].values()]
-    return marker if all(storage.exists(path) and storage.size(path) == size for path, size in files) else None
+    files = marker["files"].values()
+    whole = all(storage.size_of_file(storage.join(directory, e["name"])) == e["bytes"] for e in files)
+    return marker if whole else None
 
 
 def stats(shard: Assignment) -> Marker:
@@ -267,9 +283,16 @@ def write_tar(out: str, rows: pa.Table, path: str, config: PublishConfig) -> Int
 def _write_window(out: str, rows: pa.Table, tar: ShardWriter, readers: ThreadPoolExecutor) -> list[int]:
     pictures = read_pictures(out, rows, readers)
     return [
-        tar.add(row["key"], picture, extension_of(row["format"]), row["caption"], metadata(row))
+        tar.add(row["key"], sound(out, row, picture), extension_of(row["format"]), row["caption"], metadata(row))
         for row, picture in zip(rows.to_pylist(), pictures, strict=True)
     ]
+
+
+def sound(out: str, row: Mapping[str, Any], picture: memoryview) -> memoryview:
+    """The picture if it is that of its row, by the digest taken when it was fetched; raises DamagedFile if not."""
+    if hashlib.sha256(picture).hexdigest() != row["sha256"]:
+        raise damaged(storage.join(out, row["raw_shard"]), f"the picture of {row['key']} is not that of its sha256")
+    return picture
 
 
 def extension_of(image_format: str) -> str:
@@ -353,7 +376,7 @@ def begin(stage: StageDir, *, anew: bool = False) -> str:
 
 
 def _fingerprint_of(directory: str) -> str | None:
-    manifest = read_json(storage.join(directory, "MANIFEST.json"), f"delete {directory}")
+    manifest = read_json(storage.join(directory, "MANIFEST.json"), RECORD, how=f"delete {directory}")
     return None if manifest is None else manifest["fingerprint"]
 
 
@@ -361,18 +384,30 @@ def finish(stage: StageDir, shards: Sequence[Marker], wanted: Sequence[str], dir
     """Writes sizes.json and, last, MANIFEST.json; removes what neither they nor a tombstone list name; puts a set that was
     made beside another one in its place. Raises Stopped where a wanted shard is missing."""
     check_complete("publish", wanted, (str(marker["shard"]) for marker in shards))
+    manifest = {**manifest_of(stage, shards), "wanted": sorted(wanted)}
+    named = {str(entry["name"]) for entry in manifest["files"]} | {REMOVED}
+    for name in storage.list_dir(directory):
+        if name not in named:
+            storage.remove(storage.join(directory, name))
+    storage.write_bytes(storage.join(directory, "sizes.json"), sizes_json(shards))
+    storage.write_bytes(storage.join(directory, "MANIFEST.json"), to_json(manifest))
+    if directory != shards_dir(stage.out):
+        install(stage.out)
+    return manifest
+
+
+def manifest_of(stage: StageDir, shards: Sequence[Marker]) -> Marker:
+    """MANIFEST.json of these shards, but for the names of those that were wanted."""
     markers = sorted(shards, key=lambda m: str(m["shard"]))
     samples = sum(marker["count"] for marker in markers)
-    sizes = {marker["files"]["tar"]["name"]: marker["count"] for marker in markers}
-    beside = {"sizes.json": to_json(sizes)}
+    beside = {"sizes.json": sizes_json(markers)}
     beside |= {f"{m['shard']}_stats.json": to_json(m) for m in markers}
     files = [entry | {"samples": m["count"]} for m in markers for entry in m["files"].values()]
     files += [_described(name, data) for name, data in beside.items()]
-    manifest = {
+    return {
         "stage": stage.stage,
         "fingerprint": stage.fingerprint,
         "schema_version": SCHEMAS["publish"],
-        "wanted": sorted(wanted),
         "in": samples,
         "out": samples,
         "dropped": {},
@@ -380,15 +415,25 @@ def finish(stage: StageDir, shards: Sequence[Marker], wanted: Sequence[str], dir
         "samples": samples,
         "files": sorted(files, key=lambda entry: str(entry["name"])),
     }
-    named = {str(entry["name"]) for entry in files} | {REMOVED}
-    for name in storage.list_dir(directory):
-        if name not in named:
-            storage.remove(storage.join(directory, name))
-    storage.write_bytes(storage.join(directory, "sizes.json"), beside["sizes.json"])
-    storage.write_bytes(storage.join(directory, "MANIFEST.json"), to_json(manifest))
-    if directory != shards_dir(stage.out):
-        install(stage.out)
-    return manifest
+
+
+def sizes_json(shards: Sequence[Marker]) -> bytes:
+    """sizes.json: how many samples each tar has."""
+    return to_json({marker["files"]["tar"]["name"]: marker["count"] for marker in shards})
+
+
+def manifests_of(stage: StageDir) -> Iterator[Marker]:
+    """The manifests that the shards in shards/ may have had, by their markers alone; none where one of them is damaged."""
+    directory = shards_dir(stage.out)
+    names = [name for name in storage.list_dir(directory) if name.endswith("_stats.json")]
+    try:
+        markers = [m for name in names if (m := read_json(storage.join(directory, name), SHARD)) is not None]
+    except DamagedFile:
+        return
+    manifest = manifest_of(stage, markers)
+    if not lacking(storage.list_sizes(directory), manifest["files"]):
+        yield manifest | {"wanted": sorted(str(m["shard"]) for m in markers)}
+        yield manifest  # as of version 0.1.0
 
 
 def install(out: str) -> None:

@@ -16,9 +16,14 @@ from typing import Any
 
 from wit import storage
 from wit.advice import flag
+from wit.damage import DamagedFile
 from wit.fingerprints import BESIDE_CANDIDATES, Above, Inputs, forms
-from wit.parts import Marker, StageDir, described, read_json, read_manifest, to_json, wrote
+from wit.parts import DIRECTORY, MARKER, Marker, StageDir, described, lacking, read_json, read_manifest, to_json, wrote
+from wit.publish import manifests_of
 from wit.records import STAGES, InputError
+from wit.retry import in_rounds
+from wit.select import keep_parts
+from wit.units import RATES, without_work
 
 # Which stages each one's fingerprint hangs on, and whose files it opens.
 HANGS_ON: Mapping[str, tuple[str, ...]] = {
@@ -91,9 +96,11 @@ def _stage(out: str, run: Mapping[str, Any], name: str, possible: Sequence[Above
         missing = StageDir(out, name, form.fingerprint).missing(manifest)
     else:
         written, retries = (record or {}).get("wrote", ""), (record or {}).get("retries", 0)
-        names = [entry["name"] for entry in (record or {}).get("files", ())]
-        names += [SOURCES] if name == "report" else []
-        missing = [name for name in names if not storage.exists(storage.join(out, name))]
+        files = {entry["name"]: entry for entry in (record or {}).get("files", ())}
+        names = dict.fromkeys([*files, *([SOURCES] if name == "report" else [])])
+        sizes = {name: storage.size_of_file(storage.join(out, name)) for name in names}
+        missing = [name for name in names if name not in files and sizes[name] is None]
+        missing += lacking(sizes, files.values())
     return Stage(name, dataclasses.replace(form, wrote=written, retries=retries), manifest, record, tuple(missing))
 
 
@@ -101,7 +108,7 @@ def _some_markers(stage: StageDir) -> Iterator[Marker]:
     if stage.stage in PRODUCTS:
         return
     for unit in stage.units()[:EVIDENCE]:
-        if (marker := read_json(stage.marker_path(unit), "delete it and start the build again")) is not None:
+        if (marker := read_json(stage.marker_path(unit), MARKER)) is not None:
             yield marker
 
 
@@ -115,9 +122,51 @@ def _implied(out: str, run: Mapping[str, Any], name: str, form: Above) -> Marker
     return {"fingerprint": form.fingerprint, "wrote": "implied"}
 
 
+def restore(out: str, records: Mapping[str, Marker]) -> None:
+    """Writes manifests that are gone anew, of finished stages whose every marker and file is there; nothing but what run.json
+    has the digest of is written."""
+    for name, kept in records.items():
+        stage = StageDir(out, name, kept["fingerprint"])
+        if "manifest_sha256" not in kept or storage.exists(stage.manifest_path):
+            continue
+        for found in restored(stage, kept):
+            data = to_json(found)
+            if hashlib.sha256(data).hexdigest() == kept["manifest_sha256"]:
+                storage.write_bytes(stage.manifest_path, data)
+                break
+
+
+def restored(stage: StageDir, kept: Marker) -> Iterator[Marker]:
+    """The manifests that a stage may have had, by the markers that lie beside where it was."""
+    if stage.stage == "publish":
+        yield from manifests_of(stage)
+        return
+    markers = [m for unit in stage.units() if (m := _whole_marker(stage, unit)) is not None]
+    markers = [without_work(m) for m in markers] if stage.stage == "plan" else markers
+    there = stage.present()
+    markers = [m for m in markers if not lacking(there, m["files"].values())]
+    if stage.stage == "select":
+        markers = keep_parts(markers)
+    if len(markers) != kept.get("units"):
+        return
+    info = {"retries": kept["retries"]} if "retries" in kept else {}
+    info |= {"dropped_one_in": kept.get("dropped_one_in", 1)} if stage.stage == "candidates" else {}
+    parts = in_rounds(markers) if stage.stage == "download" else markers
+    units = sorted(str(m["unit"]) for m in markers if m["unit"] != RATES)
+    for wanted in ({"wanted": units}, {}):  # version 0.1.0 did not name them
+        yield stage.summed(parts, **wanted, schema_version=kept["schema_version"], **info)
+
+
+def _whole_marker(stage: StageDir, unit: str) -> Marker | None:
+    try:
+        return stage.marker(unit)
+    except DamagedFile:
+        return None
+
+
 def record(out: str, manifest: Marker, before: Marker | None = None) -> Marker:
     """What run.json keeps of a finished stage; `before` is what it has, which stands as long as the manifest does."""
-    kept = ("fingerprint", "schema_version", "in", "out", "dropped", "retries", "samples")
+    kept = ("fingerprint", "schema_version", "in", "out", "dropped", "dropped_one_in", "retries", "samples")
     units = len(manifest["parts"] if "parts" in manifest else manifest["files"])
     digest = hashlib.sha256(to_json(manifest)).hexdigest()
     if before and before.get("manifest_sha256") == digest:
@@ -151,11 +200,24 @@ def to_run(stages: Mapping[str, Stage], asked: Collection[str], rebuilding: Coll
     for name in (name for name in reversed(STAGES) if name in asked):
         stage = stages[name]
         missed = name in PRODUCTS or any(name in _opens(later, stages) for later in runs)
-        if name in rebuilding or (name == "download" and retry) or not (stage.whole or stage.finished and not missed):
+        if (
+            name in rebuilding
+            or (name == "download" and retry)
+            or not (stage.whole or stage.finished and not missed)
+            or _to_mend(name, stages)
+        ):
             runs.append(name)
     if "report" in runs and _report_must_stay(stages, runs):
         runs.remove("report")
     return runs[::-1]
+
+
+def _to_mend(name: str, stages: Mapping[str, Stage]) -> bool:
+    """Whether files of a stage that its manifest still names are gone or cut off and can be made again of what lies beside it,
+    without asking the web or reading the sources."""
+    stage = stages[name]
+    made_here = name in ("plan", "score", "select") and stage.manifest is not None and bool(stage.missing)
+    return made_here and all(stages[above].whole for above in OPENS[name] if above in stages)
 
 
 def _opens(name: str, stages: Mapping[str, Stage]) -> Sequence[str]:
@@ -176,7 +238,7 @@ def check_going_on(
     opened = [(later, read) for later in runs for read in OPENS[later] if read in stages and read not in runs]
     for later, read in opened:
         if read != "download" and stages[read].finished and not stages[read].whole:
-            raise InputError(f"{_gone(out, stages[read])} is gone and {later} needs it: add {read} to --stages")
+            raise InputError(f"{_gone(out, stages[read])} and {later} needs it: add {read} to --stages")
     download = stages["download"]
     needed = "download" in runs or any("download" in OPENS[name] for name in runs)
     if not needed or download.whole:
@@ -185,10 +247,10 @@ def check_going_on(
     if download.finished and not _all_published(out, download):
         gone = _gone(out, download)
         readers = ", ".join(name for name in runs if "download" in OPENS[name]) or "this build"
-        differences = [f"{storage.join(out, file)} is gone" for name in PRODUCTS for file in stages[name].missing[:1]]
+        differences = [_lost(out, file) for name in PRODUCTS for file in stages[name].missing[:1]]
         differences += changed(run, now, (*FIRST_HALF, "select", "publish"))
         since = f" ({'; '.join(differences)})" if differences else ""
-        raise InputError(f"{gone} is gone and {readers} would need it{since}: put it back, keep the settings, {how}")
+        raise InputError(f"{gone} and {readers} would need it{since}: put it back, keep the settings, {how}")
     if "download" in runs and not download.finished and _of_others(out, run, download):
         why = "; ".join(changed(run, now, FIRST_HALF)) or "the plan is no longer the one that they were planned by"
         raise InputError(
@@ -198,14 +260,33 @@ def check_going_on(
 
 
 def _gone(out: str, stage: Stage) -> str:
-    """What of a stage is missing, the first of it."""
+    """What of a stage is missing, the first of it, as the beginning of a sentence."""
     if stage.missing:
-        return storage.join(out, stage.missing[0])
+        return _lost(out, stage.missing[0])
+    place = storage.join(out, DIRECTORY.get(stage.name, stage.name))
+    return f"what was downloaded to {place} is gone" if stage.name == "download" else f"{place} is gone"
+
+
+def _lost(out: str, name: str) -> str:
+    path = storage.join(out, name)
     return (
-        "what was downloaded to " + storage.join(out, "raw")
-        if stage.name == "download"
-        else storage.join(out, stage.name)
+        f"{path} is {'gone' if storage.size_of_file(path) is None else 'cut off or of another size than was written'}"
     )
+
+
+def passed_over(out: str, stage: Stage) -> str:
+    """What to say of a stage that is finished and does not run."""
+    if stage.whole or stage.name == "report":
+        return "finished before"
+    directory = StageDir(out, stage.name, stage.above.fingerprint if stage.above else "")
+    if not storage.list_dir(directory.path):
+        return "finished before; what it wrote is gone and nothing needs it"
+    place = storage.join(out, directory.directory)
+    lost = _gone(out, stage)
+    if stage.manifest is None and directory.units():
+        units, record = len(directory.markers()), stage.record or {}
+        lost = f"{directory.manifest_path} is gone and {units} of its {record.get('units', 'many')} units are left"
+    return f"finished before; {lost}: nothing needs it, {place} may be deleted"
 
 
 def _all_published(out: str, download: Stage) -> bool:

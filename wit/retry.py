@@ -92,6 +92,18 @@ def finished_rounds(markers: Sequence[Marker], rows_per_shard: int) -> tuple[int
     return number, found
 
 
+def in_rounds(markers: Sequence[Marker]) -> list[Marker]:
+    """The markers in the order of a manifest: by their units, those of each round of retries after its accounting."""
+
+    def place(marker: Marker) -> tuple[str, bool, str]:
+        unit = str(marker["unit"])
+        if is_accounting(unit):
+            return unit.replace("retried-", "r"), False, unit
+        return unit.partition("-")[0] if is_retry(unit) else "", True, unit
+
+    return sorted(markers, key=place)
+
+
 def write_round(
     stage: StageDir, number: int, markers: Sequence[Marker], reasons: Sequence[str], *, rows_per_shard: int
 ) -> tuple[str, int, Marker]:

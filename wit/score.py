@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from wit import parquet, storage
+from wit.damage import damaged
 from wit.dedup import one_array
 from wit.parts import Marker, StageDir, write_parquet
 from wit.records import SCORES
@@ -45,8 +47,8 @@ def score_shard(stage: StageDir, shard: RawShard, scorer: Scorer) -> Marker:
 
 def scores(out: str, shard: RawShard, scorer: Scorer) -> pa.Table:
     """records.SCORES of one raw shard, for the captions that plan chose."""
-    keys, places, captions = fetched(storage.join(out, shard.parquet))
-    pairs = zip(pictures(storage.join(out, shard.tar), keys), captions, strict=True)
+    keys, places, captions, digests = fetched(storage.join(out, shard.parquet))
+    pairs = zip(pictures(storage.join(out, shard.tar), keys, digests), captions, strict=True)
     found: list[float | None] = []
     while batch := list(itertools.islice(pairs, BATCH)):
         found += scorer(batch)
@@ -54,19 +56,23 @@ def scores(out: str, shard: RawShard, scorer: Scorer) -> pa.Table:
     return pa.table(columns, schema=SCORES)
 
 
-def fetched(path: str) -> tuple[list[str], list[int], list[str]]:
-    """(keys, row numbers, first captions) of the rows of a RAW table that have a picture."""
-    raw = parquet.read_table(path, ["key", "captions", "reason"])
+def fetched(path: str) -> tuple[list[str], list[int], list[str], list[str]]:
+    """(keys, row numbers, first captions, digests) of the rows of a RAW table that have a picture."""
+    raw = parquet.read_table(path, ["key", "captions", "reason", "sha256"])
     places = [row for row, reason in enumerate(raw["reason"].to_pylist()) if reason is None]
     rows = raw.take(pa.array(places, pa.int64()))
     lists = one_array(rows["captions"])
     first = lists.flatten().field("text").take(lists.offsets[:-1])
-    return rows["key"].to_pylist(), places, first.to_pylist()
+    return rows["key"].to_pylist(), places, first.to_pylist(), rows["sha256"].to_pylist()
 
 
-def pictures(tar: str, keys: Sequence[str]) -> Iterator[bytes]:
-    """The bytes of the tar's pictures, which must be those of the keys in their order."""
-    for key, member in zip(keys, iter_members(tar), strict=True):
-        if split_name(member.name)[0] != key:
-            raise ValueError(f"{tar}: {member.name} is where {key} should be")
+def pictures(tar: str, keys: Sequence[str], digests: Sequence[str]) -> Iterator[bytes]:
+    """The bytes of the tar's pictures; raises DamagedFile unless they are those of the keys and digests in their order."""
+    members = iter_members(tar)
+    for key, digest in zip(keys, digests, strict=True):
+        member = next(members, None)
+        if member is None or split_name(member.name)[0] != key or hashlib.sha256(member.data).hexdigest() != digest:
+            raise damaged(tar, f"the picture of {key} is not that of its sha256")
         yield member.data
+    if next(members, None) is not None:
+        raise damaged(tar, "it has more pictures than its table")

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wit import balance, parquet, storage
+from wit.damage import damaged
 from wit.dedup import PICTURE, VERDICT, bucket_of, cluster_bucket, list_of, one_array
 from wit.filters import first_reasons, image_filters
 from wit.parts import Marker, StageDir, add_counts, write_parquet
@@ -252,7 +253,7 @@ def read_raw(out: str, shard: RawShard) -> pa.Table:
     if shard.scores is not None:
         scores = parquet.read_table(storage.join(out, shard.scores)).cast(SCORES)
         if not raw["key"].take(scores["row"]).equals(scores["key"]):
-            raise ValueError(f"{shard.scores}: not the scores of {shard.parquet}")
+            raise damaged(storage.join(out, shard.scores), f"not the scores of {shard.parquet}")
         found = one_array(scores["clip_score"]).take(pc.index_in(pa.array(range(len(raw)), pa.int32()), scores["row"]))
     return raw.append_column(KEEP.field("clip_score"), found)
 

@@ -14,10 +14,12 @@ from typing import IO, Any
 import pyarrow as pa
 
 from wit import parquet, storage
+from wit.damage import damaged, mend
 from wit.records import InputError
 
 IMAGE_EXTENSIONS = ("jpg", "png", "jpeg", "webp", "gif")  # open_clip's, and gif
 REMOVED = "removed.txt"  # beside the shards: one hash a line, a sample's key or the SHA-256 of a picture
+AGAIN = "fetch or publish the shard again"  # of one that is no build's of ours
 BLOCK = 512
 END = bytes(2 * BLOCK)
 RECORD = 20 * BLOCK  # a tar's length is a multiple of this
@@ -107,7 +109,7 @@ class ShardWriter:
 def iter_members(path: str) -> Iterator[Member]:
     """The regular files of a tar, streamed in order; also of tars with pax and GNU long names.
 
-    Raises InputError where the tar is cut off or a header is damaged; what was yielded until then is sound."""
+    Raises DamagedFile where the tar is cut off or a header is damaged; what was yielded until then is sound."""
     with storage.open_read(path) as stream:
         yield from _members(stream, path)
 
@@ -128,13 +130,13 @@ def _members(stream: IO[bytes], path: str) -> Iterator[Member]:
 def _read(stream: IO[bytes], length: int, path: str, position: int) -> bytes:
     data = stream.read(length)
     if len(data) != length:
-        raise InputError(f"{path} is cut off within the member at byte {position}: fetch or publish the shard again")
+        raise damaged(path, f"it is cut off within the member at byte {position}", mend(path, AGAIN))
     return data
 
 
 def _check(header: bytes, path: str, position: int) -> None:
     if _octal(header[148:156]) != sum(header) - sum(header[148:156]) + 8 * ord(" ") or _octal(header[124:136]) < 0:
-        raise InputError(f"{path} is damaged at byte {position}, no tar header: fetch or publish the shard again")
+        raise damaged(path, f"no tar header at byte {position}", mend(path, AGAIN))
 
 
 def _octal(field: bytes) -> int:

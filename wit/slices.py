@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from wit import storage
+from wit import parquet, storage
 
 OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
@@ -48,7 +48,11 @@ def write_slices(chunks: Iterable[tuple[pa.Table, npt.NDArray[np.int64]]], path:
 
 def read_slices(refs: Iterable[SliceRef], schema: pa.Schema) -> pa.Table:
     """The rows of all references, in the order of the references' paths and offsets, whatever order they came in."""
-    tables = [
-        pa.ipc.open_stream(storage.read_range(ref.path, ref.start, ref.length)).read_all() for ref in sorted(refs)
-    ]
+    tables = [parse(ref.path, storage.read_range(ref.path, ref.start, ref.length)) for ref in sorted(refs)]
     return pa.concat_tables(tables).combine_chunks() if tables else schema.empty_table()
+
+
+def parse(path: str, data: bytes) -> pa.Table:
+    """The rows of an Arrow stream that was read from a file; raises DamagedFile where it is none."""
+    with parquet.naming(path):
+        return pa.ipc.open_stream(pa.BufferReader(data)).read_all()

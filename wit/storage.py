@@ -25,6 +25,9 @@ from typing import IO, Any, NamedTuple
 
 import xxhash
 
+from wit.damage import damaged
+from wit.reasons import InputError
+
 
 def is_local(path: str) -> bool:
     return "://" not in path or path.startswith("file://")
@@ -95,6 +98,14 @@ def is_dir(path: str) -> bool:
 def size(path: str) -> int:
     fs, inner = _fs(path)
     return int(fs.size(inner))
+
+
+def size_of_file(path: str) -> int | None:
+    """The size of a file; None where there is none, or something else than one."""
+    fs, inner = _fs(path)
+    if is_local(path):
+        return os.path.getsize(inner) if os.path.isfile(inner) else None
+    return int(fs.size(inner)) if fs.isfile(inner) else None
 
 
 # What the stores call the version of a file, the most exact first.
@@ -172,6 +183,18 @@ def list_dir(path: str) -> list[str]:
     return sorted(name_of(str(entry)) for entry in fs.ls(inner, detail=False))
 
 
+def list_sizes(path: str) -> dict[str, int | None]:
+    """The names in a directory with the sizes of files, None for what is none; empty where it does not exist. One listing."""
+    fs, inner = _fs(path)
+    if is_local(path):
+        return {name: size_of_file(os.path.join(inner, name)) for name in list_dir(path)}
+    if not fs.isdir(inner):
+        return {}
+    fs.invalidate_cache(inner)
+    found = fs.ls(inner, detail=True)
+    return {name_of(str(e["name"])): int(e["size"]) if e["type"] == "file" else None for e in found}
+
+
 def find(path: str) -> list[str]:
     """The names of all files below a directory, relative to it, sorted."""
     fs, inner = _fs(path)
@@ -199,11 +222,11 @@ def read_bytes(path: str) -> bytes:
 
 
 def read_range(path: str, start: int, length: int) -> bytes:
-    """Exactly `length` bytes from `start`; raises EOFError if the file is shorter."""
+    """Exactly `length` bytes from `start`; raises DamagedFile if the file is shorter."""
     fs, inner = _fs(path)
     data = bytes(fs.cat_file(inner, start=start, end=start + length))
     if len(data) != length:
-        raise EOFError(f"{path} ends before byte {start + length}")
+        raise damaged(path, f"it ends before byte {start + length}")
     return data
 
 
@@ -259,7 +282,7 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
         return
     with _temporary(inner) as temporary:
         _write_through(temporary, data)
-        os.replace(temporary, inner)
+        _into_place(temporary, inner)
 
 
 UNFINISHED = ".tmp"  # how the names of files end that a killed process left
@@ -275,6 +298,12 @@ def _temporary(inner: str) -> Iterator[str]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+
+
+def _into_place(temporary: str, inner: str) -> None:
+    if os.path.isdir(inner):
+        raise IsADirectoryError(errno.EISDIR, "a directory stands where a file is to be", inner)
+    os.replace(temporary, inner)
 
 
 def _write_through(path: str, data: bytes | memoryview) -> None:
@@ -306,7 +335,7 @@ def publish(local: str, path: str) -> None:
         shutil.move(local, temporary)  # a rename on one file system, a copy across two
         with open(temporary, "rb") as done:
             os.fsync(done.fileno())
-        os.replace(temporary, inner)
+        _into_place(temporary, inner)
 
 
 def claim(path: str, data: bytes) -> bool:
@@ -394,7 +423,7 @@ LEASE_S = 120  # an object store's lease: renewed every third of it, free to tak
 @contextlib.contextmanager
 def only_builder(out: str) -> Iterator[None]:
     """One builder per OUT: a kernel lock locally, which ends with its process; an expiring lease on object stores.
-    Raises Busy where another one is at work."""
+    Raises Busy where another one is at work, InputError where there can be no directory."""
     if is_local(out):
         with _local_lock(out.removeprefix("file://")):
             yield
@@ -405,7 +434,10 @@ def only_builder(out: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _local_lock(out: str) -> Iterator[None]:
-    os.makedirs(out, exist_ok=True)
+    try:
+        os.makedirs(out, exist_ok=True)
+    except (FileNotFoundError, FileExistsError) as error:  # /proc/x; a link to nowhere
+        raise InputError(f"no directory can be made at --output {out}: choose another place") from error
     with open(os.path.join(out, ".lock"), "a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -422,8 +454,7 @@ def _lease(path: str) -> Iterator[None]:
         return json.dumps({"owner": mine, "expires": time.time() + LEASE_S}).encode()
 
     if not claim(path, body()):
-        held = json.loads(read_bytes(path))
-        if held["expires"] > time.time():
+        if _expires(path) > time.time():
             raise Busy(f"another build holds {path}: wait for its end, or {LEASE_S} s after its last sign of life")
         remove(path)
         if not claim(path, body()):
@@ -442,6 +473,13 @@ def _lease(path: str) -> Iterator[None]:
         stop.set()
         thread.join()
         remove(path)
+
+
+def _expires(path: str) -> float:
+    try:
+        return float(json.loads(read_bytes(path))["expires"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise damaged(path, "it is no lease", "delete it if no other build is at work there") from error
 
 
 def open_spool(path: str) -> int:

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from wit import balance, ledger, notes, owners, parquet, plan, storage
+from wit import balance, ledger, notes, owners, parquet, plan, slices, storage
 from wit.candidates import CandidatesConfig, extract_group
 from wit.owners import Owners, Rates, Routing, rates_from_json
 from wit.parts import Marker, StageDir, to_json, write_parquet
@@ -103,8 +102,8 @@ def _publish_pairs(stage: StageDir, unit: str, pairs: pa.Table, dropped: pa.Tabl
 
 
 def read_pairs(stage: StageDir, marker: Marker) -> pa.Table:
-    data = storage.read_bytes(stage.file(marker, "pairs"))
-    return pa.ipc.open_stream(pa.BufferReader(data)).read_all().combine_chunks()
+    path = stage.file(marker, "pairs")
+    return slices.parse(path, storage.read_bytes(path)).combine_chunks()
 
 
 Chunk = tuple[pa.Table, Ints, pa.Table]  # rows ordered by bucket, the bucket of each, dropped
@@ -120,9 +119,9 @@ def _publish_slices(stage: StageDir, unit: str, chunks: Iterable[Chunk], *, rows
 
     with storage.scratch_dir(stage.out) as scratch:
         path = f"{scratch}/slices.arrow"
-        slices = [[bucket, ref.start, ref.length, ref.rows] for bucket, ref in write_slices(kept(), path)]
+        written = [[bucket, ref.start, ref.length, ref.rows] for bucket, ref in write_slices(kept(), path)]
         lost = pa.concat_tables(dropped)
-        return _publish_pass(stage, unit, {"slices": path}, lost, scratch, **{"in": rows_in, "slices": slices})
+        return _publish_pass(stage, unit, {"slices": path}, lost, scratch, **{"in": rows_in, "slices": written})
 
 
 RATES = "rates"  # the unit of plan that keeps them
@@ -148,7 +147,7 @@ def scatter(stage: StageDir, unit: str, part: str, *, seed: int, buckets: int, c
         return _publish_slices(stage, unit, chunks, rows_in=file.metadata.num_rows)
 
 
-def _tables(file: pq.ParquetFile, rows: int) -> Iterator[pa.Table]:
+def _tables(file: parquet.File, rows: int) -> Iterator[pa.Table]:
     """The file in tables of at least `rows` rows, the last one less."""
     held: list[pa.RecordBatch] = []
     for batch in file.iter_batches(batch_size=min(rows, 1 << 16), columns=plan.SCATTERED.names):
@@ -295,8 +294,10 @@ def _slices_of(markers: Mapping[str, Marker], units: Iterable[str]) -> list[int]
 
 
 def without_work(marker: Marker) -> Marker:
-    """The marker of a plan unit once the stage is finished: files between passes are no longer its own. The digest of the
-    marker as it lies on disk, which still names them, takes their place."""
+    """The marker of a plan unit once the stage is finished: files between passes are no longer its own. Digest and size of
+    the marker as it lies on disk, which still names them, take their place."""
     files = {label: entry for label, entry in marker["files"].items() if label in ("rows", "dropped")}
     rest = {name: value for name, value in marker.items() if name != "slices"} | {"files": files}
-    return rest if rest == marker else rest | {"marker_sha256": hashlib.sha256(to_json(marker)).hexdigest()}
+    data = to_json(marker)
+    known = {"marker_sha256": hashlib.sha256(data).hexdigest(), "marker_bytes": len(data)}
+    return rest if rest == marker else rest | known

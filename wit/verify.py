@@ -31,7 +31,25 @@ from PIL import Image
 
 from wit import ledger, parquet, storage
 from wit.balance import key_hashes
-from wit.parts import APART, DIRECTORY, Marker, add_counts, bare, entries, manifest_path, read_manifest, to_json
+from wit.damage import ANEW, damaged, mend, missed
+from wit.parts import (
+    APART,
+    COUNTS,
+    DIRECTORY,
+    FILE,
+    LEDGER,
+    MARKER,
+    RECORD,
+    TOTALS,
+    Marker,
+    add_counts,
+    bare,
+    entries,
+    manifest_path,
+    read_manifest,
+    shaped,
+    to_json,
+)
 from wit.publish import SAMPLES, extension_of, metadata
 from wit.records import SCHEMAS, STAGES, InputError, pair_key
 from wit.report import FILES
@@ -62,11 +80,11 @@ class Verdict:
 
 def verify(out: str, level: Level = "metadata") -> Verdict:
     """Checks a build from its manifests down; raises InputError where there is no build."""
-    manifests = {stage: m for stage in STAGES if (m := _manifest(out, stage)) is not None}
-    if not manifests:
+    manifests, problems = _manifests(out)
+    if not manifests and not problems:
         raise InputError(f"no build in {out}: give the --output directory of python -m pipelines.build")
-    run = _json(storage.join(out, "run.json"))
-    problems = [p for stage, manifest in manifests.items() for p in stage_problems(out, stage, manifest, run or {})]
+    run = _run(out)
+    problems += [p for stage, manifest in manifests.items() for p in stage_problems(out, stage, manifest, run or {})]
     found, notes = whole_problems(out, run, manifests)
     problems += found
     problems += ledger_problems(out, _deleted(run) | manifests)
@@ -81,40 +99,32 @@ def verify(out: str, level: Level = "metadata") -> Verdict:
     return Verdict(tuple(dict.fromkeys(problems)), tuple(notes), tuple(manifests), shards, samples, read)
 
 
-FILE = {"name": str, "bytes": int}
+# With the digests that a build can do without.
 ENTRY = FILE | {"sha256": str}
-PART = {"unit": str, "fingerprint": str, "in": int, "out": int, "dropped": {None: int}, "files": {None: ENTRY}}
-TOTALS = {"stage": str, "fingerprint": str, "schema_version": int, "in": int, "out": int, "dropped": {None: int}}
-MANIFEST = TOTALS | {"parts": [PART]}
-MANIFESTS = {
+PART = MARKER | {"files": {None: ENTRY}}
+DIGESTED = TOTALS | {"parts": [PART]}
+DIGESTED_OF = {
     "download": TOTALS | {"parts": [PART | {"files": {None: FILE, "tar": FILE, "parquet": ENTRY}}]},
     "select": TOTALS | {"parts": [PART | {"files": {None: ENTRY, "rows": ENTRY}}]},
     "publish": TOTALS | {"shards": int, "samples": int, "files": [ENTRY]},
 }
 
 
-def shaped(value: object, shape: Any) -> bool:
-    """Whether JSON has at least the fields of a shape, and every further field the shape under None."""
-    if isinstance(shape, list):
-        return isinstance(value, list) and all(shaped(item, shape[0]) for item in value)
-    if not isinstance(shape, dict):
-        return isinstance(value, shape)
-    if not isinstance(value, dict):
-        return False
-    if None in shape and not all(shaped(item, shape[None]) for item in value.values()):
-        return False
-    return all(name is None or (name in value and shaped(value[name], inner)) for name, inner in shape.items())
-
-
-def _manifest(out: str, stage: str) -> Marker | None:
-    """The stage's manifest, if it finished; raises InputError where it is none: then nothing below it can be trusted."""
-    try:
-        found = read_manifest(out, stage)
-    except ValueError as error:
-        raise InputError(f"the {stage} manifest in {out} is not JSON ({error}): run the build again") from error
-    if found is not None and not (shaped(found, TOTALS) and shaped(_strictly(found), MANIFESTS.get(stage, MANIFEST))):
-        raise InputError(f"the {stage} manifest in {out} lacks fields: run the build again with --rebuild-from {stage}")
-    return found
+def _manifests(out: str) -> tuple[dict[str, Marker], list[str]]:
+    """(the manifests of all stages that finished, what is wrong with others: nothing below those can be trusted)."""
+    found, problems = dict[str, Marker](), list[str]()
+    for stage in STAGES:
+        path = manifest_path(out, stage)
+        try:
+            manifest = read_manifest(out, stage)
+        except (OSError, InputError) as error:
+            problems.append(f"{error}")
+            continue
+        if manifest is not None and shaped(_strictly(manifest), DIGESTED_OF.get(stage, DIGESTED)):
+            found[stage] = manifest
+        elif manifest is not None:
+            problems.append(f"{damaged(path, 'it lacks digests')}")
+    return found, problems
 
 
 def _strictly(manifest: Marker) -> Marker:
@@ -132,7 +142,10 @@ def stage_problems(out: str, stage: str, manifest: Marker, run: Marker) -> Probl
     """One stage by itself."""
     if manifest["schema_version"] > SCHEMAS[stage]:
         yield f"{stage}: written with schema {manifest['schema_version']}, this version of wit reads up to {SCHEMAS[stage]}"
-    if (manifest["stage"], manifest["fingerprint"]) != (stage, run.get("fingerprints", {}).get(stage)):
+    if manifest["fingerprint"] not in (
+        run.get("fingerprints", {}).get(stage),
+        _records(run).get(stage, {}).get("fingerprint"),
+    ):
         yield f"{stage}: the manifest is of other settings than run.json, or of another stage"
     for entry in entries(stage, manifest):
         yield from size_problems(out, entry)
@@ -151,17 +164,17 @@ def stage_problems(out: str, stage: str, manifest: Marker, run: Marker) -> Probl
 
 
 def size_problems(out: str, entry: Mapping[str, Any]) -> Problems:
-    path = storage.join(out, entry["name"])
-    if not storage.exists(path):
-        yield f"{entry['name']}: missing"
-    elif storage.size(path) != entry["bytes"]:
-        yield f"{entry['name']}: {storage.size(path)} bytes, the manifest says {entry['bytes']}"
+    size = storage.size_of_file(storage.join(out, entry["name"]))
+    if size is None:
+        yield f"{entry['name']}: missing; {missed(entry['name'])}"
+    elif size != entry["bytes"]:
+        yield f"{entry['name']}: {size} bytes, the manifest says {entry['bytes']}; {missed(entry['name'])}"
 
 
 def part_problems(out: str, stage: str, part: Marker, *, thinned: bool) -> Problems:
     """One part: its marker is still there and its tables hold what it counts."""
     if not _marker_stands(storage.join(out, "raw" if stage == "download" else stage, f"{part['unit']}.json"), part):
-        yield f"{stage}: the marker of {part['unit']} is missing or differs from the manifest"
+        yield f"{stage}: the marker of {part['unit']} is missing or differs from the manifest; {ANEW}"
     files = {label: storage.join(out, entry["name"]) for label, entry in part["files"].items()}
     if part["unit"].startswith("part-") and "rows" in files:
         yield from _count_problems(files["rows"], part["out"], "rows")
@@ -174,10 +187,8 @@ def part_problems(out: str, stage: str, part: Marker, *, thinned: bool) -> Probl
 def _marker_stands(path: str, part: Marker) -> bool:
     """Whether a marker is, to the byte, what the manifest says of it. One of plan may name files between passes besides, long
     removed: then the manifest has its digest, or in sets of version 0.1.0 nothing."""
-    try:
-        data = storage.read_bytes(path)
-        marker = json.loads(data)
-    except (FileNotFoundError, ValueError):
+    data, marker = _bytes(path), _json(path)
+    if data is None or marker is None:
         return False
     digest = part.get("marker_sha256")
     if digest is not None and hashlib.sha256(data).hexdigest() == digest:
@@ -196,14 +207,46 @@ def _within(part: Marker, marker: Marker) -> bool:
 def _json(path: str) -> Marker | None:
     """The JSON object in a file, or None where there is none."""
     try:
-        found: Marker = json.loads(storage.read_bytes(path))
-    except (FileNotFoundError, ValueError):
+        found = json.loads(_bytes(path) or b"")
+    except (ValueError, RecursionError):
         return None
+    return found if isinstance(found, dict) else None
+
+
+def _bytes(path: str) -> bytes | None:
+    """What is in a file, or None where there is none that can be read."""
+    try:
+        return storage.read_bytes(path) if storage.size_of_file(path) is not None else None
+    except OSError:
+        return None
+
+
+def _run(out: str) -> Marker | None:
+    """run.json, or None where it is none that a build wrote."""
+    run = _json(storage.join(out, "run.json"))
+    return run if run is not None and shaped(run, {"fingerprints": {None: str}}) and _records_hold(run) else None
+
+
+def _records(run: Marker | None) -> dict[str, Marker]:
+    """What run.json keeps of stages that finished."""
+    found: dict[str, Marker] = (run or {}).get("stages", {})
     return found
 
 
+def _records_hold(run: Marker) -> bool:
+    stages = run.get("stages", {})
+    counted = RECORD | {"wrote": str, "units": int, "manifest_sha256": str, "beside": [ENTRY]} | COUNTS
+    shapes = {"report": RECORD | {"files": [ENTRY]}}
+    return (
+        isinstance(stages, dict)
+        and all(shaped(record, shapes.get(stage, RECORD)) for stage, record in stages.items())
+        and all(shaped(r, counted) for r in stages.values() if "in" in r)
+        and shaped(run.get("sources", []), [{"path": str}])
+    )
+
+
 def read_columns(path: str, columns: Sequence[str]) -> pa.Table:
-    """Columns of a parquet file, all their bytes checked; raises OSError or ArrowException where it is damaged."""
+    """Columns of a parquet file, all their bytes checked; raises OSError, DamagedFile or ArrowException where it is damaged."""
     table = parquet.read_table(path, columns)
     table.validate(full=True)
     return table
@@ -211,9 +254,11 @@ def read_columns(path: str, columns: Sequence[str]) -> pa.Table:
 
 def _table(path: str, columns: Sequence[str]) -> pa.Table | None:
     """As read_columns; None where the file is damaged."""
+    if storage.size_of_file(path) is None:
+        return None
     try:
         return read_columns(path, columns)
-    except (OSError, pa.ArrowException):
+    except (OSError, InputError, pa.ArrowException):
         return None
 
 
@@ -243,8 +288,8 @@ def ledger_problems(out: str, manifests: Mapping[str, Marker]) -> Problems:
     if "publish" not in manifests:
         return
     found = _json(storage.join(out, "ledger.json"))
-    if found is None:
-        yield "ledger.json: missing or not JSON; the report stage writes it"
+    if found is None or not shaped(found, LEDGER):
+        yield "ledger.json: missing or not what the report stage writes"
         return
     for stage in dict.fromkeys([*stages, *found.get("stages", {})]):
         if found["stages"].get(stage) != stages.get(stage):
@@ -268,7 +313,7 @@ Entries = list[dict[str, Any]]
 
 def _deleted(run: Marker | None) -> dict[str, Marker]:
     """What run.json recorded of stages that count pairs."""
-    records = (run or {}).get("stages", {})
+    records = _records(run)
     return {stage: records[stage] for stage in STAGES if "in" in records.get(stage, {})}
 
 
@@ -346,14 +391,14 @@ def run_problems(out: str, run: Marker | None, manifests: Mapping[str, Marker]) 
         return
     if "stages" not in run and "sha256" not in run:
         return
-    if storage.read_bytes(storage.join(out, "run.json")) != sealed(run):
+    if _bytes(storage.join(out, "run.json")) != sealed(run):
         yield "run.json: its bytes are not those of the digest in it"
     for stage, manifest in manifests.items():
         path = manifest_path(out, stage)
         recorded = run.get("stages", {}).get(stage, {})
         if recorded.get("fingerprint") != manifest["fingerprint"]:
             yield f"{name_in(out, path)}: run.json has no record of it"
-        elif storage.digest_of(path, "sha256").hex != recorded.get("manifest_sha256"):
+        elif hashlib.sha256(_bytes(path) or b"").hexdigest() != recorded.get("manifest_sha256"):
             yield f"{name_in(out, path)}: its bytes are not those of run.json's sha256"
 
 
@@ -482,9 +527,11 @@ def reading(check: Callable[[Shard], tuple[list[str], int]]) -> Callable[[Shard]
 
     @functools.wraps(check)
     def checked(shard: Shard) -> tuple[list[str], int]:
+        if lost := [path for path in (shard.tar, shard.parquet) if storage.size_of_file(path) is None]:
+            return [f"{path}: missing, or no file" for path in lost], 0
         try:
             return check(shard)
-        except (OSError, EOFError, InputError, pa.ArrowException) as error:
+        except (OSError, InputError, pa.ArrowException) as error:
             return [f"{shard.tar}: {error}"], 0
 
     return checked
@@ -565,12 +612,18 @@ def digest_problems(out: str, listed: Sequence[dict[str, Any]]) -> list[str]:
     """The digest of every file that is under one."""
 
     def check(entry: dict[str, Any]) -> str | None:
-        path = storage.join(out, entry["name"])
+        path, name = storage.join(out, entry["name"]), entry["name"]
         digest = next((storage.Digest(a, entry[a]) for a in ("sha256", "xxh3_128") if a in entry), None)
         if digest is None:
-            return f"{entry['name']}: the manifest has no digest of it"
-        if storage.exists(path) and storage.digest_of(path, digest.algorithm) != digest:
-            return f"{entry['name']}: its bytes are not those of the manifest's {digest.algorithm}"
+            return f"{name}: the manifest has no digest of it"
+        if storage.size_of_file(path) is None:
+            return None  # said before
+        try:
+            found = storage.digest_of(path, digest.algorithm)
+        except OSError as error:
+            return f"{name}: cannot be read ({error})"
+        if found != digest:
+            return f"{name}: its bytes are not those of the manifest's {digest.algorithm}; {mend(name)}"
         return None
 
     with ThreadPoolExecutor(READERS) as readers:
@@ -587,8 +640,8 @@ def raw_problems(out: str, download: Marker | None) -> list[str]:
 
 def _raw_problems(tar: str, parquet: str) -> list[str]:
     table = _table(parquet, ["key", "reason", "tar_offset", "tar_size", "format", "sha256"])
-    if table is None:
-        return []
+    if table is None or storage.size_of_file(tar) is None:
+        return []  # said before
     rows = [row for row in table.to_pylist() if row["reason"] is None]
     expected = [(member_name(row), row["tar_offset"], row["tar_size"], row["sha256"]) for row in rows]
     try:

@@ -166,6 +166,8 @@ def test_an_output_that_cannot_be_written_is_bad_input(
         (["--source-requests-per-s", "0"], "--source-requests-per-s is 0"),
         (["--output", "urls.tsv"], "is a file"),
         (["--output", "urls.tsv/set"], "urls.tsv/set"),
+        (["--output", "/proc/x"], "no directory can be made at --output /proc/x: choose another place"),
+        (["--output", "nowhere"], "nowhere: choose another place"),
         (["--output", "full"], "holds files of something else"),
         (["--queries", "full"], "no query list at"),
         (["--queries", "missing.txt"], "no query list at"),
@@ -183,6 +185,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
 ) -> None:
     Path("full").mkdir()
     Path("full/x").write_text("x")
+    Path("nowhere").symlink_to("/proc/x")
     before = sorted(Path().rglob("*"))
     assert main([*command, *more]) == 2
     lines = capsys.readouterr().err.splitlines()

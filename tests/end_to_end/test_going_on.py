@@ -1,16 +1,17 @@
 """What was made is not made again, what was deleted is missed only by who needs it, and nothing is thrown away unasked."""
 
+import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipelines.build import main
-from wit.parts import DIRECTORY
+from wit.parts import DIRECTORY, to_json
 from wit.records import InputError
 from wit.verify import verify
 
@@ -180,6 +181,225 @@ def test_a_damaged_manifest_is_one_sentence(
     assert f"set/{name} is damaged" in said and len(said.splitlines()) == 1
 
 
+# Files that are damaged.
+
+
+def flipped(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def riddled(data: bytes) -> bytes:
+    return bytes(byte ^ (at % 500 == 0) for at, byte in enumerate(data))
+
+
+def emptied(_: bytes) -> bytes:
+    return b"{}"
+
+
+def nameless(data: bytes) -> bytes:
+    return data.replace(b'"fingerprint"', b'"xx"')
+
+
+def damage(pattern: str, how: Callable[[bytes], bytes]) -> Path:
+    path = sorted(Path("set").glob(pattern))[0]
+    path.write_bytes(how(path.read_bytes()))
+    return path
+
+
+AGAIN = "delete it and start the build again"
+CUT = "is cut off or of another size than was written"
+
+
+@pytest.mark.parametrize(
+    "pattern, how, more, said",
+    [
+        (
+            "raw/*.tar",
+            riddled,
+            ["--samples-per-shard", "7"],
+            "is not that of its sha256): put a copy back, or build again",
+        ),
+        ("raw/*.tar", cut, ["--samples-per-shard", "7"], f"{CUT} and publish, report would need it"),
+        ("raw/*-*0.*[0-9a-f].parquet", cut, ["--min-image-side-px", "33"], f"{CUT} and select, publish, report would"),
+        ("raw/*-*0.*[0-9a-f].parquet", emptied, ["--retry-failed"], CUT),
+        ("raw/_MANIFEST.json", emptied, [], f"it lacks fields): {AGAIN}"),
+        ("raw/_MANIFEST.json", nameless, [], f"it lacks fields): {AGAIN}"),
+        ("shards/MANIFEST.json", emptied, [], f"it lacks fields): {AGAIN}"),
+        ("shards/MANIFEST.json", nameless, [], f"it lacks fields): {AGAIN}"),
+        ("plan/_MANIFEST.json", nameless, ["--retry-failed"], f"it lacks fields): {AGAIN}"),
+        ("run.json", emptied, [], "it lacks fields): it holds the seed"),
+        (
+            "shards/*.tar",
+            flipped,
+            ["--rebuild-from", "report"],
+            "its sha256): build again with --rebuild-from publish",
+        ),
+    ],
+)
+def test_what_is_damaged_and_needed_is_one_sentence_and_the_set_stays_what_it_was(
+    pattern: str,
+    how: Callable[[bytes], bytes],
+    more: list[str],
+    said: str,
+    command: list[str],
+    upgrade: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before, path = contents("shards"), sorted(Path("set").glob(pattern))[0]
+    whole = path.read_bytes()
+    damage(pattern, how)
+    spoilt = contents("shards")
+    assert main([*command, *more]) == 2
+    told = [line for line in capsys.readouterr().err.splitlines() if "finished before" not in line]
+    assert len(told) == 1 and told[0].startswith("error: ") and str(path) in told[0] and said in told[0]
+    assert contents("shards") == spoilt and upgrade.Web.asked == []
+    assert verify("set", "full").problems != ()
+    path.write_bytes(whole)
+    assert contents("shards") == before and verify("set", "full").problems == ()
+
+
+@pytest.mark.parametrize("how", [cut, emptied, flipped])
+@pytest.mark.parametrize(
+    "pattern, more",
+    [
+        ("shards/00001.tar", []),
+        ("shards/00000.parquet", []),
+        ("shards/00002_stats.json", []),
+        ("shards/sizes.json", []),
+        ("select/part-*.parquet", []),
+        ("plan/part-*.parquet", []),
+        ("dropped/select-*.parquet", []),
+        ("raw/00000-0001.json", []),
+        ("candidates/part-00000.json", []),
+        ("plan/merge-*.json", []),
+        ("ledger.json", []),
+        ("ledger/hosts.parquet", []),
+        ("report/index.html", []),
+        ("README.md", []),
+    ],
+)
+def test_what_can_be_made_again_without_a_request_is_and_a_flipped_byte_is_found_and_its_mend_told(
+    pattern: str, more: list[str], how: Callable[[bytes], bytes], command: list[str], upgrade: Any
+) -> None:
+    before = contents("")
+    path = damage(pattern, how)
+    problems = verify("set", "full").problems
+    assert any(path.name in p or path.stem in p for p in problems)
+    if how is flipped:
+        line = next(p for p in problems if "its bytes are not those of the manifest's" in p or "the marker of" in p)
+        if "--rebuild-from" in line:
+            more = ["--rebuild-from", line.partition("--rebuild-from ")[2].split()[0].rstrip(",")]
+        else:
+            assert AGAIN in line
+            path.unlink()
+    assert main([*command, *more]) == 0
+    assert verify("set", "full").problems == () and upgrade.Web.asked == []
+    after = contents("")
+    changed = {name for name in before if before[name] != after.get(name) and "_tmp" not in name}
+    assert changed <= {"set/run.json", "set/plan/_MANIFEST.json", *(n for n in before if n.startswith("set/plan/"))}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("gone", [(), ("download",), ("candidates", "plan", "select")], ids="-".join)
+def test_a_manifest_that_is_gone_is_written_again_from_the_markers_alone(
+    stage: str, gone: tuple[str, ...], command: list[str], upgrade: Any
+) -> None:
+    assert main([*command, "--retry-failed"]) == 0
+    upgrade.Web.asked.clear()
+    remove(*(other for other in gone if other != stage))
+    path = Path("set", DIRECTORY.get(stage, stage), "MANIFEST.json" if stage == "publish" else "_MANIFEST.json")
+    before = path.read_bytes()
+    path.unlink()
+    assert main(command) == 0
+    assert path.read_bytes() == before and upgrade.Web.asked == []
+    assert verify("set", "full").problems == ()
+
+
+def test_what_is_lost_of_a_stage_that_cannot_be_written_again_is_told(
+    command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("set/raw/_MANIFEST.json").unlink()
+    next(Path("set/raw").glob("00000-0002.*.tar")).unlink()
+    for _ in range(2):
+        assert main(command) == 0
+        said = capsys.readouterr().err
+        assert "raw/_MANIFEST.json is gone and 5 of its 6 units are left: nothing needs it, " in said
+    assert upgrade.Web.asked == []
+    remove("download")
+    assert verify("set", "full").problems == ()
+
+
+@pytest.mark.parametrize("how", [cut, emptied])
+def test_a_damaged_plan_is_made_again_for_the_download_that_needs_it(
+    how: Callable[[bytes], bytes], command: list[str], upgrade: Any
+) -> None:
+    upgrade.Web.broken = {3}
+    before = contents("shards")
+    damage("plan/part-*.parquet", how)
+    assert main([*command, "--rebuild-from", "download"]) == 0
+    assert contents("shards") == before and verify("set", "full").problems == ()
+
+
+def test_a_damaged_part_with_no_other_size_is_named_by_who_reads_it(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = damage("plan/part-*.parquet", lambda data: bytes(len(data)))
+    assert main([*command, "--rebuild-from", "download"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"error: {path.absolute()} is damaged (") and AGAIN in said
+    path.unlink()
+    assert main([*command, "--rebuild-from", "download"]) == 0
+
+
+def test_verify_says_what_is_wrong_whatever_lies_there(command: list[str]) -> None:
+    """In every file's place: a directory, nothing, other JSON, a pipe; one problem at least, and no exception."""
+    assert main([*command, "--retry-failed"]) == 0
+    files = [path for path in sorted(Path("set").rglob("*")) if path.is_file() and path.name != ".lock"]
+    for path in files:
+        data = path.read_bytes()
+        path.unlink()
+        path.mkdir()
+        assert verify("set", "full").problems, path
+        path.rmdir()
+        os.mkfifo(path)
+        assert verify("set", "full").problems, path
+        path.unlink()
+        for other in (b"{}", b"[]", b"[" * 9_000) if path.suffix == ".json" else (b"", riddled(data)):
+            path.write_bytes(other)
+            assert verify("set", "full").problems, (path, other[:20])
+        path.write_bytes(data)
+
+
+def leaves(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield from [at] if at else []
+    pairs = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
+    for name, inner in pairs:
+        yield from leaves(inner, (*at, name))
+
+
+@pytest.mark.parametrize(
+    "name", ["run.json", "ledger.json", "raw/_MANIFEST.json", "plan/_MANIFEST.json", "shards/MANIFEST.json"]
+)
+def test_verify_does_not_fall_over_json_with_anything_at_any_place(name: str, command: list[str]) -> None:
+    path = Path("set", name)
+    data = path.read_bytes()
+    others = itertools.cycle((None, [], {}, "x", -1))
+    for place in leaves(json.loads(data)):
+        value = inner = json.loads(data)
+        for step in place[:-1]:
+            inner = inner[step]
+        inner[place[-1]] = next(others)
+        path.write_bytes(to_json(value))
+        verify("set", "full")
+    path.write_bytes(data)
+    assert verify("set", "full").problems == ()
+
+
 # What would be thrown away, and why.
 
 
@@ -263,11 +483,6 @@ def test_the_seed_stands_in_run_json_alone(command: list[str]) -> None:
 
 
 # Every file is under a digest.
-
-
-def flipped(data: bytes) -> bytes:
-    middle = len(data) // 2
-    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
 
 def test_verify_finds_every_file_that_is_flipped_cut_off_removed_or_added(command: list[str]) -> None:

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from wit import parquet, storage
+from wit.damage import DamagedFile
 from wit.parts import write_parquet
 
 TABLE = pa.table({"x": list(range(9)), "y": [str(n) for n in range(9)]})
@@ -30,13 +31,17 @@ def test_columns_come_in_the_order_asked_for(path: str) -> None:
 
 
 def test_a_column_that_is_missing_and_a_file_that_is_damaged_or_missing_are_errors(path: str) -> None:
-    with pytest.raises(pa.ArrowInvalid, match="has no column z"):
+    with pytest.raises(DamagedFile, match="has no column z"):
         parquet.read_table(path, ["x", "z"])
     with pytest.raises(FileNotFoundError):
         parquet.read_table(path + ".other")
-    storage.write_bytes(path, storage.read_bytes(path)[:-20])
-    with pytest.raises(pa.ArrowException):
-        parquet.read_table(path)
+    whole = storage.read_bytes(path)
+    for damage in (whole[:-20], whole[: len(whole) // 2], b"", b"PAR1", whole[:40] + bytes(99) + whole[139:]):
+        storage.write_bytes(path, damage)
+        with pytest.raises(DamagedFile, match=r"table.parquet is damaged \(.*\): delete it and start the build again"):
+            parquet.read_table(path)
+        with pytest.raises(DamagedFile), parquet.open_file(path) as file:
+            list(file.iter_batches())
 
 
 def test_a_process_that_reads_a_table_ends_as_it_meant_to(tmp_path: Path) -> None:

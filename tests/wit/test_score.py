@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from wit import score, storage
+from wit.damage import DamagedFile
 from wit.parts import Marker, StageDir
 from wit.records import KEEP, SCORES, InputError, pair_key
 from wit.select import RawShard, SelectConfig, raw_shards
@@ -81,7 +82,7 @@ def test_scores_of_another_shard_are_refused(tmp_path: Path, raw: Callable[..., 
     out = str(tmp_path / "out")
     download = raw(out, {f"00000-000{i}": [raw_row(f"{i}", [("x", [0])], look=1)] for i in (0, 1)})
     one, two = raw_shards(download)
-    with pytest.raises(ValueError, match="should be"):
+    with pytest.raises(DamagedFile, match="is not that of its sha256.*--rebuild-from download"):
         score.scores(out, RawShard("x", one.tar, two.parquet), ByCaption({}))
     with pytest.raises(InputError, match="cut off"):
         storage.write_bytes(storage.join(out, one.tar), storage.read_bytes(storage.join(out, one.tar))[:100])

@@ -12,6 +12,7 @@ import pytest
 import xxhash
 
 from wit import storage
+from wit.damage import DamagedFile
 
 
 def test_a_file_is_replaced_whole_and_no_temporary_one_stays(tmp_path: Path) -> None:
@@ -30,7 +31,7 @@ def test_publish_moves_the_local_file(tmp_path: Path) -> None:
 def test_ranges_are_exact_or_an_error(tmp_path: Path) -> None:
     storage.write_bytes(str(tmp_path / "f"), b"0123456789")
     assert storage.read_range(str(tmp_path / "f"), 3, 4) == b"3456"
-    with pytest.raises(EOFError):
+    with pytest.raises(DamagedFile):
         storage.read_range(str(tmp_path / "f"), 8, 4)
 
 

@@ -140,7 +140,10 @@ def part_of(out: str, stage: str) -> dict[str, Any]:
             "download: the manifest says 1 out",
         ),
         (
-            lambda out: edit(f"{out}/run.json", lambda r: r["fingerprints"].update(plan="?")),
+            lambda out: edit(
+                f"{out}/run.json",
+                lambda r: [r["fingerprints"].update(plan="?"), r["stages"].pop("plan")],
+            ),
             "plan: the manifest is of other",
         ),
     ],
