@@ -46,7 +46,7 @@ class Engine:
         try:
             result = pipeline.run()
             result.wait_until_finish()
-        except RuntimeError as error:
+        except (InputError, RuntimeError) as error:
             if (said := bad_input(error)) is None:
                 raise
             raise InputError(said) from error
@@ -57,10 +57,10 @@ class Engine:
 RAISED = re.compile(r"^wit\.(?:reasons\.InputError|damage\.DamagedFile): ([^\n]*)", re.MULTILINE)
 
 
-def bad_input(error: RuntimeError) -> str | None:
-    """The sentence of an InputError that was raised in a worker, of which an engine keeps the words alone; None where it was
-    none."""
-    said = RAISED.findall(f"{error}")
+def bad_input(error: Exception) -> str | None:
+    """The sentence of an InputError that was raised in a worker, without what an engine adds, which may keep the words alone;
+    None where it was none."""
+    said = [f"{error}"] if isinstance(error, InputError) else RAISED.findall(f"{error}")
     return str(said[-1]).split(" [while running")[0].strip() if said else None
 
 

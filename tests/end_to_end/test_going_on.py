@@ -257,6 +257,7 @@ def test_what_is_damaged_and_needed_is_one_sentence_and_the_set_stays_what_it_wa
     assert main([*command, *more]) == 2
     told = [line for line in capsys.readouterr().err.splitlines() if "finished before" not in line]
     assert len(told) == 1 and told[0].startswith("error: ") and str(path) in told[0] and said in told[0]
+    assert "while running" not in told[0]
     assert contents("shards") == spoilt and upgrade.Web.asked == []
     assert verify("set", "full").problems != ()
     path.write_bytes(whole)
@@ -304,6 +305,19 @@ def test_what_can_be_made_again_without_a_request_is_and_a_flipped_byte_is_found
     assert changed <= {"set/run.json", "set/plan/_MANIFEST.json", *(n for n in before if n.startswith("set/plan/"))}
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_damaged_picture_is_the_same_sentence_from_any_number_of_workers(
+    workers: str, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = damage("raw/*.tar", riddled)
+    command[command.index("--workers") + 1] = workers
+    assert main([*command, "--samples-per-shard", "7"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"error: {path.absolute()} is damaged (the picture of ") and said.endswith(
+        "everything again"
+    )
+
+
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("gone", [(), ("download",), ("candidates", "plan", "select")], ids="-".join)
 def test_a_manifest_that_is_gone_is_written_again_from_the_markers_alone(
@@ -345,10 +359,12 @@ def test_a_damaged_plan_is_made_again_for_the_download_that_needs_it(
     assert contents("shards") == before and verify("set", "full").problems == ()
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_damaged_part_with_no_other_size_is_named_by_who_reads_it(
-    command: list[str], capsys: pytest.CaptureFixture[str]
+    workers: str, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = damage("plan/part-*.parquet", lambda data: bytes(len(data)))
+    command[command.index("--workers") + 1] = workers
     assert main([*command, "--rebuild-from", "download"]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith(f"error: {path.absolute()} is damaged (") and AGAIN in said

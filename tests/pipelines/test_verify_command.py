@@ -14,7 +14,9 @@ def test_a_sound_build_is_summed_up(
     assert "sound at level full" in (said := capsys.readouterr().out) and "22 samples in 4 shards" in said
     Path(f"{out}/shards/00001.tar").unlink()
     assert main([out]) == 1
-    assert "shards/00001.tar: missing" in capsys.readouterr().out.splitlines()
+    assert (
+        "shards/00001.tar: missing; start the build again, which makes it anew" in capsys.readouterr().out.splitlines()
+    )
 
 
 def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
