@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 OUT ?= out/demo
 
-.PHONY: demo test test-exits check format lint types bench-candidates bench-download clean
+.PHONY: demo test test-slow test-exits check format lint types bench-candidates bench-download clean
 
 .venv: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
@@ -22,6 +22,9 @@ demo: .venv
 	@$(RUN) -m pipelines.show $(OUT) $(OUT)/model/zero-shot-zero-shot.json
 
 test: .venv check
+
+test-slow: .venv
+	$(RUN) -m pytest -m slow
 
 test-exits: .venv
 	$(RUN) tests/exits.py $(if $(TIMES),--times $(TIMES))

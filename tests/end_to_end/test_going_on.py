@@ -264,7 +264,7 @@ def test_what_is_damaged_and_needed_is_one_sentence_and_the_set_stays_what_it_wa
     assert contents("shards") == before and verify("set", "full").problems == ()
 
 
-@pytest.mark.parametrize("how", [cut, emptied, flipped])
+@pytest.mark.parametrize("how", [cut, *(pytest.param(how, marks=pytest.mark.slow) for how in (emptied, flipped))])
 @pytest.mark.parametrize(
     "pattern, more",
     [
@@ -319,7 +319,11 @@ def test_a_damaged_picture_is_the_same_sentence_from_any_number_of_workers(
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("gone", [(), ("download",), ("candidates", "plan", "select")], ids="-".join)
+@pytest.mark.parametrize(
+    "gone",
+    [(), *(pytest.param(more, marks=pytest.mark.slow) for more in (("download",), ("candidates", "plan", "select")))],
+    ids="-".join,
+)
 def test_a_manifest_that_is_gone_is_written_again_from_the_markers_alone(
     stage: str, gone: tuple[str, ...], command: list[str], upgrade: Any
 ) -> None:
@@ -372,6 +376,7 @@ def test_a_damaged_part_with_no_other_size_is_named_by_who_reads_it(
     assert main([*command, "--rebuild-from", "download"]) == 0
 
 
+@pytest.mark.slow
 def test_verify_says_what_is_wrong_whatever_lies_there(command: list[str]) -> None:
     """In every file's place: a directory, nothing, other JSON, a pipe; one problem at least, and no exception."""
     assert main([*command, "--retry-failed"]) == 0
@@ -398,6 +403,7 @@ def leaves(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from leaves(inner, (*at, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["run.json", "ledger.json", "raw/_MANIFEST.json", "plan/_MANIFEST.json", "shards/MANIFEST.json"]
 )
