@@ -23,9 +23,8 @@ from wit import storage
 
 SLOTS = 1 << 19  # of names with a request in flight or a time to come: hosts, domains and addresses of all workers
 PROBES = 32  # slots that a name may have
-TAG, NEXT, CLOSED, WORDS = range(
-    4
-)  # of a slot; times in nanoseconds of the monotonic clock, which is one for the machine
+# The words of a slot; times in nanoseconds of the monotonic clock, which is one for the machine.
+TAG, NEXT, CLOSED, WORDS = range(4)
 HEAD = 4  # words before the table: a secret, and which boot the times are of
 PLACES = 1 << 12  # that a slot has room for: more in flight at one host is no politeness
 BEYOND = (HEAD + SLOTS * WORDS) * 8  # locks of places lie behind the table, where the file need not reach

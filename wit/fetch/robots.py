@@ -97,6 +97,7 @@ def our_group(text: str, agent: str) -> str:
     bear its name, else those for `*` (section 2.2.1). A site with more of them than are read is closed."""
     named: list[str] = []
     general: list[str] = []
+    is_named = False  # a group of our name without rules allows all
     speaks: set[str] = set()
     in_rules = True
     for key, value in _lines(text):
@@ -105,14 +106,14 @@ def our_group(text: str, agent: str) -> str:
                 speaks, in_rules = set(), False
             token = PRODUCT_TOKEN.match(value)
             speaks.add(token[0].lower() if token else "")
-            named += [""] * (agent.lower() in speaks and not named)  # a group of our name without rules allows all
+            is_named = is_named or agent.lower() in speaks
             continue
         in_rules = True
         if agent.lower() in speaks:
             named.append(f"{key}: {value}")
         elif "*" in speaks:
             general.append(f"{key}: {value}")
-    rules = [rule for rule in named or general if rule]
+    rules = named if is_named else general
     if len(rules) > MAX_RULES or sum(map(len, rules)) > MAX_GROUP_CHARS:
         return TOO_MANY_RULES
     return "\n".join(["User-agent: *", *rules, ""]) if rules else ""
