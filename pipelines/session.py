@@ -77,6 +77,7 @@ def listed(spec: str, config: BuildConfig) -> list[SourceFile]:
         cc_base=config.cc_base,
         url_col=config.url_col,
         caption_col=config.caption_col,
+        encoding=config.encoding,
         budget=dataclasses.replace(config.budget(), workers=1),
     )
     return [

@@ -20,6 +20,7 @@ from wit.retry import reasons_of
 from wit.select import SelectConfig
 from wit.sources import RequestBudget
 from wit.sources.commoncrawl import CC_BASE
+from wit.sources.text import check_encoding
 
 DEFAULT_STAGES = "candidates,plan,download,select,publish,report"
 
@@ -39,9 +40,11 @@ class BuildConfig:
     source_readers: int = 0
     """workers that read source files at a time and share those requests (0 = --workers; on a cluster, say how many)"""
     url_col: str | None = None
-    """table sources: column of the image URL (default: found by its usual names)"""
+    """table sources: column of the image URL, or a field in it as a.b (default: found by its usual names)"""
     caption_col: str | None = None
-    """table sources: column of the caption (default: found by its usual names)"""
+    """table sources: column of the caption, or a field in it as a.b (default: found by its usual names)"""
+    encoding: str | None = None
+    """table sources of text: their encoding, for instance shift_jis (default: UTF-8, UTF-16 or Windows-1252, as they read)"""
     stages: str = DEFAULT_STAGES
     """stages to run, comma-separated, in their order; finished ones are skipped"""
     score_checkpoint: str | None = None
@@ -77,6 +80,7 @@ class BuildConfig:
                 raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give a number from 0 on")
         if self.dry_run and self.rebuild_from is not None:
             raise InputError("--dry-run throws nothing away: leave out --rebuild-from, or give another --output")
+        check_encoding(self.encoding)
         if self.source_requests_per_s <= 0:
             raise InputError(f"--source-requests-per-s is {self.source_requests_per_s}: give a number above 0")
 

@@ -28,7 +28,7 @@ from wit.records import SCHEMAS
 from wit.sources import SourceFile
 
 SECTIONS = {"candidates": "candidates", "plan": "plan", "download": "image", "select": "select", "publish": "publish"}
-BESIDE_CANDIDATES = ("limit", "files_per_part", "url_col", "caption_col")  # of BuildConfig itself
+BESIDE_CANDIDATES = ("limit", "files_per_part", "url_col", "caption_col", "encoding")  # of BuildConfig itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class Reworded:
 
 
 ADDED: Mapping[str, Added] = {  # "section.knob": Added(since=2, before=None)
+    "candidates.encoding": Added(since=2, before=None),
     "image.verify_hash": Added(since=2, before=None),
     "plan.max_domain_hours": Added(since=2, before=0),
 }
@@ -128,7 +129,17 @@ def _knobs(stage: str, config: Any, inputs: Inputs, schema: int) -> Any:
         return inputs.scorer
     section = SECTIONS.get(stage)
     own = knobs(section, getattr(config, section), schema) if section else {}
-    return own | ({name: getattr(config, name) for name in BESIDE_CANDIDATES} if stage == "candidates" else {})
+    return own | (_beside(config, schema) if stage == "candidates" else {})
+
+
+def _beside(config: Any, schema: int) -> dict[str, Any]:
+    fields = {field.name: field for field in dataclasses.fields(config)}
+    found = {}
+    for name in BESIDE_CANDIDATES:
+        added, value = ADDED.get(f"candidates.{name}"), getattr(config, name)
+        if not added or not _as_before(value, fields[name], added, schema):
+            found[name] = value
+    return found
 
 
 def _reads(stage: str, inputs: Inputs, above: Mapping[str, Above]) -> Any:
@@ -145,7 +156,7 @@ def _first_form(stage: str, config: Any, inputs: Inputs, above: Mapping[str, Abo
     own = _knobs(stage, config, inputs, 1)
     prints = [read.fingerprint for read in above.values()]
     if stage == "candidates":
-        beside = [own.pop(name) for name in BESIDE_CANDIDATES]
+        beside = [own.pop(name) for name in BESIDE_CANDIDATES if name in own]
         own = [own, *beside]
         prints = [str(inputs.seed), inputs.queries, *(str([s.kind, s.name, s.size]) for s in inputs.sources)]
     elif "download" in above:

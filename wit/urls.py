@@ -87,6 +87,14 @@ def join_url(base: str, src: str) -> str | None:
         return None
 
 
+def _absolute(src: str) -> str | None:
+    """A URL that needs no base: in a table there is none, and on a page whose own address makes no sense neither."""
+    try:
+        return str(ada_url.URL(src).href)
+    except ValueError:
+        return None
+
+
 def base_url(page_url: str, base: str | None) -> str:
     """What the references of a page are relative to, given its `<base href>`; one that does not parse, or holds no address,
     counts for nothing (HTML 4.2.3)."""
@@ -135,7 +143,7 @@ class Resolver:
                 return self._folder + src
         if not src.strip(_STRIPPED):
             return None
-        joined = join_url(self.base, src)
+        joined = join_url(self.base, src) or _absolute(src)
         return joined if joined is not None and joined.startswith(("http://", "https://")) else None
 
     def resolve_all(self, srcs: Sequence[str | None]) -> list[str | None]:

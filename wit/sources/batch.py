@@ -17,6 +17,7 @@ class SourceFile:
     path: str
     url_col: str | None = None
     caption_col: str | None = None
+    encoding: str | None = None  # of a table of text; None: told by what is in it
     label: str = ""  # what tables call the file, where its path says too much: that of the demonstration web
     size: int | None = None  # bytes, where they are cheap to know
     version: str | None = None  # changes with the content: see listing.version_of
@@ -66,16 +67,17 @@ class PairBatch:
         self.extra += [None] * count
 
     def add_row(
-        self, number: int, src: str | None, url: str | None, alt: str | None, page_url: str, extra: str | None
+        self, number: int, pairs: list[tuple[str | None, str | None, str | None]], page_url: str, extra: str | None
     ) -> None:
-        """Appends the pair of one row of a table."""
-        self.src.append(src)
-        self.url.append(url)
-        self.alt.append(alt)
-        self.page_url.append(page_url)
-        self.offset.append(number)
-        self.index.append(0)
-        self.extra.append(extra)
+        """Appends the (source, URL, alt) of one row of a table, which are counted from 0."""
+        for index, (src, url, alt) in enumerate(pairs):
+            self.src.append(src)
+            self.url.append(url)
+            self.alt.append(alt)
+            self.page_url.append(page_url)
+            self.offset.append(number)
+            self.index.append(index)
+            self.extra.append(extra)
 
     def part(self, first: int, last: int) -> PairBatch:
         """The pairs from one place to another."""

@@ -11,7 +11,7 @@ from wit.records import InputError
 from wit.sources.batch import Kind, SourceFile
 from wit.sources.commoncrawl import CC_BASE, list_crawl
 from wit.sources.reading import RequestBudget
-from wit.sources.tables import check_columns, format_of
+from wit.sources.tables import check_table, format_of
 
 HELP = "demo, commoncrawl:CRAWL[:files=N], wat:GLOB, warc:GLOB or table:GLOB"
 KINDS: dict[str, Kind] = {"wat": "wat", "warc": "warc", "table": "table"}
@@ -24,6 +24,7 @@ def list_sources(
     cc_base: str = CC_BASE,
     url_col: str | None = None,
     caption_col: str | None = None,
+    encoding: str | None = None,
     budget: RequestBudget | None = None,
 ) -> list[SourceFile]:
     """The files that a `--source` means: those of a glob sorted, those of a list in its order, each once.
@@ -39,16 +40,16 @@ def list_sources(
     if kind is None or not rest:
         raise InputError(f"not a source: {spec!r}; write {HELP}")
     listed = _is_list(kind, rest)
-    paths = _listed(rest, cc_base) if listed else _globbed(rest, spec)
+    paths = _listed(rest, cc_base) if listed else _globbed(rest, kind, spec)
     if kind == "table":
         for path in paths:
             format_of(path)
     files = [
-        SourceFile(kind, path, url_col, caption_col, size=_size(path), version=_version(path, listed))
+        SourceFile(kind, path, url_col, caption_col, encoding, size=_size(path), version=_version(path, listed))
         for path in dict.fromkeys(paths)
     ]
     if kind == "table" and files[0].size is not None:
-        check_columns(files[0])
+        check_table(files[0])
     return files
 
 
@@ -56,17 +57,39 @@ def _is_list(kind: Kind, path: str) -> bool:
     return path.startswith("@") or (kind != "table" and "*" not in path and bool(LIST_NAME.search(path)))
 
 
-def _globbed(pattern: str, spec: str) -> list[str]:
+def _globbed(pattern: str, kind: Kind, spec: str) -> list[str]:
+    """The files of a path, a directory or a glob; a path may have brackets in it."""
+    if storage.exists(pattern) and not storage.is_dir(pattern):
+        return [pattern]
+    if storage.is_dir(pattern):
+        found = [path for path in storage.glob(storage.join(pattern, "**")) if _is_of_kind(kind, path)]
+        if not found:
+            raise InputError(f"no {kind} file in the directory {pattern}: name the files in --source {spec}")
+        return found
     if not any(mark in pattern for mark in "*?["):
-        if not storage.exists(pattern):
-            raise InputError(f"no such file: {pattern}; check the path in --source {spec}")
-        if not storage.is_dir(pattern):
-            return [pattern]
-        raise InputError(f"{pattern} is a directory: name the files in it, as in --source {spec.rstrip('/')}/*")
-    files = storage.glob(pattern)
+        raise InputError(f"no such file: {pattern}; check the path in --source {spec}")
+    files = [path for path in storage.glob(pattern) if not _is_beside(path)]
     if not files:
         raise InputError(f"no file matches {pattern}; check the path in --source {spec}")
     return files
+
+
+def _is_beside(path: str) -> bool:
+    """Whether a file only says something of others: Spark's _SUCCESS, checksums, what an editor or a system hides."""
+    name = storage.name_of(path)
+    return name.startswith(("_", ".")) or name.endswith(".crc")
+
+
+def _is_of_kind(kind: Kind, path: str) -> bool:
+    if _is_beside(path) or any(_is_beside(part) for part in path.split("/")[:-1] if part.startswith("_tem")):
+        return False
+    if kind != "table":
+        return bool(re.search(rf"\.{kind}(\.gz|\.zst)?$", path, re.IGNORECASE))
+    try:
+        format_of(path)
+    except InputError:
+        return False
+    return True
 
 
 def _listed(path: str, cc_base: str) -> list[str]:

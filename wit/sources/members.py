@@ -1,8 +1,8 @@
-"""WARC records out of a file that may be damaged: gzip members, one record each or many, or no compression at all.
+"""WARC records out of a file that may be damaged: gzip members or zstd frames, one record each or many, or no compression at all.
 
 What is promised: a damaged member costs itself and nothing else. After it, reading goes on at the next gzip member that
-inflates to a WARC record; what was lost is counted in the report under a name. Memory is bounded by `max_record_bytes`
-whatever the file says about its sizes.
+inflates to a WARC record, or at the next zstd frame; what was lost is counted in the report under a name. Memory is bounded
+by `max_record_bytes` whatever the file says about its sizes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
 import deflate
+import zstandard
 
+from wit.sources import zstd
 from wit.sources.batch import SourceReport
 
 BLOCK_BYTES = 256 << 10  # below malloc's mmap threshold: 4 MiB blocks cost 10 % more in page faults
@@ -49,6 +51,8 @@ def read_records(
     source.more(0)
     if not source.window:
         report.error = "the file is empty"
+    elif zstd.begins(source.window):
+        yield from _FrameReader(source, report, max_record_bytes).records()
     elif source.window[:5] == b"WARC/" or MAGIC not in source.window:
         yield from _plain_records(source, report, max_record_bytes)
     else:
@@ -201,6 +205,83 @@ class _MemberReader:
         if skipped and not self.lost:
             self.report.lose("corrupt_member")
             self.lost = True
+        self.position = found
+
+
+class _FrameReader:
+    """The records of a WARC file compressed as IIPC's draft says (WARC-zstd 1.0): zstd frames, and perhaps a dictionary for
+    all of them in a skippable frame before the first."""
+
+    def __init__(self, source: _Input, report: SourceReport, limit: int) -> None:
+        self.source, self.report, self.limit = source, report, limit
+        self.position = 0  # in the window
+        self.lost = False  # between damage and the next sound frame
+        self.decompressor = zstandard.ZstdDecompressor()
+
+    def records(self) -> Iterator[Record]:
+        while self._has(1):
+            if not self._has(4) or not zstd.begins(self.source.window[self.position : self.position + 4]):
+                self._resynchronise(self.position)
+            elif self.source.window.startswith(zstd.MAGIC, self.position):
+                yield from self._frame()
+            else:
+                self._skippable()
+
+    def _has(self, count: int) -> bool:
+        """Whether so many bytes are left, which are then in the window."""
+        while len(self.source.window) - self.position < count and not self.source.at_end:
+            self.source.more(self.position)
+            self.position = 0
+        return len(self.source.window) - self.position >= count
+
+    def _skippable(self) -> None:
+        """Passes over a frame that is none of data; the first of a file is the dictionary of what follows."""
+        first = self.source.base + self.position == 0
+        size = (
+            int.from_bytes(self.source.window[self.position + 4 : self.position + 8], "little") if self._has(8) else 0
+        )
+        if size > zstd.MAX_DICTIONARY_BYTES or not self._has(8 + size):
+            self._resynchronise(self.position + 4)
+            return
+        content = self.source.window[self.position + 8 : self.position + 8 + size]
+        if first:
+            self.decompressor = zstd.with_dictionary(content)
+        self.position += 8 + size
+
+    def _frame(self) -> Iterator[Record]:
+        """Reads the frame at the position; where it is damaged, moves to the next bytes that look like one."""
+        start = self.source.base + self.position
+        splitter = _Splitter(self.report, self.limit, offset=start, moving=False)
+        frame = self.decompressor.decompressobj()
+        defect: str | None = None
+        while not frame.eof and defect is None:
+            if not self._has(1):
+                defect = "truncated_member"
+                break
+            piece = self.source.window[self.position : self.position + zstd.PIECE_BYTES]
+            try:
+                yield from splitter.push(frame.decompress(piece))
+                self.position += len(piece) - len(frame.unused_data)
+            except zstandard.ZstdError:
+                defect = "corrupt_member"
+        yield from splitter.finish(defect)
+        self.lost = defect is not None
+        if defect == "corrupt_member":
+            self._resynchronise(max(start + 1 - self.source.base, self.position))
+
+    def _resynchronise(self, position: int) -> None:
+        """Moves to the next frame at this place of the window or later."""
+        source, self.position = self.source, position
+        if not self.lost and source.window[self.position : self.position + 4].strip(b"\0"):
+            self.report.lose("corrupt_member")
+            self.lost = True
+        while (found := source.window.find(zstd.MAGIC, self.position)) < 0 and not source.at_end:
+            keep_from = max(len(source.window) - len(zstd.MAGIC) + 1, self.position)
+            self.report.bytes_skipped += keep_from - self.position
+            source.more(keep_from)
+            self.position = 0
+        found = len(source.window) if found < 0 else found
+        self.report.bytes_skipped += found - self.position
         self.position = found
 
 

@@ -16,7 +16,7 @@ import pytest
 from wit import candidates
 from wit.candidates import CandidateGroup, CandidatesConfig, extract_group
 from wit.querylist import query_list
-from wit.sources import SourceFile, pages, tables, wat
+from wit.sources import SourceFile, pages, rows, tables, wat
 from wit.sources import warc as warc_module
 
 TEXTS = [f"a red fox number {n} walks in the snow" for n in range(9)]
@@ -83,8 +83,8 @@ STEPS = [
     ("warc", warc_module, "page_images"),
     ("wat", pages.Resolver, "resolve_all"),
     ("warc", pages.Resolver, "resolve_all"),
-    ("table", tables, "_pair"),
-    ("table", tables, "_cell_text"),
+    ("table", tables, "_pairs"),
+    ("table", tables, "_texts"),
     *((kind, candidates, step) for kind in FILES for step in ("canonical_urls", "judge_pairs", "clean_caption")),
     *((kind, candidates, step) for kind in FILES for step in ("reject_caption", "_languages", "_rows", "pair_key")),
 ]
@@ -126,7 +126,7 @@ def test_where_reading_a_table_fails_the_rows_before_are_used(tmp_path: Path, mo
         yield from ({"url": url(n), "caption": text} for n, text in enumerate(TEXTS[:3]))
         raise ArithmeticError("odd")
 
-    monkeypatch.setitem(tables._READERS, "jsonl", failing)
+    monkeypatch.setitem(rows.READERS, "jsonl", failing)
     group = extract(tmp_path, "table", *FILES["table"])
     assert len(group.table) == 3
     assert group.sources[0].error == "cannot be read: ArithmeticError: odd"

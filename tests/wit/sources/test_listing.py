@@ -62,7 +62,7 @@ def test_a_list_of_files_keeps_its_order(tmp_path: Path, name: str, spec: str) -
         ("parquet:x", "table:GLOB"),
         ("wat:{}/none.wat.gz", "no such file"),
         ("wat:{}/*.none", "no file matches"),
-        ("wat:{}", "/*"),
+        ("wat:{}", "no wat file in the directory"),
         ("wat:@{}/none", "no such list"),
         ("table:{}/x.bin", "parquet"),
         ("wat:{}/empty.txt", "one path a line"),
@@ -239,3 +239,36 @@ def test_a_file_elsewhere_is_known_by_what_its_store_calls_its_version(monkeypat
 def test_files_of_a_list_elsewhere_are_not_asked_for(tmp_path: Path) -> None:
     (tmp_path / "urls.txt").write_text("http://127.0.0.1:9/a.tsv\n")  # nobody listens there
     assert [file.version for file in list_sources(f"table:@{tmp_path / 'urls.txt'}")] == [None]
+
+
+def test_a_directory_means_its_tables(tmp_path: Path) -> None:
+    table = b"url,caption\nhttps://a.example/1,x\n"
+    for name in (
+        "part-0.csv",
+        "part-1.csv.gz",
+        "lang=en/part-2.csv",
+        "_SUCCESS",
+        ".part-0.csv.crc",
+        "_tmp.csv",
+        "README.md",
+    ):
+        path = tmp_path / "set" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(table) if name.endswith(".gz") else table)
+    for spec in (f"table:{tmp_path}/set", f"table:{tmp_path}/set/"):
+        names = [os.path.relpath(file.path, tmp_path / "set") for file in list_sources(spec)]
+        assert names == ["lang=en/part-2.csv", "part-0.csv", "part-1.csv.gz"]
+
+
+def test_what_only_says_something_of_others_is_no_table(tmp_path: Path) -> None:
+    for name in ("_SUCCESS", "part-0.csv.crc", "part-0.csv"):
+        (tmp_path / name).write_bytes(b"url,caption\nhttps://a.example/1,x\n")
+    assert [os.path.basename(file.path) for file in list_sources(f"table:{tmp_path}/*")] == ["part-0.csv"]
+
+
+@pytest.mark.parametrize("name", ["[2026] web.csv", "a*b.csv", "what?.csv"])
+def test_a_path_may_have_marks_of_a_glob_in_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"url,caption\nhttps://a.example/1,x\n")
+    (tmp_path / "aXb.csv").write_bytes(b"url,caption\nhttps://a.example/2,x\n")
+    assert [os.path.basename(file.path) for file in list_sources(f"table:{tmp_path}/{name}")] == [name]
+    assert [os.path.basename(file.path) for file in list_sources(f"table:{tmp_path}/aXb.csv")] == ["aXb.csv"]

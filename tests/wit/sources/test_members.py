@@ -9,6 +9,7 @@ import zlib
 from random import Random
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -230,3 +231,72 @@ def test_any_bytes_are_survived(noise: bytes, start: bytes) -> None:
     report = SourceReport("file")
     found = list(read_records(io.BytesIO(start + noise + WHOLE + noise), report))
     assert report.records == len(found)
+
+
+ZSTD = zstandard.ZstdCompressor()
+FRAMES = [ZSTD.compress(record(number)) for number in range(6)]
+FRAME_START = [sum(map(len, FRAMES[:number])) for number in range(7)]
+
+
+def skippable(content: bytes, kind: int = 0x5D) -> bytes:
+    return bytes([kind]) + b"\x2a\x4d\x18" + len(content).to_bytes(4, "little") + content
+
+
+def with_dictionary(*, packed: bool) -> bytes:
+    trained = zstandard.train_dictionary(512, [record(number % 6) + bytes([number]) for number in range(200)])
+    compressor, content = zstandard.ZstdCompressor(dict_data=trained), trained.as_bytes()
+    frames = b"".join(compressor.compress(record(number)) for number in range(6))
+    return skippable(ZSTD.compress(content) if packed else content) + frames
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"".join(FRAMES), id="a frame a record"),
+        pytest.param(ZSTD.compress(b"".join(record(n) for n in range(6))), id="one frame"),
+        pytest.param(with_dictionary(packed=False), id="a dictionary"),
+        pytest.param(with_dictionary(packed=True), id="a compressed dictionary"),
+        pytest.param(skippable(b"said", 0x50).join(FRAMES), id="frames of something else between"),
+    ],
+)
+def test_zstd_files_are_read_whole(data: bytes) -> None:
+    numbers, report = read(data)
+    assert numbers == list(range(6))
+    assert (report.records, report.lost, report.error) == (6, {}, None)
+    assert report.bytes == len(data)
+
+
+def test_offsets_of_zstd_records_are_those_of_their_frames() -> None:
+    records = list(read_records(io.BytesIO(b"".join(FRAMES)), SourceReport("file")))
+    assert [found.offset for found in records] == FRAME_START[:6]
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_damaged_frame_costs_itself(number: int) -> None:
+    data = bytearray(b"".join(FRAMES))
+    data[FRAME_START[number] + 4 : FRAME_START[number] + 8] = b"\xff" * 4
+    numbers, report = read(bytes(data))
+    assert numbers == [n for n in range(6) if n != number]
+    assert report.lost == {"corrupt_member": 1}
+
+
+def test_what_stands_between_frames_is_skipped_and_counted() -> None:
+    numbers, report = read(FRAMES[0] + b"nonsense" * 100 + FRAMES[1])
+    assert numbers == [0, 1]
+    assert (report.lost, report.bytes_skipped) == ({"corrupt_member": 1}, 800)
+
+
+@pytest.mark.parametrize("cut", [1, 5, 20])
+def test_a_zstd_file_that_is_cut_off_keeps_what_came_before(cut: int) -> None:
+    numbers, report = read(b"".join(FRAMES)[:-cut])
+    assert numbers == list(range(5))
+    assert report.lost == {"truncated_member": 1}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2_000), st.integers(1, 255)), min_size=1, max_size=4))
+def test_random_damage_of_zstd_is_survived(flips: list[tuple[int, int]]) -> None:
+    data = bytearray(with_dictionary(packed=False))
+    for at, bits in flips:
+        data[at % len(data)] ^= bits
+    list(read_records(io.BytesIO(bytes(data)), SourceReport("file")))

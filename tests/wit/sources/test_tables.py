@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from wit.records import InputError
 from wit.sources import SourceFile, SourceReport, read_pairs
-from wit.sources.tables import FORMATS, check_hashes, format_of
+from wit.sources.rows import FORMATS
+from wit.sources.tables import check_hashes, check_table, format_of
+from wit.urls import canonical_url
 
 Found = list[tuple[str | None, str | None]]
 
@@ -30,7 +32,6 @@ def read(path: Path, data: bytes, **columns: Any) -> tuple[Found, list[Any], Sou
     batches = list(read_pairs(SourceFile("table", str(path), **columns), report))
     pairs = [pair for batch in batches for pair in zip(batch.url, batch.alt, strict=True)]
     assert report.pairs == len(pairs)
-    assert report.records >= len(pairs) or report.error
     assert report.records <= len(pairs) + sum(report.lost.values())
     extra = [json.loads(extra) if extra else None for batch in batches for extra in batch.extra]
     return pairs, extra, report
@@ -184,10 +185,58 @@ def test_offsets_are_row_numbers(tmp_path: Path) -> None:
     assert len(batches) == 2
 
 
-def test_bad_encodings_are_repaired_and_counted(tmp_path: Path) -> None:
-    pairs, _, report = read(tmp_path / "t.csv", b"url,caption\nhttps://a.example/1,caf\xe9\n")
-    assert pairs == [("https://a.example/1", "caf\ufffd")]
-    assert report.repaired == {"bad_encoding": 1}
+@pytest.mark.parametrize(
+    "text, read_as, repaired",
+    [
+        (b"caf\xe9", "café", "read_as_windows_1252"),
+        (b"\x93caf\xe9\x94 \x96 5\x80", "“café” – 5€", "read_as_windows_1252"),
+        ("naïve".encode() + b" \xe9", "naïve \ufffd", "bad_encoding"),  # pasted together
+        ("кот на крыше".encode("cp1251"), "\ufffd" * 3 + " " + "\ufffd" * 2 + " " + "\ufffd" * 5, "bad_encoding"),
+        ("赤い狐".encode("shift_jis"), None, "bad_encoding"),
+    ],
+)
+def test_what_is_not_utf8_is_read_as_windows_wrote_it_and_counted(
+    tmp_path: Path, text: bytes, read_as: str | None, repaired: str
+) -> None:
+    pairs, _, report = read(
+        tmp_path / "t.csv", b"url,caption\nhttps://a.example/1," + text + b"\nhttps://a.example/2,x\n"
+    )
+    assert read_as is None or pairs[0] == ("https://a.example/1", read_as)
+    assert pairs[1] == ("https://a.example/2", "x")
+    assert report.repaired == {repaired: 1}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"])
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "rows.json"])
+def test_encodings_that_show_are_told(tmp_path: Path, name: str, encoding: str) -> None:
+    pairs, _, report = read(tmp_path / name, CASES[name].decode().encode(encoding))
+    assert pairs == [(row["url"], row["caption"]) for row in ROWS]
+    assert (report.lost, report.repaired, report.error) == ({}, {}, None)
+
+
+@pytest.mark.parametrize(
+    "encoding, text", [("cp1251", "кот"), ("shift_jis", "赤い狐"), ("gb18030", "红狐狸"), ("cp1252", "Ü")]
+)
+def test_an_encoding_may_be_named(tmp_path: Path, encoding: str, text: str) -> None:
+    data = f"url,caption\nhttps://a.example/1,{text}\n".encode(encoding)
+    pairs, _, report = read(tmp_path / "t.csv", data, encoding=encoding)
+    assert pairs == [("https://a.example/1", text)]
+    assert report.repaired == {}
+
+
+@pytest.mark.parametrize("encoding", ["cp1251", "shift_jis", "gb18030", "big5", "euc_kr"])
+def test_text_in_another_encoding_is_refused_before_anything_starts(tmp_path: Path, encoding: str) -> None:
+    words = {
+        "cp1251": "красная лиса",
+        "shift_jis": "赤い狐",
+        "gb18030": "红色的狐狸",
+        "big5": "紅色的狐狸",
+        "euc_kr": "붉은 여우",
+    }
+    (tmp_path / "t.csv").write_bytes(f"url,caption\nhttps://a.example/1,{words[encoding]}\n".encode(encoding))
+    with pytest.raises(InputError, match="--encoding"):
+        check_table(SourceFile("table", str(tmp_path / "t.csv")))
+    check_table(SourceFile("table", str(tmp_path / "t.csv"), encoding=encoding))
 
 
 def test_missing_values_are_no_text(tmp_path: Path) -> None:
@@ -286,3 +335,167 @@ def test_a_column_of_hashes_is_looked_for_before_anything_starts(tmp_path: Path,
         check_hashes(files, column)
     with pytest.raises(InputError, match="no table"):
         check_hashes([SourceFile("wat", "a.wat.gz")], column)
+
+
+GIVEN = Path(__file__).parents[2] / "cases/tables"  # small files of users' that went wrong once
+HOST = "http://h0.example/"
+
+
+@pytest.mark.parametrize(
+    "name, columns, expected, lost",
+    [
+        (
+            "strayquote.csv",
+            {},
+            [(f"{HOST}sq{n}.png", f"a dog {n}") for n in range(200) if n != 19],
+            {"bad_row": 1},
+        ),
+        (
+            "spaces.csv",
+            {},
+            [
+                (f"{HOST}lead.png", "a dog leading space"),
+                ("HTTP://h0.example/upper.png", "a dog upper"),
+                ("Https://h0.example/mixed.png", "a dog mixed"),
+                (f"{HOST}tab.png", "a dog tab"),
+                (f"{HOST}trail.png", "a dog trailing"),
+            ],
+            {},
+        ),
+        (
+            "listcap.parquet",
+            {},
+            [(f"{HOST}l1.png", text) for text in ("a dog one", "a dog two", "a cat three")]
+            + [(f"{HOST}l2.png", "a cat")],
+            {},
+        ),
+        ("struct2.parquet", {}, [], {"bad_row": 2}),
+        (
+            "struct2.parquet",
+            {"caption_col": "caption.en"},
+            [(f"{HOST}st1.png", "a big brown dog in the garden of the house"), (f"{HOST}st2.png", "a dog")],
+            {},
+        ),
+        ("cp1252.csv", {}, [(f"{HOST}w1.png", "a dog at the café")], {}),
+        ("ragged.csv", {}, [(f"{HOST}r1.png", "a dog"), (f"{HOST}r5.png", "a dog")], {"bad_row": 3}),
+    ],
+)
+def test_tables_that_went_wrong(
+    name: str, columns: dict[str, str], expected: Found, lost: dict[str, int], tmp_path: Path
+) -> None:
+    pairs, _, report = read(tmp_path / name, (GIVEN / name).read_bytes(), **columns)
+    canonical = [(url and canonical_url(url), alt) for url, alt in pairs]
+    assert canonical == [(url and canonical_url(url), alt) for url, alt in expected]
+    assert (report.lost, report.error) == (lost, None)
+
+
+STRAY = 'https://a.example/{},"an open quote\n'
+PLAIN = "https://a.example/{},plain\n"
+
+
+@pytest.mark.parametrize(
+    "lines, captions, bad",
+    [
+        ([STRAY, PLAIN, PLAIN], ["plain"] * 2, 1),
+        ([STRAY, STRAY, PLAIN], ["plain"], 2),
+        (
+            [STRAY, *[PLAIN] * 9, 'https://a.example/{},closed here"\n', PLAIN],
+            [*["plain"] * 9, 'closed here"', "plain"],
+            1,
+        ),
+        ([STRAY, 'https://a.example/{},"a, b"\n', PLAIN], ["a, b", "plain"], 1),
+        (['https://a.example/{},"a ""b""\nand c"\n', PLAIN], ['a "b"\nand c', "plain"], 0),
+        (['https://a.example/{},"a 12" screen"\n', PLAIN], ['a 12 screen"', "plain"], 0),
+        (['https://a.example/{},5" nail\n', PLAIN], ['5" nail', "plain"], 0),
+        (['https://a.example/{},"' + "line\n" * 200 + '"\n', PLAIN], ["plain"], 201),
+        (['"https://a.example/{},open at the start\n', PLAIN, PLAIN], ["plain"] * 2, 1),
+    ],
+)
+def test_an_open_quote_costs_its_own_line(tmp_path: Path, lines: list[str], captions: list[str], bad: int) -> None:
+    for name, header, sep in (("t.csv", "url,caption\n", ","), ("semicolons.csv", "url;caption\n", ";")):
+        text = header + "".join(line.replace(",", sep, 1).format(n) for n, line in enumerate(lines))
+        pairs, _, report = read(tmp_path / name, text.encode())
+        assert [alt for _, alt in pairs] == captions
+        assert report.lost.get("bad_row", 0) == bad
+
+
+def test_an_open_quote_in_a_tsv_swallows_no_row(tmp_path: Path) -> None:
+    rows = "".join(f"https://a.example/{n}\tplain\t{n}\n" for n in range(100))
+    data = 'url\tcaption\tn\nhttps://a.example/x\t"open and short\n' + rows
+    pairs, _, report = read(tmp_path / "t.tsv", data.encode())
+    assert len(pairs) == 100
+    assert report.lost == {"bad_row": 1}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "url;caption\nhttps://a.example/1.jpg;a dog, a cat\n",
+        "caption;url;x\na dog, a cat;https://a.example/1.jpg;3\n",
+        "url\tcaption\nhttps://a.example/1.jpg\ta dog, a cat\n",
+        "url|caption\nhttps://a.example/1.jpg|a dog, a cat\n",
+        "sep=;\r\nurl;caption\r\nhttps://a.example/1.jpg;a dog, a cat\r\n",
+        '"url", "caption"\nhttps://a.example/1.jpg,"a dog, a cat"\n',
+    ],
+)
+def test_a_csv_may_be_cut_by_something_else(tmp_path: Path, data: str) -> None:
+    pairs, _, report = read(tmp_path / "t.csv", data.encode())
+    assert pairs == [("https://a.example/1.jpg", "a dog, a cat")]
+    assert (report.lost, report.error) == ({}, None)
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "None", "null", "NULL", "N/A", "<NA>", ""])
+def test_a_word_for_nothing_is_no_caption(tmp_path: Path, word: str) -> None:
+    assert read(tmp_path / "t.csv", f"url,caption\nhttps://a.example/1,{word}\n".encode())[0] == [
+        ("https://a.example/1", None)
+    ]
+
+
+def test_of_two_columns_of_one_name_the_first_counts(tmp_path: Path) -> None:
+    columns = [pa.array(["https://a.example/1"]), pa.array(["a fox"]), pa.array(["https://b.example/2"])]
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays(columns, names=["url", "caption", "url"]), out)
+    pairs, extra, _ = read(tmp_path / "t.parquet", out.getvalue())
+    assert pairs == [("https://a.example/1", "a fox")]
+    assert extra == [{"url_2": "https://b.example/2"}]
+
+
+@pytest.mark.parametrize("name, found", [("url", False), ("URL", False), ("picture", True), ("Picture", True)])
+def test_a_column_that_is_named_is_meant(tmp_path: Path, name: str, found: bool) -> None:
+    table = parquet([{"image": "https://a.example/1", "picture": "https://a.example/2", "caption": "x"}])
+    pairs, _, report = read(tmp_path / "t.parquet", table, url_col=name)
+    assert pairs == ([("https://a.example/2", "x")] if found else [])
+    assert (report.error is None) == found
+
+
+def test_fields_of_objects_may_be_named(tmp_path: Path) -> None:
+    row = {"image": {"url": "https://a.example/1"}, "sentences": [{"raw": "a fox"}, {"raw": "a dog"}]}
+    pairs, extra, _ = read(tmp_path / "t.parquet", parquet([row]), url_col="image.url", caption_col="sentences.raw")
+    assert pairs == [("https://a.example/1", "a fox"), ("https://a.example/1", "a dog")]
+    assert extra == [row, row]
+
+
+def test_several_urls_and_captions_in_a_row_are_pairs_with_places_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text(json.dumps({"url": ["u:1", "u:2"], "caption": ["a", "b", None]}) + "\n")
+    (batch,) = read_pairs(SourceFile("table", str(tmp_path / "t.jsonl")), SourceReport("t"))
+    assert list(zip(batch.offset, batch.index, batch.src, batch.alt, strict=True)) == [
+        (0, 0, "u:1", "a"),
+        (0, 1, "u:1", "b"),
+        (0, 2, "u:2", "a"),
+        (0, 3, "u:2", "b"),
+    ]
+
+
+def test_a_row_of_more_pairs_than_anybody_means_is_a_bad_one(tmp_path: Path) -> None:
+    row = {"url": [f"https://a.example/{n}" for n in range(40)], "caption": [f"caption {n}" for n in range(40)]}
+    pairs, _, report = read(tmp_path / "t.jsonl", json.dumps(row).encode())
+    assert (pairs, report.lost) == ([], {"bad_row": 1})
+
+
+def test_a_semicolon_file_without_names_is_read(tmp_path: Path) -> None:
+    assert read(tmp_path / "t.csv", b"https://a.example/1.jpg;a dog\n")[0] == [("https://a.example/1.jpg", "a dog")]
+
+
+def test_urls_without_captions_are_refused_before_anything_starts() -> None:
+    with pytest.raises(InputError, match="has no captions, and a pair needs one: .*--caption-col"):
+        check_table(SourceFile("table", str(GIVEN / "urls.txt")))

@@ -1,0 +1,189 @@
+"""Rows of csv and tsv files, in which anybody may have left a quote open.
+
+A quoted cell may hold line breaks, so one quote too many swallows what follows. Here it swallows a few lines at most, and
+none that is a row by itself; a row that comes out otherwise is given up as the one line that it began on, and reading
+starts again at the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from wit.sources.text import MAX_LINE_BYTES
+
+MAX_LINES_PER_ROW = 64  # whose quoted cells hold line breaks
+DELIMITERS = (",", ";", "\t", "|")
+_NAMED = re.compile(r"sep=(.)", re.IGNORECASE)  # the first line of a file that is made for Excel
+
+Cells = list[str]
+Test = Callable[[str], bool]
+
+
+class Lines:
+    """Lines of a file, some of which may be given back."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self._ahead: deque[str] = deque()
+
+    def take(self) -> str | None:
+        return self._ahead.popleft() if self._ahead else next(self._lines, None)
+
+    def give_back(self, lines: list[str]) -> None:
+        self._ahead.extendleft(reversed(lines))
+
+
+@dataclass(slots=True)
+class _Form:
+    """What the rows of a file look like, learnt from those read."""
+
+    is_url: Test
+    is_name: Test
+    width: int = 0  # cells; 0 before the first row
+    url: int = -1  # the place of the URL among them, -1 before one was seen
+
+    def holds(self, cells: Cells) -> bool:
+        """Whether a row is more than a blank line; learns from it what is not known yet."""
+        if not cells or cells == [""]:
+            return False
+        if self.url < 0:
+            tells = self.is_url if self.width else lambda cell: self.is_url(cell) or self.is_name(cell)
+            self.width = self.width or len(cells)
+            self.url = next((place for place, cell in enumerate(cells) if tells(cell)), -1)
+        return True
+
+    def fits(self, cells: Cells | None) -> bool:
+        """Whether a line is a row by itself, for all that is known: it is then no part of another row's cell."""
+        return cells is not None and len(cells) == self.width and self.url >= 0 and self.is_url(cells[self.url])
+
+
+class _Feed:
+    """One line at a time for a reader that is made once."""
+
+    line: str | None = None
+
+    def __iter__(self) -> _Feed:
+        return self
+
+    def __next__(self) -> str:
+        if self.line is None:
+            raise StopIteration
+        line, self.line = self.line, None
+        return line
+
+
+def csv_rows(lines: Iterator[str], is_url: Test, is_name: Test) -> Iterator[Cells | None]:
+    """The cells of each row; None for a line that is no row. The delimiter is a comma, or what else the first line is cut by:
+    `is_name` tells the name of a URL's column, `is_url` a URL."""
+    csv.field_size_limit(MAX_LINE_BYTES)
+    source, form, feed = Lines(lines), _Form(is_url, is_name), _Feed()
+    delimiter = _delimiter(source, is_url, is_name)
+    rows = _reader(feed, delimiter, strict=True)
+    while (line := source.take()) is not None:
+        feed.line = line
+        try:
+            cells: Cells | None = next(rows, [])
+        except csv.Error:  # it goes on in the next line, or is no row
+            cells = _csv_row(line, source, delimiter, form)
+        if cells is None or form.holds(cells):
+            yield cells
+
+
+def tsv_rows(lines: Iterator[str], is_url: Test, is_name: Test) -> Iterator[Cells | None]:
+    """As `csv_rows`. Of tsv files there are two kinds: with quotes as csv has them, and without any meaning of quotes (CC3M's).
+    So a cell is unquoted if it begins and ends with a quote, and only a row that lacks cells goes on in the next line."""
+    source, form = Lines(lines), _Form(is_url, is_name)
+    while (line := source.take()) is not None:
+        cells = _tsv_row(line, source, form) if '"' in line else line.split("\t")
+        if cells is None or form.holds(cells):
+            yield cells
+
+
+def _delimiter(source: Lines, is_url: Test, is_name: Test) -> str:
+    while (first := source.take()) is not None and not first.strip():
+        pass
+    if first is None:
+        return ","
+    if named := _NAMED.fullmatch(first.strip()):
+        return named[1]
+    source.give_back([first])
+    return delimiter_of(first, is_url, is_name)
+
+
+def delimiter_of(first: str, is_url: Test, is_name: Test) -> str:
+    """What the first line of a csv file is cut by: the first delimiter that leaves the name of a URL's column; in a file
+    without names, the first that leaves one URL among several cells."""
+    cuts = [(delimiter, _cut(first, delimiter) or []) for delimiter in DELIMITERS]
+    for delimiter, cells in cuts:
+        if any(map(is_name, cells)):
+            return delimiter
+    for delimiter, cells in cuts:
+        if len(cells) > 1 and sum(map(is_url, cells)) == 1:
+            return delimiter
+    return ","
+
+
+def _reader(lines: Iterable[str], delimiter: str, *, strict: bool) -> Any:
+    return csv.reader(lines, delimiter=delimiter, strict=strict, skipinitialspace=True)
+
+
+def _cut(line: str, delimiter: str) -> Cells | None:
+    """The cells of a line; None where it leaves a quote open."""
+    rows = _reader([f"{line}\n", "\n"], delimiter, strict=False)
+    with contextlib.suppress(csv.Error):
+        cells: Cells = next(rows, [])
+        return cells if rows.line_num == 1 else None
+    return None
+
+
+def _csv_row(first: str, source: Lines, delimiter: str, form: _Form) -> Cells | None:
+    """The row that begins on this line, with as many more as its quotes take."""
+    taken: list[str] = []
+
+    def lines() -> Iterator[str]:
+        yield f"{first}\n"
+        while len(taken) < MAX_LINES_PER_ROW and (line := source.take()) is not None:
+            taken.append(line)
+            if form.fits(_cut(line, delimiter)):
+                return
+            yield f"{line}\n"
+
+    with contextlib.suppress(csv.Error):
+        cells: Cells = next(_reader(lines(), delimiter, strict=True), [])
+        if not taken or form.width in (0, len(cells)):
+            return cells
+    source.give_back(taken)
+    return _cut(first, delimiter)  # where a quote stands inside of a quoted cell: "a 12" screen"
+
+
+def _tsv_row(first: str, source: Lines, form: _Form) -> Cells | None:
+    cells, taken = first.split("\t"), list[str]()
+    while len(cells) < form.width and _open_quote(cells[-1]):
+        following = source.take() if len(taken) < MAX_LINES_PER_ROW else None
+        if following is not None:
+            taken.append(following)
+        more = (following or "").split("\t")
+        if following is None or form.fits(more):
+            source.give_back(taken)
+            return None
+        cells = [*cells[:-1], f"{cells[-1]}\n{more[0]}", *more[1:]]
+    if taken and len(cells) != form.width:
+        source.give_back(taken)
+        return None
+    return [_unquoted(cell) for cell in cells]
+
+
+def _open_quote(cell: str) -> bool:
+    return cell.startswith('"') and cell.count('"') % 2 == 1
+
+
+def _unquoted(cell: str) -> str:
+    if len(cell) >= 2 and cell[0] == cell[-1] == '"' and cell.count('"') % 2 == 0:
+        return cell[1:-1].replace('""', '"')
+    return cell

@@ -1,0 +1,203 @@
+"""Rows of tables, format by format: each reader yields the rows of one format as dicts, and None for a row that it had to give
+up and counted."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any
+
+import orjson
+import pyarrow as pa
+
+from wit import parquet
+from wit.sources.batch import SourceFile, SourceReport
+from wit.sources.delimited import csv_rows, tsv_rows
+from wit.sources.pages import BATCH_PAIRS
+from wit.sources.text import LOOKED_AT_BYTES, encoding_of, lines
+
+URL_NAMES = ("url", "image_url", "img_url", "imageurl", "image", "img", "src", "link")
+MAX_GROUP_ROWS = 1 << 24  # what the footer of a damaged file says of its rows may be anything
+MAX_JSON_BYTES = 1 << 30  # a json file is one value and must be held whole; jsonl has no limit
+
+Row = dict[str, Any]
+
+
+def read_rows(form: str, stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iterator[Row | None]:
+    """The rows of a file of one of `FORMATS`, uncompressed."""
+    return READERS[form](stream, file, report)
+
+
+def _read_parquet(stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iterator[Row | None]:
+    if (
+        not stream.seekable()
+        or isinstance(stream, gzip.GzipFile | io.BufferedReader)
+        and hasattr(stream, "raw") is False
+    ):
+        stream = io.BytesIO(stream.read())
+    table = parquet.of_stream(stream)
+    for group in range(table.num_row_groups):
+        done = 0
+        try:
+            for batch in table.iter_batches(batch_size=BATCH_PAIRS, row_groups=[group]):
+                yield from _rows_of(batch.rename_columns(distinct(batch.schema.names)), report)
+                done += batch.num_rows
+        except (pa.ArrowException, OSError) as error:
+            missing = min(max(table.metadata.row_group(group).num_rows - done, 1), MAX_GROUP_ROWS)
+            report.lose("corrupt_row_group", missing)
+            report.error = f"row group {group} is damaged: {error}".splitlines()[0]
+            yield from itertools.repeat(None, missing)
+
+
+def _rows_of(batch: pa.RecordBatch, report: SourceReport) -> list[Row | None]:
+    try:
+        return batch.to_pylist()  # type: ignore[no-any-return]
+    except (ValueError, OverflowError):  # text that is no UTF-8; dates that Python has none for
+        return [_row_of(batch.slice(number, 1), report) for number in range(batch.num_rows)]
+
+
+def _row_of(batch: pa.RecordBatch, report: SourceReport) -> Row | None:
+    """A row of its own batch: text that is no UTF-8 is repaired; None where a value cannot be had."""
+    try:
+        return batch.to_pylist()[0]  # type: ignore[no-any-return]
+    except UnicodeDecodeError:
+        report.repair("bad_encoding")
+    except (ValueError, OverflowError):
+        report.lose("bad_row")
+        return None
+    columns = [column.cast(pa.binary()) if pa.types.is_string(column.type) else column for column in batch.columns]
+    row = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()[0]
+    return {name: v.decode("utf-8", "replace") if isinstance(v, bytes) else v for name, v in row.items()}
+
+
+def _read_txt(stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iterator[Row | None]:
+    for line in lines(stream, report, file.encoding):
+        if line.strip():
+            yield {"url": line.strip()}
+
+
+def _read_jsonl(stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iterator[Row | None]:
+    for line in lines(stream, report, file.encoding):
+        if not line.strip():
+            continue
+        row = _parse_json(line)
+        if not isinstance(row, dict):
+            report.lose("bad_json")
+            row = None
+        yield row
+
+
+def _parse_json(text: str | bytes) -> Any:
+    """The value, or None: what orjson refuses (NaN, lone surrogates) the standard library may take."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _read_json(stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iterator[Row | None]:
+    """One JSON value: a list of objects, or an object of columns (lists, or objects by row number as pandas writes them);
+    files of one object a line go by this name too."""
+    data = stream.read(MAX_JSON_BYTES + 1)
+    if len(data) > MAX_JSON_BYTES:
+        report.error = f"is larger than {MAX_JSON_BYTES:,} bytes: convert it to jsonl or parquet"
+        return
+    if encoding := file.encoding or encoding_of(data[:LOOKED_AT_BYTES]):
+        data = data.decode(encoding, "replace").removeprefix("\ufeff").encode("utf-8", "replace")
+    value = _parse_json(data.removeprefix(b"\xef\xbb\xbf"))
+    if not isinstance(value, list) and not _is_columns(value):
+        yield from _read_jsonl(io.BytesIO(data), dataclasses.replace(file, encoding=None), report)
+        return
+    rows = value if isinstance(value, list) else _rows_of_columns(value)
+    for row in rows:
+        if not isinstance(row, dict):
+            report.lose("bad_row")
+        yield row if isinstance(row, dict) else None
+
+
+def _is_columns(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(isinstance(column, list | dict) for column in value.values())
+
+
+def _rows_of_columns(columns: Row) -> Iterator[Row]:
+    values = [list(column.values()) if isinstance(column, dict) else column for column in columns.values()]
+    for row in itertools.zip_longest(*values):
+        yield dict(zip(columns, row, strict=True))
+
+
+def _read_csv(stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iterator[Row | None]:
+    return _with_header(csv_rows(lines(stream, report, file.encoding), looks_like_url, _names_url(file)), report)
+
+
+def _read_tsv(stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iterator[Row | None]:
+    return _with_header(tsv_rows(lines(stream, report, file.encoding), looks_like_url, _names_url(file)), report)
+
+
+def _names_url(file: SourceFile) -> Callable[[str], bool]:
+    """Whether a cell is the name of the column that holds the URL."""
+    names = {file.url_col.strip().lower()} if file.url_col else set(URL_NAMES)
+    return lambda cell: cell.strip().lower() in names
+
+
+def _with_header(rows: Iterator[list[str] | None], report: SourceReport) -> Iterator[Row | None]:
+    """Rows by column name: by the first row, or by what is in it where it is no header but holds a URL already."""
+    first = next(rows, None)
+    if first is None:
+        return
+    names = distinct(cell.strip() for cell in first)
+    if any(map(looks_like_url, first)):
+        names = _names_by_content(first)
+        rows = itertools.chain([first], rows)
+    for cells in rows:
+        if cells is None or len(cells) != len(names):
+            report.lose("bad_row")
+            yield None
+        else:
+            yield dict(zip(names, cells, strict=True))
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """The names of columns, the second of two alike with a number: the first is who it says it is."""
+    found: dict[str, None] = {}
+    for name in names:
+        number, free = 1, name
+        while free in found:
+            number += 1
+            free = f"{name}_{number}"
+        found[free] = None
+    return list(found)
+
+
+def looks_like_url(cell: str) -> bool:
+    return cell.strip().lower().startswith(("http://", "https://"))
+
+
+def _names_by_content(cells: list[str]) -> list[str]:
+    """`url` for the first URL, `caption` for the first other cell, `column_3` and so on for the rest."""
+    names = [f"column_{place}" for place in range(1, len(cells) + 1)]
+    url = next(place for place, cell in enumerate(cells) if looks_like_url(cell))
+    names[url] = "url"
+    others = [place for place in range(len(cells)) if place != url]
+    if others:
+        names[others[0]] = "caption"
+    return names
+
+
+READERS: dict[str, Callable[[IO[bytes], SourceFile, SourceReport], Iterator[Row | None]]] = {
+    "parquet": _read_parquet,
+    "csv": _read_csv,
+    "tsv": _read_tsv,
+    "txt": _read_txt,
+    "jsonl": _read_jsonl,
+    "ndjson": _read_jsonl,
+    "json": _read_json,
+}
+FORMATS = tuple(READERS)

@@ -1,0 +1,132 @@
+"""Lines of text out of bytes whose encoding nobody names: UTF-8, UTF-16, or what Windows wrote where that was not asked for.
+
+What is not UTF-8 is told apart line by line, so that a file that was pasted together comes out right: a line in which no
+character of several bytes is whole UTF-8, and whose bytes read as Western European text, is Windows-1252, as browsers take
+it to be (Encoding standard, section 8). Of any other line the bytes that make no sense are replaced. Both are counted.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from typing import IO
+
+from wit.records import InputError
+from wit.sources.batch import SourceReport
+
+MAX_LINE_BYTES = 32 << 20
+LOOKED_AT_BYTES = 64 << 10  # of a file, to tell its encoding
+BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+CP1252 = "windows-1252"
+
+_FOREIGN = re.compile(
+    rb"[\x81\x8d\x8f\x90\x9d]|[\x80-\xff]{4}"
+)  # not in Windows-1252; in a row, as only other scripts have them
+_WHOLE_UTF8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+
+
+def lines(stream: IO[bytes], report: SourceReport, encoding: str | None = None) -> Iterator[str]:
+    """The lines of a file without their ends; `encoding` where the user names it, else by what is in it."""
+    head = stream.read(LOOKED_AT_BYTES)
+    found = encoding or encoding_of(head)
+    rest = itertools.chain([head], iter(lambda: stream.read(LOOKED_AT_BYTES), b""))
+    if found is None:
+        return _guessed_lines(rest, report)
+    return _decoded_lines(io.BufferedReader(_Chained(rest)), found, report)
+
+
+def encoding_of(head: bytes) -> str | None:
+    """What the first bytes of a file say of its encoding: a byte order mark, or every second byte being NUL; None where
+    they say nothing, which is UTF-8 as a rule."""
+    marked = next((name for bom, name in BOMS if head.startswith(bom)), None)
+    if marked is not None:
+        return None if marked == "utf-8" else marked
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    if max(even, odd) * 4 > len(head) > 1:
+        return "utf-16-le" if odd > even else "utf-16-be"
+    return None
+
+
+def check_encoding(encoding: str | None) -> None:
+    """Raises InputError for an encoding that Python does not know."""
+    try:
+        text = encoding is None or codecs.lookup(encoding)._is_text_encoding
+    except LookupError:
+        text = False
+    if not text:
+        raise InputError(
+            f"--encoding {encoding}: no such encoding; for instance utf-8, windows-1252, shift_jis, gb18030"
+        )
+
+
+def check_readable(head: bytes, path: str) -> None:
+    """Raises InputError where text is neither UTF-8 nor Western European, so that its encoding must be named."""
+    if encoding_of(head) is not None:
+        return
+    doubtful = [line for line in head.split(b"\n")[:-1] or [head] if not _is_utf8(line)]
+    foreign = [line for line in doubtful if not _is_western(line)]
+    if len(foreign) * 2 > len(doubtful):
+        raise InputError(
+            f"{path} is neither UTF-8 nor Western European text (first seen in {foreign[0][:60]!r}): say what it is with "
+            "--encoding, for instance windows-1251, shift_jis, gb18030 or big5"
+        )
+
+
+class _Chained(io.RawIOBase):
+    """Pieces of bytes as one stream."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self._left:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._left = piece
+        size = min(len(buffer), len(self._left))
+        buffer[:size] = self._left[:size]
+        self._left = self._left[size:]
+        return size
+
+
+def _guessed_lines(pieces: Iterable[bytes], report: SourceReport) -> Iterator[str]:
+    stream = io.BufferedReader(_Chained(pieces))
+    for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE_BYTES), b"")):
+        if number == 0:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError:
+            western = _is_western(line)
+            report.repair("read_as_windows_1252" if western else "bad_encoding")
+            text = line.decode(CP1252 if western else "utf-8", "replace")
+        yield text.rstrip("\r\n")
+
+
+def _decoded_lines(stream: io.BufferedReader, encoding: str, report: SourceReport) -> Iterator[str]:
+    text = io.TextIOWrapper(stream, encoding, errors="replace", newline="\n")
+    for number, line in enumerate(iter(lambda: text.readline(MAX_LINE_BYTES), "")):
+        if "\ufffd" in line:
+            report.repair("bad_encoding")
+        yield (line.removeprefix("\ufeff") if number == 0 else line).rstrip("\r\n")
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_western(line: bytes) -> bool:
+    """Whether bytes that are not UTF-8 read as Windows-1252."""
+    return not (_FOREIGN.search(line) or _WHOLE_UTF8.search(line))

@@ -1,0 +1,57 @@
+"""Zstandard streams that say where they end: a file cut off in its last frame, which zstandard's own reader passes over."""
+
+from __future__ import annotations
+
+import io
+from typing import IO, Any
+
+import zstandard
+
+MAGIC = b"\x28\xb5\x2f\xfd"
+_SKIPPABLE = b"\x2a\x4d\x18"  # behind a byte from 0x50 to 0x5f (RFC 8878 section 3.1.2)
+MAX_DICTIONARY_BYTES = 16 << 20
+PIECE_BYTES = 4 << 10  # small: it may grow a thousandfold
+
+
+def begins(data: bytes) -> bool:
+    """Whether these bytes begin a frame."""
+    return data.startswith(MAGIC) or (data[1:4] == _SKIPPABLE and 0x50 <= data[0] <= 0x5F)
+
+
+def with_dictionary(content: bytes) -> zstandard.ZstdDecompressor:
+    """For frames that were made with a dictionary, which may be compressed itself; without one where it makes no sense."""
+    try:
+        if content.startswith(MAGIC):
+            content = zstandard.ZstdDecompressor().decompress(content, max_output_size=MAX_DICTIONARY_BYTES)
+        return zstandard.ZstdDecompressor(dict_data=zstandard.ZstdCompressionDict(content))
+    except (zstandard.ZstdError, ValueError):
+        return zstandard.ZstdDecompressor()
+
+
+class ZstdStream(io.RawIOBase):
+    """The content of all frames; raises EOFError where the last is cut off, zstandard.ZstdError where one is damaged."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._pending = b""  # input behind the end of a frame
+        self._content = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._content:
+            piece = self._pending or self._stream.read(PIECE_BYTES)
+            if not piece:
+                if self._frame is not None:
+                    raise EOFError("the last zstd frame is cut off")
+                return 0
+            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            self._content, self._pending = self._frame.decompress(piece), b""
+            if self._frame.eof:
+                self._pending, self._frame = self._frame.unused_data, None
+        size = min(len(buffer), len(self._content))
+        buffer[:size] = self._content[:size]
+        self._content = self._content[size:]
+        return size
