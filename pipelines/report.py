@@ -15,6 +15,9 @@ import wit
 from pipelines.context import Context
 from wit import ledger, parquet, parts, report, retry, storage
 from wit.damage import damaged
+from wit.images.formats import FORMATS
+from wit.images.headers import sniff
+from wit.images.process import stored_formats
 from wit.parts import Marker
 from wit.querylist import load_queries
 
@@ -53,7 +56,7 @@ def run_report(context: Context) -> list[dict[str, Any]]:
     storage.write_bytes(storage.join(out, "report/index.html"), report.page(stages, gallery(context), **facts))
     storage.write_bytes(storage.join(out, "README.md"), report.render("card.md", stages=stages, **facts))
     tars = [f for f in manifests["publish"]["files"] if f["name"].endswith(".tar")]
-    description = report.croissant(facts["name"], totals["samples"], tars)
+    description = report.croissant(facts["name"], totals["samples"], tars, stored_formats(context.config.image))
     storage.write_bytes(storage.join(out, "croissant.json"), parts.to_json(description))
     return [parts.described(out, name) for name in report.FILES]
 
@@ -102,10 +105,8 @@ def gallery(context: Context) -> list[dict[str, str]]:
             tar = storage.join(shards, name.removesuffix("parquet") + "tar")
             rows = zip(*(table[column].to_pylist() for column in table.column_names), strict=True)
             found = sorted([*found, *((key, caption, tar, *place) for key, caption, *place in rows)])[:GALLERY]
-    kind = context.config.image.encode_format.replace("jpg", "jpeg")
     return [
-        {"caption": caption, "src": f"data:image/{kind};base64,{_inline(tar, start, size, digest)}"}
-        for _, caption, tar, start, size, digest in found
+        {"caption": caption, "src": _inline(tar, start, size, digest)} for _, caption, tar, start, size, digest in found
     ]
 
 
@@ -113,7 +114,8 @@ def _inline(tar: str, start: int, size: int, digest: str) -> str:
     picture = storage.read_range(tar, start, size)
     if hashlib.sha256(picture).hexdigest() != digest:
         raise damaged(tar, f"the picture at byte {start} is not that of its sha256")
-    return base64.b64encode(picture).decode()
+    kind = FORMATS[str(sniff(picture))].media_type
+    return f"data:{kind};base64,{base64.b64encode(picture).decode()}"
 
 
 def page_facts(

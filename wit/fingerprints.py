@@ -57,10 +57,13 @@ class Reworded:
 
 ADDED: Mapping[str, Added] = {  # "section.knob": Added(since=2, before=None)
     "candidates.encoding": Added(since=2, before=None),
+    "image.check_pixels": Added(since=3, before="none"),
     "image.verify_hash": Added(since=2, before=None),
     "plan.max_domain_hours": Added(since=2, before=0),
 }
-REMOVED: Mapping[str, Removed] = {}  # "section.knob": Removed(until=1, was=50_000)
+REMOVED: Mapping[str, Removed] = {  # "section.knob": Removed(until=1, was=50_000)
+    "image.min_side_px": Removed(until=2, was=0),
+}
 REWORDED: Mapping[
     str, Reworded
 ] = {  # "section.knob": Reworded(until=1, before=lambda value: {"old_knob": value == "x"})

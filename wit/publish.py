@@ -21,6 +21,7 @@ import pyarrow as pa
 from wit import parquet, storage
 from wit.balance import key_hashes
 from wit.damage import DamagedFile, damaged
+from wit.images.formats import EXTENSIONS
 from wit.parts import (
     RECORD,
     SHARD,
@@ -296,7 +297,7 @@ def sound(out: str, row: Mapping[str, Any], picture: memoryview) -> memoryview:
 
 
 def extension_of(image_format: str) -> str:
-    return "jpg" if image_format == "jpeg" else image_format
+    return EXTENSIONS[image_format].extensions[0] if image_format in EXTENSIONS else image_format
 
 
 def metadata(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from jinja2 import Environment, StrictUndefined
 
+from wit.images.formats import Format
 from wit.ledger import funnel_rows
 from wit.parts import Marker
 
@@ -112,7 +113,7 @@ def coverage(counts: Ints, cap: float | None) -> Coverage:
 
 def render(template: str, **values: Any) -> bytes:
     """A template of this package, filled; a missing value is an error."""
-    source = resources.files("wit").joinpath("templates", template).read_text()
+    source = resources.files("wit").joinpath("templates", template).read_text("utf-8")
     environment = Environment(undefined=StrictUndefined, autoescape=template.endswith("html"), trim_blocks=True)
     environment.filters["thousands"] = lambda n: f"{n:,}"
     environment.filters["percent"] = lambda x: f"{x:.1%}"
@@ -124,8 +125,11 @@ def page(stages: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], **fact
     return render("report.html", funnel=funnel_rows(stages), samples=samples, **facts)
 
 
-def croissant(name: str, samples: int, shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The shards as a Croissant 1.0 description (http://mlcommons.org/croissant/1.0)."""
+def croissant(
+    name: str, samples: int, shards: Sequence[Mapping[str, Any]], formats: Sequence[Format]
+) -> dict[str, Any]:
+    """The shards, whose pictures are of these formats, as a Croissant 1.0 description (http://mlcommons.org/croissant/1.0)."""
+    types, globs = [form.media_type for form in formats], [f"*.{form.extensions[0]}" for form in formats]
     files = [
         {
             "@type": "cr:FileObject",
@@ -143,8 +147,8 @@ def croissant(name: str, samples: int, shards: Sequence[Mapping[str, Any]]) -> d
         "@id": "tars",
         "name": "tars",
         "containedIn": [{"@id": f["@id"]} for f in files],
-        "encodingFormat": "image/jpeg",
-        "includes": "*.jpg",
+        "encodingFormat": types if len(types) > 1 else types[0],
+        "includes": globs if len(globs) > 1 else globs[0],
     }
     return {
         "@context": {

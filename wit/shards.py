@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from wit import parquet, storage
 from wit.damage import damaged, mend
+from wit.images.formats import SAMPLE_EXTENSIONS
 from wit.records import InputError
 
-IMAGE_EXTENSIONS = ("jpg", "png", "jpeg", "webp", "gif")  # open_clip's, and gif
 REMOVED = "removed.txt"  # beside the shards: one hash a line, a sample's key or the SHA-256 of a picture
 AGAIN = "fetch or publish the shard again"  # of one that is no build's of ours
 BLOCK = 512
@@ -184,7 +184,7 @@ def iter_samples(path: str) -> Iterator[Sample]:
 
 
 def _sample(key: str | None, files: dict[str, bytes], gone: frozenset[str]) -> Iterator[Sample]:
-    extension = next((e for e in IMAGE_EXTENSIONS if e in files), None)
+    extension = next((e for e in SAMPLE_EXTENSIONS if e in files), None)
     if key is None or extension is None or "txt" not in files:
         return
     metadata = json.loads(files.get("json", b"{}"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zlib
+from dataclasses import replace
 from typing import Any
 
 import imagehash
@@ -20,7 +22,7 @@ from wit.images.config import ImageConfig
 from wit.images.decode import _decode_plain, _decode_with_pillow, jpeg_scale
 from wit.images.expected import compared, expected_hash
 from wit.images.hashes import pdq
-from wit.images.headers import probe
+from wit.images.headers import png_icc, probe
 from wit.images.process import phash_of, process
 from wit.images.resize import target_size
 from wit.images.results import Processed, Refused
@@ -64,7 +66,7 @@ def test_every_format_becomes_the_picture_that_pillow_sees(kind: str) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -409,3 +411,163 @@ def test_a_listed_picture_stays_one_whatever_hash_was_expected() -> None:
 def test_a_pdq_cannot_be_compared_without_hashes() -> None:
     with pytest.raises(InputError, match="perceptual-hashes"):
         ImageConfig(verify_hash="pdq", perceptual_hashes=False)
+
+
+BOXES = {  # MIAF section 7.3.6.7 and HEIF sections 6.5.10, 6.5.12: quarter turns anti-clockwise, and the axis of a mirror
+    2: [b"imir\x01"],
+    3: [b"irot\x02"],
+    4: [b"imir\x00"],
+    6: [b"irot\x03"],
+    8: [b"irot\x01"],
+}
+
+
+@pytest.mark.parametrize("orientation, boxes", BOXES.items())
+def test_pillow_writes_the_boxes_that_the_avif_tests_rely_on(orientation: int, boxes: list[bytes]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(scene(), "AVIF", exif=exif)
+    assert all(box in data for box in boxes)
+
+
+KEPT = {
+    "baseline": encoded(scene(200, 150), "JPEG"),
+    "progressive": encoded(scene(200, 150), "JPEG", progressive=True),
+    "gray": encoded(scene(200, 150).convert("L"), "JPEG"),
+    "cmyk": encoded(scene(200, 150).convert("CMYK"), "JPEG"),
+    "png": encoded(scene(200, 150), "PNG"),
+    "palette": encoded(scene(200, 150).quantize(16), "PNG", bits=4),
+    "deep": encoded(Image.fromarray(np.asarray(scene(200, 150).convert("L")).astype(np.uint16) * 257), "PNG"),
+    "webp": encoded(scene(200, 150), "WEBP"),
+    "lossless": encoded(scene(200, 150).convert("RGBA"), "WEBP", lossless=True),
+}
+ANEW = {
+    "gif": encoded(scene(200, 150).quantize(32), "GIF"),
+    "bmp": encoded(scene(200, 150), "BMP"),
+    "tiff": encoded(scene(200, 150), "TIFF"),
+    "lzw": encoded(scene(200, 150), "TIFF", compression="tiff_lzw"),
+    "avif": encoded(scene(200, 150), "AVIF"),
+}
+KEEP = ImageConfig(keep_original=True, perceptual_hashes=False)
+
+
+@pytest.mark.parametrize("check", ["fast", "full", "none"])
+@pytest.mark.parametrize("name", KEPT)
+def test_whole_pictures_are_kept_as_they_came(name: str, check: Any) -> None:
+    result = process(KEPT[name], replace(KEEP, check_pixels=check))
+    assert isinstance(result, Processed) and result.data == KEPT[name]
+
+
+@pytest.mark.parametrize("name", ANEW)
+def test_what_readers_of_shards_do_not_know_is_stored_anew_in_its_own_size(name: str) -> None:
+    result = process(ANEW[name], KEEP)
+    assert isinstance(result, Processed)
+    assert (result.format, result.width, result.height) == ("jpg", 200, 150)
+    assert result.original_format == {"lzw": "tiff"}.get(name, name)
+    assert result.sha256 == hashlib.sha256(result.data).hexdigest() != result.original_sha256
+    assert psnr(pixels(result), np.asarray(Image.open(io.BytesIO(ANEW[name])).convert("RGB"), np.float64)) > (
+        28 if name == "gif" else 34
+    )
+
+
+END_MARK = {"baseline": b"\xff\xd9", "progressive": b"\xff\xd9", "gray": b"\xff\xd9", "cmyk": b"\xff\xd9"}
+IEND = b"\0\0\0\0IEND\xaeB`\x82"
+
+
+@pytest.mark.parametrize("check", ["fast", "full"])
+@pytest.mark.parametrize("name", [*KEPT, *ANEW])
+def test_no_cut_picture_is_kept(name: str, check: Any) -> None:
+    """Cut anywhere, and, where the format has a mark for its end, with that mark set behind the cut."""
+    data = (KEPT | ANEW)[name]
+    end = END_MARK.get(name, IEND if data.startswith(b"\x89PNG") else b"")
+    last = len(data) - (12 if end == IEND else 3 if end else 8)
+    for at in sorted({*range(0, last, max(last // 60, 1)), last - 1}):
+        for cut in {data[:at], data[:at] + end}:
+            result = process(cut, replace(KEEP, check_pixels=check))
+            assert isinstance(result, Refused), f"{name} cut at {at} of {len(data)}"
+
+
+@pytest.mark.parametrize(
+    "data, reason",
+    [
+        (
+            b"\xff\xd8" + KEPT["baseline"][KEPT["baseline"].index(b"\xff\xc0") :][:19] + b"\xff\xd9",
+            Reason.IMAGE_CORRUPT,
+        ),
+        (KEPT["png"][:33] + IEND, Reason.IMAGE_TRUNCATED),
+    ],
+)
+def test_a_header_alone_is_no_picture(data: bytes, reason: Reason) -> None:
+    result = process(data, KEEP)
+    assert isinstance(result, Refused) and result.reason is reason
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+
+@pytest.mark.parametrize("config", [KEEP, ImageConfig()])
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        chunk(b"iCCP", b"p\0\0" + zlib.compress(bytes(50_000_000))),
+        chunk(b"zTXt", b"t\0\0" + zlib.compress(bytes(50_000_000))),
+        chunk(b"iCCP", b"p\0\0" + b"no zlib"),
+        chunk(b"iCCP", b"p" * 200),
+    ],
+    ids=["profile", "text", "broken profile", "nameless profile"],
+)
+def test_a_png_with_a_bomb_beside_whole_pixels_is_a_picture(bomb: bytes, config: ImageConfig) -> None:
+    data = KEPT["png"][:33] + bomb + KEPT["png"][33:]
+    assert isinstance(process(data, config), Processed)
+
+
+def test_the_profile_of_a_png_still_counts() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    assert png_icc(encoded(scene(), "PNG", icc_profile=profile)) == profile
+
+
+def test_one_gray_of_sixteen_bits_may_be_transparent() -> None:
+    gray = np.full((64, 64), 30_000, np.uint16)
+    gray[16:48, 16:48] = 1_000
+    data = encoded(Image.fromarray(gray), "PNG")
+    data = data[:33] + chunk(b"tRNS", (1_000).to_bytes(2, "big")) + data[33:]
+    result = pixels(done(data, encode_format="png", encode_quality=6, background="#ff0000"))
+    assert result[32, 32].tolist() == [255, 0, 0]
+    assert result[2, 2].tolist() == [117] * 3
+
+
+@pytest.mark.parametrize("marker, bits", [(0xC3, 8), (0xC1, 12), (0xC0, 12), (0xC7, 8), (0xCB, 8)])
+def test_jpegs_that_no_browser_shows_are_unsupported_and_not_corrupt(marker: int, bits: int) -> None:
+    data = bytearray(KEPT["baseline"])
+    at = data.index(b"\xff\xc0")
+    data[at + 1], data[at + 4] = marker, bits
+    result = process(bytes(data), ImageConfig())
+    assert isinstance(result, Refused) and result.reason is Reason.FORMAT_UNSUPPORTED
+
+
+CHANGES: dict[str, tuple[Any, bytes]] = {
+    "image_size": (64, KEPT["png"]),
+    "resize_mode": ("border", KEPT["png"]),
+    "resize_only_if_bigger": (False, encoded(scene(60, 50), "PNG")),
+    "encode_format": ("webp", KEPT["png"]),
+    "encode_quality": (50, KEPT["png"]),
+    "keep_original": (True, KEPT["png"]),
+    "perceptual_hashes": (False, KEPT["png"]),
+    "background": ("#ff0000", encoded(scene().convert("RGBA").resize((90, 90)).rotate(30), "PNG")),
+    "max_pixels": (100, KEPT["png"]),
+    "exif": ("all", encoded(scene(), "JPEG", exif=told())),
+}
+
+
+@pytest.mark.parametrize("knob", CHANGES)
+def test_every_knob_of_pictures_changes_something(knob: str) -> None:
+    value, data = CHANGES[knob]
+    usual = ImageConfig(image_size=128)
+    assert process(data, usual) != process(data, replace(usual, **{knob: value}))
+
+
+def test_check_pixels_changes_something() -> None:
+    cut = KEPT["png"][: len(KEPT["png"]) // 2] + IEND
+    assert isinstance(process(cut, replace(KEEP, check_pixels="none")), Processed)
+    assert isinstance(process(cut, KEEP), Refused)

@@ -9,6 +9,7 @@ from wit.reasons import InputError
 
 ResizeMode = Literal["no", "border", "keep_ratio", "keep_ratio_largest", "center_crop"]
 ExifFields = Literal["none", "technical", "all"]
+CheckPixels = Literal["fast", "full", "none"]
 EncodeFormat = Literal["jpg", "png", "webp"]
 
 
@@ -28,7 +29,12 @@ class ImageConfig:
     """1 to 100 for jpg and webp; compression level 0 to 9 for png. 92 takes the bytes of img2dataset's 95, since ours keeps
     all colour."""
     keep_original: bool = False
-    """Store the fetched bytes as they are, after validation; no resize, no new encoding."""
+    """Store the fetched bytes of JPEG, PNG and WebP as they are; what readers of shards do not know (GIF, BMP, TIFF, AVIF) is
+    encoded anew in its own size."""
+    check_pixels: CheckPixels = "fast"
+    """How kept bytes are looked at where nothing else (hashes, block lists) decodes them. fast: a JPEG is decoded at an eighth
+    of its size with every warning an error, a PNG inflated and its lengths and CRCs compared, others decoded; full: decoded
+    whole; none: by their header, so that a cut or empty picture may be stored."""
     perceptual_hashes: bool = True
     """pHash and PDQ of every picture; without them duplicates are found by bytes alone."""
     background: str = "#ffffff"
@@ -36,8 +42,6 @@ class ImageConfig:
     max_pixels: int = 64_000_000
     """Width x height, from the header, before any pixel is decoded: 64 MP is an 8000 x 8000 photograph. Kinds that need more
     memory than a decode process may take (1 GB), such as large animations, are refused from 42 MP on."""
-    min_side_px: int = 0
-    """Pictures with a shorter side are stored all the same unless this is raised: the size filter belongs to select."""
     exif: ExifFields = "none"
     """What fills the exif column, a JSON object of tag names. technical: camera model, lens, exposure, resolution; all: time,
     place, serial numbers and names too, which are personal data."""

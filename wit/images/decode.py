@@ -14,7 +14,7 @@ from kornia_rs.io import decode_image_png_u8
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from wit.images.headers import PILLOW_ERRORS, bare_jpeg, bare_png, open_with_pillow, refused_by
+from wit.images.headers import MAX_ICC_BYTES, PILLOW_ERRORS, bare_jpeg, bare_png, open_with_pillow, png_icc, refused_by
 from wit.images.results import Probe, Refused
 from wit.reasons import Reason
 
@@ -36,22 +36,29 @@ def jpeg_scale(probe: Probe, shorter: int, longer: int, margin: float) -> int:
 
 def decode(data: bytes, probe: Probe, *, scale: int, background: str) -> RGB | Refused:
     """The first frame in sRGB with transparency laid on `background`, not yet turned; JPEG at 1 / `scale`."""
-    if probe.format == "jpg" and probe.components in (1, 3):
-        pixels = _decode_jpeg(data, probe, scale)
-        if not isinstance(pixels, Refused) or pixels.detail != "other":
-            return pixels if isinstance(pixels, Refused) else to_srgb(pixels, probe.icc)
+    if probe.format == "jpg" and probe.components in (1, 3, 4):
+        cmyk = (
+            probe.components == 4
+        )  # whose colours are Pillow's to convert: here it only shows whether all of it is there
+        pixels = decode_jpeg(data, probe, 8 if cmyk else scale)
+        if isinstance(pixels, Refused) and pixels.detail != "other":
+            return pixels
+        if not isinstance(pixels, Refused) and not cmyk:
+            return to_srgb(pixels, probe.icc)
     plain = _decode_plain(data, probe, background)
     if plain is not None:
         return plain
-    bare = {"jpg": bare_jpeg, "png": bare_png}.get(probe.format)
-    return _decode_with_pillow(bare(data) if bare else data, background, probe.icc)
+    if probe.format == "png":
+        return _decode_with_pillow(bare_png(data), background, png_icc(data))
+    return _decode_with_pillow(bare_jpeg(data) if probe.format == "jpg" else data, background, probe.icc)
 
 
-def _decode_jpeg(data: bytes, probe: Probe, scale: int) -> RGB | Refused:
+def decode_jpeg(data: bytes, probe: Probe, scale: int) -> RGB | Refused:
     """simplejpeg takes the smallest factor that leaves at least the sides given: naming 1/scale's own sides picks it."""
     sides = {"min_height": -(-probe.height // scale), "min_width": -(-probe.width // scale)} if scale > 1 else {}
+    space = "CMYK" if probe.components == 4 else "RGB"
     try:
-        return simplejpeg.decode_jpeg(data, "RGB", **sides)  # type: ignore[no-any-return]
+        return simplejpeg.decode_jpeg(data, space, **sides)  # type: ignore[no-any-return]
     except ValueError as error:
         text = str(error)
     if "premature end" in text.lower():
@@ -60,7 +67,7 @@ def _decode_jpeg(data: bytes, probe: Probe, scale: int) -> RGB | Refused:
         return Refused(Reason.IMAGE_NEEDS_MEMORY)
     if any(word in text for word in BENIGN):
         try:
-            return simplejpeg.decode_jpeg(data, "RGB", strict=False, **sides)  # type: ignore[no-any-return]
+            return simplejpeg.decode_jpeg(data, space, strict=False, **sides)  # type: ignore[no-any-return]
         except ValueError:
             return Refused(Reason.IMAGE_CORRUPT)
     if "Corrupt JPEG data" in text or "corrupt" in text.lower():
@@ -144,7 +151,7 @@ def _strips(picture: Image.Image | NDArray[np.uint8], rows: int) -> Iterator[tup
 
 def _flat(picture: Image.Image, background: str, icc: bytes, top: float) -> Image.Image:
     if top:
-        return _eight_bits(picture, top).convert("RGB")
+        return _deep(picture, background, top)
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         return _on_paper(picture.convert("RGBA"), background, icc)
     if picture.mode == "CMYK":
@@ -162,9 +169,16 @@ def _top(picture: Image.Image, rows: int) -> float:
     return 1.0 if max(np.nanmax(np.asarray(strip), initial=0) for _, strip in _strips(picture, rows)) <= 1 else 255.0
 
 
-def _eight_bits(picture: Image.Image, top: float) -> Image.Image:
-    values = np.asarray(picture).astype(np.float64)
-    return Image.fromarray(np.nan_to_num(values / top * 255).round().clip(0, 255).astype(np.uint8))
+def _deep(picture: Image.Image, background: str, top: float) -> Image.Image:
+    """A strip of deep grays in eight bits, of which one may be transparent (PNG specification, section 11.3.1.1)."""
+    values = np.asarray(picture)
+    flat = np.nan_to_num(values.astype(np.float64) / top * 255).round().clip(0, 255).astype(np.uint8)
+    rgb, key = Image.fromarray(flat).convert("RGB"), picture.info.get("transparency")
+    if not isinstance(key, int):
+        return rgb
+    paper = Image.new("RGB", picture.size, background)
+    paper.paste(rgb, mask=Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
+    return paper
 
 
 def _on_paper(picture: Image.Image, background: str, icc: bytes) -> Image.Image:
@@ -194,7 +208,6 @@ def to_srgb(pixels: RGB, icc: bytes) -> RGB:
     return flatten(pixels, "", icc)
 
 
-MAX_ICC_BYTES = 4 << 20  # of a profile that is looked at: printers' tables take 0.5 to 3 MB
 CACHED_ICC_BYTES = 64 << 10  # of one whose transform is kept: those of screens and cameras, of which the web has a few
 
 

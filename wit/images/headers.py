@@ -7,9 +7,11 @@ import io
 import re
 import struct
 import warnings
+import zlib
 
 from PIL import AvifImagePlugin, Image, _imaging
 
+from wit.images.formats import FORMATS
 from wit.images.results import Probe, Refused
 from wit.images.structure import MAX_PARTS, is_one_scan, png_chunks, riff_chunks, too_many_parts, too_many_scans
 from wit.reasons import Reason
@@ -17,8 +19,7 @@ from wit.reasons import Reason
 Image.MAX_IMAGE_PIXELS = None  # the cap is ours, on every format, and comes from the configuration
 _imaging.set_block_size(64 << 20)  # above malloc's mmap threshold, so that large pictures leave no holes in the heap
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there is a decode process a core; each thread has frames of its own
-PILLOW_FORMATS = ("PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG")
-NAMES = {"JPEG": "jpg", "MPO": "jpg"}
+PILLOW_FORMATS = tuple(form.pillow for form in FORMATS.values())
 HEAD = 1024  # bytes looked at to tell text from pictures
 SVG = re.compile(rb"<svg[\s>]|<!DOCTYPE svg", re.I)
 MARKUP = re.compile(rb"\s*(<!doctype|<html|<head|<body|<\?xml|<!--|<script|<[a-z]+[\s>]|\{|\[)", re.I)
@@ -150,9 +151,14 @@ def probe_jpeg(data: bytes) -> Probe | Refused:
 FILL = re.compile(rb"\xff*")  # a marker may have any number of these before it
 
 
+DCT_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # the others are lossless or hierarchical, which no browser shows
+
+
 def _frame_header(data: bytes, at: int, exif: bytes, icc: bytes) -> Probe | Refused:
     if at + 10 > len(data):
         return Refused(Reason.IMAGE_TRUNCATED, "no frame header")
+    if data[at + 1] not in DCT_FRAMES or data[at + 4] != 8:
+        return Refused(Reason.FORMAT_UNSUPPORTED, f"JPEG of {data[at + 4]} bits, frame {data[at + 1]:#x}")
     height, width, components = struct.unpack_from(">HHB", data, at + 5)
     if not height or not width:
         return Refused(Reason.IMAGE_CORRUPT, "no size")
@@ -179,14 +185,33 @@ def bare_jpeg(data: bytes) -> bytes:
 
 
 TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf")
+MAX_ICC_BYTES = 4 << 20  # of a profile that is looked at: printers' tables take 0.5 to 3 MB
 
 
 def bare_png(data: bytes) -> bytes:
-    """A PNG without texts and EXIF, which Pillow would inflate and keep."""
+    """A PNG without texts, EXIF and profile, which Pillow would inflate and keep, or refuse the picture for their size."""
     chunks = list(png_chunks(data))
-    if not any(kind in TEXTS for kind, _, _ in chunks):
+    if not any(kind in (*TEXTS, b"iCCP") for kind, _, _ in chunks):
         return data
-    return data[:8] + b"".join(data[start - 8 : end + 4] for kind, start, end in chunks if kind not in TEXTS)
+    kept = (data[start - 8 : end + 4] for kind, start, end in chunks if kind not in (*TEXTS, b"iCCP"))
+    return data[:8] + b"".join(kept)
+
+
+def png_icc(data: bytes) -> bytes:
+    """The profile of a PNG (specification, section 11.3.2.3); empty where there is none, or none that may be looked at."""
+    for kind, start, end in png_chunks(data):
+        if kind == b"IDAT":
+            break
+        if kind == b"iCCP":
+            name_end = data.find(b"\0", start, min(start + 80, end))
+            if name_end < 0:
+                break
+            try:
+                profile = zlib.decompressobj().decompress(data[name_end + 2 : end], MAX_ICC_BYTES + 1)
+            except zlib.error:
+                break
+            return profile if len(profile) <= MAX_ICC_BYTES else b""
+    return b""
 
 
 XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([0-9])")
@@ -223,7 +248,11 @@ def _probe_with_pillow(data: bytes, name: str) -> Probe | Refused:
     if isinstance(opened, Refused):
         return opened
     width, height = opened.size
-    orientation = png_orientation(data) if name == "png" else 1  # TIFF and AVIF: Pillow turns the picture itself
+    orientation = png_orientation(data) if name == "png" else 1  # TIFF: Pillow turns the picture itself
+    if (
+        name == "avif"
+    ):  # Pillow says as EXIF what the boxes irot and imir say, and those alone count (MIAF section 7.3.6.7)
+        orientation = orientation_of(opened.info.get("exif", b""))
     frames = getattr(opened, "n_frames", 1) if name in ("webp", "avif", "png") else 1 + _is_animated_gif(data, name)
     return Probe(name, width, height, frames, orientation, extended=name == "webp")
 

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 from wit.images.blocklist import Blocklist
 from wit.images.config import ImageConfig
 from wit.images.exif import exif_json
+from wit.images.formats import FORMATS, Format
 from wit.images.headers import open_with_pillow, probe
 from wit.images.results import Probe, Processed, Refused
 from wit.reasons import Reason
@@ -27,7 +29,8 @@ def process(data: bytes, config: ImageConfig, blocked: Blocklist = NOTHING_BLOCK
     refused = too_many_pixels(found, config) or cut_short(data, found)
     if refused:
         return refused
-    if not looks_at_pixels(config, blocked):
+    config = storable(found, config)
+    if config.keep_original and not config.perceptual_hashes and not blocked.looks_at_pixels:
         return _kept(data, found, original_sha256, config)
     from wit.images.pixels import decoded  # here, since who keeps original bytes is spared 60 ms and 15 MB of libraries
 
@@ -36,7 +39,22 @@ def process(data: bytes, config: ImageConfig, blocked: Blocklist = NOTHING_BLOCK
 
 def looks_at_pixels(config: ImageConfig, blocked: Blocklist) -> bool:
     """Whether any picture is decoded at all."""
-    return not config.keep_original or config.perceptual_hashes or blocked.looks_at_pixels
+    kept_unseen = config.keep_original and not config.perceptual_hashes and config.check_pixels == "none"
+    return not kept_unseen or blocked.looks_at_pixels
+
+
+def storable(found: Probe, config: ImageConfig) -> ImageConfig:
+    """How this picture is stored: one that is to be kept as it came, in a format that readers of shards do not know, is
+    encoded anew in its own size."""
+    if not config.keep_original or FORMATS[found.format].kept:
+        return config
+    return replace(config, keep_original=False, resize_mode="no")
+
+
+def stored_formats(config: ImageConfig) -> list[Format]:
+    """What pictures may be stored as."""
+    kept = [form.name for form in FORMATS.values() if form.kept] if config.keep_original else []
+    return [FORMATS[name] for name in dict.fromkeys([config.encode_format, *kept])]
 
 
 def too_many_pixels(found: Probe, config: ImageConfig) -> Refused | None:
@@ -56,6 +74,11 @@ def cut_short(data: bytes, found: Probe) -> Refused | None:
 def _kept(data: bytes, found: Probe, sha256: str, config: ImageConfig) -> Processed | Refused:
     if found.extended and isinstance(opened := open_with_pillow(data), Refused):  # the header was not enough to tell
         return opened
+    if config.check_pixels != "none":
+        from wit.images.whole import not_whole  # here, for the same reason
+
+        if refused := not_whole(data, found, config):
+            return refused
     width, height = found.size
     exif = exif_json(data, found, config.exif)
     return Processed(data, found.format, width, height, found.format, width, height, sha256, sha256, exif=exif)

@@ -1,0 +1,70 @@
+"""Whether all of a picture is there, where its bytes are to be kept and nobody else looks at its pixels."""
+
+from __future__ import annotations
+
+import zlib
+
+from wit.images.config import ImageConfig
+from wit.images.decode import decode, decode_jpeg
+from wit.images.limits import WORKING_BYTES, decoding_bytes
+from wit.images.results import Probe, Refused
+from wit.images.structure import png_chunks
+from wit.reasons import Reason
+
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type (PNG specification, section 11.2.1)
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+INFLATED_BYTES = 1 << 20  # at a time
+
+
+def not_whole(data: bytes, found: Probe, config: ImageConfig) -> Refused | None:
+    """Why a picture is not all there, as far as `check_pixels` looks."""
+    if config.check_pixels == "none":
+        return None
+    fast = config.check_pixels == "fast"
+    if found.format == "png" and ((refused := not_whole_png(data)) or fast):
+        return refused
+    scale = 8 if fast and found.format == "jpg" else 1
+    if decoding_bytes(found, scale) > WORKING_BYTES:
+        return Refused(Reason.IMAGE_NEEDS_MEMORY, f"{found.width} x {found.height}")
+    if found.format == "jpg" and found.components in (1, 3, 4):
+        pixels = decode_jpeg(data, found, scale)
+        if not isinstance(pixels, Refused) or pixels.detail != "other":
+            return pixels if isinstance(pixels, Refused) else None
+    pixels = decode(data, found, scale=scale, background=config.background)
+    return pixels if isinstance(pixels, Refused) else None
+
+
+def not_whole_png(data: bytes) -> Refused | None:
+    """Inflates the pixels and throws them away: enough of them, in chunks whose CRCs are right. Of other chunks only those
+    that nobody may do without are compared with their CRC, as libpng does."""
+    inflater, left = zlib.decompressobj(), pixel_bytes(data)
+    for kind, start, end in png_chunks(data):
+        if end + 4 > len(data):
+            return Refused(Reason.IMAGE_TRUNCATED)
+        critical = not kind[0] & 0x20
+        if critical and zlib.crc32(data[start - 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            return Refused(Reason.IMAGE_CORRUPT, "wrong CRC")
+        if kind != b"IDAT":
+            continue
+        try:
+            left -= _inflated(inflater, data[start:end])
+        except zlib.error:
+            return Refused(Reason.IMAGE_CORRUPT, "pixels do not inflate")
+    return Refused(Reason.IMAGE_TRUNCATED) if left > 0 else None
+
+
+def _inflated(inflater: zlib._Decompress, data: bytes) -> int:
+    count = 0
+    while data and not inflater.eof:
+        count += len(inflater.decompress(data, INFLATED_BYTES))
+        data = inflater.unconsumed_tail
+    return count
+
+
+def pixel_bytes(png: bytes) -> int:
+    """What the pixels of a PNG inflate to: its rows, each with a byte before it for its filter."""
+    width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+    bits = png[24] * CHANNELS.get(png[25], 1)
+    passes = ADAM7 if png[28] else ((0, 0, 1, 1),)
+    sides = ((-(-(width - x) // across), -(-(height - y) // down)) for x, y, across, down in passes)
+    return sum(rows * (1 + -(-columns * bits // 8)) for columns, rows in sides if columns > 0 and rows > 0)
