@@ -100,7 +100,7 @@ def measure_build(queries: str, mode: str) -> tuple[float, int, int]:
     """(CPU seconds, bytes kept, bytes at the peak) of building a matcher, over the strings; for a process of its own."""
     entries = load_queries(queries).entries
     Matcher(["warm up"], mode)  # type: ignore[arg-type]
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here (Linux)
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak counts from here (Linux)
     before, _ = resident()
     started = time.process_time()
     matcher = Matcher(entries, mode)  # type: ignore[arg-type]
@@ -112,7 +112,7 @@ def measure_build(queries: str, mode: str) -> tuple[float, int, int]:
 
 def resident() -> tuple[int, int]:
     """Bytes resident now, and at most so far."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
     now, most = (int(fields[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
     return now, most
 

@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import simplejpeg  # noqa: E402
-from download_server import Server, loopback, nginx  # noqa: E402
+from download_server import Server, check_programs, loopback, nginx  # noqa: E402
 from make_pictures import make  # noqa: E402
 from measured_run import Run, measured  # noqa: E402
 from picture_quality import our_pictures, peer_pictures, quality  # noqa: E402
@@ -288,7 +288,7 @@ def soak_row(corpus: Path, out: Path, server: Server, count: int) -> None:
         print(f"  soak, {part} images: {run.row()}", flush=True)
 
 
-ROWS = ("http", "hashes", "https", "keep", "hosts", "dead", "steps")
+ROWS = ("http", "hashes", "https", "keep", "keep-none", "hosts", "dead", "steps")
 
 
 def main() -> None:
@@ -301,6 +301,9 @@ def main() -> None:
     parser.add_argument("--soak-images", type=int, default=50_000)
     arguments = parser.parse_args()
     rows = arguments.only.split(",")
+    if unknown := set(rows) - {*ROWS, "soak"}:
+        parser.error(f"no such row: {', '.join(sorted(unknown))}; have {', '.join(ROWS)}, soak")
+    check_programs()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(16_384, hard), hard))
@@ -336,10 +339,13 @@ def main() -> None:
             processes(run)
         if "https" in rows:
             compare("https verified, 256 border, sha256", secure, out, server, BORDER, arguments.repeats)
-        if "keep" in rows:
-            kept = replace(BORDER, keep_original=True)
-            keep = {"disable_all_reencoding": True}
-            compare("http, original bytes kept, sha256", plain, out, server, kept, arguments.repeats, **keep)
+        for row, check in (("keep", "fast"), ("keep-none", "none")):
+            if row in rows:
+                kept, name = (
+                    replace(BORDER, keep_original=True, check_pixels=check),
+                    f"http, original bytes kept, pixels {check}",
+                )
+                compare(name, plain, out, server, kept, arguments.repeats, disable_all_reencoding=True)
         if "hosts" in rows:
             hosts_row(corpus, out, server)
         if "dead" in rows:

@@ -153,7 +153,9 @@ def main() -> None:
     for kind, sizes in (("ours", given.rows), ("peer", [given.peer_rows])):
         for rows in sizes:
             with tempfile.TemporaryDirectory() as directory:
-                Path(directory, "queries.txt").write_text("\n".join(f"query {i}" for i in range(QUERIES)))
+                Path(directory, "queries.txt").write_text(
+                    "\n".join(f"query {i}" for i in range(QUERIES)), encoding="utf-8"
+                )
                 make_parts(directory, rows)
                 wall, cpu, peak = measured(kind, directory, rows)
             name = "wit plan, all passes" if kind == "ours" else "GroupByKey of rows"

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,6 +29,14 @@ def free_port() -> int:
     with socket.socket() as probe_socket:
         probe_socket.bind(("127.0.0.1", 0))
         return int(probe_socket.getsockname()[1])
+
+
+def check_programs() -> None:
+    """Ends the benchmark at once where a program that it needs is missing, and says how to get it."""
+    if missing := [name for name in ("nginx", "openssl") if shutil.which(name) is None]:
+        sys.exit(
+            f"this benchmark needs {' and '.join(missing)} on the path (Debian: apt-get install nginx-light openssl)"
+        )
 
 
 def certificate(folder: Path) -> None:
@@ -74,7 +84,7 @@ def nginx(corpus: Path, addresses: int = 0) -> Iterator[Server]:
             try:
                 wait_for(plain)
                 ca = folder / "bundle.pem"  # the usual bundle and ours: loading it is part of the cost
-                ca.write_text(Path(certifi.where()).read_text() + (folder / "ca.pem").read_text())
+                ca.write_text(Path(certifi.where()).read_text(encoding="utf-8") + (folder / "ca.pem").read_text())
                 yield Server(f"http://127.0.0.1:{plain}", f"https://127.0.0.1:{secure}", str(ca))
             finally:
                 server.terminate()

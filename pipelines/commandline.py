@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import re
 from typing import Annotated
 
 import tyro
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from wit.config import BuildConfig, from_toml
+from wit.config import BuildConfig, counted, from_toml
 from wit.records import InputError
-
-COUNTED = ("--target", "--limit", "--max-per-query")
-COUNT = re.compile(r"(\d+(?:\.\d+)?)([kKmMgGbB])")
-SUFFIX = {"K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
+from wit.storage import check_text
 
 EXIT_CODES = (
     "Exit codes: 0 a set with samples; 1 a bug; 2 bad input, nothing touched; 3 stopped, start it again to go on; "
@@ -27,6 +23,8 @@ EPILOG = (
 
 def parse(arguments: list[str]) -> tuple[BuildConfig, tuple[str, ...]]:
     """(configuration, Beam's flags). Raises InputError for a flag that neither knows; exits with 2 on a malformed one."""
+    for argument in arguments:
+        check_text(argument)
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config")
     known, rest = first.parse_known_args(_counts_written_out(arguments))
@@ -50,9 +48,8 @@ def _counts_written_out(arguments: list[str]) -> list[str]:
     written = []
     for before, argument in zip(["", *arguments], arguments, strict=False):
         flag, equals, value = argument.partition("=") if argument.startswith("--") else (before, "", argument)
-        found = COUNT.fullmatch(value) if flag.replace("_", "-") in COUNTED else None
-        count = str(round(float(found[1]) * SUFFIX[found[2].upper()])) if found else value
-        written.append(f"{flag}={count}" if equals else count if found else argument)
+        count = counted(flag.removeprefix("--"), value)
+        written.append(argument if count is None else f"{flag}={count}" if equals else str(count))
     return written
 
 

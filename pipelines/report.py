@@ -13,13 +13,14 @@ import pyarrow as pa
 
 import wit
 from pipelines.context import Context
-from wit import ledger, parquet, parts, report, retry, storage
+from wit import ledger, parquet, parts, report, retry, select, storage
 from wit.damage import damaged
 from wit.images.formats import FORMATS
 from wit.images.headers import sniff
 from wit.images.process import stored_formats
 from wit.parts import Marker
 from wit.querylist import load_queries
+from wit.select import Memberships, Shortfall
 
 GALLERY = 48
 TOP = 20
@@ -44,7 +45,8 @@ def run_report(context: Context) -> list[dict[str, Any]]:
     if wrong := ledger.imbalances(stages):
         raise RuntimeError("the ledger does not add up: " + "; ".join(wrong))
     totals = {"stages": stages, "samples": manifests["publish"]["samples"]}
-    hosts, queries = host_table(context), query_table(context)
+    short = shortfall(context)
+    hosts, queries = host_table(context), query_table(context, short)
     for name, table in (
         ("sources", source_table(context)),
         ("hosts", hosts),
@@ -52,7 +54,7 @@ def run_report(context: Context) -> list[dict[str, Any]]:
     ):
         _write(out, f"ledger/{name}.parquet", table)
     storage.write_bytes(storage.join(out, "ledger.json"), parts.to_json(totals))
-    facts = page_facts(context, manifests, stages, hosts, queries)
+    facts = page_facts(context, manifests, stages, hosts, queries, short)
     storage.write_bytes(storage.join(out, "report/index.html"), report.page(stages, gallery(context), **facts))
     storage.write_bytes(storage.join(out, "README.md"), report.render("card.md", stages=stages, **facts))
     tars = [f for f in manifests["publish"]["files"] if f["name"].endswith(".tar")]
@@ -79,7 +81,21 @@ def host_table(context: Context) -> pa.Table:
     return report.host_outcomes(tables(context, "download", ["host", "reason"]))
 
 
-def query_table(context: Context) -> pa.Table:
+def shortfall(context: Context) -> Shortfall:
+    """What queries lack for want of oversampling."""
+    config, facts = context.config, context.plan_facts()
+    planned, surviving = np.zeros((2, len(facts.pairs)), np.int64)
+    scores = context.manifest("score") if context.scorer else None
+    for shard in select.raw_shards(context.manifest("download"), scores):
+        found = select.count(config.output, shard, queries=len(facts.pairs), config=config.select)
+        planned += found.planned
+        surviving += found.surviving
+    oversample = config.plan.oversample
+    cap = facts.threshold / oversample
+    return select.shortfall(facts.weights, Memberships(planned, surviving), t=cap, oversample=oversample)
+
+
+def query_table(context: Context, short: Shortfall) -> pa.Table:
     entries = load_queries(context.config.queries).entries
     facts, n = context.plan_facts(), len(entries)
     arrived = (t.filter(pa.compute.is_null(t["reason"])) for t in tables(context, "download", ["captions", "reason"]))
@@ -90,6 +106,8 @@ def query_table(context: Context) -> pa.Table:
         "downloaded": pa.array(report.membership_counts(arrived, n)),
         "kept": pa.array(report.membership_counts(tables(context, "select", ["captions"]), n)),
         "capped": pa.array(facts.weights > facts.threshold),
+        "lacking": pa.array(np.round(short.missing).astype(np.int64)),
+        "enough_oversample": pa.array(short.oversample, mask=short.oversample == 0),
     }
     return pa.table(columns, schema=report.QUERIES)
 
@@ -119,7 +137,12 @@ def _inline(tar: str, start: int, size: int, digest: str) -> str:
 
 
 def page_facts(
-    context: Context, manifests: dict[str, Marker], stages: dict[str, Any], hosts: pa.Table, queries: pa.Table
+    context: Context,
+    manifests: dict[str, Marker],
+    stages: dict[str, Any],
+    hosts: pa.Table,
+    queries: pa.Table,
+    short: Shortfall,
 ) -> dict[str, Any]:
     config, samples = context.config, manifests["publish"]["samples"]
     pairs = queries["pairs"].to_numpy()
@@ -144,7 +167,8 @@ def page_facts(
         "coverage_most": max((n for _, n in covered.bins), default=1) or 1,
         "top_queries": [row for row in top if row["pairs"]],
         "worst_hosts": worst_hosts(hosts),
-        "warnings": warnings(context, survival),
+        "warnings": warnings(context, short),
+        "thin_queries": thinnest(queries),
         "sources": list(config.source),
         "max_per_query": config.plan.max_per_query,
         "size_category": size_category(samples),
@@ -166,18 +190,22 @@ def worst_hosts(hosts: pa.Table) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: (row["arrived"] - row["asked"], row["host"]))[:TOP]
 
 
-def warnings(context: Context, survival: float) -> list[str]:
+def thinnest(queries: pa.Table) -> list[dict[str, Any]]:
+    """The queries that lack most."""
+    lacking = queries["lacking"].to_numpy()
+    return [
+        row for row in queries.take(pa.array(np.argsort(-lacking, kind="stable")[:TOP])).to_pylist() if row["lacking"]
+    ]
+
+
+def warnings(context: Context, short: Shortfall) -> list[str]:
     """What the owner of the build should act on."""
     said = []
     lost = sum(row["error"] is not None or row["lost"] != "{}" for row in source_table(context).to_pylist())
     if lost:
         said.append(f"{lost} source files were damaged or not read to their end: ledger/sources.parquet names them.")
-    oversample = context.config.plan.oversample
-    if survival and oversample < 1 / survival:
-        said.append(
-            f"{survival:.1%} of the planned pictures arrived, so frequent queries end below their cap: "
-            f"--oversample {1 / survival:.2f} would have been enough, it was {oversample:g}."
-        )
+    if sentence := short.describe(context.config.plan.oversample):
+        said.append(sentence)
     return said
 
 

@@ -16,7 +16,7 @@ TRAINER_MAY_USE = {"wit.records", "wit.shards", "wit.storage"}
 
 def imported(path: Path) -> set[str]:
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -53,7 +53,7 @@ def test_only_storage_opens_files_and_only_fetch_opens_sockets() -> None:
 
 def parquet_readers(path: Path) -> set[str]:
     """What the file calls of pyarrow's readers of parquet."""
-    calls = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    calls = (node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
     named = {ast.unparse(call) for call in calls}
     return named & {"pq.read_table", "pq.ParquetFile", "pq.ParquetDataset", "pyarrow.parquet.read_table"}
 

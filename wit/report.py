@@ -46,6 +46,8 @@ QUERIES = pa.schema(
         ("downloaded", pa.int64()),
         ("kept", pa.int64()),
         ("capped", pa.bool_()),
+        ("lacking", pa.int64()),  # pairs below the cap, of a query that was sampled too thinly
+        ("enough_oversample", pa.float64()),  # that it would not lack with; null where nothing lacks
     ]
 )
 

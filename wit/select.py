@@ -145,24 +145,30 @@ def surviving_counts(counts: npt.NDArray[Any], memberships: Memberships) -> Floa
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """Queries that were sampled too thinly to fill their cap although the web has enough of them: plan's oversample was
-    below 1 / survival. `missing` counts the pairs they lack, `oversample` would have been enough for all."""
+    """What queries lack that were sampled too thinly to fill their cap although the web has enough of them: plan's oversample
+    was below 1 / survival."""
 
-    queries: int
-    missing: int
-    oversample: float
+    missing: Floats  # [queries] pairs that a query lacks; 0 where nothing does
+    oversample: Floats  # [queries] what would have been enough for it; 0 where nothing lacks, or nothing survives
+
+    def describe(self, given: float) -> str:
+        """One sentence for the owner of the build; empty where nothing lacks."""
+        short = int((self.missing > 0.5).sum())
+        if not short:
+            return ""
+        return (
+            f"{short:,} queries end below their cap although the web has enough of them: they lack {self.missing.sum():,.0f} "
+            f"pairs in all. --oversample {self.oversample.max():.2f} would have been enough, it was {given:g}."
+        )
 
 
 def shortfall(counts: npt.NDArray[Any], memberships: Memberships, *, t: float, oversample: float) -> Shortfall:
+    """By the counts before balancing [queries], what was planned and survived of each, the cap and plan's oversample."""
     survival = memberships.surviving / np.maximum(memberships.planned, 1)
-    sampled = (counts > t * oversample) & (memberships.planned > 0)
-    short = sampled & (survival * oversample < 1)
-    alive = short & (survival > 0)
-    wanted = np.minimum(t, counts[short] * survival[short])
-    missing = np.maximum(wanted - t * oversample * survival[short], 0).sum() if short.any() else 0.0
-    return Shortfall(
-        int(short.sum()), round(missing), float((1 / survival[alive]).max()) if alive.any() else oversample
-    )
+    short = (counts > t * oversample) & (memberships.planned > 0) & (survival * oversample < 1)
+    lacking = np.minimum(t, counts * survival) - t * oversample * survival
+    enough = np.divide(1, survival, out=np.zeros_like(survival), where=short & (survival > 0))
+    return Shortfall(np.where(short, np.maximum(lacking, 0), 0.0), enough)
 
 
 def weigh(rows: pa.Table, weights: Floats, hashes: Hashes, *, seed: int) -> pa.Table:

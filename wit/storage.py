@@ -161,6 +161,18 @@ def copy(path: str, to: str) -> None:
     fs.copy(inner, _fs(to)[1])
 
 
+def check_text(path: str) -> None:
+    """Raises InputError for a name that is no text here: tables and reports could not say it."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        shown = path.encode("utf-8", "backslashreplace").decode()
+        raise InputError(
+            f"{shown} is no UTF-8 text here: rename the file, or run with LC_ALL=C.UTF-8 where the name is right and the "
+            "machine's locale is not"
+        ) from None
+
+
 def glob(pattern: str) -> list[str]:
     """The files that match, sorted, in the form of the pattern (with its scheme, relative if it was)."""
     if is_local(pattern):
@@ -438,7 +450,7 @@ def _local_lock(out: str) -> Iterator[None]:
         os.makedirs(out, exist_ok=True)
     except (FileNotFoundError, FileExistsError) as error:  # /proc/x; a link to nowhere
         raise InputError(f"no directory can be made at --output {out}: choose another place") from error
-    with open(os.path.join(out, ".lock"), "a") as lock:
+    with open(os.path.join(out, ".lock"), "a", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

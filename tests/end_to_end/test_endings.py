@@ -184,7 +184,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     more: list[str], said: str, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("full").mkdir()
-    Path("full/x").write_text("x")
+    Path("full/x").write_text("x", encoding="utf-8")
     Path("nowhere").symlink_to("/proc/x")
     before = sorted(Path().rglob("*"))
     assert main([*command, *more]) == 2

@@ -457,15 +457,15 @@ def test_a_source_edited_in_place_with_the_same_size_is_named(
     source = Path("urls.tsv")
     os.utime(source, (1, 1))  # a touch, a copy, a checkout
     assert main(command) == 0
-    source.write_text(source.read_text().replace("dog number 4", "cat number 4"))
+    source.write_text(source.read_text(encoding="utf-8").replace("dog number 4", "cat number 4"), encoding="utf-8")
     assert main(command) == 2
     told = capsys.readouterr().err
     assert "the source urls.tsv was changed: it was sha256 " in told and "--rebuild-from" in told
-    source.write_text(source.read_text() + "http://h0.example/9.png\ta dog\n")
+    source.write_text(source.read_text(encoding="utf-8") + "http://h0.example/9.png\ta dog\n", encoding="utf-8")
     assert main(command) == 2
     told = capsys.readouterr().err
     assert "the source urls.tsv had 1,497 bytes and has 1,527" in told and "(--append) is yet to come" in told
-    Path("queries.txt").write_text("dog\n")
+    Path("queries.txt").write_text("dog\n", encoding="utf-8")
     assert main(command) == 2
     assert "the query list" in capsys.readouterr().err
     assert upgrade.Web.asked == []
@@ -506,7 +506,9 @@ def test_the_seed_stands_in_run_json_alone(command: list[str]) -> None:
     assert main([*command, "--seed", seed, "--output", "secret"]) == 0
     holding = [path for path in Path("secret").rglob("*") if path.is_file() and seed.encode() in path.read_bytes()]
     assert holding == [Path("secret/run.json")]
-    assert all("seed" not in Path("secret", name).read_text().lower() for name in ("ledger.json", "README.md"))
+    assert all(
+        "seed" not in Path("secret", name).read_text(encoding="utf-8").lower() for name in ("ledger.json", "README.md")
+    )
 
 
 # Every file is under a digest.

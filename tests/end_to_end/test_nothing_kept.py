@@ -33,7 +33,7 @@ def command(upgrade: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 def test_an_empty_set_is_exit_code_4_and_one_sentence(
     more: list[str], said: str, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("none.txt").write_text("zebra\n")
+    Path("none.txt").write_text("zebra\n", encoding="utf-8")
     assert main([*command, *more]) == 4
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("nothing was kept: ") and said in last

@@ -64,9 +64,9 @@ def command(
     monkeypatch.chdir(tmp_path)
     with upgrade.web() as port:
         arguments = upgrade.inputs(tmp_path, port)
-        head, *lines = Path("urls.tsv").read_text().splitlines()
+        head, *lines = Path("urls.tsv").read_text(encoding="utf-8").splitlines()
         for number in range(3):
-            Path(f"urls-{number}.tsv").write_text("\n".join([head, *lines[number::3]]) + "\n")
+            Path(f"urls-{number}.tsv").write_text("\n".join([head, *lines[number::3]]) + "\n", encoding="utf-8")
         arguments[arguments.index("table:urls.tsv")] = "table:urls-*.tsv"
         yield [*arguments, "--rows-per-bucket", "9", "--rows-per-partition", "9", "--rows-per-dedup-bucket", "9"]
 

@@ -27,6 +27,60 @@ def test_flags_win_over_toml_and_toml_over_defaults(tmp_path: Path) -> None:
     assert (config.plan.oversample, config.plan.max_per_query, config.plan.max_captions_per_url) == (1.5, 11, 16)
 
 
+TOP = """
+target = "400M"
+seed = 3
+image-size = 384
+keep_original = true
+languages = ["en", "de"]
+host-rate-per-s = 2
+[plan]
+max-per-query = "20k"
+"""
+
+
+def test_a_toml_file_takes_the_spelling_of_the_flags(tmp_path: Path) -> None:
+    (tmp_path / "build.toml").write_text(TOP, encoding="utf-8")
+    config, _ = commandline.parse(["--config", str(tmp_path / "build.toml")])
+    assert (config.plan.target, config.plan.max_per_query, config.seed) == (400_000_000, 20_000, 3)
+    assert (config.image.image_size, config.image.keep_original) == (384, True)
+    assert (config.candidates.languages, config.fetch.host_rate_per_s) == (("en", "de"), 2.0)
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ('seed = "x"', "seed is 'x': give a whole number"),
+        ("seed = 1.5", "seed is 1.5: give a whole number"),
+        ("seed = true", "seed is True: give a whole number"),
+        ('image-size = "big"', "image-size is 'big': give a whole number"),
+        ("keep-original = 1", "keep-original is 1: give true or false"),
+        ('languages = "en"', "languages is 'en': give a list, each a text in quotes"),
+        ("languages = [1]", r"languages is \(1,\): give a list, each a text in quotes|languages is \[1\]: give a list"),
+        ('resize-mode = "squash"', "resize-mode is 'squash': give one of no, border"),
+        ('endpoints = [["h", "127.0.0.1"]]', "endpoints is .*: give a list, each a list of a text in quotes"),
+        ("[plan]\noversample = []", r"oversample is \[\]: give a number"),
+        ("image-sise = 3", "no such setting: image-sise; have .*image_size"),
+        ("[plan]\nimage-size = 3", "no such setting: image_size"),
+        ("image-size = 3\n[image]\nimage_size = 4", "image-size stands there twice|image_size stands there twice"),
+        ("plan = 3", r"plan is a table: write \[plan\]"),
+        ("image-size = -1", "--image-size is -1"),
+        ("=", "is not TOML"),
+    ],
+)
+def test_a_wrong_value_in_a_toml_file_is_one_sentence(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "build.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=said) as error:
+        commandline.parse(["--config", str(tmp_path / "build.toml")])
+    assert "build.toml" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
+    example = Path(__file__).parents[2] / "docs/build.toml"
+    config, beam = commandline.parse(["--config", str(example)])
+    assert (config.plan.max_per_query, config.image.image_size, beam) == (20_000, 256, ())
+
+
 def test_what_we_do_not_know_goes_to_beam() -> None:
     flags = ["--runner=SparkRunner", "--parallelism", "4", "--spark_master_url", "local[2]"]
     assert commandline.parse(["--seed", "1", *flags])[1] == tuple(flags)

@@ -95,7 +95,7 @@ def test_shuffled_captions_are_all_there_and_nearly_none_in_its_place(shards: st
 
 def test_a_shard_with_a_sample_missing_stops_the_stream(shards: str) -> None:
     sizes = Path(shards, "sizes.json")
-    sizes.write_text(json.dumps({**json.loads(sizes.read_text()), "00001.tar": 4}))
+    sizes.write_text(json.dumps({**json.loads(sizes.read_text(encoding="utf-8")), "00001.tar": 4}), encoding="utf-8")
     with pytest.raises(InputError, match=r"00001.tar holds 3 samples where .* 4"):
         batches(shards)
 

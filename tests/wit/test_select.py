@@ -173,9 +173,9 @@ def test_after_losses_a_frequent_query_still_contributes_about_t() -> None:
 @pytest.mark.parametrize(
     "planned, surviving, queries, missing, oversample",
     [
-        (2_000, 1_200, 0, 0, 2.0),  # 1 / 0.6 is below 2
+        (2_000, 1_200, 0, 0, 0.0),  # 1 / 0.6 is below 2
         (2_000, 500, 1, 500, 4.0),  # a quarter survives: 500 of the 1,000 wanted
-        (2_000, 0, 1, 0, 2.0),  # nothing survives: no oversample would help
+        (2_000, 0, 0, 0, 0.0),  # nothing survives: no oversample would help
     ],
 )
 def test_an_oversample_below_one_over_survival_is_reported(
@@ -183,7 +183,12 @@ def test_an_oversample_below_one_over_survival_is_reported(
 ) -> None:
     memberships = Memberships(np.array([planned, 5]), np.array([surviving, 1]))
     short = select.shortfall(np.array([8_000, 5]), memberships, t=1_000, oversample=2.0)
-    assert (short.queries, short.missing, short.oversample) == (queries, missing, oversample)
+    assert (int((short.missing > 0).sum()), short.missing.sum(), short.oversample.max()) == (
+        queries,
+        missing,
+        oversample,
+    )
+    assert ("--oversample 4.00 would have been enough, it was 2" in short.describe(2.0)) == bool(queries)
 
 
 def test_captions_of_a_row_are_ordered_by_their_new_critical_t() -> None:

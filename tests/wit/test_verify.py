@@ -33,7 +33,7 @@ def out(made: dict[str, str], build: Build, tmp_path: Path) -> str:
 def edit(path: str, change: Callable[[Any], None]) -> None:
     value = json.loads(Path(path).read_bytes())
     change(value)
-    Path(path).write_text(json.dumps(value))
+    Path(path).write_text(json.dumps(value), encoding="utf-8")
 
 
 def flip(path: str, at: int) -> None:

@@ -49,7 +49,7 @@ def limit_memory(more_bytes: int) -> None:
     """From here on this process may map so much more than it has: a decoder that asks for more is told that there is none."""
     mapped = UNKNOWN_BYTES
     if os.path.exists(STATM):
-        with open(STATM) as file:
+        with open(STATM, encoding="utf-8") as file:
             mapped = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + more_bytes, resource.getrlimit(resource.RLIMIT_AS)[1]))
 

@@ -44,6 +44,8 @@ def list_sources(
     if kind == "table":
         for path in paths:
             format_of(path)
+    for path in paths:
+        storage.check_text(path)
     files = [
         SourceFile(kind, path, url_col, caption_col, encoding, size=_size(path), version=_version(path, listed))
         for path in dict.fromkeys(paths)

@@ -205,7 +205,7 @@ def test_the_server_ends_when_its_parent_is_killed_even_if_a_fork_of_it_lives_on
 def alive(pid):
     """Whether the process runs; one that ended and was not waited for does not."""
     try:
-        with open(f"/proc/{pid}/stat") as stat:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
             return stat.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         pass

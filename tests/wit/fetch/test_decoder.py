@@ -56,7 +56,7 @@ class DecodeProcess:
         return result
 
     def peak_mb(self) -> float:
-        status = Path(f"/proc/{self.child.process.pid}/status").read_text()
+        status = Path(f"/proc/{self.child.process.pid}/status").read_text(encoding="utf-8")
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
 
