@@ -54,7 +54,7 @@ def assemble(groups: Mapping[Origin, Scores], *, size: int | None = None) -> lis
     for origin in Origin:
         ranked = sorted(groups.get(origin, {}).items(), key=lambda item: (-item[1], item[0]))
         texts = clean_captions([text for text, _ in ranked])
-        for form, text, (_, score) in zip(_forms(texts), texts, ranked, strict=True):
+        for form, text, (_, score) in zip(forms(texts), texts, ranked, strict=True):
             if form and form not in chosen and len(text) <= MAX_ENTRY_CHARS:
                 chosen[form] = Entry(text, origin, score)
     entries = list(chosen.values())
@@ -63,7 +63,7 @@ def assemble(groups: Mapping[Origin, Scores], *, size: int | None = None) -> lis
     return sorted(entries, key=lambda entry: entry.text)
 
 
-def _forms(texts: Sequence[str]) -> list[bytes]:
+def forms(texts: Sequence[str]) -> list[bytes]:
     """What the default matching makes of each text: equal forms match the same captions, an empty one matches none."""
     cut = cut_words(join_texts(texts)).split(END.encode())
     return [b" ".join(form.split()) for form in cut[: len(texts)]]

@@ -68,3 +68,29 @@ def test_bad_input_names_the_fix(tmp_path, capsys):
     assert main(["packages", "--wordnet", str(tmp_path), "--output", f"{tmp_path}/list.txt"]) == 2
     assert "--wordnet" in capsys.readouterr().err
     assert not (tmp_path / "list.txt").exists()
+
+
+def test_the_stems_are_asked_before_the_list_is_filled_to_its_size(tmp_path, capsys):
+    text = "Red fox. Red fox. Red owl. Teen models. Teen models."
+    pages = f"<page><title>T</title><ns>0</ns><revision><text>{text}</text></revision></page>"
+    (tmp_path / "dump.xml").write_text(f"<mediawiki>{pages}</mediawiki>")
+    for name in ("noun", "verb", "adj", "adv"):
+        (tmp_path / f"data.{name}").write_text("")
+    built = [
+        "--dump",
+        f"{tmp_path}/dump.xml",
+        "--wordnet",
+        str(tmp_path),
+        "--output",
+        f"{tmp_path}/list.txt",
+        "--size",
+        "6",
+    ]
+    thresholds = ["--min-word-count", "1", "--min-bigram-count", "2", "--min-pmi", "0"]
+    lists = {}
+    for stems in ("shipped", "none"):
+        assert main(["wikipedia", *built, *thresholds, "--stems", stems]) == 0
+        lists[stems] = (tmp_path / "list.txt").read_text().split("\n")[:-1]
+    assert "teen models" in lists["none"] and "red fox" not in lists["none"]
+    assert "teen models" not in lists["shipped"] and "red fox" in lists["shipped"]
+    assert "1  bigram refused: minors beside sexual words" in capsys.readouterr().out
