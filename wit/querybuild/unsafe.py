@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wit import storage
-from wit.captions import clean_captions
-from wit.querybuild.entries import Origin, Scores, forms
+from wit.querybuild.entries import Origin, Scores
+from wit.querycheck import forms
 from wit.records import InputError
 
 SHIPPED, NONE = "shipped", "none"  # what `stems` of a recipe may say in place of a path
@@ -140,7 +140,7 @@ def without_unsafe(groups: Mapping[Origin, Scores], stems: Stems) -> tuple[dict[
     kept: dict[Origin, Scores] = {}
     taken: Taken = Counter()
     for origin, scores in groups.items():
-        reasons = [stems.group_of(form.decode(), origin) for form in forms(clean_captions(list(scores)))]
+        reasons = [stems.group_of(form.decode(), origin) for form in forms(list(scores), "words")]
         kept[origin] = {text: scores[text] for text, reason in zip(scores, reasons, strict=True) if reason is None}
         taken.update((reason, origin) for reason in reasons if reason is not None)
     return kept, taken

@@ -5,8 +5,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from wit.querybuild.entries import Origin, forms
+from wit.querybuild.entries import Origin
 from wit.querybuild.unsafe import NONE, SHIPPED, Terms, load_stems, without_unsafe
+from wit.querycheck import forms
 from wit.records import InputError
 
 LIST = Path(__file__).parents[3] / "queries" / "500k.parquet"
@@ -54,7 +55,7 @@ def stems():
 
 
 def group_of(stems, origin, entry):
-    return stems.group_of(forms([entry])[0].decode(), Origin(origin))
+    return stems.group_of(forms([entry], "words")[0].decode(), Origin(origin))
 
 
 @pytest.mark.parametrize("origin, entry", rows(STAYS))
@@ -83,7 +84,7 @@ def test_a_word_for_minors_beside_a_sexual_one_goes_in_either_order(stems, origi
 def test_the_shipped_list_holds_nothing_that_the_shipped_stems_take(stems):
     table = pq.read_table(LIST)
     entries, origins = table["entry"].to_pylist(), table["origin"].to_pylist()
-    taken = [(entry, origin) for entry, form, origin in zip(entries, forms(entries), origins, strict=True)
+    taken = [(entry, origin) for entry, form, origin in zip(entries, forms(entries, "words"), origins, strict=True)
              if stems.group_of(form.decode(), Origin(origin))]  # fmt: skip
     assert len(entries) == 500_000 and taken == []
 
