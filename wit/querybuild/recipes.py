@@ -75,8 +75,10 @@ Recipe = WikipediaRecipe | PackagesRecipe
 def build_entries(recipe: Recipe) -> tuple[list[Entry], Taken]:
     """The entries of a recipe, sorted, and how many its stems took before `size` was filled: the same for the same inputs
     and options."""
-    stems = load_stems(recipe.stems)
-    groups = _from_wikipedia(recipe) if isinstance(recipe, WikipediaRecipe) else _from_packages(recipe)
+    if isinstance(recipe, WikipediaRecipe):
+        stems, groups = load_stems(recipe.stems, recipe="wikipedia"), _from_wikipedia(recipe)
+    else:
+        stems, groups = load_stems(recipe.stems, recipe="packages"), _from_packages(recipe)
     safe, taken = without_unsafe(groups, stems)
     return assemble(safe, size=recipe.size), taken
 

@@ -16,7 +16,7 @@ from wit.querycheck import forms
 from wit.records import InputError
 
 SHIPPED, NONE = "shipped", "none"  # what `stems` of a recipe may say in place of a path
-KEYS = {"name", "why", "origins", "takes", "beside", "keeps"}
+KEYS = {"name", "why", "origins", "recipe", "takes", "beside", "keeps"}
 Taken = Counter[tuple[str, Origin]]  # entries that went, by group and origin
 
 WORD = re.compile(r"[\w*]+")
@@ -106,8 +106,8 @@ class Stems:
         return self._asked[word]
 
 
-def load_stems(path: str) -> Stems:
-    """The stems of a TOML file, of the list that ships (`shipped`), or none at all (`none`)."""
+def load_stems(path: str, *, recipe: str = "packages") -> Stems:
+    """The stems of a TOML file, of the list that ships (`shipped`), or none at all (`none`): the groups that a recipe asks."""
     if path == NONE:
         return Stems(())
     if path == SHIPPED:
@@ -117,7 +117,8 @@ def load_stems(path: str) -> Stems:
     else:
         raise InputError(f"no stems at {path}: give a TOML file with --stems, or leave it out for those that ship")
     try:
-        return Stems([_group(row) for row in tomllib.loads(data.decode())["group"]])
+        rows = tomllib.loads(data.decode())["group"]
+        return Stems([_group(row) for row in rows if row.get("recipe", recipe) == recipe])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is no table of stems ({error}): see wit/querybuild/stems.toml") from None
 

@@ -150,3 +150,16 @@ def test_a_bad_table_of_stems_gets_one_sentence(tmp_path, text, says):
 def test_a_missing_table_of_stems_is_named(tmp_path):
     with pytest.raises(InputError, match="no stems at .*nothing.toml"):
         load_stems(str(tmp_path / "nothing.toml"))
+
+
+@pytest.mark.parametrize(
+    "bigram", ["destroyer escort", "barn swallow", "spy plane", "great tit", "beaver dam", "slave ship"]
+)
+def test_wikipedias_bigrams_are_not_taken_for_a_shop_window(stems, bigram):
+    assert load_stems(SHIPPED, recipe="wikipedia").group_of(bigram, Origin.BIGRAM) is None
+    assert stems.group_of(bigram, Origin.BIGRAM) == "bigram: body, shop and pornography"
+
+
+@pytest.mark.parametrize("bigram", ["teen models", "naked girl", "blow job", "gay porn", "young nude", "sex toys"])
+def test_what_goes_from_every_bigram_goes_from_wikipedias(bigram):
+    assert load_stems(SHIPPED, recipe="wikipedia").group_of(bigram, Origin.BIGRAM)
