@@ -18,11 +18,13 @@ RECIPES = {"wikipedia": WikipediaRecipe, "packages": PackagesRecipe}
 def main(arguments: Sequence[str] | None = None) -> int:
     recipe = tyro.extras.subcommand_cli_from_dict(RECIPES, args=arguments, description=__doc__)
     try:
-        entries = build_entries(recipe)
+        entries, taken = build_entries(recipe)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
     write_entries(entries, recipe.output)
+    for (group, from_), count in sorted(taken.items()):
+        print(f"{count:>9,}  {from_.value} refused: {group}")
     for origin, count in sorted(Counter(entry.origin.value for entry in entries).items()):
         print(f"{count:>9,}  {origin}")
     print(f"{len(entries):>9,}  {recipe.output}")

@@ -21,7 +21,7 @@ from pipelines.engine import Engine, quiet_beam
 from pipelines.memory import PeakMemory, few_arenas
 from pipelines.score import scorer_of
 from pipelines.show import funnel, paths
-from wit import advice, demo, ledger, parts, resume, storage, workers
+from wit import advice, demo, language, ledger, parts, resume, storage, workers
 from wit import config as configuration
 from wit.config import BuildConfig
 from wit.damage import damaged
@@ -29,6 +29,7 @@ from wit.download import PLACES
 from wit.fetch import limits
 from wit.fingerprints import Inputs
 from wit.publish import next_dir
+from wit.querycheck import remarks
 from wit.querylist import load_queries
 from wit.records import STAGES, InputError
 from wit.resume import Stage
@@ -49,7 +50,9 @@ def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session
     few_arenas()
     config = _absolute(config)
     scorer = scorer_of(config)
-    load_queries(config.queries)
+    odd = remarks(config.queries, config.candidates.matching)
+    if config.candidates.language_model is None:  # another model may have labels of its own
+        language.check_codes(config.candidates.languages)
     _refuse_foreign(config.output)
     sources = [file for spec in config.source if spec != "demo" for file in listed(spec, config)]
     if config.image.verify_hash is not None:
@@ -57,6 +60,8 @@ def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session
     if "demo" not in config.source and "download" in config.stage_names():
         config.fetch.check()
     limits.read(config.fetch.host_limits)
+    for line in odd:
+        print(line, file=sys.stderr)
     with contextlib.ExitStack() as stack:
         if "demo" in config.source:
             print(DEMO_NOTE, file=sys.stderr)

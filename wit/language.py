@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,24 @@ from wit import storage
 from wit.records import InputError
 
 LABEL = "__label__"
+CODES = frozenset(  # the labels of lid.176: ISO 639-1 where there is one, else 639-3 or Wikipedia's own
+    "af als am an ar arz as ast av az azb ba bar bcl be bg bh bn bo bpy br bs bxr ca cbk ce ceb ckb co cs cv cy da de diq "
+    "dsb dty dv el eml en eo es et eu fa fi fr frr fy ga gd gl gn gom gu gv he hi hif hr hsb ht hu hy ia id ie ilo io is it "
+    "ja jbo jv ka kk km kn ko krc ku kv kw ky la lb lez li lmo lo lrc lt lv mai mg mhr min mk ml mn mr mrj ms mt mwl my myv "
+    "mzn nah nap nds ne new nl nn no oc or os pa pam pfl pl pms pnb ps pt qu rm ro ru rue sa sah sc scn sco sd sh si sk sl "
+    "so sq sr su sv sw ta te tg th tk tl tr tt tyv ug uk ur uz vec vep vi vls vo wa war wuu xal xmf yi yo yue zh".split()
+)
+ANY = "any"
+NAMES = dict(  # of what is most often meant by a name, its own or the English one, or by another code
+    pair.split(":")
+    for pair in "english:en german:de deutsch:de french:fr francais:fr français:fr spanish:es espanol:es español:es italian:it "
+    "italiano:it portuguese:pt portugues:pt português:pt dutch:nl russian:ru ukrainian:uk polish:pl czech:cs greek:el turkish:tr "
+    "arabic:ar hebrew:he persian:fa farsi:fa hindi:hi bengali:bn urdu:ur chinese:zh mandarin:zh cantonese:yue japanese:ja "
+    "korean:ko vietnamese:vi thai:th indonesian:id malay:ms swedish:sv norwegian:no bokmal:no danish:da finnish:fi hungarian:hu "
+    "romanian:ro cn:zh jp:ja kr:ko ua:uk gr:el cz:cs dk:da se:sv nb:no iw:he zho:zh deu:de ger:de fra:fr fre:fr spa:es jpn:ja "
+    "nld:nl dut:nl ces:cs ell:el all:any".split()
+)
+COMMON = "en, de, fr, es, it, pt, nl, ru, pl, tr, ar, hi, zh, ja, ko"
 READ_CHARS = 120  # the beginning of a longer text says the same for 1,999 in 2,000, and costs a tenth less
 
 
@@ -57,3 +76,24 @@ def _dense(text: str) -> int:
     return (
         0 if text.isascii() else 2 * sum(1 for char in text if char >= "\u0e00" and unicodedata.category(char) == "Lo")
     )
+
+
+def check_codes(languages: Sequence[str]) -> None:
+    """Raises InputError where one of the languages is no code that lid.176 gives, nor `any` alone: no caption has it."""
+    if not languages:
+        raise InputError("--languages names none: give ISO 639 codes, or any")
+    if ANY in languages and len(languages) > 1:
+        raise InputError("--languages any stands for all languages: leave out the others, or leave out any")
+    for language in languages:
+        if language not in CODES and language != ANY:
+            raise InputError(f"--languages {language}: no such language code; {_meant(language)}")
+
+
+def _meant(language: str) -> str:
+    """What to write in place of a language that is none."""
+    name = language.strip().casefold()
+    if len(several := name.replace(",", " ").split()) > 1:
+        return f"write one code after the other: --languages {' '.join(several)}"
+    code = next((c for c in (NAMES.get(name, name), *re.split("[-_]", name), name[:2]) if c in CODES or c == ANY), None)
+    known = f"known are {len(CODES)} codes (docs/build.md), as {COMMON}, and any"
+    return f"write {code}; {known}" if code else known

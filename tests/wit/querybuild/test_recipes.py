@@ -12,6 +12,7 @@ from wit.captions import clean_caption
 from wit.querybuild import packages
 from wit.querybuild.entries import Origin, assemble
 from wit.querybuild.recipes import PackagesRecipe
+from wit.querybuild.unsafe import load_stems, without_unsafe
 from wit.querylist import load_queries
 
 SHIPPED = Path(__file__).parents[3] / "queries" / "500k.txt"
@@ -45,6 +46,34 @@ def test_the_shipped_scores_are_those_of_the_packages(shipped, origin, module, s
     assert all(expected[row["entry"]] == row["score"] for row in mine)
 
 
+def table_of(readme, first):
+    """The rows of the table of a page whose head begins so, as {first cell: other cells}."""
+    lines = readme[readme.index(f"| {first} |") :].split("\n\n")[0].splitlines()[2:]
+    return {cells[0]: cells[1:] for cells in ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)}
+
+
+def test_the_page_says_how_many_entries_are_of_which_origin(shipped):
+    counts = {row["values"]: row["counts"] for row in pc.value_counts(shipped["origin"]).to_pylist()}
+    said = table_of(SHIPPED.with_name("README.md").read_text(), "origin")
+    assert {origin: int(cells[0].replace(",", "")) for origin, cells in said.items()} == counts
+
+
+def test_the_page_says_how_many_entries_the_stems_take():
+    for module in ("wordfreq", "symspellpy"):
+        pytest.importorskip(module, reason=f"needs the package {module}")
+    recipe = PackagesRecipe(wordnet="")
+    offered = {
+        Origin.WORD: packages.word_frequencies(min_frequency=recipe.min_word_frequency),
+        Origin.BIGRAM: packages.bigram_information(min_pmi=recipe.min_pmi),
+    }
+    _, taken = without_unsafe(offered, load_stems(recipe.stems))
+    said = table_of(SHIPPED.with_name("README.md").read_text(), "group")
+    del said["all"]
+    for column, origin in enumerate((Origin.WORD, Origin.BIGRAM)):
+        counts = {group: int(cells[column].replace(",", "") or 0) for group, cells in said.items()}
+        assert counts == {group: taken[group, origin] for group in said}
+
+
 def test_the_command_builds_the_same_list_twice(tmp_path, capsys):
     pages = "<page><title>T</title><ns>0</ns><revision><text>The red fox. A red fox! Snow.</text></revision></page>"
     (tmp_path / "dump.xml.bz2").write_bytes(bz2.compress(f"<mediawiki>{pages}</mediawiki>".encode()))
@@ -68,3 +97,29 @@ def test_bad_input_names_the_fix(tmp_path, capsys):
     assert main(["packages", "--wordnet", str(tmp_path), "--output", f"{tmp_path}/list.txt"]) == 2
     assert "--wordnet" in capsys.readouterr().err
     assert not (tmp_path / "list.txt").exists()
+
+
+def test_the_stems_are_asked_before_the_list_is_filled_to_its_size(tmp_path, capsys):
+    text = "Red fox. Red fox. Red owl. Teen models. Teen models."
+    pages = f"<page><title>T</title><ns>0</ns><revision><text>{text}</text></revision></page>"
+    (tmp_path / "dump.xml").write_text(f"<mediawiki>{pages}</mediawiki>")
+    for name in ("noun", "verb", "adj", "adv"):
+        (tmp_path / f"data.{name}").write_text("")
+    built = [
+        "--dump",
+        f"{tmp_path}/dump.xml",
+        "--wordnet",
+        str(tmp_path),
+        "--output",
+        f"{tmp_path}/list.txt",
+        "--size",
+        "6",
+    ]
+    thresholds = ["--min-word-count", "1", "--min-bigram-count", "2", "--min-pmi", "0"]
+    lists = {}
+    for stems in ("shipped", "none"):
+        assert main(["wikipedia", *built, *thresholds, "--stems", stems]) == 0
+        lists[stems] = (tmp_path / "list.txt").read_text().split("\n")[:-1]
+    assert "teen models" in lists["none"] and "red fox" not in lists["none"]
+    assert "teen models" not in lists["shipped"] and "red fox" in lists["shipped"]
+    assert "1  bigram refused: minors beside sexual words" in capsys.readouterr().out

@@ -1,0 +1,84 @@
+"""What is odd about a query list and known before anything runs: entries that can never match, entries that read alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from wit.captions import clean_captions
+from wit.matching import Mode
+from wit.queryfile import QueryFile, read_queries
+from wit.querylist import load_queries, read_file
+from wit.records import InputError
+from wit.words import END, cut_words, join_texts
+
+SHOWN = 3  # entries named of each kind
+UNCUT = re.compile(
+    r"[\t\r\n]|[^ ][,.;:?!`]|[,.;:?!`][^ ]"
+)  # what MetaCLIP's cutting leaves in no caption: marks stand alone
+
+
+def forms(entries: Sequence[str], mode: Mode) -> list[bytes]:
+    """What the matching makes of each entry: equal ones match the same captions, an empty one matches none."""
+    if mode == "metaclip":
+        return [b"" if UNCUT.search(entry) else entry.encode("utf-8", "surrogatepass") for entry in entries]
+    found = [b""] * len(entries)
+    ascii_: list[int] = []
+    other: list[int] = []
+    for place, entry in enumerate(entries):
+        (ascii_ if entry.isascii() else other).append(place)
+    for places in (ascii_, other):  # apart, since words of ASCII are cut several times faster
+        cut = cut_words(join_texts(clean_captions([entries[place] for place in places]))).split(END.encode())
+        for place, form in zip(places, cut, strict=False):
+            found[place] = b" ".join(form.split())
+    return found
+
+
+def remarks(path: str, mode: Mode) -> list[str]:
+    """One line for each oddity of a query list; raises InputError where no entry of it can match anything."""
+    file, entries = read_queries(read_file(path), path), load_queries(path).entries
+    never, alike = _odd(entries, mode)
+    if len(never) == len(entries):
+        raise InputError(
+            f"no entry of {path} can match a caption under --matching {mode} ({entries[0]!r}, ...): write words"
+        )
+    places = _places({*never[:SHOWN], *[entry for pair in alike[:SHOWN] for entry in pair]}, file)
+    lines = [file.note] if file.note else []
+    if never:
+        shown = [f"{entry!r} ({places[entry]})" for entry in never[:SHOWN]]
+        lines.append(f"{path}: {_count(never)} can never match under --matching {mode}: {_listed(shown, never)}")
+    if alike:
+        shown = [f"{entry!r} ({places[entry]}) as {first!r} ({places[first]})" for entry, first in alike[:SHOWN]]
+        same = f"{_count(alike)} the same as an earlier one under --matching {mode}, each with a cap of its own"
+        lines.append(f"{path}: {same}: {_listed(shown, alike)}")
+    return lines
+
+
+def _odd(entries: Sequence[str], mode: Mode) -> tuple[list[str], list[tuple[str, str]]]:
+    """(entries that can never match, pairs of one that reads the same as an earlier one and that one)."""
+    first: dict[bytes, str] = {}
+    never: list[str] = []
+    alike: list[tuple[str, str]] = []
+    for entry, form in zip(entries, forms(entries, mode), strict=True):
+        if not form:
+            never.append(entry)
+        elif (before := first.setdefault(form, entry)) is not entry:
+            alike.append((entry, before))
+    return never, alike
+
+
+def _places(wanted: set[str], file: QueryFile) -> dict[str, str]:
+    """Where each of the entries stands first."""
+    found: dict[str, str] = {}
+    for number, text in enumerate(file.texts if wanted else [], 1):
+        if (entry := text.strip()) in wanted:
+            found.setdefault(entry, f"{file.unit} {number:,}")
+    return found
+
+
+def _count(entries: Sequence[object]) -> str:
+    return f"{len(entries):,} {'entry' if len(entries) == 1 else 'entries'}"
+
+
+def _listed(shown: list[str], of: Sequence[object]) -> str:
+    return ", ".join(shown) + (", ..." if len(of) > len(shown) else "")
