@@ -53,10 +53,10 @@ def decode(data: bytes, probe: Probe, *, scale: int, background: str) -> RGB | R
     return _decode_with_pillow(bare_jpeg(data) if probe.format == "jpg" else data, background, probe.icc)
 
 
-def decode_jpeg(data: bytes, probe: Probe, scale: int) -> RGB | Refused:
+def decode_jpeg(data: bytes, probe: Probe, scale: int, space: str = "RGB") -> RGB | Refused:
     """simplejpeg takes the smallest factor that leaves at least the sides given: naming 1/scale's own sides picks it."""
     sides = {"min_height": -(-probe.height // scale), "min_width": -(-probe.width // scale)} if scale > 1 else {}
-    space = "CMYK" if probe.components == 4 else "RGB"
+    space = "CMYK" if probe.components == 4 else space
     try:
         return simplejpeg.decode_jpeg(data, space, **sides)  # type: ignore[no-any-return]
     except ValueError as error:
