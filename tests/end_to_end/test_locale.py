@@ -13,7 +13,7 @@ from pipelines.build import main
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("locale", ["C", "POSIX"])
+@pytest.mark.parametrize("locale", ["C", pytest.param("POSIX", marks=pytest.mark.slow)])
 def test_a_build_and_its_report_in_a_machine_without_utf8(upgrade: Any, tmp_path: Path, locale: str) -> None:
     env = os.environ | {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
     env.pop("PYTHONIOENCODING", None)
