@@ -122,13 +122,16 @@ def flatten(image: Image.Image) -> Image.Image:
 
 
 def resize(image: Image.Image, size: int) -> Pixels:
-    scale = size / min(image.size)
-    shape = (max(size, round(image.width * scale)), max(size, round(image.height * scale)))
+    """Bicubic, the longer side cut to whole pixels, not rounded: torchvision's Resize, which CLIP's and open_clip's
+    evaluation uses."""
+    short = min(image.size)
+    shape = (int(size * image.width / short), int(size * image.height / short))
     return np.asarray(image.resize(shape, Image.Resampling.BICUBIC))
 
 
 def crop(pixels: Pixels, size: int, *, at: tuple[float, float] = (0.5, 0.5)) -> Pixels:
-    """The square whose place in the picture is the fraction `at` of the room there is: 0.5 is the centre."""
+    """The square whose place in the picture is the fraction `at` of the room there is: 0.5 is the centre, as torchvision's
+    CenterCrop finds it (halves go to the even neighbour)."""
     top, left = (round((extent - size) * fraction) for extent, fraction in zip(pixels.shape, at, strict=False))
     return pixels[top : top + size, left : left + size]
 
