@@ -6,15 +6,26 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from wit import storage
 from wit.records import InputError, Stopped
 
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+class Elsewhere(Exception):
+    """Another rank ended the run, and says why; `code` is the exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 def code_of(work: Callable[[], None], *, again: str) -> int:
@@ -27,8 +38,11 @@ def code_of(work: Callable[[], None], *, again: str) -> int:
         return said(f"error: {error}", 2)
     except Stopped as error:
         return said(f"stopped: {error}", 3)
+    except Elsewhere as error:
+        return error.code
     except KeyboardInterrupt as error:
-        return said(f"stopped: by {error or NAMES[signal.SIGINT]}; to go on: {again}", 3)
+        sentence = f"stopped: by {error or NAMES[signal.SIGINT]}; to go on: {again}"
+        return said(sentence, 3) if os.environ.get("RANK", "0") == "0" else 3  # all ranks get the signal
     except OSError as error:
         if (refused := storage.refusal(error)) is None:
             raise
@@ -64,3 +78,27 @@ def interruptible() -> Iterator[None]:
 
     with handled(stop, *NAMES):
         yield
+
+
+@dataclass
+class Asked:
+    """Ctrl-C or SIGTERM, once it came."""
+
+    by: str = ""
+    at_s: float = 0
+
+
+@contextlib.contextmanager
+def asked() -> Iterator[Asked]:
+    """While the block runs Ctrl-C and SIGTERM are a wish to stop that the block heeds when it can; a second Ctrl-C ends this
+    process at once."""
+    found = Asked()
+
+    def note(number: int, _: object) -> None:
+        if found.by and number == signal.SIGINT and time.monotonic() - found.at_s > 1:  # torchrun says each once more
+            os._exit(3)
+        if not found.by:
+            found.by, found.at_s = NAMES[signal.Signals(number)], time.monotonic()
+
+    with handled(note, *NAMES):
+        yield found

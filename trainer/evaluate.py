@@ -144,7 +144,10 @@ def evaluate(config: EvaluateConfig) -> Result:
     console = Console(highlight=False, soft_wrap=True)
     if dataset.left_out:
         console.print(told_left_out(dataset.left_out), markup=False)
-    model, state = checkpoint.load_model(config.checkpoint)
+    found = checkpoint.find(config.checkpoint)
+    for sentence in found.passed_over:
+        console.print(f"passed over: {sentence}", markup=False)
+    model, state = checkpoint.model_of(found), found.state
     result = zero_shot(model, dataset, batch_size=config.batch_size, device=device)
     console.print(describe(result), markup=False)
     told: dict[str, Any] = {"model": state["name"], "step": state.get("step"), **dataclasses.asdict(result)}

@@ -249,6 +249,11 @@ def list_shards(directory: str) -> list[ShardInfo]:
     Counts come from sizes.json, or from img2dataset's NNNNN_stats.json where there is none."""
     counts = _counts(directory)
     if not counts:
+        if tars := [name for name in storage.list_dir(directory) if name.endswith((".tar", ".tar.gz"))]:
+            raise InputError(
+                f"{directory} holds {tars[0]} and {len(tars) - 1:,} tars more, but no sizes.json that says how many samples are "
+                f'in each: write {{"{tars[0]}": 10000, ...}} there'
+            )
         raise InputError(
             f"no shards in {directory}: give the directory that holds 00000.tar and sizes.json, "
             "which python -m pipelines.build writes to OUT/shards"
