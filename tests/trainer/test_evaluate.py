@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.evaluate import class_embeddings, main, open_dataset, wilson, zero_shot
+from trainer.evaluate import class_embeddings, main, wilson, zero_shot
 from trainer.model import CLIP, MODELS
+from trainer.testset import open_dataset
 from trainer.tokenizer import tokenize
 from trainer.train import TrainConfig, recipe, train
 from wit.shards import ShardWriter
