@@ -23,10 +23,10 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from trainer.data import Batch  # noqa: E402
-from trainer.device import pick_device  # noqa: E402
-from trainer.model import MODELS  # noqa: E402
-from trainer.train import Ranks, TrainConfig, Trainer  # noqa: E402
+from trainer.data import Batch
+from trainer.device import pick_device
+from trainer.model import MODELS
+from trainer.train import Ranks, TrainConfig, Trainer
 
 WARM_UP_STEPS = 5
 
@@ -36,7 +36,7 @@ def batch_of(size: int, image_size: int, context: int) -> Batch:
     images = torch.randint(0, 256, (size, 3, image_size, image_size), dtype=torch.uint8, generator=generator)
     tokens = torch.randint(1, 49_000, (size, context), generator=generator)
     tokens[:, 0], tokens[:, -1] = 49_406, 49_407
-    return Batch(images, tokens, torch.ones(size, dtype=torch.bool), tuple(map(str, range(size))))
+    return Batch(images, tokens, torch.ones(size, dtype=torch.bool), tuple(map(str, range(size))), ())
 
 
 def our_step(arguments: argparse.Namespace, device: str, batch: Batch) -> tuple[Callable[[], Tensor], Trainer]:
@@ -49,7 +49,7 @@ def our_step(arguments: argparse.Namespace, device: str, batch: Batch) -> tuple[
         warmup_steps=1,
     )
     trainer = Trainer(config, Ranks(0, 1, torch.device(device)), 1_000_000)
-    there = Batch(batch.images.to(device), batch.tokens.to(device), batch.valid.to(device), batch.keys)
+    there = Batch(batch.images.to(device), batch.tokens.to(device), batch.valid.to(device), batch.keys, batch.faults)
     return lambda: trainer.train_step(there), trainer  # type: ignore[return-value]
 
 

@@ -83,7 +83,7 @@ def main(what: str, given: str, folder: str) -> None:
     with joined_ranks("cpu") as ranks:
         found = resume(ranks, given, Path(folder)) if what == "resume" else gradients(ranks, given)
         if ranks.first:
-            Path(folder, "found.json").write_text(json.dumps(found))
+            Path(folder, "found.json").write_text(json.dumps(found), encoding="utf-8")
 
 
 if __name__ == "__main__":
