@@ -57,7 +57,8 @@ def their_step(
     arguments: argparse.Namespace, device: str, batch: Batch, weights: dict[str, Tensor]
 ) -> Callable[[], Tensor]:
     """As open_clip's training loop does it: its model, its loss, its two groups of parameters, its clamp of the scale."""
-    model = open_clip.create_model(arguments.model.replace("/", "-"), precision="fp32").to(device).train()
+    name = arguments.model.replace("/", "-")
+    model = open_clip.create_model(name, precision="fp32", force_quick_gelu=True).to(device).train()
     model.load_state_dict(weights)
     loss_of = open_clip.ClipLoss()
     small = [p for p in model.parameters() if p.ndim < 2]

@@ -119,9 +119,22 @@ def _decode_with_pillow(data: bytes, background: str, icc: bytes = b"") -> RGB |
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             opened.load()
+            _set_key(opened, data)
             return flatten(opened, background, icc or opened.info.get("icc_profile") or b"")
     except PILLOW_ERRORS as error:
         return refused_by(error)
+
+
+def _set_key(picture: Image.Image, data: bytes) -> None:
+    """The colour of a PNG that is transparent (specification, section 11.3.1.1) in the depth that Pillow's pixels have."""
+    key = picture.info.get("transparency")
+    if picture.format != "PNG" or key is None or isinstance(key, bytes):
+        return
+    depth, colours = data[24], data[25]
+    if colours == 0 and depth in (2, 4):
+        picture.info["transparency"] = key * (255 // ((1 << depth) - 1))
+    if colours == 2 and depth == 16:
+        picture.info["transparency"] = tuple(value >> 8 for value in key)
 
 
 def flatten(picture: Image.Image | NDArray[np.uint8], background: str, icc: bytes = b"") -> RGB:
