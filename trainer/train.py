@@ -164,7 +164,7 @@ class Trainer:
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             image, text, scale = self.model(self.images(batch), batch.tokens.to(device))
         loss, accuracy, corrupt = contrastive_loss(image, text, scale, batch.valid.to(device))
-        self.gradients.zero()
+        self.gradients.clear()
         loss.backward()
         wishes = torch.tensor([lost, stop, save], dtype=torch.float32).to(device)
         numbers = self.gradients.numbers.copy_(torch.cat([torch.stack([loss.detach(), accuracy]), wishes]))

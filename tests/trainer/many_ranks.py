@@ -70,7 +70,7 @@ def equal_steps(ranks: Ranks, name: str, batch: tuple[torch.Tensor, ...], *, our
     vector = Gradients(parameters, 1, ranks) if ours else None
     forward = model if ours else DistributedDataParallel(model)
     for _ in range(6):
-        forward.zero_grad(set_to_none=False)
+        forward.zero_grad()
         loss, *_ = contrastive_loss(*forward(*batch), torch.ones(4, dtype=torch.bool))
         loss.backward()
         if vector:
