@@ -367,7 +367,7 @@ class Loop:
         if numbers.bad:
             self.report(None, save=False)
             self.end(diverged(told.step, self.config.output))
-        if numbers.stop:
+        if numbers.stop and last.step < self.trainer.steps:
             newest = Numbers(*last.read())
             if not newest.bad:
                 self.report(newest, save=self.kept != last.step)
@@ -381,13 +381,15 @@ class Loop:
 
     def report(self, numbers: Numbers | None, *, save: bool) -> None:
         """Writes what is to be told of the newest step, on rank 0, and keeps a checkpoint of it unless its numbers are bad.
-        Every rank comes here after the same steps."""
+        Every rank comes here after the same steps. Stops and checkpoints add no line to metrics.jsonl, which is then the same
+        however often a run was stopped."""
         faults, self.faults = self.ranks.gathered(self.faults), []
         good = numbers is not None and not numbers.bad
+        log = self.trainer.step == self.trainer.steps or self.trainer.step % self.config.log_every_steps == 0
 
         def write() -> None:
             self.journal.note(faults)
-            if numbers is not None and good:
+            if numbers is not None and good and log:
                 self.journal.record(self.row(numbers))
             if save and good:
                 state = self.trainer.state(self.stream)

@@ -101,6 +101,13 @@ def test_a_signal_saves_and_says_how_to_go_on(
     assert checkpoint.read(newest)["step"] == reached
 
 
+def test_checkpoints_are_written_by_the_clock_too_and_add_no_line_to_the_metrics(make_shards, tmp_path: Path) -> None:
+    knobs = {"checkpoint_every_minutes": 1e-9, "keep_checkpoints": 9, "log_every_steps": 5}
+    train(config(make_shards(20, 28), tmp_path / "run", epochs=1, **knobs))  # 6 steps
+    steps = [int(path[-5:-3]) for path in checkpoint.list_checkpoints(str(tmp_path / "run"))]
+    assert steps == [2, 4, 6] and [step for step, _ in losses(tmp_path / "run")] == [5, 6]
+
+
 def test_two_ranks_learn_what_one_does(make_shards: Callable[..., str], tmp_path: Path) -> None:
     shards = make_shards(20, 20, 24, corrupt=(5, 17, 30, 44, 59))
     one, two = (config(shards, tmp_path / name, epochs=1, device="cpu") for name in ("one", "two"))
