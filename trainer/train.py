@@ -431,7 +431,7 @@ def diverged(step: int, output: str) -> str:
     kept = checkpoint.list_checkpoints(output)
     newest = f"the newest good checkpoint is {kept[-1]}" if kept else "there is no checkpoint from before it"
     return (
-        f"the loss or the gradients of step {step} are not finite, and nothing of that step was kept; {newest}. "
+        f"the loss, gradients or weights of step {step} are not finite, and nothing of that step was kept; {newest}. "
         "Start anew in another --output with a lower --learning-rate or a longer --warmup-steps"
     )
 
