@@ -52,10 +52,19 @@ def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(4, marks=pytest.mark.slow)])
-def test_a_run_that_was_killed_goes_on_to_the_same_bytes(count: int, start, make_shards, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "count, model",
+    [
+        (3, "demo-vit"),
+        pytest.param(4, "demo-vit", marks=pytest.mark.slow),
+        pytest.param(3, "demo", marks=pytest.mark.slow),  # whose batch norms count rank 0's pictures, as DDP's do
+    ],
+)
+def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
+    count: int, model: str, start, make_shards, tmp_path: Path
+) -> None:
     shards = make_shards(20, 30, 46, corrupt=(5,))  # 8 steps an epoch
-    ran = ended(start(count, str(HERE / "many_ranks.py"), "resume", shards, str(tmp_path)))
+    ran = ended(start(count, str(HERE / "many_ranks.py"), "resume", model, str(tmp_path), shards))
     assert [code for code, _ in ran] == [0] * count, ran
     found = json.loads((tmp_path / "found.json").read_text())
     assert len(found["whole"]["losses"]) == 12 and found["killed"] == found["whole"]
