@@ -34,13 +34,13 @@ class Journal:
         self.known: dict[Fault, None] = {}
 
     def go_on(self, step: int) -> None:
-        """Drops what is in the files of later steps, and what a crash cut off."""
+        """Drops what the files say of later steps, and what a crash cut off; all of it where the run starts anew."""
         kept = [row for row in rows_of(self.metrics) if row.get("step", step + 1) <= step]
         storage.write_bytes(self.metrics, lines_of(kept))
         names = [field.name for field in dataclasses.fields(Fault)]
-        told = [row for row in rows_of(self.corrupt) if all(name in row for name in names)]
+        told = [row for row in rows_of(self.corrupt) if step and all(name in row for name in names)]
         self.known = {Fault(*(row[name] for name in names)): None for row in told}
-        if told or storage.exists(self.corrupt):
+        if storage.exists(self.corrupt):
             storage.write_bytes(self.corrupt, lines_of(map(row_of, self.known)))
 
     def note(self, faults: Iterable[Fault]) -> None:

@@ -95,28 +95,35 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
 
 
 class Gradients:
-    """The gradients of all parameters in one vector, in their order, and behind them a few numbers of the step: `reduce` makes
-    each the mean over ranks. Backward adds to it in place, so nothing is copied."""
+    """The gradients of all parameters, and a few `numbers` of the step with them. Among several ranks `reduce` lays them into
+    one vector, in the order of the parameters, and makes each the mean over ranks."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], numbers: int, ranks: Ranks) -> None:
-        kept, self._ranks = list(parameters), ranks
-        rooms = [-(-parameter.numel() // ALIGNMENT) * ALIGNMENT for parameter in kept]
+        self._parameters, self._ranks = list(parameters), ranks
+        rooms = [-(-parameter.numel() // ALIGNMENT) * ALIGNMENT for parameter in self._parameters]
+        rooms = rooms if ranks.count > 1 else []
         self._all = torch.zeros(sum(rooms) + numbers, device=ranks.device)
-        *parts, self.numbers = self._all.split([*rooms, numbers])
-        for parameter, part in zip(kept, parts, strict=True):
-            parameter.grad = part[: parameter.numel()].view_as(parameter)
-        self._gradients = self._all[: sum(rooms)]
+        *parts, self.numbers = torch.split(self._all, [*rooms, numbers])
+        pairs = zip(self._parameters, parts, strict=False)
+        self._views = [part[: parameter.numel()].view_as(parameter) for parameter, part in pairs]
 
-    def zero(self) -> None:
-        self._all.zero_()
+    def clear(self) -> None:
+        """Before a backward pass, which then has nothing to add to and copies nothing."""
+        for parameter in self._parameters:
+            parameter.grad = None
 
     def reduce(self) -> None:
-        if self._ranks.count > 1:
-            dist.all_reduce(self._all)
-            self._all /= self._ranks.count
+        if self._ranks.count == 1:
+            return
+        torch._foreach_copy_(self._views, [parameter.grad for parameter in self._parameters])
+        for parameter, view in zip(self._parameters, self._views, strict=True):
+            parameter.grad = view
+        dist.all_reduce(self._all)
+        self._all /= self._ranks.count
 
     def norm(self) -> Tensor:
-        return torch.linalg.vector_norm(self._gradients)
+        """Of all of them together; not finite where one of them is not."""
+        return nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
 
 
 class Told:

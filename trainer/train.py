@@ -164,7 +164,7 @@ class Trainer:
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             image, text, scale = self.model(self.images(batch), batch.tokens.to(device))
         loss, accuracy, corrupt = contrastive_loss(image, text, scale, batch.valid.to(device))
-        self.gradients.zero()
+        self.gradients.clear()
         loss.backward()
         wishes = torch.tensor([lost, stop, save], dtype=torch.float32).to(device)
         numbers = self.gradients.numbers.copy_(torch.cat([torch.stack([loss.detach(), accuracy]), wishes]))
@@ -367,7 +367,7 @@ class Loop:
         if numbers.bad:
             self.report(None, save=False)
             self.end(diverged(told.step, self.config.output))
-        if numbers.stop:
+        if numbers.stop and last.step < self.trainer.steps:
             newest = Numbers(*last.read())
             if not newest.bad:
                 self.report(newest, save=self.kept != last.step)
@@ -381,13 +381,15 @@ class Loop:
 
     def report(self, numbers: Numbers | None, *, save: bool) -> None:
         """Writes what is to be told of the newest step, on rank 0, and keeps a checkpoint of it unless its numbers are bad.
-        Every rank comes here after the same steps."""
+        Every rank comes here after the same steps. Stops and checkpoints add no line to metrics.jsonl, which is then the same
+        however often a run was stopped."""
         faults, self.faults = self.ranks.gathered(self.faults), []
         good = numbers is not None and not numbers.bad
+        log = self.trainer.step == self.trainer.steps or self.trainer.step % self.config.log_every_steps == 0
 
         def write() -> None:
             self.journal.note(faults)
-            if numbers is not None and good:
+            if numbers is not None and good and log:
                 self.journal.record(self.row(numbers))
             if save and good:
                 state = self.trainer.state(self.stream)
@@ -429,7 +431,7 @@ def diverged(step: int, output: str) -> str:
     kept = checkpoint.list_checkpoints(output)
     newest = f"the newest good checkpoint is {kept[-1]}" if kept else "there is no checkpoint from before it"
     return (
-        f"the loss or the gradients of step {step} are not finite, and nothing of that step was kept; {newest}. "
+        f"the loss, gradients or weights of step {step} are not finite, and nothing of that step was kept; {newest}. "
         "Start anew in another --output with a lower --learning-rate or a longer --warmup-steps"
     )
 

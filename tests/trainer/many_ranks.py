@@ -1,7 +1,7 @@
 """One of several processes that train together over gloo on loopback; test_ranks.py starts them.
 
-    python tests/trainer/many_ranks.py resume SHARDS FOLDER       a run, and the rest of it after a kill at step 5
-    python tests/trainer/many_ranks.py gradients MODEL FOLDER     the same step again and again
+    python tests/trainer/many_ranks.py resume MODEL FOLDER SHARDS    a run, and the rest of it after a kill at step 5
+    python tests/trainer/many_ranks.py gradients MODEL FOLDER        the same step again and again
 
 Rank 0 writes what came out to FOLDER/found.json.
 """
@@ -25,9 +25,7 @@ from trainer.model import CLIP, MODELS
 from trainer.ranks import Gradients, Ranks, joined_ranks
 from trainer.train import TrainConfig, run
 
-SMALL = dict(
-    model="demo-vit", epochs=1.5, batch_size=12, learning_rate=1e-3, warmup_steps=2, augmentation=0.5, workers=1
-)
+SMALL = dict(epochs=1.5, batch_size=12, learning_rate=1e-3, warmup_steps=2, augmentation=0.5, workers=1)
 KEPT = dict(log_every_steps=1, checkpoint_every_steps=5, keep_checkpoints=100, device="cpu")
 
 
@@ -35,10 +33,10 @@ def digest(tensors: list[torch.Tensor]) -> str:
     return hashlib.sha256(b"".join(tensor.detach().numpy().tobytes() for tensor in tensors)).hexdigest()[:16]
 
 
-def resume(ranks: Ranks, shards: str, folder: Path) -> dict[str, object]:
+def resume(ranks: Ranks, model: str, folder: Path, shards: str) -> dict[str, object]:
     """Losses and weights of a run that never stopped and of one that a kill after step 5 left with that checkpoint alone."""
     quiet, whole, killed = Console(quiet=True), folder / "whole", folder / "killed"
-    run(TrainConfig(shards=shards, output=str(whole), **SMALL, **KEPT), ranks, quiet, "")
+    run(TrainConfig(shards=shards, model=model, output=str(whole), **SMALL, **KEPT), ranks, quiet, "")
 
     def kill() -> None:
         (killed / "checkpoints").mkdir(parents=True)
@@ -46,7 +44,7 @@ def resume(ranks: Ranks, shards: str, folder: Path) -> dict[str, object]:
             shutil.copy(whole / name, killed / name)
 
     ranks.on_first(kill)
-    run(TrainConfig(shards=shards, output=str(killed), resume=True, **SMALL, **KEPT), ranks, quiet, "")
+    run(TrainConfig(shards=shards, model=model, output=str(killed), resume=True, **SMALL, **KEPT), ranks, quiet, "")
     return {path.name: outcome(path) for path in (whole, killed)} if ranks.first else {}
 
 
@@ -70,7 +68,7 @@ def equal_steps(ranks: Ranks, name: str, batch: tuple[torch.Tensor, ...], *, our
     vector = Gradients(parameters, 1, ranks) if ours else None
     forward = model if ours else DistributedDataParallel(model)
     for _ in range(6):
-        forward.zero_grad(set_to_none=False)
+        forward.zero_grad()
         loss, *_ = contrastive_loss(*forward(*batch), torch.ones(4, dtype=torch.bool))
         loss.backward()
         if vector:
@@ -78,10 +76,10 @@ def equal_steps(ranks: Ranks, name: str, batch: tuple[torch.Tensor, ...], *, our
         yield digest([parameter.grad for parameter in parameters if parameter.grad is not None])
 
 
-def main(what: str, given: str, folder: str) -> None:
+def main(what: str, model: str, folder: str, *shards: str) -> None:
     torch.set_num_threads(1)
     with joined_ranks("cpu") as ranks:
-        found = resume(ranks, given, Path(folder)) if what == "resume" else gradients(ranks, given)
+        found = resume(ranks, model, Path(folder), *shards) if what == "resume" else gradients(ranks, model)
         if ranks.first:
             Path(folder, "found.json").write_text(json.dumps(found), encoding="utf-8")
 

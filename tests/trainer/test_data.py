@@ -156,7 +156,15 @@ def test_pictures_of_60_sizes_are_prepared_as_open_clip_prepares_them(size: int)
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"<html>", encoded(Image.effect_noise((64, 64), 50), "PNG")[:900], b"\x89PNG\r\n\x1a\n" + b"\0" * 50]
+    "data",
+    [
+        b"",
+        b"<html>",
+        encoded(Image.effect_noise((64, 64), 50), "PNG")[:900],
+        b"\x89PNG\r\n\x1a\n" + b"\0" * 50,
+        b"qoif\0\0\0\x08\0\0\0\x08\x03\0",  # Pillow raises IndexError
+        b"DDS \x7c" + bytes(3 + 4 + 4) + b"\x08\0\0\0\x08" + bytes(111),  # NotImplementedError
+    ],
 )
 def test_what_is_no_picture_does_not_decode(data: bytes) -> None:
     assert decode(data, 16) is None
