@@ -18,11 +18,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from wit import storage
+from wit.images.formats import EXTENSIONS
 from wit.records import InputError
 from wit.shards import Member, is_sample_file, iter_members, split_name
 
 # torchvision's IMG_EXTENSIONS, and two more that Pillow reads
-PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "ppm", "pgm")
+PICTURES = (*EXTENSIONS, "ppm", "pgm")
 PROMPT = "a photo of a {}."  # CLIP section 3.1.4: the default, where an ImageFolder brings none
 TEXTS = ("classnames.txt", "templates.txt")
 PARTS = "a dataset has classnames.txt, templates.txt and images/"

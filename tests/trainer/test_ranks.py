@@ -91,7 +91,7 @@ def trained(shards: str, output: Path, *more: str) -> list[str]:
 
 def wait_for(path: Path, text: str, processes: list[subprocess.Popen[str]]) -> None:
     until = time.monotonic() + 100
-    while not path.exists() or text not in path.read_text():
+    while not path.exists() or text not in path.read_text(encoding="utf-8"):
         assert time.monotonic() < until and all(process.poll() is None for process in processes), f"no {text} in {path}"
         time.sleep(0.01)
 

@@ -59,7 +59,7 @@ def command(config: TrainConfig) -> list[str]:
 
 def wait_for(path: Path, process: subprocess.Popen[Any], *, holding: str = "", seconds: float = 60) -> None:
     until = time.monotonic() + seconds
-    while not path.exists() or (holding and holding not in path.read_text()):
+    while not path.exists() or (holding and holding not in path.read_text(encoding="utf-8")):
         assert process.poll() is None and time.monotonic() < until, f"{path} did not appear"
         time.sleep(0.01)
 
