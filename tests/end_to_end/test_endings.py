@@ -75,6 +75,21 @@ def test_ctrl_c_is_one_sentence_with_the_command_that_goes_on(
     assert main(command) == 0 and verify("set", "full").problems == ()
 
 
+def catches_sigterm(process: subprocess.Popen[str]) -> bool:
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+
+def test_sigterm_before_anything_was_done_is_a_sentence_too(command: list[str]) -> None:
+    process = start(command)
+    wait_until(lambda: catches_sigterm(process), process)
+    process.terminate()
+    _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (3, "stopped: by SIGTERM, before anything was done\n")
+    assert not Path("set").exists()
+
+
 def file_size(limit: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
