@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 import tomllib
@@ -83,6 +84,10 @@ class BuildConfig:
                 raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give a number from 0 on")
         if self.dry_run and self.rebuild_from is not None:
             raise InputError("--dry-run throws nothing away: leave out --rebuild-from, or give another --output")
+        sections = [self, *(getattr(self, name) for name in sorted(SECTIONED))]
+        for name, value in ((knob.name, getattr(of, knob.name)) for of in sections for knob in dataclasses.fields(of)):
+            if isinstance(value, float) and math.isnan(value):  # which no comparison refuses
+                raise InputError(f"--{name.replace('_', '-')} is nan: give a number")
         check_encoding(self.encoding)
         if self.source_requests_per_s <= 0:
             raise InputError(f"--source-requests-per-s is {self.source_requests_per_s}: give a number above 0")
