@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import json
 import zlib
 from collections.abc import Iterable, Iterator
@@ -153,25 +154,47 @@ def _head(file: SourceFile, compression: str) -> bytes:
 
 
 def _first_row(file: SourceFile) -> Row | None:
+    return next(_first_rows(file), None)
+
+
+def _first_rows(file: SourceFile) -> Iterator[Row]:
+    """The rows of a table up to its first damage."""
     form, compression = format_of(file.path)
     report = SourceReport(file.path)
     with open_source(file.path, report) as stream:
         try:
-            return next((row for row in read_rows(form, _inflated(stream, compression), file, report) if row), None)
+            yield from (row for row in read_rows(form, _inflated(stream, compression), file, report) if row)
         except DAMAGE:
-            return None
+            return
+
+
+ROWS_LOOKED_AT = 10_000  # of a table, for a hash: most of its cells may be empty
+CELLS_LOOKED_AT = 300  # of those that hold anything: a list has rows that are spoilt, and another column no hash at all
 
 
 def check_hashes(files: Iterable[SourceFile], column: str) -> None:
-    """Raises InputError unless the first row of one of these tables has a hash, or nothing, in this column."""
-    rows = [row for file in files if file.kind == "table" and (row := _first_row(file))]
-    have = sorted({name for row in rows for name in row})
+    """Raises InputError where none of these tables has the column, or where their first cells in it hold something, and
+    none a hash."""
+    have, odd = set[str](), list[object]()
+    for file in (file for file in files if file.kind == "table"):
+        cells = 0
+        for row in itertools.islice(_first_rows(file), ROWS_LOOKED_AT):
+            have |= row.keys()
+            expected = expected_hash(column, row.get(column))
+            if expected not in ("", "none:"):
+                return
+            if expected:
+                odd.append(row[column])
+                cells += 1
+            if cells == CELLS_LOOKED_AT:
+                break
     if column not in have:
-        raise InputError(f"--verify-hash {column}: no table has such a column; have {', '.join(have) or 'no table'}")
-    found = [row[column] for row in rows if column in row]
-    if all(expected_hash(column, value) == "none:" for value in found):
         raise InputError(
-            f"--verify-hash {column}: {found[0]!r} is no md5, sha256 or sha512, nor a PDQ with pdq in its name"
+            f"--verify-hash {column}: no table has such a column; have {', '.join(sorted(have)) or 'no table'}"
+        )
+    if odd:
+        raise InputError(
+            f"--verify-hash {column}: {odd[0]!r} is no md5, sha256 or sha512, nor a PDQ with pdq in its name"
         )
 
 
