@@ -122,6 +122,11 @@ VERSIONS = (
 )
 
 
+def is_stream(path: str) -> bool:
+    """Whether a local path is neither a file nor a directory but a pipe or a device, which may block and gives its bytes once."""
+    return is_local(path) and exists(path) and not is_dir(path) and size_of_file(path) is None
+
+
 def version(path: str) -> str | None:
     """What changes when the file does: the modification time of a local one, an object's ETag or generation; None where the
     store tells nothing. Raises OSError whatever the store's own client raises."""
