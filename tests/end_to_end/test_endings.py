@@ -135,9 +135,9 @@ def test_a_disk_that_will_not_do_is_a_refusal_before_the_first_request(
 ) -> None:
     command[command.index("set")] = str(small_disk / "set")
     for more in ([], ["--dry-run"]):
-        assert main([*command, *more]) == 2
+        assert main([*command, *more]) == 3  # candidates and plan stand by now
         last = capsys.readouterr().err.splitlines()[-1]
-        assert last.startswith("error: the disk of ") and "has 0.000 GB free and the set needs about 0.001 GB" in last
+        assert last.startswith("stopped: the disk of ") and "has 0.000 GB free and the set needs about 0.001 GB" in last
     assert upgrade.Web.asked == []
 
 
