@@ -167,6 +167,7 @@ class Session:
             "peak_memory_mb": before.get("peak_memory_mb", 0.0),
             "stages": dict(before.get("stages", {})),
             "rebuild": _rebuild(config, before),
+            "retry": before.get("retry", NO_ROUND),
         }
         run = json.loads(parts.to_json(run))  # as the next start will read it
         if scorer is not None:
@@ -176,7 +177,7 @@ class Session:
         context = Context(config, tuple(sources), seed, engine, {}, scorer, 0, run["rebuild"]["pending"], run["stages"])
         session = cls(context, run, before, peak, inputs)
         session.look()
-        retries = _rounds(config, session.stages["download"])
+        run["retry"], retries = _retry(config, run, session.stages["download"])
         session.context = dataclasses.replace(context, fingerprints=session.context.fingerprints, retries=retries)
         session.check()
         session.tell_what_was_refused()
@@ -238,9 +239,7 @@ class Session:
         made = work(self.context)
         self.run["timings_s"][name] = round(time.monotonic() - started, 2)
         self.run["peak_memory_mb"] = max(self.run["peak_memory_mb"], self.peak.megabytes)
-        for names in (rebuild["pending"], rebuild["begun"]):
-            if name in names:
-                names.remove(name)
+        self.settle(name)
         if name == "report":
             self.run["stages"][name] = {"fingerprint": self.context.fingerprints[name], "files": made}
         self.look()
@@ -248,12 +247,23 @@ class Session:
             self.run["stages"][name]["fetch"] = self.run["config"]["fetch"]
         self.save()
 
+    def settle(self, name: str) -> bool:
+        """Strikes a stage that is done off the lists of what is still to be made; whether it stood in any."""
+        rebuild, held = self.run["rebuild"], False
+        for names in (rebuild["pending"], rebuild["begun"], self.run["retry"]["pending"]):
+            if name in names:
+                names.remove(name)
+                held = True
+        return held
+
     def pass_over(self, name: str) -> None:
         stage, directory = self.stages[name], self.context.stage(name)
         if stage.manifest and "parts" in stage.manifest and not stage.missing:
             directory.tidy(stage.manifest["parts"])  # in case the run that finished it was killed there
         if name == "publish":
             storage.remove(next_dir(directory.out))
+        if self.settle(name):
+            self.save()
         print(f"{name:<10} {resume.passed_over(directory.out, stage)}", file=sys.stderr)
 
     def throw_away(self, name: str) -> None:
@@ -323,11 +333,22 @@ def _rebuild(config: BuildConfig, before: dict[str, Any]) -> dict[str, Any]:
     return {"from": asked, "pending": pending, "begun": []}
 
 
-def _rounds(config: BuildConfig, download: Stage) -> int:
-    """Rounds of retries that the raw shards will have: one more if it is asked for and something is left to retry."""
-    manifest = download.manifest or download.record
-    if config.rebuild_from in ("candidates", "plan", "download"):
-        manifest = None
-    done = manifest.get("retries", 0) if manifest else 0
-    reasons = config.retried_reasons()
-    return int(done + (bool(reasons) and (manifest is None or has_failed(manifest, reasons))))
+NO_ROUND: dict[str, Any] = {"reasons": [], "round": 0, "pending": []}
+
+
+def _retry(config: BuildConfig, run: dict[str, Any], download: Stage) -> tuple[dict[str, Any], int]:
+    """(the round of retries with the stages that are still to run for it, the rounds that the raw shards will have).
+
+    A round that was killed, at whatever stage, is gone on with by the same command; once its last stage has run the command
+    asks for another one, where anything is left to retry."""
+    manifest = None if "download" in run["rebuild"]["pending"] else download.manifest or download.record
+    done = int((manifest or {}).get("retries", 0))
+    last, reasons = run["retry"], list(config.retried_reasons())
+    if not reasons:
+        return last, done
+    if last["pending"] and last["reasons"] == reasons and last["round"] in (done, done + 1):
+        return last, int(last["round"])
+    if manifest is not None and not has_failed(manifest, reasons):
+        return NO_ROUND, done
+    pending = [name for name in STAGES[STAGES.index("download") :] if name in config.stage_names()]
+    return {"reasons": reasons, "round": done + 1, "pending": pending}, done + 1

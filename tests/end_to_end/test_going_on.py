@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from pipelines.build import main
+from pipelines.session import Session
+from wit import publish
 from wit.parts import DIRECTORY, to_json
 from wit.records import InputError
 from wit.verify import verify
@@ -184,6 +186,55 @@ def test_a_damaged_manifest_is_one_sentence(
     assert main(command) == 2
     said = capsys.readouterr().err
     assert f"set/{name} is damaged" in said and len(said.splitlines()) == 1
+
+
+# Rounds of retries that were stopped.
+
+
+def raw_retries() -> int:
+    return int(json.loads(Path("set/raw/_MANIFEST.json").read_bytes()).get("retries", 0))
+
+
+@pytest.mark.parametrize(
+    "retry", [["--retry-failed"], ["--retry-reason", "http_not_found"]], ids=lambda given: given[0]
+)
+@pytest.mark.parametrize("at", ["settle", "plan_shards"])
+def test_a_round_of_retries_that_was_killed_is_gone_on_with_and_not_done_again(
+    at: str, retry: list[str], command: list[str], upgrade: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before run.json says that its downloads are there; before its set is published."""
+    upgrade.Web.broken = {3}  # so that there is something to retry after it, too
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+        patched.setattr({"settle": Session, "plan_shards": publish}[at], at, broken_at(at))
+        main([*command, *retry])
+    assert upgrade.Web.asked and raw_retries() == 1
+    upgrade.Web.asked.clear()
+    assert main([*command, *retry]) == 0
+    assert upgrade.Web.asked == [] and raw_retries() == 1 and verify("set", "full").problems == ()
+    assert main([*command, *retry]) == 0  # that one was finished: another is asked for
+    assert upgrade.Web.asked and raw_retries() == 2 and verify("set", "full").problems == ()
+
+
+def broken_at(name: str) -> Callable[..., Any]:
+    settle = Session.settle
+
+    def settled(session: Session, stage: str) -> bool:
+        return bool(1 / 0) if stage == "download" else settle(session, stage)
+
+    return settled if name == "settle" else lambda *_, **__: 1 / 0
+
+
+def test_a_round_for_other_reasons_is_another_round(
+    command: list[str], upgrade: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrade.Web.broken = {3}
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+        patched.setattr(publish, "plan_shards", broken_at("plan_shards"))
+        main([*command, "--retry-failed"])
+    assert main(command) == 0 and raw_retries() == 1  # without the flag what is there is finished
+    upgrade.Web.asked.clear()
+    assert main([*command, "--retry-reason", "http_not_found"]) == 0
+    assert upgrade.pictures_asked() == upgrade.GONE and raw_retries() == 2
 
 
 # Files that are damaged.
@@ -476,8 +527,6 @@ def test_rebuild_from_keeps_the_set_until_the_new_one_stands_and_goes_on_after_a
 ) -> None:
     before = contents("shards")
     changed = [*command, "--image-size", "16", "--rebuild-from", "download"]
-    from wit import publish
-
     with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
         patched.setattr(publish, "plan_shards", lambda *_, **__: 1 / 0)
         main(changed)
