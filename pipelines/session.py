@@ -24,7 +24,7 @@ from pipelines.show import funnel, paths
 from wit import advice, demo, language, ledger, parts, resume, storage, workers
 from wit import config as configuration
 from wit.config import BuildConfig
-from wit.damage import damaged
+from wit.damage import damaged, mend
 from wit.download import PLACES
 from wit.fetch import limits
 from wit.fingerprints import Inputs
@@ -53,7 +53,7 @@ def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session
     odd = remarks(config.queries, config.candidates.matching)
     if config.candidates.language_model is None:  # another model may have labels of its own
         language.check_codes(config.candidates.languages)
-    _refuse_foreign(config.output)
+    _refuse_foreign(config.output, config.seed)
     sources = [file for spec in config.source if spec != "demo" for file in listed(spec, config)]
     if config.image.verify_hash is not None:
         check_hashes([file for file in sources if file.size is not None][:TABLES_LOOKED_AT], config.image.verify_hash)
@@ -66,13 +66,14 @@ def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session
         if "demo" in config.source:
             print(DEMO_NOTE, file=sys.stderr)
         stack.enter_context(storage.only_builder(config.output))
+        before = _previous(config.output)
         if "demo" in config.source:
             web = stack.enter_context(demo.serve())
             sources += demo_sources(config.output)
             config = configuration.for_demo(config, web.endpoints)
         stack.enter_context(workers.closing_pools())
         peak = stack.enter_context(PeakMemory())
-        yield Session.start(config, sources, beam_flags, peak, scorer)
+        yield Session.start(config, sources, beam_flags, peak, scorer, before)
 
 
 def listed(spec: str, config: BuildConfig) -> list[SourceFile]:
@@ -123,13 +124,21 @@ def _absolute(config: BuildConfig) -> BuildConfig:
     return dataclasses.replace(config, **local)
 
 
-def _refuse_foreign(out: str) -> None:
+def _refuse_foreign(out: str, seed: int | None) -> None:
+    """Raises InputError where OUT is no directory, or one of something else. A set whose run.json is gone is ours, and a seed
+    that does not fit its fingerprints is refused where they are compared."""
     if storage.exists(out) and not storage.is_dir(out):
         raise InputError(f"--output {out} is a file: choose a directory")
-    names = [name for name in storage.list_dir(out) if name not in (".lock", "_LEASE.json", "_tmp")]
+    there = storage.list_dir(out)
+    names = [name for name in there if name not in (".lock", "_LEASE.json", "_tmp")]
     names = [name for name in names if not name.endswith(storage.UNFINISHED)]
     if names and "run.json" not in names:
-        raise InputError(f"--output {out} holds files of something else ({names[0]}, ...): choose an empty directory")
+        if not any(storage.exists(parts.manifest_path(out, stage)) for stage in STAGES):
+            raise InputError(
+                f"--output {out} holds files of something else ({names[0]}, ...): choose an empty directory"
+            )
+        if seed is None:
+            raise InputError(f"{storage.join(out, 'run.json')} is gone: {mend('run.json')}")
 
 
 @dataclasses.dataclass
@@ -149,10 +158,10 @@ class Session:
         beam_flags: tuple[str, ...],
         peak: PeakMemory,
         scorer: Scorer | None,
+        before: dict[str, Any],
     ) -> Session:
         """Fixes the seed and the fingerprints, and writes run.json; raises InputError, with nothing touched, if going on would
-        throw downloads away unasked or needs what is gone."""
-        before = _previous(config.output)
+        throw downloads away unasked or needs what is gone. `before` is run.json of the last start."""
         resume.restore(config.output, before.get("stages", {}))
         seed = config.seed if config.seed is not None else before.get("seed", secrets.randbits(63))
         digest = load_queries(config.queries).digest
@@ -317,11 +326,18 @@ def _clear_up(out: str) -> None:
 
 
 def _previous(out: str) -> dict[str, Any]:
+    """run.json of the last start; raises DamagedFile where it is not what that wrote. Version 0.1.0 kept neither records nor
+    a digest."""
     path = storage.join(out, "run.json")
-    found = parts.read_json(path, parts.RUN)
-    if found and "stages" in found and not parts.shaped(found, parts.RECORDS):
+    found = parts.read_json(path)
+    if found is None:
+        return {}
+    ours = "stages" in found or "sha256" in found
+    if ours and storage.read_bytes(path) != resume.sealed(found):
+        raise damaged(path, "its bytes are not those of the digest in it")
+    if not parts.shaped(found, parts.RUN | (parts.RECORDS if ours else {})):
         raise damaged(path, "it lacks fields")
-    return found or {}
+    return found
 
 
 def _rebuild(config: BuildConfig, before: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ BY_PLACE = {
 }
 BY_PLACE["restricted"] = BY_PLACE["raw"]
 BY_NAME = dict.fromkeys(("ledger.json", "README.md", "croissant.json"), BY_PLACE["report"]) | {
-    "run.json": "it holds the seed and the settings of the set: put a copy back, or choose another --output",
+    "run.json": "it holds the seed and the settings of the set: put a copy back, or move it away and give them, --seed too, "
+    "which writes it anew, or choose another --output",
     "_MANIFEST.json": "delete it and start the build again, which writes it anew from what lies beside it",
 }
 BY_NAME["MANIFEST.json"] = BY_NAME["_MANIFEST.json"]
@@ -35,10 +36,8 @@ def mend(path: str, otherwise: str = ANEW) -> str:
 
 def missed(name: str) -> str:
     """What makes a file of a set anew that is gone or cut off, by its name relative to OUT."""
-    place = name.partition("/")[0]
-    if place == "candidates" or name.startswith("dropped/candidates-"):
-        return "a finished set does not need candidates/, which may be deleted"
-    return mend(name) if place in ("raw", "restricted") or name == "run.json" else AGAIN
+    here = name.partition("/")[0] in ("candidates", "raw", "restricted") or name == "run.json"
+    return mend(name) if here or name.startswith("dropped/candidates-") else AGAIN
 
 
 def damaged(path: str, what: object, how: str | None = None) -> DamagedFile:

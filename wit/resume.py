@@ -253,10 +253,12 @@ def check_going_on(
         raise InputError(f"{gone} and {readers} would need it{since}: put it back, keep the settings, {how}")
     if "download" in runs and not download.finished and _of_others(out, run, download):
         why = "; ".join(changed(run, now, FIRST_HALF)) or "the plan is no longer the one that they were planned by"
-        raise InputError(
-            f"these settings would throw away {lost(out)}: {why}. Keep the settings of {out}/run.json, choose another "
-            f"--output, {how}"
+        keep = (
+            f"Keep the settings of {out}/run.json"
+            if run
+            else "Give the --seed and the settings that they were made with"
         )
+        raise InputError(f"these settings would throw away {lost(out)}: {why}. {keep}, choose another --output, {how}")
 
 
 def _gone(out: str, stage: Stage) -> str:

@@ -387,12 +387,12 @@ def name_in(out: str, path: str) -> str:
 def run_problems(out: str, run: Marker | None, manifests: Mapping[str, Marker]) -> Problems:
     """run.json against its own digest, and the manifests against those in it."""
     if run is None:
-        yield "run.json: missing or not JSON"
+        yield f"run.json: missing or not what a build writes; {mend('run.json')}"
         return
     if "stages" not in run and "sha256" not in run:
         return
     if _bytes(storage.join(out, "run.json")) != sealed(run):
-        yield "run.json: its bytes are not those of the digest in it"
+        yield f"run.json: its bytes are not those of the digest in it; {mend('run.json')}"
     for stage, manifest in manifests.items():
         path = manifest_path(out, stage)
         recorded = run.get("stages", {}).get(stage, {})

@@ -15,6 +15,7 @@ from pipelines.session import Session
 from wit import publish
 from wit.parts import DIRECTORY, to_json
 from wit.records import InputError
+from wit.resume import sealed
 from wit.verify import verify
 
 STAGES = ("candidates", "plan", "download", "select", "publish")
@@ -476,6 +477,82 @@ def test_verify_does_not_fall_over_json_with_anything_at_any_place(name: str, co
         verify("set", "full")
     path.write_bytes(data)
     assert verify("set", "full").problems == ()
+
+
+def swapped(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    def swap(data: bytes) -> bytes:
+        assert old in data
+        return data.replace(old, new, 1)
+
+    return swap
+
+
+def told_at(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one sentence of a start that refuses, with nothing touched."""
+    before = contents("")
+    capsys.readouterr()
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1 and said.startswith("error: ") and contents("") == before
+    return said
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        swapped(b'"seed": 7', b'"seed": 5'),
+        swapped(b'"sha256"', b'"sha25&"'),
+        swapped(b'"manifest_sha256"', b'"manifest_sha25&"'),
+        swapped(b'"timings_s": {', b'"timings_s": {"x": "x", '),
+        swapped(b'"peak_memory_mb": ', b'"peak_memory_mb": 1'),
+        swapped(b'"rebuild": {', b'"rebuilt": {'),
+    ],
+)
+def test_a_run_json_that_is_not_what_was_written_is_one_sentence(
+    how: Callable[[bytes], bytes], command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage("run.json", how)
+    said = told_at(command, capsys)
+    assert "set/run.json is damaged (its bytes are not those of the digest in it)" in said and "put a copy back" in said
+    assert any("run.json" in problem and "put a copy back" in problem for problem in verify("set").problems)
+    assert upgrade.Web.asked == []
+
+
+ODD: list[tuple[str, Any]] = [
+    ("config", {}),
+    ("config", {"fetch": {}, "plan": 3}),
+    ("rebuild", None),
+    ("rebuild", {"from": None, "pending": [3], "begun": []}),
+    ("retry", {}),
+    ("timings_s", "x"),
+    ("peak_memory_mb", "x"),
+    ("stages", {"download": {"fingerprint": "x", "dropped": []}}),
+    ("stages", {"plan": {"fingerprint": "x", "schema_version": "x"}}),
+    ("sources", [{"path": "x", "label": "x", "size": "x"}]),
+    ("at_work", 3),
+]
+
+
+def test_a_run_json_of_an_odd_shape_is_one_sentence(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("set/run.json")
+    run = json.loads(path.read_bytes())
+    for name, odd in ODD:
+        path.write_bytes(sealed(run | {name: odd}))
+        assert "set/run.json is damaged (it lacks fields)" in told_at([*command, "--samples-per-shard", "5"], capsys)
+
+
+def test_a_run_json_that_is_lost_is_written_anew_for_who_knows_the_seed(
+    command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(*PRODUCTS)
+    Path("set/run.json").unlink()
+    at = command.index("--seed")
+    assert "set/run.json is gone" in told_at(command[:at] + command[at + 2 :], capsys)
+    other = [*command[:at], "--seed", "8", *command[at + 2 :]]
+    said = told_at(other, capsys)
+    assert "would throw away 6 downloaded shards" in said and "Give the --seed and the settings" in said
+    assert main(command) == 0
+    assert contents(*PRODUCTS) == before and upgrade.Web.asked == [] and verify("set", "full").problems == ()
 
 
 # What would be thrown away, and why.
