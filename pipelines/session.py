@@ -175,6 +175,7 @@ class Session:
             "timings_s": before.get("timings_s", {}),
             "peak_memory_mb": before.get("peak_memory_mb", 0.0),
             "stages": dict(before.get("stages", {})),
+            "at_work": before.get("at_work", STAGES),  # earlier versions did not say
             "rebuild": _rebuild(config, before),
             "retry": before.get("retry", NO_ROUND),
         }
@@ -190,6 +191,7 @@ class Session:
         session.context = dataclasses.replace(context, fingerprints=session.context.fingerprints, retries=retries)
         session.check()
         session.tell_what_was_refused()
+        run["at_work"] = []
         session.save()
         _clear_up(config.output)
         return session
@@ -242,6 +244,8 @@ class Session:
             return
         self.check()  # the stages before it may have come out other than they were
         rebuild = self.run["rebuild"]
+        self.run["at_work"] = [name]  # from here on its manifest may be another than run.json has the digest of
+        self.save()
         if name in rebuild["pending"] and name not in rebuild["begun"]:
             self.throw_away(name)
         started = time.monotonic()
@@ -254,6 +258,7 @@ class Session:
         self.look()
         if name == "download":
             self.run["stages"][name]["fetch"] = self.run["config"]["fetch"]
+        self.run["at_work"] = []
         self.save()
 
     def settle(self, name: str) -> bool:

@@ -399,7 +399,7 @@ def run_problems(out: str, run: Marker | None, manifests: Mapping[str, Marker]) 
         if recorded.get("fingerprint") != manifest["fingerprint"]:
             yield f"{name_in(out, path)}: run.json has no record of it"
         elif hashlib.sha256(_bytes(path) or b"").hexdigest() != recorded.get("manifest_sha256"):
-            yield f"{name_in(out, path)}: its bytes are not those of run.json's sha256"
+            yield f"{name_in(out, path)}: its bytes are not those of run.json's sha256; {mend(path)}"
 
 
 def deleted_problems(out: str, run: Marker | None, there: Sequence[str], unfinished: Sequence[str]) -> Problems:

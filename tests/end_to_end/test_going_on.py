@@ -555,6 +555,32 @@ def test_a_run_json_that_is_lost_is_written_anew_for_who_knows_the_seed(
     assert contents(*PRODUCTS) == before and upgrade.Web.asked == [] and verify("set", "full").problems == ()
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_manifest_that_run_json_does_not_know_is_one_sentence_and_its_mend_mends(
+    stage: str, command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "MANIFEST.json" if stage == "publish" else "_MANIFEST.json"
+    path = Path("set", DIRECTORY.get(stage, stage), name)
+    before = path.read_bytes()
+    old, new = (b'"parquet"', b'"parquft"') if stage == "download" else (b'"out"', b'"ouu": 0, "out"')
+    damage(str(path.relative_to("set")), swapped(old, new))
+    said = told_at([*command, "--min-image-side-px", "33"], capsys)
+    assert f"{path} is damaged (it is not the one that run.json has the digest of): {AGAIN}" in said
+    assert any(AGAIN in problem for problem in verify("set").problems)
+    path.unlink()
+    assert main(command) == 0
+    assert path.read_bytes() == before and upgrade.Web.asked == [] and verify("set", "full").problems == ()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_a_later_version_wrote_is_left_to_it(
+    stage: str, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path("set", DIRECTORY.get(stage, stage), "MANIFEST.json" if stage == "publish" else "_MANIFEST.json")
+    path.write_bytes(to_json(json.loads(path.read_bytes()) | {"schema_version": 99}))
+    assert f"{path} is of schema 99 and this version of wit reads up to" in told_at(command, capsys)
+
+
 # What would be thrown away, and why.
 
 
