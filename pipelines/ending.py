@@ -27,7 +27,7 @@ REFUSALS = {
         (errno.EACCES, errno.EPERM, errno.EROFS), "give this user the right to it, or choose another place"
     ),
     **dict.fromkeys((errno.ENOTDIR, errno.ENAMETOOLONG), "choose another path"),
-    errno.EISDIR: "move it away, or choose another path",
+    **dict.fromkeys((errno.EISDIR, errno.EEXIST), "move it away, or choose another path"),
     errno.ENOENT: "put it back",
     errno.EIO: "look after the disk",
 }

@@ -139,6 +139,9 @@ def _refuse_foreign(out: str, seed: int | None) -> None:
             )
         if seed is None:
             raise InputError(f"{storage.join(out, 'run.json')} is gone: {mend('run.json')}")
+    for name in sorted(parts.DIRECTORIES.intersection(there)):
+        if not storage.is_dir(storage.join(out, name)):
+            raise InputError(f"{storage.join(out, name)} stands where a directory belongs: move it away")
 
 
 @dataclasses.dataclass

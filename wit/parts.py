@@ -19,12 +19,16 @@ import pyarrow.parquet as pq
 
 from wit import storage
 from wit.damage import damaged
-from wit.records import SCHEMAS, Stopped
+from wit.records import SCHEMAS, STAGES, Stopped
 
 Marker = dict[str, Any]
 Sizes = Mapping[str, int | None]  # of what is there, by its name relative to OUT; None for what is no file
 DIRECTORY = {"download": "raw", "publish": "shards"}  # the others bear their stage's name
 MANIFEST = {"publish": "MANIFEST.json"}  # for readers of the published set; the others are our own: _MANIFEST.json
+# What stands under OUT as a directory: those of the stages, and what they share.
+DIRECTORIES = frozenset("dropped restricted ledger _tmp _retry _shards _demo".split()).union(
+    DIRECTORY.get(stage, stage) for stage in STAGES
+)
 KEPT = ("removed.txt",)  # tombstones outlive every rebuild
 
 

@@ -377,7 +377,7 @@ def _place(stage: str) -> str:
 def _belongs(name: str, stage: str) -> bool:
     """Whether a file is one of the stage's."""
     directory, _, rest = name.partition("/")
-    return directory == _place(stage) or (directory in APART and rest.startswith(f"{stage}-"))
+    return rest != "" and directory == _place(stage) or (directory in APART and rest.startswith(f"{stage}-"))
 
 
 def name_in(out: str, path: str) -> str:

@@ -162,7 +162,7 @@ def refused(number: int) -> Callable[..., None]:
     return refuse
 
 
-@pytest.mark.parametrize("number, code", [(30, 2), (13, 2), (28, 2)])
+@pytest.mark.parametrize("number, code", [(30, 2), (13, 2), (28, 2), (17, 2)])
 def test_an_output_that_cannot_be_written_is_bad_input(
     number: int, code: int, command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -581,6 +581,17 @@ def test_what_a_later_version_wrote_is_left_to_it(
     assert f"{path} is of schema 99 and this version of wit reads up to" in told_at(command, capsys)
 
 
+@pytest.mark.parametrize("name", ["ledger", "report", "dropped", "shards", "select", "raw", "_tmp"])
+def test_a_file_where_a_directory_belongs_is_one_sentence(
+    name: str, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(Path("set", name))
+    Path("set", name).write_bytes(b"x")
+    said = told_at([*command, "--retry-failed"], capsys)
+    assert f"set/{name} stands where a directory belongs: move it away" in said
+    assert verify("set").problems or name == "_tmp"
+
+
 # What would be thrown away, and why.
 
 
