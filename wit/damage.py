@@ -5,8 +5,13 @@ from __future__ import annotations
 from wit.reasons import InputError
 
 ANEW = "delete it and start the build again, which makes it anew"
+CANDIDATES = (
+    "make it anew from the sources with --rebuild-from candidates --stages candidates, or delete candidates/, which a "
+    "finished set does not need"
+)
 AGAIN = "start the build again, which makes it anew"  # of one that is missed without being read
 BY_PLACE = {
+    "candidates": CANDIDATES,
     "raw": "put a copy back, or build again with --rebuild-from download, which asks the web for everything again",
     "shards": "build again with --rebuild-from publish, which makes it anew from raw/",
     **dict.fromkeys(("ledger", "report"), "build again with --rebuild-from report, which writes it anew"),
@@ -31,6 +36,8 @@ def mend(path: str, otherwise: str = ANEW) -> str:
         ".robots.json"
     ):  # what servers said: made of no other file, and of no use but to the next download
         return otherwise
+    if folders[-1:] == ["dropped"] and name.startswith("candidates-"):
+        return CANDIDATES
     return BY_NAME.get(name) or BY_PLACE.get(folders[-1] if folders else "", otherwise)
 
 

@@ -305,9 +305,9 @@ def _gone(out: str, stage: Stage) -> str:
 
 def _lost(out: str, name: str) -> str:
     path = storage.join(out, name)
-    return (
-        f"{path} is {'gone' if storage.size_of_file(path) is None else 'cut off or of another size than was written'}"
-    )
+    if storage.size_of_file(path) is not None:
+        return f"{path} is cut off or of another size than was written"
+    return f"{path} is no file" if storage.exists(path) else f"{path} is gone"
 
 
 def passed_over(out: str, stage: Stage) -> str:
@@ -319,7 +319,9 @@ def passed_over(out: str, stage: Stage) -> str:
         return "finished before; what it wrote is gone and nothing needs it"
     place = storage.join(out, directory.directory)
     lost = _gone(out, stage)
-    if stage.manifest is None and directory.units():
+    if stage.manifest is not None:
+        return f"finished before; {lost}: nothing needs it now; to mend the set {missed(stage.missing[0])}"
+    if directory.units():
         units, record = len(directory.markers()), stage.record or {}
         lost = f"{directory.manifest_path} is gone and {units} of its {record.get('units', 'many')} units are left"
     return f"finished before; {lost}: nothing needs it, {place} may be deleted"

@@ -265,7 +265,7 @@ def _table(path: str, columns: Sequence[str]) -> pa.Table | None:
 def _count_problems(path: str, expected: int, what: str) -> Problems:
     table = _table(path, ["key"])
     if table is None:
-        yield f"{path}: not a readable parquet file"
+        yield f"{path}: not a readable parquet file; {mend(path)}"
     elif len(table) != expected:
         yield f"{path}: {len(table)} {what}, the manifest says {expected}"
 
@@ -274,7 +274,7 @@ def _reason_problems(path: str, expected: Mapping[str, int]) -> Problems:
     """Rows by reason ("" for none) against the marker's counts."""
     table = _table(path, ["reason"])
     if table is None:
-        yield f"{path}: not a readable parquet file"
+        yield f"{path}: not a readable parquet file; {mend(path)}"
         return
     counted = add_counts({reason or "": 1} for reason in table["reason"].to_pylist())
     if counted != add_counts([expected]):
@@ -406,7 +406,10 @@ def deleted_problems(out: str, run: Marker | None, there: Sequence[str], unfinis
     """Stages that were finished and of which only some files are left."""
     for stage in unfinished:
         if stage in _deleted(run) and any(name.startswith(f"{_place(stage)}/") for name in there):
-            yield f"{name_in(out, manifest_path(out, stage))}: missing, the stage was finished"
+            yield (
+                f"{name_in(out, manifest_path(out, stage))}: missing, the stage was finished; start the build again, which "
+                f"writes it anew from what lies beside it, or delete {_place(stage)}/, which a finished set does not need"
+            )
 
 
 # Published shards.

@@ -592,6 +592,39 @@ def test_a_file_where_a_directory_belongs_is_one_sentence(
     assert verify("set").problems or name == "_tmp"
 
 
+def test_rejected_pairs_that_are_gone_are_told_with_what_mends_them(
+    command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents("")
+    shutil.rmtree("set/dropped")
+    lost = next(name for name in before if "dropped/candidates-" in name)
+    mend = "make it anew from the sources with --rebuild-from candidates --stages candidates, or delete candidates/"
+    assert main(command) == 0
+    said = capsys.readouterr().err
+    assert f"{lost} is gone: nothing needs it now; to mend the set {mend}" in said
+    assert all(mend in problem for problem in verify("set", "full").problems) and verify("set").problems
+    shutil.copytree("set", "other")
+    shutil.rmtree("other/candidates")
+    assert verify("other", "full").problems == ()
+    assert main([*command, "--rebuild-from", "candidates", "--stages", "candidates"]) == 0
+    assert main(command) == 0
+    assert verify("set", "full").problems == () and upgrade.Web.asked == []
+    after = contents("")
+    assert all(after[name] == data for name, data in before.items() if not name.endswith("run.json"))
+
+
+def test_a_directory_in_the_place_of_a_raw_tar_is_told(
+    command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tar = next(Path("set/raw").glob("00000-0002.*.tar"))
+    tar.unlink()
+    tar.mkdir()
+    assert main(command) == 0
+    assert f"{tar} is no file: nothing needs it now; to mend the set put a copy back, or" in capsys.readouterr().err
+    said = told_at([*command, "--samples-per-shard", "5"], capsys)
+    assert f"{tar} is no file and publish, report would need it" in said and upgrade.Web.asked == []
+
+
 # What would be thrown away, and why.
 
 
