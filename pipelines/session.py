@@ -322,10 +322,10 @@ class Session:
 
 def _clear_up(out: str) -> None:
     """Removes work in progress of a run that was killed; in the stages' directories each stage does that. When hosts may be
-    asked again is kept."""
+    asked again is kept, where it is the file that it was."""
     scratch = storage.join(out, "_tmp")
     for name in storage.list_dir(scratch):
-        if name != PLACES:
+        if name != PLACES or storage.size_of_file(storage.join(scratch, name)) is None:
             storage.remove(storage.join(scratch, name))
     for folder in (out, storage.join(out, "ledger"), storage.join(out, "report")):
         for name in storage.list_dir(folder):

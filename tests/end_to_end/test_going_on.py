@@ -592,6 +592,13 @@ def test_a_file_where_a_directory_belongs_is_one_sentence(
     assert verify("set").problems or name == "_tmp"
 
 
+def test_where_requests_are_counted_is_made_anew_where_it_is_no_file(command: list[str], upgrade: Any) -> None:
+    Path("set/_tmp/places").unlink()
+    Path("set/_tmp/places/x").mkdir(parents=True)
+    assert main([*command, "--retry-failed"]) == 0
+    assert upgrade.Web.asked and Path("set/_tmp/places").is_file() and verify("set", "full").problems == ()
+
+
 def test_rejected_pairs_that_are_gone_are_told_with_what_mends_them(
     command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
