@@ -620,6 +620,19 @@ def test_rejected_pairs_that_are_gone_are_told_with_what_mends_them(
     assert all(after[name] == data for name, data in before.items() if not name.endswith("run.json"))
 
 
+def test_a_set_that_cannot_be_mended_keeps_its_manifest(
+    command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("set/shards/sizes.json").unlink()
+    Path("set/shards/sizes.json").mkdir()
+    before = contents("shards")
+    assert main(command) == 3
+    assert "a directory stands where a file is to be" in capsys.readouterr().err.splitlines()[-1]
+    assert contents("shards") == before
+    Path("set/shards/sizes.json").rmdir()
+    assert main(command) == 0 and verify("set", "full").problems == () and upgrade.Web.asked == []
+
+
 def test_a_directory_in_the_place_of_a_raw_tar_is_told(
     command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
