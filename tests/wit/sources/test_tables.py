@@ -328,7 +328,7 @@ def test_random_damage_of_parquet_is_survived(
 def test_a_column_of_hashes_is_looked_for_before_anything_starts(tmp_path: Path, column: str, said: str | None) -> None:
     rows = [row | {"sha256": "ab" * 32, "empty": None} for row in ROWS * 100]
     rows = [
-        row | {"spoilt": (None, "?", "no hash", "ab" * 32)[n % 4 if n > 99 else n % 3]} for n, row in enumerate(rows)
+        row | {"spoilt": ("?", None, "no hash", "ab" * 32)[n % 4 if n > 99 else n % 3]} for n, row in enumerate(rows)
     ]
     (tmp_path / "t.parquet").write_bytes(parquet(rows))
     files = [SourceFile("table", str(tmp_path / "t.parquet"))]
