@@ -40,6 +40,7 @@ from wit.parts import (
     LEDGER,
     MARKER,
     RECORD,
+    RUN,
     TOTALS,
     Marker,
     add_counts,
@@ -241,7 +242,7 @@ def _records_hold(run: Marker) -> bool:
         isinstance(stages, dict)
         and all(shaped(record, shapes.get(stage, RECORD)) for stage, record in stages.items())
         and all(shaped(r, counted) for r in stages.values() if "in" in r)
-        and shaped(run.get("sources", []), [{"path": str}])
+        and shaped(run.get("sources", []), RUN["sources"])
     )
 
 
