@@ -28,7 +28,7 @@ from wit.fetch.config import FetchConfig
 from wit.fetch.errors import OutageError
 from wit.images.config import ImageConfig
 from wit.parts import Marker, StageDir, check_complete
-from wit.records import STAGES, InputError, Stopped
+from wit.records import STAGES, Stopped
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
@@ -146,7 +146,7 @@ def pending_of(context: Context, owners: list[Owner]) -> list[Owner]:
 
 
 def tell_what_it_takes(context: Context) -> None:
-    """Prints what the download of a finished plan will take; raises InputError where the disk will not do."""
+    """Prints what the download of a finished plan will take; raises Stopped where the disk will not do."""
     config = context.config
     pending = pending_of(context, plan_owners(context))
     if context.stage("download").manifest() or not pending:
@@ -164,7 +164,7 @@ def tell_what_it_takes(context: Context) -> None:
     for line in preflight.lines(found, free):
         print(line, file=sys.stderr)
     if free is not None and found.bytes_needed > free:
-        raise InputError(
+        raise Stopped(  # not as bad input: the plan stands by now
             f"the disk of {config.output} has {free / 1e9:,.3f} GB free and the set needs about "
             f"{found.bytes_needed / 1e9:,.3f} GB: make room, choose another --output, a smaller --image-size or --target, "
             "or give --picture-bytes where your pictures are smaller than usual"

@@ -24,7 +24,7 @@ from pipelines.show import funnel, paths
 from wit import advice, demo, language, ledger, parts, resume, storage, workers
 from wit import config as configuration
 from wit.config import BuildConfig
-from wit.damage import damaged
+from wit.damage import damaged, mend
 from wit.download import PLACES
 from wit.fetch import limits
 from wit.fingerprints import Inputs
@@ -53,7 +53,7 @@ def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session
     odd = remarks(config.queries, config.candidates.matching)
     if config.candidates.language_model is None:  # another model may have labels of its own
         language.check_codes(config.candidates.languages)
-    _refuse_foreign(config.output)
+    _refuse_foreign(config.output, config.seed)
     sources = [file for spec in config.source if spec != "demo" for file in listed(spec, config)]
     if config.image.verify_hash is not None:
         check_hashes([file for file in sources if file.size is not None][:TABLES_LOOKED_AT], config.image.verify_hash)
@@ -66,13 +66,14 @@ def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session
         if "demo" in config.source:
             print(DEMO_NOTE, file=sys.stderr)
         stack.enter_context(storage.only_builder(config.output))
+        before = _previous(config.output)
         if "demo" in config.source:
             web = stack.enter_context(demo.serve())
             sources += demo_sources(config.output)
             config = configuration.for_demo(config, web.endpoints)
         stack.enter_context(workers.closing_pools())
         peak = stack.enter_context(PeakMemory())
-        yield Session.start(config, sources, beam_flags, peak, scorer)
+        yield Session.start(config, sources, beam_flags, peak, scorer, before)
 
 
 def listed(spec: str, config: BuildConfig) -> list[SourceFile]:
@@ -123,13 +124,24 @@ def _absolute(config: BuildConfig) -> BuildConfig:
     return dataclasses.replace(config, **local)
 
 
-def _refuse_foreign(out: str) -> None:
+def _refuse_foreign(out: str, seed: int | None) -> None:
+    """Raises InputError where OUT is no directory, or one of something else. A set whose run.json is gone is ours, and a seed
+    that does not fit its fingerprints is refused where they are compared."""
     if storage.exists(out) and not storage.is_dir(out):
         raise InputError(f"--output {out} is a file: choose a directory")
-    names = [name for name in storage.list_dir(out) if name not in (".lock", "_LEASE.json", "_tmp")]
+    there = storage.list_dir(out)
+    names = [name for name in there if name not in (".lock", "_LEASE.json", "_tmp")]
     names = [name for name in names if not name.endswith(storage.UNFINISHED)]
     if names and "run.json" not in names:
-        raise InputError(f"--output {out} holds files of something else ({names[0]}, ...): choose an empty directory")
+        if not any(storage.exists(parts.manifest_path(out, stage)) for stage in STAGES):
+            raise InputError(
+                f"--output {out} holds files of something else ({names[0]}, ...): choose an empty directory"
+            )
+        if seed is None:
+            raise InputError(f"{storage.join(out, 'run.json')} is gone: {mend('run.json')}")
+    for name in sorted(parts.DIRECTORIES.intersection(there)):
+        if not storage.is_dir(storage.join(out, name)):
+            raise InputError(f"{storage.join(out, name)} stands where a directory belongs: move it away")
 
 
 @dataclasses.dataclass
@@ -149,10 +161,10 @@ class Session:
         beam_flags: tuple[str, ...],
         peak: PeakMemory,
         scorer: Scorer | None,
+        before: dict[str, Any],
     ) -> Session:
         """Fixes the seed and the fingerprints, and writes run.json; raises InputError, with nothing touched, if going on would
-        throw downloads away unasked or needs what is gone."""
-        before = _previous(config.output)
+        throw downloads away unasked or needs what is gone. `before` is run.json of the last start."""
         resume.restore(config.output, before.get("stages", {}))
         seed = config.seed if config.seed is not None else before.get("seed", secrets.randbits(63))
         digest = load_queries(config.queries).digest
@@ -166,7 +178,9 @@ class Session:
             "timings_s": before.get("timings_s", {}),
             "peak_memory_mb": before.get("peak_memory_mb", 0.0),
             "stages": dict(before.get("stages", {})),
+            "at_work": before.get("at_work", STAGES),  # earlier versions did not say
             "rebuild": _rebuild(config, before),
+            "retry": before.get("retry", NO_ROUND),
         }
         run = json.loads(parts.to_json(run))  # as the next start will read it
         if scorer is not None:
@@ -176,10 +190,11 @@ class Session:
         context = Context(config, tuple(sources), seed, engine, {}, scorer, 0, run["rebuild"]["pending"], run["stages"])
         session = cls(context, run, before, peak, inputs)
         session.look()
-        retries = _rounds(config, session.stages["download"])
+        run["retry"], retries = _retry(config, run, session.stages["download"])
         session.context = dataclasses.replace(context, fingerprints=session.context.fingerprints, retries=retries)
         session.check()
         session.tell_what_was_refused()
+        run["at_work"] = []
         session.save()
         _clear_up(config.output)
         return session
@@ -232,21 +247,31 @@ class Session:
             return
         self.check()  # the stages before it may have come out other than they were
         rebuild = self.run["rebuild"]
+        self.run["at_work"] = [name]  # from here on its manifest may be another than run.json has the digest of
+        self.save()
         if name in rebuild["pending"] and name not in rebuild["begun"]:
             self.throw_away(name)
         started = time.monotonic()
         made = work(self.context)
         self.run["timings_s"][name] = round(time.monotonic() - started, 2)
         self.run["peak_memory_mb"] = max(self.run["peak_memory_mb"], self.peak.megabytes)
-        for names in (rebuild["pending"], rebuild["begun"]):
-            if name in names:
-                names.remove(name)
+        self.settle(name)
         if name == "report":
             self.run["stages"][name] = {"fingerprint": self.context.fingerprints[name], "files": made}
         self.look()
         if name == "download":
             self.run["stages"][name]["fetch"] = self.run["config"]["fetch"]
+        self.run["at_work"] = []
         self.save()
+
+    def settle(self, name: str) -> bool:
+        """Strikes a stage that is done off the lists of what is still to be made; whether it stood in any."""
+        rebuild, held = self.run["rebuild"], False
+        for names in (rebuild["pending"], rebuild["begun"], self.run["retry"]["pending"]):
+            if name in names:
+                names.remove(name)
+                held = True
+        return held
 
     def pass_over(self, name: str) -> None:
         stage, directory = self.stages[name], self.context.stage(name)
@@ -254,6 +279,8 @@ class Session:
             directory.tidy(stage.manifest["parts"])  # in case the run that finished it was killed there
         if name == "publish":
             storage.remove(next_dir(directory.out))
+        if self.settle(name):
+            self.save()
         print(f"{name:<10} {resume.passed_over(directory.out, stage)}", file=sys.stderr)
 
     def throw_away(self, name: str) -> None:
@@ -295,10 +322,10 @@ class Session:
 
 def _clear_up(out: str) -> None:
     """Removes work in progress of a run that was killed; in the stages' directories each stage does that. When hosts may be
-    asked again is kept."""
+    asked again is kept, where it is the file that it was."""
     scratch = storage.join(out, "_tmp")
     for name in storage.list_dir(scratch):
-        if name != PLACES:
+        if name != PLACES or storage.size_of_file(storage.join(scratch, name)) is None:
             storage.remove(storage.join(scratch, name))
     for folder in (out, storage.join(out, "ledger"), storage.join(out, "report")):
         for name in storage.list_dir(folder):
@@ -307,11 +334,18 @@ def _clear_up(out: str) -> None:
 
 
 def _previous(out: str) -> dict[str, Any]:
+    """run.json of the last start; raises DamagedFile where it is not what that wrote. Version 0.1.0 kept neither records nor
+    a digest."""
     path = storage.join(out, "run.json")
-    found = parts.read_json(path, parts.RUN)
-    if found and "stages" in found and not parts.shaped(found, parts.RECORDS):
+    found = parts.read_json(path)
+    if found is None:
+        return {}
+    ours = "stages" in found or "sha256" in found
+    if ours and storage.read_bytes(path) != resume.sealed(found):
+        raise damaged(path, "its bytes are not those of the digest in it")
+    if not parts.shaped(found, parts.RUN | (parts.RECORDS if ours else {})):
         raise damaged(path, "it lacks fields")
-    return found or {}
+    return found
 
 
 def _rebuild(config: BuildConfig, before: dict[str, Any]) -> dict[str, Any]:
@@ -323,11 +357,22 @@ def _rebuild(config: BuildConfig, before: dict[str, Any]) -> dict[str, Any]:
     return {"from": asked, "pending": pending, "begun": []}
 
 
-def _rounds(config: BuildConfig, download: Stage) -> int:
-    """Rounds of retries that the raw shards will have: one more if it is asked for and something is left to retry."""
-    manifest = download.manifest or download.record
-    if config.rebuild_from in ("candidates", "plan", "download"):
-        manifest = None
-    done = manifest.get("retries", 0) if manifest else 0
-    reasons = config.retried_reasons()
-    return int(done + (bool(reasons) and (manifest is None or has_failed(manifest, reasons))))
+NO_ROUND: dict[str, Any] = {"reasons": [], "round": 0, "pending": []}
+
+
+def _retry(config: BuildConfig, run: dict[str, Any], download: Stage) -> tuple[dict[str, Any], int]:
+    """(the round of retries with the stages that are still to run for it, the rounds that the raw shards will have).
+
+    A round that was killed, at whatever stage, is gone on with by the same command; once its last stage has run the command
+    asks for another one, where anything is left to retry."""
+    manifest = None if "download" in run["rebuild"]["pending"] else download.manifest or download.record
+    done = int((manifest or {}).get("retries", 0))
+    last, reasons = run["retry"], list(config.retried_reasons())
+    if not reasons:
+        return last, done
+    if last["pending"] and last["reasons"] == reasons and last["round"] in (done, done + 1):
+        return last, int(last["round"])
+    if manifest is not None and not has_failed(manifest, reasons):
+        return NO_ROUND, done
+    pending = [name for name in STAGES[STAGES.index("download") :] if name in config.stage_names()]
+    return {"reasons": reasons, "round": done + 1, "pending": pending}, done + 1

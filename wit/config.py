@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 import tomllib
@@ -84,6 +85,10 @@ class BuildConfig:
                 raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give a number from 0 on")
         if self.dry_run and self.rebuild_from is not None:
             raise InputError("--dry-run throws nothing away: leave out --rebuild-from, or give another --output")
+        sections = [self, *(getattr(self, name) for name in sorted(SECTIONED))]
+        for name, value in ((knob.name, getattr(of, knob.name)) for of in sections for knob in dataclasses.fields(of)):
+            if isinstance(value, float) and math.isnan(value):  # which no comparison refuses
+                raise InputError(f"--{name.replace('_', '-')} is nan: give a number")
         check_encoding(self.encoding)
         if not self.source:
             raise InputError(f"--source is empty: give {HELP}")

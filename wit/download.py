@@ -19,13 +19,14 @@ from typing import Any
 import pyarrow as pa
 
 from wit import parquet, storage
+from wit.damage import damaged
 from wit.fetch.config import FetchConfig
 from wit.fetch.engine import Engine, Known
 from wit.fetch.outcome import Outcome, Request
 from wit.images.config import ImageConfig
 from wit.images.expected import expected_hash
 from wit.outage import OutageWatch
-from wit.parts import Marker, StageDir, read_json, to_json
+from wit.parts import NUMBER, Marker, Shape, StageDir, read_json, shaped, to_json
 from wit.rawshard import RawShard, in_order
 from wit.records import PLAN
 
@@ -47,6 +48,10 @@ WINDOW = 2_048  # requests that the engine holds: enough hosts to choose from, l
 POLL_S = 0.5
 SIDE_BY_SIDE = 8  # giants that one worker takes at a time: at 20 requests a second each keeps it from idling
 KNOWN_FILE = ".robots.json"
+KNOWN: Shape = {
+    "robots": {None: {"fetched": NUMBER, "text": str, "agent?": str}},
+    "hosts": {None: {"delays_s": {None: NUMBER}, "closed_until": NUMBER, "status": int}},
+}
 KEEP_KNOWN_S = 5.0  # between two writings of what servers said, while no shard is published
 ROW_BITS = 32
 
@@ -367,6 +372,8 @@ class Work:
             found = read_json(path) or {}
             if "hosts" not in found:  # of version 0.1: robots.txt alone
                 found = {"robots": found, "hosts": {}}
+            if not shaped(found, KNOWN):
+                raise damaged(path, "it lacks fields")
             for kind in known:
                 known[kind] |= found[kind]
         return known

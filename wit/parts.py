@@ -19,12 +19,16 @@ import pyarrow.parquet as pq
 
 from wit import storage
 from wit.damage import damaged
-from wit.records import SCHEMAS, Stopped
+from wit.records import SCHEMAS, STAGES, Stopped
 
 Marker = dict[str, Any]
 Sizes = Mapping[str, int | None]  # of what is there, by its name relative to OUT; None for what is no file
 DIRECTORY = {"download": "raw", "publish": "shards"}  # the others bear their stage's name
 MANIFEST = {"publish": "MANIFEST.json"}  # for readers of the published set; the others are our own: _MANIFEST.json
+# What stands under OUT as a directory: those of the stages, and what they share.
+DIRECTORIES = frozenset("dropped restricted ledger _tmp _retry _shards _demo".split()).union(
+    DIRECTORY.get(stage, stage) for stage in STAGES
+)
 KEPT = ("removed.txt",)  # tombstones outlive every rebuild
 
 
@@ -242,14 +246,27 @@ OF_PARTS: Shape = TOTALS | {"parts": [MARKER]}  # _MANIFEST.json
 PUBLISHED: Shape = TOTALS | {"shards": int, "samples": int, "files": [FILE | {"samples?": int}]}  # MANIFEST.json
 SHARD: Shape = {"fingerprint": str, "shard": str, "count": int, "files": {None: FILE, "tar": FILE}}  # NNNNN_stats.json
 LEDGER: Shape = {"stages": {None: COUNTS}, "samples": int}
-RECORD: Shape = {"fingerprint": str}
-RUN = {
-    "config": dict,
+RECORD: Shape = {
+    "fingerprint": str,
+    "schema_version?": int,
+    "retries?": int,
+    "files?": [FILE],
+    "fetch?": dict,
+    **{f"{name}?": kind for name, kind in COUNTS.items()},
+}
+NUMBER, MAYBE = (int, float), (str, type(None))
+RUN: Shape = {  # run.json, also of version 0.1.0
+    "config": {"fetch": dict, **{f"{name}?": dict for name in ("candidates", "plan", "image", "select", "publish")}},
     "seed": int,
     "queries_sha256": str,
-    "sources": [{"path": str}],
-}  # run.json, also of version 0.1.0
-RECORDS = {"stages": {None: RECORD}, "fingerprints": {None: str}}  # and of every later one
+    "sources": [{"path": str, "label": MAYBE, "size": (int, type(None)), "version?": MAYBE}],
+    "timings_s?": {None: NUMBER},
+    "peak_memory_mb?": NUMBER,
+    "at_work?": [str],
+    "rebuild?": {"from": MAYBE, "pending": [str], "begun": [str]},
+    "retry?": {"reasons": [str], "round": int, "pending": [str]},
+}
+RECORDS: Shape = {"stages": {None: RECORD}, "fingerprints": {None: str}}  # and of every later one
 
 
 def shaped(value: object, shape: Any) -> bool:

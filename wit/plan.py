@@ -7,6 +7,7 @@ be known globally (caption and domain counts, query counts, the cap) is a small 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -69,9 +70,13 @@ class PlanConfig:
             raise InputError("--cap hard needs --max-per-query and --target solves for it: leave out one of the two")
         if min(self.max_per_query, self.rows_per_bucket, self.rows_per_partition, self.rows_per_raw_shard) < 1:
             raise InputError("--max-per-query and the --rows-per-... options must be at least 1")
-        if self.max_domain_hours < 0 or self.max_urls_per_domain_partition < 1:
-            raise InputError("--max-domain-hours must be at least 0, --max-urls-per-domain-partition at least 1")
-        if self.oversample < 1:
+        if not 0 <= self.max_domain_hours < math.inf:  # nor is nan
+            raise InputError(
+                f"--max-domain-hours is {self.max_domain_hours}: give a number from 0 on, or 0 for no limit"
+            )
+        if self.max_urls_per_domain_partition < 1:
+            raise InputError("--max-urls-per-domain-partition must be at least 1")
+        if not 1 <= self.oversample < math.inf:
             raise InputError(f"--oversample is {self.oversample}: it must be at least 1, for instance 2")
 
 

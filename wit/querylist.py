@@ -46,6 +46,8 @@ def load_queries(path: str) -> QueryList:
 
 def read_file(path: str) -> bytes:
     """The bytes of a query list; raises InputError where there is none."""
+    if storage.is_stream(path):
+        raise InputError(f"--queries {path} is no file, and every worker reads it: write the list to one")
     try:
         return storage.read_bytes(path)
     except (FileNotFoundError, IsADirectoryError):

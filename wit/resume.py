@@ -16,11 +16,23 @@ from typing import Any
 
 from wit import storage
 from wit.advice import flag
-from wit.damage import DamagedFile
+from wit.damage import DamagedFile, damaged, missed
 from wit.fingerprints import BESIDE_CANDIDATES, Above, Inputs, forms
-from wit.parts import DIRECTORY, MARKER, Marker, StageDir, described, lacking, read_json, read_manifest, to_json, wrote
+from wit.parts import (
+    DIRECTORY,
+    MARKER,
+    Marker,
+    StageDir,
+    described,
+    lacking,
+    manifest_path,
+    read_json,
+    read_manifest,
+    to_json,
+    wrote,
+)
 from wit.publish import manifests_of
-from wit.records import STAGES, InputError
+from wit.records import SCHEMAS, STAGES, InputError
 from wit.retry import in_rounds
 from wit.select import keep_parts
 from wit.units import RATES, without_work
@@ -74,18 +86,22 @@ class Stage:
 def survey(out: str, run: Mapping[str, Any], config: Any, inputs: Inputs) -> dict[str, Stage]:
     """Every stage as it lies under OUT, for these settings; `run` is the last start's run.json."""
     found: dict[str, Stage] = {}
-    for name in STAGES:
-        if name == "score" and inputs.scorer is None:
-            continue
+    names = [name for name in STAGES if name != "score" or inputs.scorer is not None]
+    manifests = {name: _manifest(out, run, name) for name in names if name != "report"}
+    for name in names:
         read = {above: found[above].above for above in HANGS_ON[name] if above in found}
         known = {above: of for above, of in read.items() if of is not None and (of.wrote or name == "plan")}
-        found[name] = _stage(out, run, name, forms(name, config, inputs, known)) if known == read else Stage(name, None)
+        if known == read:
+            possible = forms(name, config, inputs, known)
+            found[name] = _stage(out, run, name, manifests.get(name), possible)
+        else:
+            found[name] = Stage(name, None)
     return found
 
 
-def _stage(out: str, run: Mapping[str, Any], name: str, possible: Sequence[Above]) -> Stage:
+def _stage(out: str, run: Mapping[str, Any], name: str, manifest: Marker | None, possible: Sequence[Above]) -> Stage:
     """The stage under the form of its fingerprint that lies on disk; the newest where none does."""
-    record, manifest = run.get("stages", {}).get(name), None if name == "report" else read_manifest(out, name)
+    record = run.get("stages", {}).get(name)
     there = {found["fingerprint"] for found in (record, manifest) if found}
     there |= {marker["fingerprint"] for marker in _some_markers(StageDir(out, name, ""))} if manifest is None else set()
     form = next((form for form in possible if form.fingerprint in there), possible[0])
@@ -102,6 +118,24 @@ def _stage(out: str, run: Mapping[str, Any], name: str, possible: Sequence[Above
         missing = [name for name in names if name not in files and sizes[name] is None]
         missing += lacking(sizes, files.values())
     return Stage(name, dataclasses.replace(form, wrote=written, retries=retries), manifest, record, tuple(missing))
+
+
+def _manifest(out: str, run: Mapping[str, Any], name: str) -> Marker | None:
+    """The stage's manifest, whatever its fingerprint; raises InputError where a later version wrote it, and DamagedFile where it
+    is not the one that run.json has the digest of, unless its stage was at work."""
+    found, recorded = read_manifest(out, name), run.get("stages", {}).get(name, {})
+    path = manifest_path(out, name)
+    for version in (kept["schema_version"] for kept in (found, recorded) if kept and "schema_version" in kept):
+        if version > SCHEMAS[name]:
+            raise InputError(
+                f"{path} is of schema {version} and this version of wit reads up to {SCHEMAS[name]}: use the version that "
+                "wrote it, or a later one"
+            )
+    if found is None or name in run.get("at_work", STAGES) or "manifest_sha256" not in recorded:
+        return found
+    if hashlib.sha256(to_json(found)).hexdigest() != recorded["manifest_sha256"]:
+        raise damaged(path, "it is not the one that run.json has the digest of")
+    return found
 
 
 def _some_markers(stage: StageDir) -> Iterator[Marker]:
@@ -253,10 +287,12 @@ def check_going_on(
         raise InputError(f"{gone} and {readers} would need it{since}: put it back, keep the settings, {how}")
     if "download" in runs and not download.finished and _of_others(out, run, download):
         why = "; ".join(changed(run, now, FIRST_HALF)) or "the plan is no longer the one that they were planned by"
-        raise InputError(
-            f"these settings would throw away {lost(out)}: {why}. Keep the settings of {out}/run.json, choose another "
-            f"--output, {how}"
+        keep = (
+            f"Keep the settings of {out}/run.json"
+            if run
+            else "Give the --seed and the settings that they were made with"
         )
+        raise InputError(f"these settings would throw away {lost(out)}: {why}. {keep}, choose another --output, {how}")
 
 
 def _gone(out: str, stage: Stage) -> str:
@@ -269,9 +305,9 @@ def _gone(out: str, stage: Stage) -> str:
 
 def _lost(out: str, name: str) -> str:
     path = storage.join(out, name)
-    return (
-        f"{path} is {'gone' if storage.size_of_file(path) is None else 'cut off or of another size than was written'}"
-    )
+    if storage.size_of_file(path) is not None:
+        return f"{path} is cut off or of another size than was written"
+    return f"{path} is no file" if storage.exists(path) else f"{path} is gone"
 
 
 def passed_over(out: str, stage: Stage) -> str:
@@ -283,7 +319,9 @@ def passed_over(out: str, stage: Stage) -> str:
         return "finished before; what it wrote is gone and nothing needs it"
     place = storage.join(out, directory.directory)
     lost = _gone(out, stage)
-    if stage.manifest is None and directory.units():
+    if stage.manifest is not None:
+        return f"finished before; {lost}: nothing needs it now; to mend the set {missed(stage.missing[0])}"
+    if directory.units():
         units, record = len(directory.markers()), stage.record or {}
         lost = f"{directory.manifest_path} is gone and {units} of its {record.get('units', 'many')} units are left"
     return f"finished before; {lost}: nothing needs it, {place} may be deleted"

@@ -36,7 +36,7 @@ REFUSALS = {
         (errno.EACCES, errno.EPERM, errno.EROFS), "give this user the right to it, or choose another place"
     ),
     **dict.fromkeys((errno.ENOTDIR, errno.ENAMETOOLONG), "choose another path"),
-    errno.EISDIR: "move it away, or choose another path",
+    **dict.fromkeys((errno.EISDIR, errno.EEXIST), "move it away, or choose another path"),
     errno.ENOENT: "put it back",
     errno.EIO: "look after the disk",
 }
@@ -145,6 +145,11 @@ VERSIONS = (
     "mtime",
     "created",
 )
+
+
+def is_stream(path: str) -> bool:
+    """Whether a local path is neither a file nor a directory but a pipe or a device, which may block and gives its bytes once."""
+    return is_local(path) and exists(path) and not is_dir(path) and size_of_file(path) is None
 
 
 def version(path: str) -> str | None:

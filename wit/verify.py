@@ -40,6 +40,7 @@ from wit.parts import (
     LEDGER,
     MARKER,
     RECORD,
+    RUN,
     TOTALS,
     Marker,
     add_counts,
@@ -241,7 +242,7 @@ def _records_hold(run: Marker) -> bool:
         isinstance(stages, dict)
         and all(shaped(record, shapes.get(stage, RECORD)) for stage, record in stages.items())
         and all(shaped(r, counted) for r in stages.values() if "in" in r)
-        and shaped(run.get("sources", []), [{"path": str}])
+        and shaped(run.get("sources", []), RUN["sources"])
     )
 
 
@@ -265,7 +266,7 @@ def _table(path: str, columns: Sequence[str]) -> pa.Table | None:
 def _count_problems(path: str, expected: int, what: str) -> Problems:
     table = _table(path, ["key"])
     if table is None:
-        yield f"{path}: not a readable parquet file"
+        yield f"{path}: not a readable parquet file; {mend(path)}"
     elif len(table) != expected:
         yield f"{path}: {len(table)} {what}, the manifest says {expected}"
 
@@ -274,7 +275,7 @@ def _reason_problems(path: str, expected: Mapping[str, int]) -> Problems:
     """Rows by reason ("" for none) against the marker's counts."""
     table = _table(path, ["reason"])
     if table is None:
-        yield f"{path}: not a readable parquet file"
+        yield f"{path}: not a readable parquet file; {mend(path)}"
         return
     counted = add_counts({reason or "": 1} for reason in table["reason"].to_pylist())
     if counted != add_counts([expected]):
@@ -377,7 +378,7 @@ def _place(stage: str) -> str:
 def _belongs(name: str, stage: str) -> bool:
     """Whether a file is one of the stage's."""
     directory, _, rest = name.partition("/")
-    return directory == _place(stage) or (directory in APART and rest.startswith(f"{stage}-"))
+    return rest != "" and directory == _place(stage) or (directory in APART and rest.startswith(f"{stage}-"))
 
 
 def name_in(out: str, path: str) -> str:
@@ -387,26 +388,29 @@ def name_in(out: str, path: str) -> str:
 def run_problems(out: str, run: Marker | None, manifests: Mapping[str, Marker]) -> Problems:
     """run.json against its own digest, and the manifests against those in it."""
     if run is None:
-        yield "run.json: missing or not JSON"
+        yield f"run.json: missing or not what a build writes; {mend('run.json')}"
         return
     if "stages" not in run and "sha256" not in run:
         return
     if _bytes(storage.join(out, "run.json")) != sealed(run):
-        yield "run.json: its bytes are not those of the digest in it"
+        yield f"run.json: its bytes are not those of the digest in it; {mend('run.json')}"
     for stage, manifest in manifests.items():
         path = manifest_path(out, stage)
         recorded = run.get("stages", {}).get(stage, {})
         if recorded.get("fingerprint") != manifest["fingerprint"]:
             yield f"{name_in(out, path)}: run.json has no record of it"
         elif hashlib.sha256(_bytes(path) or b"").hexdigest() != recorded.get("manifest_sha256"):
-            yield f"{name_in(out, path)}: its bytes are not those of run.json's sha256"
+            yield f"{name_in(out, path)}: its bytes are not those of run.json's sha256; {mend(path)}"
 
 
 def deleted_problems(out: str, run: Marker | None, there: Sequence[str], unfinished: Sequence[str]) -> Problems:
     """Stages that were finished and of which only some files are left."""
     for stage in unfinished:
         if stage in _deleted(run) and any(name.startswith(f"{_place(stage)}/") for name in there):
-            yield f"{name_in(out, manifest_path(out, stage))}: missing, the stage was finished"
+            yield (
+                f"{name_in(out, manifest_path(out, stage))}: missing, the stage was finished; start the build again, which "
+                f"writes it anew from what lies beside it, or delete {_place(stage)}/, which a finished set does not need"
+            )
 
 
 # Published shards.

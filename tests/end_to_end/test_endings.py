@@ -75,6 +75,21 @@ def test_ctrl_c_is_one_sentence_with_the_command_that_goes_on(
     assert main(command) == 0 and verify("set", "full").problems == ()
 
 
+def catches_sigterm(process: subprocess.Popen[str]) -> bool:
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+
+def test_sigterm_before_anything_was_done_is_a_sentence_too(command: list[str]) -> None:
+    process = start(command)
+    wait_until(lambda: catches_sigterm(process), process)
+    process.terminate()
+    _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (3, "stopped: by SIGTERM, before anything was done\n")
+    assert not Path("set").exists()
+
+
 def file_size(limit: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
@@ -120,9 +135,9 @@ def test_a_disk_that_will_not_do_is_a_refusal_before_the_first_request(
 ) -> None:
     command[command.index("set")] = str(small_disk / "set")
     for more in ([], ["--dry-run"]):
-        assert main([*command, *more]) == 2
+        assert main([*command, *more]) == 3  # candidates and plan stand by now
         last = capsys.readouterr().err.splitlines()[-1]
-        assert last.startswith("error: the disk of ") and "has 0.000 GB free and the set needs about 0.001 GB" in last
+        assert last.startswith("stopped: the disk of ") and "has 0.000 GB free and the set needs about 0.001 GB" in last
     assert upgrade.Web.asked == []
 
 
@@ -147,7 +162,7 @@ def refused(number: int) -> Callable[..., None]:
     return refuse
 
 
-@pytest.mark.parametrize("number, code", [(30, 2), (13, 2), (28, 2)])
+@pytest.mark.parametrize("number, code", [(30, 2), (13, 2), (28, 2), (17, 2)])
 def test_an_output_that_cannot_be_written_is_bad_input(
     number: int, code: int, command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from pipelines.build import main
+from pipelines.session import Session
+from wit import publish
 from wit.parts import DIRECTORY, to_json
 from wit.records import InputError
+from wit.resume import sealed
 from wit.verify import verify
 
 STAGES = ("candidates", "plan", "download", "select", "publish")
@@ -184,6 +187,55 @@ def test_a_damaged_manifest_is_one_sentence(
     assert main(command) == 2
     said = capsys.readouterr().err
     assert f"set/{name} is damaged" in said and len(said.splitlines()) == 1
+
+
+# Rounds of retries that were stopped.
+
+
+def raw_retries() -> int:
+    return int(json.loads(Path("set/raw/_MANIFEST.json").read_bytes()).get("retries", 0))
+
+
+@pytest.mark.parametrize(
+    "retry", [["--retry-failed"], ["--retry-reason", "http_not_found"]], ids=lambda given: given[0]
+)
+@pytest.mark.parametrize("at", ["settle", "plan_shards"])
+def test_a_round_of_retries_that_was_killed_is_gone_on_with_and_not_done_again(
+    at: str, retry: list[str], command: list[str], upgrade: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before run.json says that its downloads are there; before its set is published."""
+    upgrade.Web.broken = {3}  # so that there is something to retry after it, too
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+        patched.setattr({"settle": Session, "plan_shards": publish}[at], at, broken_at(at))
+        main([*command, *retry])
+    assert upgrade.Web.asked and raw_retries() == 1
+    upgrade.Web.asked.clear()
+    assert main([*command, *retry]) == 0
+    assert upgrade.Web.asked == [] and raw_retries() == 1 and verify("set", "full").problems == ()
+    assert main([*command, *retry]) == 0  # that one was finished: another is asked for
+    assert upgrade.Web.asked and raw_retries() == 2 and verify("set", "full").problems == ()
+
+
+def broken_at(name: str) -> Callable[..., Any]:
+    settle = Session.settle
+
+    def settled(session: Session, stage: str) -> bool:
+        return bool(1 / 0) if stage == "download" else settle(session, stage)
+
+    return settled if name == "settle" else lambda *_, **__: 1 / 0
+
+
+def test_a_round_for_other_reasons_is_another_round(
+    command: list[str], upgrade: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrade.Web.broken = {3}
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+        patched.setattr(publish, "plan_shards", broken_at("plan_shards"))
+        main([*command, "--retry-failed"])
+    assert main(command) == 0 and raw_retries() == 1  # without the flag what is there is finished
+    upgrade.Web.asked.clear()
+    assert main([*command, "--retry-reason", "http_not_found"]) == 0
+    assert upgrade.pictures_asked() == upgrade.GONE and raw_retries() == 2
 
 
 # Files that are damaged.
@@ -427,6 +479,172 @@ def test_verify_does_not_fall_over_json_with_anything_at_any_place(name: str, co
     assert verify("set", "full").problems == ()
 
 
+def swapped(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    def swap(data: bytes) -> bytes:
+        assert old in data
+        return data.replace(old, new, 1)
+
+    return swap
+
+
+def told_at(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one sentence of a start that refuses, with nothing touched."""
+    before = contents("")
+    capsys.readouterr()
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1 and said.startswith("error: ") and contents("") == before
+    return said
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        swapped(b'"seed": 7', b'"seed": 5'),
+        swapped(b'"sha256"', b'"sha25&"'),
+        swapped(b'"manifest_sha256"', b'"manifest_sha25&"'),
+        swapped(b'"timings_s": {', b'"timings_s": {"x": "x", '),
+        swapped(b'"peak_memory_mb": ', b'"peak_memory_mb": 1'),
+        swapped(b'"rebuild": {', b'"rebuilt": {'),
+    ],
+)
+def test_a_run_json_that_is_not_what_was_written_is_one_sentence(
+    how: Callable[[bytes], bytes], command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage("run.json", how)
+    said = told_at(command, capsys)
+    assert "set/run.json is damaged (its bytes are not those of the digest in it)" in said and "put a copy back" in said
+    assert any("run.json" in problem and "put a copy back" in problem for problem in verify("set").problems)
+    assert upgrade.Web.asked == []
+
+
+ODD: list[tuple[str, Any]] = [
+    ("config", {}),
+    ("config", {"fetch": {}, "plan": 3}),
+    ("rebuild", None),
+    ("rebuild", {"from": None, "pending": [3], "begun": []}),
+    ("retry", {}),
+    ("timings_s", "x"),
+    ("peak_memory_mb", "x"),
+    ("stages", {"download": {"fingerprint": "x", "dropped": []}}),
+    ("stages", {"plan": {"fingerprint": "x", "schema_version": "x"}}),
+    ("sources", [{"path": "x", "label": "x", "size": "x"}]),
+    ("at_work", 3),
+]
+
+
+def test_a_run_json_of_an_odd_shape_is_one_sentence(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("set/run.json")
+    run = json.loads(path.read_bytes())
+    for name, odd in ODD:
+        path.write_bytes(sealed(run | {name: odd}))
+        assert "set/run.json is damaged (it lacks fields)" in told_at([*command, "--samples-per-shard", "5"], capsys)
+
+
+def test_a_run_json_that_is_lost_is_written_anew_for_who_knows_the_seed(
+    command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(*PRODUCTS)
+    Path("set/run.json").unlink()
+    at = command.index("--seed")
+    assert "set/run.json is gone" in told_at(command[:at] + command[at + 2 :], capsys)
+    other = [*command[:at], "--seed", "8", *command[at + 2 :]]
+    said = told_at(other, capsys)
+    assert "would throw away 6 downloaded shards" in said and "Give the --seed and the settings" in said
+    assert main(command) == 0
+    assert contents(*PRODUCTS) == before and upgrade.Web.asked == [] and verify("set", "full").problems == ()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_manifest_that_run_json_does_not_know_is_one_sentence_and_its_mend_mends(
+    stage: str, command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "MANIFEST.json" if stage == "publish" else "_MANIFEST.json"
+    path = Path("set", DIRECTORY.get(stage, stage), name)
+    before = path.read_bytes()
+    old, new = (b'"parquet"', b'"parquft"') if stage == "download" else (b'"out"', b'"ouu": 0, "out"')
+    damage(str(path.relative_to("set")), swapped(old, new))
+    said = told_at([*command, "--min-image-side-px", "33"], capsys)
+    assert f"{path} is damaged (it is not the one that run.json has the digest of): {AGAIN}" in said
+    assert any(AGAIN in problem for problem in verify("set").problems)
+    path.unlink()
+    assert main(command) == 0
+    assert path.read_bytes() == before and upgrade.Web.asked == [] and verify("set", "full").problems == ()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_a_later_version_wrote_is_left_to_it(
+    stage: str, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path("set", DIRECTORY.get(stage, stage), "MANIFEST.json" if stage == "publish" else "_MANIFEST.json")
+    path.write_bytes(to_json(json.loads(path.read_bytes()) | {"schema_version": 99}))
+    assert f"{path} is of schema 99 and this version of wit reads up to" in told_at(command, capsys)
+
+
+@pytest.mark.parametrize("name", ["ledger", "report", "dropped", "shards", "select", "raw", "_tmp"])
+def test_a_file_where_a_directory_belongs_is_one_sentence(
+    name: str, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(Path("set", name))
+    Path("set", name).write_bytes(b"x")
+    said = told_at([*command, "--retry-failed"], capsys)
+    assert f"set/{name} stands where a directory belongs: move it away" in said
+    assert verify("set").problems or name == "_tmp"
+
+
+def test_where_requests_are_counted_is_made_anew_where_it_is_no_file(command: list[str], upgrade: Any) -> None:
+    Path("set/_tmp/places").unlink()
+    Path("set/_tmp/places/x").mkdir(parents=True)
+    assert main([*command, "--retry-failed"]) == 0
+    assert upgrade.Web.asked and Path("set/_tmp/places").is_file() and verify("set", "full").problems == ()
+
+
+def test_rejected_pairs_that_are_gone_are_told_with_what_mends_them(
+    command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents("")
+    shutil.rmtree("set/dropped")
+    lost = next(name for name in before if "dropped/candidates-" in name)
+    mend = "make it anew from the sources with --rebuild-from candidates --stages candidates, or delete candidates/"
+    assert main(command) == 0
+    said = capsys.readouterr().err
+    assert f"{lost} is gone: nothing needs it now; to mend the set {mend}" in said
+    assert all(mend in problem for problem in verify("set", "full").problems) and verify("set").problems
+    shutil.copytree("set", "other")
+    shutil.rmtree("other/candidates")
+    assert verify("other", "full").problems == ()
+    assert main([*command, "--rebuild-from", "candidates", "--stages", "candidates"]) == 0
+    assert main(command) == 0
+    assert verify("set", "full").problems == () and upgrade.Web.asked == []
+    after = contents("")
+    assert all(after[name] == data for name, data in before.items() if not name.endswith("run.json"))
+
+
+def test_a_set_that_cannot_be_mended_keeps_its_manifest(
+    command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("set/shards/sizes.json").unlink()
+    Path("set/shards/sizes.json").mkdir()
+    before = contents("shards")
+    assert main(command) == 3
+    assert "a directory stands where a file is to be" in capsys.readouterr().err.splitlines()[-1]
+    assert contents("shards") == before
+    Path("set/shards/sizes.json").rmdir()
+    assert main(command) == 0 and verify("set", "full").problems == () and upgrade.Web.asked == []
+
+
+def test_a_directory_in_the_place_of_a_raw_tar_is_told(
+    command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tar = next(Path("set/raw").glob("00000-0002.*.tar"))
+    tar.unlink()
+    tar.mkdir()
+    assert main(command) == 0
+    assert f"{tar} is no file: nothing needs it now; to mend the set put a copy back, or" in capsys.readouterr().err
+    said = told_at([*command, "--samples-per-shard", "5"], capsys)
+    assert f"{tar} is no file and publish, report would need it" in said and upgrade.Web.asked == []
+
+
 # What would be thrown away, and why.
 
 
@@ -476,8 +694,6 @@ def test_rebuild_from_keeps_the_set_until_the_new_one_stands_and_goes_on_after_a
 ) -> None:
     before = contents("shards")
     changed = [*command, "--image-size", "16", "--rebuild-from", "download"]
-    from wit import publish
-
     with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
         patched.setattr(publish, "plan_shards", lambda *_, **__: 1 / 0)
         main(changed)

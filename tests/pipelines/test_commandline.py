@@ -133,3 +133,15 @@ def test_bad_input_gets_one_sentence_exit_code_2_and_touches_nothing(
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ") and said in error and "\n" not in error
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["max-domain-hours", "oversample", "max-aspect-ratio", "min-clip-score", "language-min-score", "publish-buffer-mb"],
+)
+def test_no_number_is_none(flag: str) -> None:
+    with pytest.raises(InputError, match=f"--{flag} is nan"):
+        commandline.parse([f"--{flag}", "nan"])
+    if flag in ("max-domain-hours", "oversample"):
+        with pytest.raises(InputError, match=f"--{flag} is inf"):
+            commandline.parse([f"--{flag}", "inf"])

@@ -24,11 +24,13 @@ import xxhash
 from PIL import Image
 
 import wit.download
+from wit.damage import DamagedFile
 from wit.download import Progress, download_partition, has_split_domains, hosts_of, owners_of
 from wit.fetch.config import FetchConfig, for_local_web
 from wit.fetch.errors import OutageError
 from wit.images.config import ImageConfig
 from wit.images.process import process
+from wit.parts import to_json
 from wit.records import FETCH, PLAN, RAW, Reason, keyed_hash, pair_key
 
 spec = importlib.util.spec_from_file_location("hostile", Path(__file__).parent / "fetch" / "hostile.py")
@@ -142,6 +144,26 @@ def test_published_shards_are_not_fetched_again(tmp_path: Path, web: Any) -> Non
     both = download(part, [0, 1], tmp_path, web)
     assert both[0] == first[0]
     assert web.counts.total() == before + 10  # and robots.txt was remembered
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {"http://a.example": {"fetched": "x", "text": 5}},
+        {"robots": {}, "hosts": {"a.example": {"delays_s": [], "closed_until": 0.0, "status": 0}}},
+        {"robots": [], "hosts": {}},
+        {"hosts": {}},
+    ],
+)
+def test_what_servers_said_is_one_sentence_where_it_is_not_what_was_written(
+    kept: dict[str, Any], tmp_path: Path, web: Any
+) -> None:
+    part, path = write_plan(tmp_path, serve(web, 20), 10), tmp_path / "raw/00003.robots.json"
+    path.parent.mkdir()
+    path.write_bytes(to_json(kept))
+    with pytest.raises(DamagedFile, match=r"00003.robots.json is damaged \(it lacks fields\): delete it and start"):
+        download(part, [0], tmp_path, web)
+    assert web.counts.total() == 0
 
 
 def test_what_a_killed_download_published_stays(tmp_path: Path, web: Any) -> None:

@@ -3,6 +3,7 @@ import codecs
 import gzip
 import hashlib
 import json
+import os
 
 import pytest
 
@@ -121,3 +122,9 @@ def test_what_only_looks_like_a_form_is_read_line_by_line(tmp_path, data, entrie
 def test_another_form_is_refused_by_name_with_the_fix(tmp_path, data, says):
     with pytest.raises(InputError, match=says):
         load_queries(write(tmp_path, data))
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "queries.txt")
+    with pytest.raises(InputError, match="is no file, and every worker reads it"):
+        load_queries(str(tmp_path / "queries.txt"))

@@ -84,6 +84,8 @@ def read(path: str) -> HostLimits:
 
 
 def read_text(path: str) -> str:
+    if storage.is_stream(path):
+        raise InputError(f"--host-limits {path} is no file, and it is read again while the build runs: write it to one")
     try:
         return storage.read_bytes(path).decode()
     except (OSError, UnicodeDecodeError) as error:

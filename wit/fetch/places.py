@@ -52,8 +52,8 @@ class Places:
         fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, ALONE)
         if os.pread(self._fd, 8, 8) != boot.to_bytes(8, sys.byteorder):  # new, or its clock has begun anew
             os.ftruncate(self._fd, 0)
-            os.ftruncate(self._fd, BEYOND)
             os.pwrite(self._fd, os.urandom(8) + boot.to_bytes(8, sys.byteorder), 0)
+        os.ftruncate(self._fd, BEYOND)  # one that was cut off keeps what it has
         fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, ALONE)
         self._table = memoryview(mmap.mmap(self._fd, BEYOND)).cast("Q")
         self._secret = self._table[0]

@@ -7,7 +7,6 @@ captions gives a pair each. Further columns are carried along as one JSON object
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import io
 import itertools
@@ -32,7 +31,7 @@ from wit.sources.zstd import ZstdStream
 from wit.urls import Resolver
 
 CAPTION_NAMES = ("caption", "captions", "text", "texts", "alt", "alt_text", "top_caption", "title", "description")
-ROWS_LOOKED_AT = 100
+NAMED_BY = 100  # rows, of what may leave out what is empty
 MAX_PAIRS_PER_ROW = 1_000  # of its URLs with its captions: more is a bad row
 
 # What reading a damaged file raises.
@@ -157,34 +156,48 @@ def _head(file: SourceFile, compression: str) -> bytes:
 
 def _first_names(file: SourceFile) -> Row | None:
     """The names that the first rows have, of formats whose rows may have other names each; None where there is no row."""
-    rows = _first_rows(file, ROWS_LOOKED_AT if format_of(file.path)[0] in FREE_FORMATS else 1)
+    rows = list(itertools.islice(_first_rows(file), NAMED_BY if format_of(file.path)[0] in FREE_FORMATS else 1))
     return {name: value for row in reversed(rows) for name, value in row.items()} or None
 
 
-def _first_row(file: SourceFile) -> Row | None:
-    return next(iter(_first_rows(file, 1)), None)
-
-
-def _first_rows(file: SourceFile, count: int) -> list[Row]:
+def _first_rows(file: SourceFile) -> Iterator[Row]:
+    """The rows of a table up to its first damage."""
     form, compression = format_of(file.path)
     report = SourceReport(file.path)
-    found: list[Row] = []
-    with open_source(file.path, report) as stream, contextlib.suppress(*DAMAGE):
-        rows = (row for row in read_rows(form, _inflated(stream, compression), file, report) if row)
-        found.extend(itertools.islice(rows, count))
-    return found
+    with open_source(file.path, report) as stream:
+        try:
+            yield from (row for row in read_rows(form, _inflated(stream, compression), file, report) if row)
+        except DAMAGE:
+            return
+
+
+ROWS_LOOKED_AT = 10_000  # of a table, for a hash: most of its cells may be empty
+CELLS_LOOKED_AT = 300  # of those that hold anything: a list has rows that are spoilt, and another column no hash at all
 
 
 def check_hashes(files: Iterable[SourceFile], column: str) -> None:
-    """Raises InputError unless the first row of one of these tables has a hash, or nothing, in this column."""
-    rows = [row for file in files if file.kind == "table" and (row := _first_row(file))]
-    have = sorted({name for row in rows for name in row})
+    """Raises InputError where none of these tables has the column, or where their first cells in it hold something, and
+    none a hash."""
+    have, odd = set[str](), list[object]()
+    for file in (file for file in files if file.kind == "table"):
+        cells = 0
+        for row in itertools.islice(_first_rows(file), ROWS_LOOKED_AT):
+            have |= row.keys()
+            expected = expected_hash(column, row.get(column))
+            if expected not in ("", "none:"):
+                return
+            if expected:
+                odd.append(row[column])
+                cells += 1
+            if cells == CELLS_LOOKED_AT:
+                break
     if column not in have:
-        raise InputError(f"--verify-hash {column}: no table has such a column; have {', '.join(have) or 'no table'}")
-    found = [row[column] for row in rows if column in row]
-    if all(expected_hash(column, value) == "none:" for value in found):
         raise InputError(
-            f"--verify-hash {column}: {found[0]!r} is no md5, sha256 or sha512, nor a PDQ with pdq in its name"
+            f"--verify-hash {column}: no table has such a column; have {', '.join(sorted(have)) or 'no table'}"
+        )
+    if odd:
+        raise InputError(
+            f"--verify-hash {column}: {odd[0]!r} is no md5, sha256 or sha512, nor a PDQ with pdq in its name"
         )
 
 

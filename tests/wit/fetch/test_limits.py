@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,9 @@ def test_a_missing_file_is_an_error_and_no_file_is_none(tmp_path: Path) -> None:
     assert read("") == HostLimits()
     with pytest.raises(InputError, match="cannot be read"):
         read(str(tmp_path / "missing.toml"))
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "limits.toml")
+    with pytest.raises(InputError, match="is no file, and it is read again while the build runs"):
+        read(str(tmp_path / "limits.toml"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -92,3 +93,13 @@ def test_no_name_has_anothers_slot_and_idle_slots_are_given_away(
 def test_two_files_have_other_slots_for_the_same_names(tmp_path: Path) -> None:
     tags = {Places(str(tmp_path / str(number)))._tag("host a") for number in range(3)}
     assert len(tags) == 3
+
+
+def test_a_file_that_was_cut_off_keeps_what_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "places"
+    Places(str(path)).close("a", time.monotonic() + 100)
+    size = path.stat().st_size
+    os.truncate(path, size // 2)
+    places = Places(str(path))
+    assert isinstance(places.take([Claim(f"host {n}", 1, 0.0) for n in range(20)]), tuple)
+    assert path.stat().st_size == size

@@ -323,12 +323,16 @@ def test_random_damage_of_parquet_is_survived(
     [
         ("sha256", None),
         ("empty", None),
+        ("spoilt", None),  # its first cells are none, which leave as hash_mismatch
         ("width", "300 is no md5"),
-        ("md5", "no table has such a column; have caption, empty, sha256, url, width"),
+        ("md5", "no table has such a column; have caption, empty, sha256, spoilt, url, width"),
     ],
 )
 def test_a_column_of_hashes_is_looked_for_before_anything_starts(tmp_path: Path, column: str, said: str | None) -> None:
-    rows = [row | {"sha256": "ab" * 32, "empty": None} for row in ROWS]
+    rows = [row | {"sha256": "ab" * 32, "empty": None} for row in ROWS * 100]
+    rows = [
+        row | {"spoilt": ("?", None, "no hash", "ab" * 32)[n % 4 if n > 99 else n % 3]} for n, row in enumerate(rows)
+    ]
     (tmp_path / "t.parquet").write_bytes(parquet(rows))
     files = [SourceFile("table", str(tmp_path / "t.parquet"))]
     if said is None:
