@@ -1,0 +1,87 @@
+"""The baseline that an accuracy must beat: the nearest training picture, by raw pixels.
+
+Every picture, of either side, is laid on white, resized until its shorter side has 32 px, cropped at its centre and read as
+32 x 32 x 3 RGB values. A picture of the test set gets the class of the training picture at the smallest Euclidean distance.
+The class of a training picture is the longest class name, in words, that stands in its caption; where the caption names
+none, the picture is left out, which can only help the baseline.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainer.data import crop, decode
+from trainer.tally import Hit
+from wit.shards import iter_samples, list_shards
+
+SIDE_PX = 32  # a face stays a face; 8,000 pictures take 100 MB
+ROWS = 256  # of distances at a time
+
+Names = Mapping[tuple[str, ...], int]  # words of a class name -> class
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training pictures whose captions name a class."""
+
+    pixels: Tensor  # [n, 3 * SIDE_PX ** 2], in -0.5..0.5
+    labels: Tensor  # int64 [n]
+
+
+def words(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"\w+", text.casefold()))
+
+
+def named_class(caption: str, names: Names) -> int | None:
+    """The class whose name is the longest in the caption, whole words, case aside; of equals the first in the caption."""
+    said = words(caption)
+    for length in range(max(map(len, names), default=0), 0, -1):
+        spans = (said[start : start + length] for start in range(len(said) - length + 1))
+        if found := [names[span] for span in spans if span in names]:
+            return found[0]
+    return None
+
+
+def flat_pixels(data: bytes) -> Tensor | None:
+    """`[3 * SIDE_PX ** 2]` of a picture file; None if it does not decode."""
+    pixels = decode(data, SIDE_PX)
+    return None if pixels is None else torch.tensor(crop(pixels, SIDE_PX)).flatten().float() / 255 - 0.5
+
+
+def training_pictures(shards: str, classnames: Sequence[str]) -> Training:
+    """What the shards of a directory show of the classes; raises InputError where there are no shards."""
+    names = {words(name): number for number, name in reversed(list(enumerate(classnames)))}
+    names.pop((), None)
+    found = list(named_pictures(shards, names))
+    pixels = torch.stack([pixels for pixels, _ in found]) if found else torch.empty(0, 3 * SIDE_PX**2)
+    return Training(pixels, torch.tensor([label for _, label in found], dtype=torch.int64))
+
+
+def named_pictures(shards: str, names: Names) -> Iterator[tuple[Tensor, int]]:
+    for shard in list_shards(shards):
+        for sample in iter_samples(shard.path):
+            label = named_class(sample.caption, names)
+            if label is not None and (pixels := flat_pixels(sample.image_bytes)) is not None:
+                yield pixels, label
+
+
+def nearest_classes(pixels: Tensor, training: Training) -> Tensor:
+    """`[n]`: the class of the nearest training picture of each row; of equally near ones the first."""
+    lengths = training.pixels.square().sum(dim=1)
+    parts = [lengths - 2 * part @ training.pixels.T for part in pixels.split(ROWS)]
+    return training.labels[torch.cat([part.argmin(dim=1) for part in parts])]
+
+
+def nearest_by_pixels(pictures: Iterable[tuple[bytes, int]], training: Training) -> list[Hit]:
+    """Whether each picture's class is that of the nearest training picture; one that does not decode is not found."""
+    found = [(flat_pixels(data), label) for data, label in pictures]
+    good = [pixels for pixels, _ in found if pixels is not None]
+    if not good or not len(training.labels):
+        return [(label, False) for _, label in found]
+    classes = iter(nearest_classes(torch.stack(good), training).tolist())
+    return [(label, pixels is not None and next(classes) == label) for pixels, label in found]
