@@ -46,7 +46,7 @@ class EvaluateConfig:
     """Directory with classnames.txt, templates.txt and images/<class number>_*.png|jpg|webp, or of CLIP_benchmark's form."""
     nearest_in: str | None = None
     """Directory of the training shards: tells the accuracy of the nearest training picture by raw pixels beside the
-    model's. Takes 12 kB of memory a picture."""
+    model's. Takes 2 kB of memory a picture."""
     output: str | None = None
     """JSON file to write; default: zero-shot-DATASET.json beside the checkpoint."""
     batch_size: int = 256

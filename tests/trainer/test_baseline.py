@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from trainer.baseline import (
     SIDE_PX,
@@ -44,11 +44,9 @@ def test_a_captions_class_is_the_longest_name_in_it(caption: str, name: str | No
 
 
 def noise(n: int) -> bytes:
-    """A picture of few large squares, so that some are nearer than others; of the baseline's own size."""
-    squares = np.random.default_rng(n).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    out = io.BytesIO()
-    Image.fromarray(squares).resize((SIDE_PX, SIDE_PX), Image.Resampling.NEAREST).save(out, "PNG")
-    return out.getvalue()
+    """A picture of few large squares, so that some are nearer than others."""
+    squares = np.random.default_rng(n).integers(0, 240, (4, 4, 3), dtype=np.uint8)
+    return as_png(Image.fromarray(squares).resize((64, 64), Image.Resampling.NEAREST))
 
 
 def test_the_nearest_training_picture_is_that_of_the_obvious_twin(tmp_path: Path) -> None:
@@ -66,7 +64,18 @@ def obvious_twin(shown: list[tuple[str, bytes]], data: bytes) -> str:
 
 
 def plain_pixels(data: bytes) -> npt.NDArray[np.float64]:
-    return np.asarray(Image.open(io.BytesIO(data)), dtype=np.float64)
+    image = Image.open(io.BytesIO(data)).resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)
+    return np.asarray(image, dtype=np.float64)
+
+
+def test_margins_and_proportions_do_not_count() -> None:
+    small, large = Image.new("RGB", (64, 64), "white"), Image.new("RGB", (120, 90), "navy")
+    ImageDraw.Draw(small).rectangle((10, 20, 49, 50), fill="navy")
+    ImageDraw.Draw(small).rectangle((30, 20, 49, 50), fill="orange")
+    ImageDraw.Draw(large).rectangle((60, 0, 119, 89), fill="orange")
+    one, other, white = (flat_pixels(as_png(image)) for image in (small, large, Image.new("RGB", (50, 50), "white")))
+    torch.testing.assert_close(one, other, atol=0.02, rtol=0)
+    assert white is not None and white.unique().tolist() == [0.5]
 
 
 def write_shard(folder: Path, samples: list[tuple[str, bytes]]) -> str:
@@ -79,10 +88,14 @@ def write_shard(folder: Path, samples: list[tuple[str, bytes]]) -> str:
     return str(folder)
 
 
-def plain(colour: str, size: tuple[int, int] = (50, 50)) -> bytes:
+def as_png(image: Image.Image) -> bytes:
     out = io.BytesIO()
-    Image.new("RGB", size, colour).save(out, "PNG")
+    image.save(out, "PNG")
     return out.getvalue()
+
+
+def plain(colour: str, size: tuple[int, int] = (50, 50)) -> bytes:
+    return as_png(Image.new("RGB", size, colour))
 
 
 def test_captions_without_a_class_and_broken_pictures_take_no_part(tmp_path: Path) -> None:
