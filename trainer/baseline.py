@@ -3,7 +3,7 @@
 Every picture, of either side, is laid on white, freed of its white margins, squeezed into 10 x 10 px and read as RGB values. A
 picture of the test set gets the class of the training picture at the smallest Euclidean distance. The class of a training
 picture is the longest class name, in words, that stands in its caption; where the caption names none, the picture is left
-out. Margins, size and what is left out are chosen so that the baseline is as hard to beat as we could make it.
+out. Margins, size and what is left out are those that, of what was tried, make the baseline hardest to beat.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trainer.data import Pixels, decode
 from trainer.tally import Hit
 from wit.shards import iter_samples, list_shards
 
-SIDE_PX = 10  # of 8 to 32 px that at which most of the demonstration's test set is found (docs/train.md)
+SIDE_PX = 10  # of 8 to 32 px that at which most of the demonstration's test set is found (docs/log.md)
 DECODED_PX = 64  # the shorter side before margins are cut off
 WHITE = 245  # no channel of a margin is darker
 ROWS = 256  # of distances at a time
