@@ -32,7 +32,7 @@ test-exits: .venv
 	$(RUN) tests/exits.py $(if $(TIMES),--times $(TIMES))
 
 check: format lint types
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 format:
 	.venv/bin/ruff format --check .

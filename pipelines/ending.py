@@ -7,10 +7,8 @@ on; 4 finished, and nothing was kept.
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
-import re
 import signal
 import sys
 import threading
@@ -19,30 +17,7 @@ from collections.abc import Iterator
 import psutil
 
 from wit import workers
-
-# What an operating system refuses and a person can mend; anything else that it says is a bug of ours.
-REFUSALS = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room there"),
-    **dict.fromkeys(
-        (errno.EACCES, errno.EPERM, errno.EROFS), "give this user the right to it, or choose another place"
-    ),
-    **dict.fromkeys((errno.ENOTDIR, errno.ENAMETOOLONG), "choose another path"),
-    errno.EISDIR: "move it away, or choose another path",
-    errno.ENOENT: "put it back",
-    errno.EIO: "look after the disk",
-}
-SAID = re.compile(r"\[Errno (\d+)\] ([^\n]*)")
-
-
-def refusal(error: BaseException) -> str | None:
-    """What the operating system refused and what to do, in a sentence, wherever that stands in an exception: of one that was
-    raised in a worker an engine keeps the words alone. None where it is no such refusal."""
-    found = [(int(number), words) for number, words in SAID.findall(f"{error}")]
-    known = [(number, words) for number, words in found if number in REFUSALS]
-    if not known:
-        return None
-    number, words = known[-1]
-    return f"{words.split(' [while running')[0].strip()}: {REFUSALS[number]}"
+from wit.storage import refusal as refusal
 
 
 class Interrupted(Exception):

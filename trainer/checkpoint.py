@@ -1,18 +1,39 @@
 """What a training run leaves on disk: `checkpoints/step-NNNNNNNNNN.pt`, whole or not there, loadable as plain data.
 
-The keys `name`, `epoch`, `state_dict` and `optimizer` are open_clip's, so its tools read the weights.
+The keys `name`, `epoch`, `state_dict` and `optimizer` are open_clip's, so its tools read the weights. A checkpoint is a zip file
+with a CRC-32 of every record, also in those of earlier versions: a file that was cut off or flipped is noticed by it, since
+PyTorch itself does not look at it.
 """
 
 from __future__ import annotations
 
 import io
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from trainer.model import CLIP, MODELS
 from wit import storage
 from wit.records import InputError
+
+GIVE = "give the --output of a training run, or a .pt file"
+
+
+class NotFinite(Exception):
+    """Weights or moments that are no finite numbers were to be saved."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint that is whole, and what is wrong with newer ones, a sentence each."""
+
+    path: str
+    state: dict[str, Any]
+    passed_over: tuple[str, ...] = ()
 
 
 def list_checkpoints(output: str) -> list[str]:
@@ -22,25 +43,80 @@ def list_checkpoints(output: str) -> list[str]:
     return [storage.join(directory, name) for name in names]
 
 
+def path_of(output: str, step: int) -> str:
+    return storage.join(output, "checkpoints", f"step-{step:010d}.pt")
+
+
 def save(output: str, state: dict[str, Any], *, step: int, keep: int) -> None:
-    """Writes the checkpoint of `step`, then removes all but the newest `keep`."""
+    """Writes the checkpoint of `step`; then removes later ones, which were passed over as damaged when the run went on, and all
+    but the newest `keep`. Raises NotFinite for such numbers: they must not take the place of good ones."""
+    if not is_finite(state):
+        raise NotFinite(f"step {step}")
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    storage.write_bytes(storage.join(output, "checkpoints", f"step-{step:010d}.pt"), buffer.getvalue())
-    for path in list_checkpoints(output)[:-keep]:
+    written = path_of(output, step)
+    storage.write_bytes(written, buffer.getvalue())
+    found = list_checkpoints(output)
+    sound = found[: found.index(written) + 1]
+    for path in [*found[len(sound) :], *sound[:-keep]]:
         storage.remove(path)
 
 
+def is_finite(state: dict[str, Any]) -> bool:
+    """Whether all weights, running statistics and moments are finite numbers."""
+    kept = (state.get("state_dict"), state.get("optimizer"))
+    return all(bool(tensor.isfinite().all()) for tensor in tensors_of(kept))
+
+
+def tensors_of(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from tensors_of(part)
+
+
+def find(path: str) -> Found:
+    """A checkpoint file, or the newest whole one of a run's directory; raises InputError where there is none."""
+    if not storage.is_dir(path):
+        return Found(path, read(path))
+    passed: list[str] = []
+    for file in reversed(list_checkpoints(path)):
+        try:
+            return Found(file, read(file), tuple(passed))
+        except InputError as error:
+            passed.append(str(error))
+    if passed:
+        raise InputError(f"no checkpoint in {path} can be used ({passed[0]}); put a copy back, or train anew elsewhere")
+    raise InputError(f"no checkpoint in {path}; {GIVE}")
+
+
 def load(path: str) -> dict[str, Any]:
-    """The state of a checkpoint file, or of the newest one of a run's directory; runs no code from the file."""
-    if storage.is_dir(path):
-        found = list_checkpoints(path)
-        if not found:
-            raise InputError(f"no checkpoint in {path}; give the --output of a training run, or a .pt file")
-        path = found[-1]
-    elif not storage.exists(path):
-        raise InputError(f"no such checkpoint: {path}; give the --output of a training run, or a .pt file")
-    state: dict[str, Any] = torch.load(io.BytesIO(storage.read_bytes(path)), map_location="cpu", weights_only=True)
+    """The state of a checkpoint file, or of the newest whole one of a run's directory; runs no code from the file."""
+    return find(path).state
+
+
+def read(path: str) -> dict[str, Any]:
+    """The state in a file; raises InputError where it is missing, not whole, or holds numbers that are not finite."""
+    if not storage.exists(path):
+        raise InputError(f"no such checkpoint: {path}; {GIVE}")
+    data = storage.read_bytes(path)
+    try:
+        state = _state(data)
+    except Exception as error:  # flipped bytes raise what they like in zipfile, pickle and PyTorch
+        raise InputError(f"{path} is no whole checkpoint ({f'{error}'.partition(chr(10))[0]}): {GIVE}") from error
+    if not is_finite(state):
+        raise InputError(f"{path} holds numbers that are not finite: {GIVE}")
+    return state
+
+
+def _state(data: bytes) -> dict[str, Any]:
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        if (flipped := file.testzip()) is not None:
+            raise ValueError(f"{flipped} has another checksum than was written")
+    state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    if missing := {"name", "state_dict"} - state.keys():
+        raise ValueError(f"it has no {', '.join(sorted(missing))}")
     return state
 
 
@@ -51,9 +127,18 @@ def build(name: str) -> CLIP:
     return CLIP(MODELS[name])
 
 
+def model_of(found: Found) -> CLIP:
+    """The trained model, ready to evaluate; raises InputError where the weights are another model's."""
+    model = build(found.state["name"])
+    try:
+        model.load_state_dict(found.state["state_dict"])
+    except RuntimeError as error:
+        raise InputError(f"{found.path} holds other weights than those of a {found.state['name']}: {GIVE}") from error
+    return model.eval()
+
+
 def load_model(path: str) -> tuple[CLIP, dict[str, Any]]:
     """The trained model, ready to evaluate, and the rest of its checkpoint."""
-    state = load(path)
-    model = build(state["name"])
-    model.load_state_dict(state.pop("state_dict"))
-    return model.eval(), state
+    found = find(path)
+    model = model_of(found)
+    return model, {name: value for name, value in found.state.items() if name != "state_dict"}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from trainer.tokenizer import tokenize
+from wit import storage
 from wit.records import InputError, keyed_hash
 from wit.shards import Sample, ShardInfo, iter_samples, list_shards
 
@@ -45,6 +45,19 @@ class StreamConfig:
     cache_mb: int = 0
 
 
+IMAGE, METADATA = "image_corrupt", "metadata_corrupt"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a sample: a picture that does not decode, which leaves it out of its batch, or a KEY.json that is no
+    JSON object, without which it is trained on."""
+
+    shard: str  # file name
+    key: str
+    reason: str  # IMAGE or METADATA
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One decoded sample; `image` `[height, width, 3]` with the shorter side as the model wants it, None if corrupt."""
@@ -52,6 +65,7 @@ class Example:
     key: str
     image: Pixels | None
     tokens: npt.NDArray[np.int64]
+    faults: tuple[Fault, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +74,7 @@ class Batch:
     tokens: Tensor  # int64 [batch, context_length]
     valid: Tensor  # bool [batch]: False where the picture does not decode
     keys: tuple[str, ...]
+    faults: tuple[Fault, ...]
 
     @property
     def corrupt(self) -> list[str]:
@@ -109,7 +124,9 @@ def decode(data: bytes, size: int) -> Pixels | None:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return resize(flatten(image), size)
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
+    except (
+        Exception
+    ):  # strangers' bytes: Pillow's readers raise what they like, and a picture costs no more than itself
         return None
 
 
@@ -122,13 +139,16 @@ def flatten(image: Image.Image) -> Image.Image:
 
 
 def resize(image: Image.Image, size: int) -> Pixels:
-    scale = size / min(image.size)
-    shape = (max(size, round(image.width * scale)), max(size, round(image.height * scale)))
+    """Bicubic, the longer side cut to whole pixels, not rounded: torchvision's Resize, which CLIP's and open_clip's
+    evaluation uses."""
+    short = min(image.size)
+    shape = (int(size * image.width / short), int(size * image.height / short))
     return np.asarray(image.resize(shape, Image.Resampling.BICUBIC))
 
 
 def crop(pixels: Pixels, size: int, *, at: tuple[float, float] = (0.5, 0.5)) -> Pixels:
-    """The square whose place in the picture is the fraction `at` of the room there is: 0.5 is the centre."""
+    """The square whose place in the picture is the fraction `at` of the room there is: 0.5 is the centre, as torchvision's
+    CenterCrop finds it (halves go to the even neighbour)."""
     top, left = (round((extent - size) * fraction) for extent, fraction in zip(pixels.shape, at, strict=False))
     return pixels[top : top + size, left : left + size]
 
@@ -162,10 +182,11 @@ class Stream:
 
     @classmethod
     def open(cls, directory: str, config: StreamConfig, *, rank: int = 0, ranks: int = 1) -> Stream:
-        """Raises InputError where there is nothing to stream, or too little for one batch."""
+        """Raises InputError where there is nothing to stream, too little for one batch, or a shard is missing."""
         if config.batch_size % ranks:
             raise InputError(f"a batch of {config.batch_size} does not divide over {ranks} ranks; change --batch-size")
         stream = cls(list_shards(directory), config, rank, ranks)
+        check_present(directory, stream.shards)
         if not stream.batches_per_epoch:
             raise InputError(
                 f"{directory} holds {stream.samples} samples, fewer than a batch of {config.batch_size}; "
@@ -194,6 +215,11 @@ class Stream:
                 yield from ordered(pool, self._batch, parts, ahead=self.config.workers + 1)
             finally:
                 pool.shutdown(cancel_futures=True)
+
+    def empty_batch(self) -> Batch:
+        """As many samples as this rank has in a batch, all black and invalid."""
+        blank = Example("", None, np.zeros(self.config.context_length, dtype=np.int64), ())
+        return collate([blank] * (self.config.batch_size // self.ranks), self.config, 0)
 
     def _parts(self, first: int, pool: ThreadPoolExecutor) -> Iterator[tuple[int, list[Place]]]:
         """(epoch, places of this rank's samples), batch by batch, for ever."""
@@ -235,7 +261,10 @@ class Stream:
         samples = place.samples.result()
         sample, told = samples[place.row], samples[self._told(place)]
         tokens = tokenize(told.caption, context_length=self.config.context_length)
-        example = Example(sample.key, decode(sample.image_bytes, self.config.image_size), tokens)
+        image = decode(sample.image_bytes, self.config.image_size)
+        reasons = [IMAGE] * (image is None) + [METADATA] * (not sample.readable)
+        shard = storage.name_of(self.shards[place.shard].path)
+        example = Example(sample.key, image, tokens, tuple(Fault(shard, sample.key, reason) for reason in reasons))
         self._keep(place, example)
         return example
 
@@ -252,6 +281,32 @@ class Stream:
         if self._cache_bytes + size <= self.config.cache_mb * 1_000_000:
             self._cache[(place.shard, place.row)] = example
             self._cache_bytes += size
+
+
+def check_present(directory: str, shards: list[ShardInfo]) -> None:
+    """Raises InputError naming shards that are not there, or empty: before the first step, not when it is their turn."""
+    listed = storage.list_sizes(directory)
+
+    def is_there(shard: ShardInfo) -> bool:
+        name = shard.path.removeprefix(storage.join(directory, ""))
+        if listed and "/" not in name:
+            return bool(listed.get(name))
+        return storage.exists(shard.path)  # a store that lists nothing
+
+    with ThreadPoolExecutor(16) as pool:
+        missing = [shard.path for shard, there in zip(shards, pool.map(is_there, shards), strict=True) if not there]
+    if missing:
+        more = f" and {len(missing) - 3:,} more" if len(missing) > 3 else ""
+        raise InputError(
+            f"of the {len(shards):,} shards that sizes.json names {len(missing):,} are missing or empty: "
+            f"{', '.join(missing[:3])}{more}; fetch or publish them again, or take them out of sizes.json"
+        )
+
+
+def unlisted(directory: str, shards: list[ShardInfo]) -> list[str]:
+    """The names of tars beside the shards that no sizes.json counts: nothing of them is streamed."""
+    known = {storage.name_of(shard.path) for shard in shards}
+    return [name for name in storage.list_dir(directory) if name.endswith((".tar", ".tar.gz")) and name not in known]
 
 
 def read_shard(shard: ShardInfo) -> list[Sample]:
@@ -277,4 +332,5 @@ def collate(examples: list[Example], config: StreamConfig, epoch: int) -> Batch:
         tokens=torch.from_numpy(np.stack([example.tokens for example in examples])),
         valid=torch.tensor([example.image is not None for example in examples]),
         keys=tuple(example.key for example in examples),
+        faults=tuple(fault for example in examples for fault in example.faults),
     )

@@ -1,10 +1,6 @@
 """Zero-shot evaluation: `python -m trainer.evaluate --checkpoint DIR --dataset PATH`.
 
-A dataset is a directory with `classnames.txt` (one a line), `templates.txt` (prompts, `{}` for the name) and
-`images/<class number>_<anything>.png|jpg|webp`, class numbers counted from 0; or one in CLIP_benchmark's form:
-`classnames.txt`, `zeroshot_classification_templates.txt` (`{c}` for the name), `test/nshards.txt` and `test/N.tar` with
-`KEY.jpg|png|webp` and `KEY.cls`. `groups.txt` beside classnames.txt, if it is there, names the group of each class, one a
-line: accuracies are told of each group too.
+The layouts of datasets are those of trainer/testset.py.
 """
 
 from __future__ import annotations
@@ -12,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,17 +20,17 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer import checkpoint
+from trainer import checkpoint, ending
 from trainer.augment import normalise
 from trainer.baseline import nearest_by_pixels, training_pictures
 from trainer.data import crop, decode
 from trainer.device import pick_device
 from trainer.model import CLIP
 from trainer.tally import Hit, Share, by_group, share, wilson
+from trainer.testset import Dataset, open_dataset, pictures
 from trainer.tokenizer import tokenize
 from wit import storage
 from wit.records import InputError
-from wit.shards import iter_members, split_name
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,8 @@ class EvaluateConfig:
     checkpoint: str
     """Output directory of a training run (its newest checkpoint), or one .pt file."""
     dataset: str
-    """Directory with classnames.txt, templates.txt and images/<class number>_*.png|jpg|webp, or of CLIP_benchmark's form."""
+    """Directory with classnames.txt, templates.txt and images/<class number>_*.jpg (or png, webp, ...), or with a folder of
+    pictures a class (ImageFolder), or of CLIP_benchmark's form."""
     nearest_in: str | None = None
     """Directory of the training shards: tells the accuracy of the nearest training picture by raw pixels beside the
     model's. Takes 2 kB of memory a picture."""
@@ -56,16 +54,6 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
-class Dataset:
-    name: str
-    classnames: list[str]
-    templates: list[str]  # with {} for the name
-    files: list[tuple[str, int]]  # path and class of each picture
-    tars: list[str]  # or of several pictures with their .cls
-    groups: list[str] = field(default_factory=list)  # of each class, or none
-
-
-@dataclass(frozen=True)
 class Result:
     """Accuracies with their 95 % Wilson intervals, and what is needed to judge them."""
 
@@ -73,6 +61,7 @@ class Result:
     classes: int
     images: int
     corrupt: int
+    left_out: int  # files beside the pictures that are none by their names
     top1: float
     top1_interval: tuple[float, float]
     top5: float
@@ -92,74 +81,6 @@ class Nearest:
     top1: float
     top1_interval: tuple[float, float]
     groups: dict[str, Share]
-
-
-def read_lines(path: str) -> list[str]:
-    if not storage.exists(path):
-        raise InputError(f"no such file: {path}; a dataset has classnames.txt, templates.txt and images/")
-    return [line.strip() for line in storage.read_bytes(path).decode("utf-8").splitlines() if line.strip()]
-
-
-def open_dataset(path: str) -> Dataset:
-    """The dataset of a directory; raises InputError where it is not one."""
-    if not storage.is_dir(path):
-        raise InputError(f"no such dataset: {path}; give a directory with classnames.txt, templates.txt and images/")
-    foreign = storage.exists(storage.join(path, "zeroshot_classification_templates.txt"))
-    dataset = open_clip_benchmark(path) if foreign else open_folder(path)
-    if bad := [template for template in dataset.templates if "{}" not in template]:
-        raise InputError(f"the template {bad[0]!r} of {path} has no {{}} for the class name; add it")
-    if not dataset.templates or not (dataset.files or dataset.tars):
-        raise InputError(f"{path} has no templates or no images; it needs both")
-    return dataclasses.replace(dataset, groups=read_groups(path, len(dataset.classnames)))
-
-
-def read_groups(path: str, classes: int) -> list[str]:
-    """The group of each class; empty where the dataset has no groups.txt."""
-    file = storage.join(path, "groups.txt")
-    groups = read_lines(file) if storage.exists(file) else []
-    if groups and len(groups) != classes:
-        raise InputError(
-            f"{file} has {len(groups)} lines for {classes} classes; give one group a line, one line a class"
-        )
-    return groups
-
-
-def open_folder(path: str) -> Dataset:
-    classnames = read_lines(storage.join(path, "classnames.txt"))
-    folder = storage.join(path, "images")
-    names = [name for name in storage.list_dir(folder) if name.endswith((".png", ".jpg", ".webp"))]
-    files = [(storage.join(folder, name), class_of(name, len(classnames))) for name in names]
-    return Dataset(storage.name_of(path), classnames, read_lines(storage.join(path, "templates.txt")), files, [])
-
-
-def open_clip_benchmark(path: str) -> Dataset:
-    templates = read_lines(storage.join(path, "zeroshot_classification_templates.txt"))
-    shards = int(read_lines(storage.join(path, "test", "nshards.txt"))[0])
-    return Dataset(
-        storage.name_of(path),
-        read_lines(storage.join(path, "classnames.txt")),
-        [template.replace("{c}", "{}") for template in templates],
-        files=[],
-        tars=[storage.join(path, "test", f"{shard}.tar") for shard in range(shards)],
-    )
-
-
-def pictures(dataset: Dataset) -> Iterator[tuple[bytes, int]]:
-    """The bytes and the class of every picture."""
-    for path, label in dataset.files:
-        yield storage.read_bytes(path), label
-    for path in dataset.tars:
-        members = itertools.groupby(iter_members(path), key=lambda member: split_name(member.name)[0])
-        for _, group in members:
-            files = {split_name(member.name)[1]: member.data for member in group}
-            yield next(files[form] for form in ("jpg", "png", "webp") if form in files), int(files["cls"])
-
-
-def class_of(name: str, classes: int) -> int:
-    number = name.split("_", 1)[0]
-    if not number.isdecimal() or int(number) >= classes:
-        raise InputError(f"images/{name} does not begin with a class number below {classes} and an underscore")
-    return int(number)
 
 
 @torch.no_grad()
@@ -203,6 +124,7 @@ def zero_shot(model: CLIP, dataset: Dataset, *, batch_size: int = 256, device: s
         classes=len(dataset.classnames),
         images=first.images,
         corrupt=corrupt,
+        left_out=len(dataset.left_out),
         top1=first.top1,
         top1_interval=first.top1_interval,
         top5=top5 / first.images,
@@ -242,28 +164,52 @@ def told(part: float, interval: tuple[float, float]) -> str:
     return f"{part:.4f} (95 % {interval[0]:.4f} to {interval[1]:.4f})"
 
 
+def told_left_out(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    return f"no pictures by their names, left out: {', '.join(names[:5])}{more}"
+
+
 def evaluate(config: EvaluateConfig) -> Result:
-    """Evaluates, prints, and writes the JSON; everything is checked before the model runs."""
+    """Evaluates, prints, and writes the JSON. What the names of files tell is checked before the model runs."""
     device, dataset = pick_device(config.device), open_dataset(config.dataset)
-    model, state = checkpoint.load_model(config.checkpoint)
-    by_pixels = nearest(dataset, config.nearest_in) if config.nearest_in else None
-    found = zero_shot(model, dataset, batch_size=config.batch_size, device=device)
-    result = dataclasses.replace(found, nearest=by_pixels, shuffled_captions=state["config"]["shuffle_captions"])
-    Console(highlight=False, soft_wrap=True).print(describe(result))
-    beside = config.checkpoint if storage.is_dir(config.checkpoint) else config.checkpoint.rsplit("/", 1)[0]
+    beside = config.checkpoint if storage.is_dir(config.checkpoint) else config.checkpoint.rpartition("/")[0] or "."
     output = config.output or storage.join(beside, f"zero-shot-{dataset.name}.json")
-    written: dict[str, Any] = {"model": state["name"], "step": state["step"], **dataclasses.asdict(result)}
+    check(config, output)
+    console = Console(highlight=False, soft_wrap=True)
+    if dataset.left_out:
+        console.print(told_left_out(dataset.left_out), markup=False)
+    found = checkpoint.find(config.checkpoint)
+    for sentence in found.passed_over:
+        console.print(f"passed over: {sentence}", markup=False)
+    model, state = checkpoint.model_of(found), found.state
+    by_pixels = nearest(dataset, config.nearest_in) if config.nearest_in else None
+    measured = zero_shot(model, dataset, batch_size=config.batch_size, device=device)
+    control = bool(state.get("config", {}).get("shuffle_captions"))
+    result = dataclasses.replace(measured, nearest=by_pixels, shuffled_captions=control)
+    console.print(describe(result), markup=False)
+    written: dict[str, Any] = {"model": state["name"], "step": state.get("step"), **dataclasses.asdict(result)}
     storage.write_bytes(output, json.dumps(written, indent=2).encode() + b"\n")
     return result
 
 
+def check(config: EvaluateConfig, output: str) -> None:
+    if config.batch_size <= 0:
+        raise InputError(f"--batch-size must be above 0, not {config.batch_size}")
+    if storage.is_dir(output):
+        raise InputError(f"--output {output} is a directory; give the name of a JSON file")
+
+
+CODES = (
+    "Exit codes: 0 done; 2 bad input, nothing was written; 3 stopped (Ctrl-C, a full disk): start it again; 1 a bug."
+)
+
+
 def main(arguments: list[str]) -> int:
-    try:
-        evaluate(tyro.cli(EvaluateConfig, args=arguments, prog="python -m trainer.evaluate"))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    def work() -> None:
+        told = f"{EvaluateConfig.__doc__}\n\n{CODES}"
+        evaluate(tyro.cli(EvaluateConfig, args=arguments, prog="python -m trainer.evaluate", description=told))
+
+    return ending.code_of(work, again=f"python -m trainer.evaluate {shlex.join(arguments)}")
 
 
 if __name__ == "__main__":

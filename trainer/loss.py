@@ -37,7 +37,7 @@ def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor, valid: Tensor) 
 
     `image`, `text` `[batch, dim]` of length 1; `valid` `[batch]` is False for a pair that could not be decoded: it is
     neither an example nor a negative. Every rank compares its rows with everybody's ("local loss"), so memory is batch x
-    global batch. Scaled so that the mean over ranks, which DDP takes of gradients, is the loss of the global batch.
+    global batch. Scaled so that the mean over ranks, which is taken of gradients, is the loss of the global batch.
     """
     images, texts, valids = gather(image), gather(text), gather(valid)
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -36,15 +36,11 @@ class Scorer:
 
 def open_scorer(path: str) -> Scorer:
     """The newest checkpoint of a training run's directory, or one .pt file; raises InputError where it is none."""
-    found = checkpoint.list_checkpoints(path)[-1:] if storage.is_dir(path) else []
-    file = found[0] if found else path
-    try:
-        _, state = checkpoint.load_model(file)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{file} is no whole checkpoint: give the --output of a training run, or a .pt file"
-        ) from error
-    return Scorer(file, state["name"], storage.sha256_file(file))
+    found = checkpoint.find(path)
+    for sentence in found.passed_over:
+        print(f"passed over: {sentence}", file=sys.stderr)
+    checkpoint.model_of(found)
+    return Scorer(found.path, found.state["name"], storage.sha256_file(found.path))
 
 
 @lru_cache(maxsize=1)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import html
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
+from heapq import heappop, heappush
+from itertools import islice
 from pathlib import Path
 
 import ftfy
@@ -47,41 +50,66 @@ def clean(text: str) -> str:
     return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
 
 
-@lru_cache(maxsize=1 << 16)
 def word_ids(word: str) -> tuple[int, ...]:
-    """The ids of one word of `PATTERN`, merging the best-ranked pair until none is left."""
+    """The ids of one word of `PATTERN`. Long ones are not remembered: a cache of strangers' words is bounded in bytes."""
+    return remembered(word) if len(word) <= 64 else ids_of(word)
+
+
+def ids_of(word: str) -> tuple[int, ...]:
     ids, ranks = vocabulary()
     if word in ("<start_of_text>", "<end_of_text>"):
         return (ids[word],)
     symbols = [byte_symbols()[byte] for byte in word.encode("utf-8")]
     symbols[-1] += "</w>"
-    while len(symbols) > 1:
-        best = min(zip(symbols, symbols[1:], strict=False), key=lambda pair: ranks.get(pair, MERGES))
-        if best not in ranks:
-            break
-        symbols = merge(symbols, best)
-    return tuple(ids[symbol] for symbol in symbols)
+    return tuple(ids[symbol] for symbol in merge(symbols, ranks))
 
 
-def merge(symbols: list[str], pair: tuple[str, str]) -> list[str]:
-    """`symbols` with every occurrence of `pair` joined, from the left."""
-    joined: list[str] = []
-    i = 0
-    while i < len(symbols):
-        found = tuple(symbols[i : i + 2]) == pair
-        joined.append(pair[0] + pair[1] if found else symbols[i])
-        i += 2 if found else 1
-    return joined
+remembered = lru_cache(maxsize=1 << 16)(ids_of)
 
 
-def encode(text: str) -> list[int]:
-    """The ids of a text, without start and end."""
-    return [i for word in PATTERN.findall(clean(text)) for i in word_ids(word)]
+def merge(symbols: Sequence[str], ranks: Mapping[tuple[str, str], int]) -> list[str]:
+    """`symbols` after their best-ranked pair was joined wherever it stands, from the left, again and again until no pair has
+    a rank. Pairs wait in a heap and neighbours are linked: n log n for n symbols, and at most six looks at `ranks` a symbol."""
+    parts = [*symbols, ""]  # "": taken in by the one before it, or the end
+    after, before = list(range(1, len(parts) + 1)), list(range(-1, len(symbols)))
+    heap: list[tuple[int, int]] = []  # rank of a pair, and where its first symbol stands
+
+    def offer(i: int) -> None:
+        rank = ranks.get((parts[i], parts[after[i]])) if i >= 0 else None
+        if rank is not None:
+            heappush(heap, (rank, i))
+
+    for i in range(len(symbols)):
+        offer(i)
+    while heap:
+        best = heap[0][0]
+        for i in places(heap, best):
+            if ranks.get((parts[i], parts[after[i]])) != best:
+                continue  # one of the two was joined with another
+            parts[i], parts[after[i]] = parts[i] + parts[after[i]], ""
+            after[i] = after[after[i]]
+            before[after[i]] = i
+            offer(before[i])
+            offer(i)
+    return [part for part in parts if part]
+
+
+def places(heap: list[tuple[int, int]], rank: int) -> list[int]:
+    """Takes all of one rank out of the heap before any pair that they give rise to: where they stand, from the left."""
+    found = []
+    while heap and heap[0][0] == rank:
+        found.append(heappop(heap)[1])
+    return found
+
+
+def encode(text: str) -> Iterator[int]:
+    """The ids of a text, without start and end; a word is looked at when its first id is asked for."""
+    return (i for word in PATTERN.finditer(clean(text)) for i in word_ids(word.group()))
 
 
 def tokenize(text: str, *, context_length: int = 77) -> npt.NDArray[np.int64]:
     """`[context_length]`: start, the text, end, then zeros; a longer text is cut and keeps its end token."""
-    ids = [START, *encode(text)[: context_length - 2], END]
+    ids = [START, *islice(encode(text), context_length - 2), END]
     row = np.zeros(context_length, dtype=np.int64)
     row[: len(ids)] = ids
     return row

@@ -5,34 +5,33 @@ With several processes: `torchrun --nproc-per-node N -m trainer.train ...`; the 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import gc
+import itertools
 import json
 import math
 import os
+import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
-import torch.distributed as dist
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from trainer import checkpoint
+from trainer import checkpoint, ending
 from trainer.augment import augment, draws, normalise
-from trainer.data import Batch, Stream, StreamConfig
+from trainer.data import Batch, Fault, Stream, StreamConfig, unlisted
 from trainer.device import pick_device
+from trainer.journal import Journal
 from trainer.loss import contrastive_loss
 from trainer.model import CLIP, MODELS
+from trainer.ranks import Gradients, Ranks, Told, joined_ranks
 from wit import storage
-from wit.records import InputError
+from wit.records import InputError, Stopped
 
 
 @dataclass(frozen=True)
@@ -121,36 +120,15 @@ def learning_rate(step: int, *, peak: float, warmup_steps: int, steps: int) -> f
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
 
 
-@dataclass(frozen=True)
-class Ranks:
-    """This process among those that train together."""
+class Numbers(NamedTuple):
+    """What is told of a step: means over ranks, so that whatever is above 0 is so on some rank."""
 
-    rank: int
-    count: int
-    device: torch.device
-
-    @property
-    def first(self) -> bool:
-        return self.rank == 0
-
-
-@contextlib.contextmanager
-def joined_ranks(device: str) -> Iterator[Ranks]:
-    """Joins the processes that torchrun started, if it did."""
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    where = torch.device("cuda", local) if pick_device(device) == "cuda" else torch.device("cpu")
-    if "WORLD_SIZE" not in os.environ:
-        yield Ranks(0, 1, where)
-        return
-    if where.type == "cuda":
-        torch.cuda.set_device(where)
-    dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
-    try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), where)
-        gc.collect()  # gloo aborts at exit in some runs while a model or an optimiser still holds the group
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
+    loss: float
+    accuracy: float
+    lost: float  # no batch could be read
+    stop: float  # somebody asked to stop
+    save: float  # a checkpoint is due by the clock
+    bad: float  # 1 where this or an earlier step changed nothing: its loss or gradients were not finite, or a batch was lost
 
 
 class Trainer:
@@ -163,8 +141,11 @@ class Trainer:
         groups = parameter_groups(self.model, config.weight_decay)
         betas = (0.9, config.beta2)
         self.corrupt = torch.zeros((), dtype=torch.long, device=ranks.device)  # samples so far, over all ranks
+        self.bad = torch.zeros((), device=ranks.device)  # 1 from the first step on that must not change the weights
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, eps=config.epsilon, fused=True)
-        self.forward: nn.Module = DistributedDataParallel(self.model) if ranks.count > 1 else self.model
+        self.optimizer.found_inf = self.bad  # type: ignore[attr-defined]  # fused AdamW does nothing then: as GradScaler's
+        self.gradients = Gradients(self.model.parameters(), len(Numbers._fields) - 1, ranks)
+        ranks.share(self.model)
 
     def images(self, batch: Batch) -> Tensor:
         """This rank's pictures, augmented by its part of the step's draws for the whole batch, and normalised."""
@@ -173,22 +154,28 @@ class Trainer:
         mine = draw.chunk(self.ranks.count)[self.ranks.rank]
         return normalise(augment(images, mine, strength=self.config.augmentation))
 
-    def train_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One update; this rank's loss and accuracy, whose mean over ranks is the global batch's."""
+    def train_step(self, batch: Batch, *, lost: bool = False, stop: bool = False, save: bool = False) -> Told:
+        """One update, and what is told of it: `Numbers`, means over ranks. From a step on whose loss or gradients are not
+        finite, or to which a rank's batch is `lost`, no step changes the weights or the optimiser's state."""
         config, device = self.config, self.ranks.device
         rate = learning_rate(self.step, peak=config.learning_rate, warmup_steps=config.warmup_steps, steps=self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            image, text, scale = self.forward(self.images(batch), batch.tokens.to(device))
+            image, text, scale = self.model(self.images(batch), batch.tokens.to(device))
         loss, accuracy, corrupt = contrastive_loss(image, text, scale, batch.valid.to(device))
-        self.optimizer.zero_grad()
+        self.gradients.clear()
         loss.backward()
+        wishes = torch.tensor([lost, stop, save], dtype=torch.float32).to(device)
+        numbers = self.gradients.numbers.copy_(torch.cat([torch.stack([loss.detach(), accuracy]), wishes]))
+        self.gradients.reduce()
+        finite = (numbers[0] + self.gradients.norm()).isfinite()
+        self.bad.copy_(torch.maximum(self.bad, torch.maximum((~finite).float(), (numbers[2] > 0).float())))
         self.optimizer.step()
         self.model.clamp_scale()
         self.step += 1
         self.corrupt += corrupt
-        return loss.detach(), accuracy
+        return Told(self.step, torch.cat([numbers, self.bad[None]]))
 
     def state(self, stream: Stream) -> dict[str, Any]:
         """Plain data from which `restore` goes on exactly: order, crops and augmentation are functions of the step."""
@@ -206,8 +193,12 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
         }
 
-    def restore(self, state: dict[str, Any], stream: Stream) -> None:
-        """Takes over a checkpoint. Raises InputError if it is another run's."""
+    def check(self, state: dict[str, Any], stream: Stream) -> None:
+        """Raises InputError if a checkpoint is another run's, or none to go on from."""
+        if missing := {"config", "shards", "step", "corrupt", "rng", "optimizer"} - state.keys():
+            raise InputError(
+                f"cannot resume: the checkpoint has no {', '.join(sorted(missing))}; give another --output"
+            )
         theirs, ours = state["config"], dataclasses.asdict(self.config)
         changed = [name for name in ours if name not in FREE_TO_CHANGE and theirs.get(name) != ours[name]]
         if changed:
@@ -215,11 +206,15 @@ class Trainer:
             raise InputError(f"cannot resume another configuration ({told}); give the same, or another --output")
         if state["shards"] != [[storage.name_of(shard.path), shard.samples] for shard in stream.shards]:
             raise InputError("cannot resume: the shards are not those the run began with; give another --output")
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes over a checkpoint that `check` has found sound."""
         self.model.load_state_dict(state["state_dict"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
         self.step = state["step"]
         self.corrupt.fill_(state["corrupt"])
+        self.ranks.share(self.model)
 
 
 def check(config: TrainConfig) -> None:
@@ -229,64 +224,12 @@ def check(config: TrainConfig) -> None:
     for name in ("epochs", "batch_size", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints"):
         if getattr(config, name) <= 0:
             raise InputError(f"--{name.replace('_', '-')} must be above 0, not {getattr(config, name)}")
+    for path in (config.output, storage.join(config.output, "checkpoints")):
+        if storage.exists(path) and not storage.is_dir(path):
+            raise InputError(f"{path} is a file; give a directory as --output")
     if not config.resume and checkpoint.list_checkpoints(config.output):
         raise InputError(f"{config.output} holds a run; add --resume to go on with it, or give another --output")
     pick_device(config.device)
-
-
-def averaged(*values: Tensor) -> list[float]:
-    """Each value's mean over the ranks."""
-    stacked = torch.stack(values)
-    if dist.is_initialized():
-        dist.all_reduce(stacked)
-        stacked /= dist.get_world_size()
-    return stacked.tolist()
-
-
-class Journal:
-    """What is told of a run: the progress bar, and `metrics.jsonl` with one line per logged step. On resumption lines
-    after the checkpoint are dropped, so that every step is there once."""
-
-    def __init__(self, trainer: Trainer, stream: Stream, console: Console) -> None:
-        self.trainer, self.stream, self.console = trainer, stream, console
-        self.path = storage.join(trainer.config.output, "metrics.jsonl")
-        self.step, self.time = trainer.step, time.monotonic()
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        self.bar = Progress(*columns, TextColumn("{task.fields[status]}"), console=console)
-        self.task = self.bar.add_task("train", total=trainer.steps, completed=self.step, status="first shards")
-        if trainer.ranks.first:
-            self.drop_later_lines()
-
-    def drop_later_lines(self) -> None:
-        told = storage.read_bytes(self.path) if storage.exists(self.path) else b""
-        lines = told.split(b"\n")[:-1]  # without a last line that a crash cut off
-        kept = [line for line in lines if json.loads(line)["step"] <= self.step]
-        storage.write_bytes(self.path, b"".join(line + b"\n" for line in kept))
-
-    def record(self, loss: float, accuracy: float) -> None:
-        """Tells the step that was just made; raises InputError where training has diverged."""
-        trainer, now = self.trainer, time.monotonic()
-        if not math.isfinite(loss):
-            raise InputError(
-                f"the loss is {loss} at step {trainer.step}; lower --learning-rate or lengthen the warm-up"
-            )
-        rate = (trainer.step - self.step) * trainer.config.batch_size / (now - self.time)
-        self.step, self.time = trainer.step, now
-        status = f"loss {loss:.3f}  in-batch accuracy {accuracy:.3f}  {rate:,.0f} samples/s"
-        self.bar.update(self.task, completed=trainer.step, status=status)
-        row = {
-            "step": trainer.step,
-            "epoch": trainer.step / self.stream.batches_per_epoch,
-            "samples": trainer.step * trainer.config.batch_size,
-            "loss": loss,
-            "accuracy": accuracy,
-            "logit_scale": trainer.model.logit_scale.exp().item(),
-            "learning_rate": trainer.optimizer.param_groups[0]["lr"],
-            "corrupt": trainer.corrupt.item(),
-            "samples_per_s": rate,
-        }
-        if trainer.ranks.first:
-            storage.append_bytes(self.path, json.dumps(row).encode() + b"\n")
 
 
 def stream_config(config: TrainConfig) -> StreamConfig:
@@ -303,46 +246,193 @@ def stream_config(config: TrainConfig) -> StreamConfig:
     )
 
 
-def train(config: TrainConfig) -> None:
-    """The whole run, on every rank; nothing is touched before the configuration and the shards are checked."""
-    check(config)
+def train(config: TrainConfig, *, again: str = "the same command with --resume") -> None:
+    """The whole run, on every rank; nothing is touched before the configuration and the shards are checked. `again` is what
+    is said of how to go on. Raises Stopped where it ended early, Elsewhere where another rank says why."""
     with joined_ranks(config.device) as ranks:
-        run(config, ranks, Console(quiet=not ranks.first, highlight=False, soft_wrap=True))
+        run(config, ranks, Console(quiet=not ranks.first, highlight=False, soft_wrap=True), again)
 
 
-def run(config: TrainConfig, ranks: Ranks, console: Console) -> None:
+def run(config: TrainConfig, ranks: Ranks, console: Console, again: str) -> None:
     """Opens the stream, goes on from a checkpoint if asked to, steps to the end, leaves a checkpoint."""
-    stream = Stream.open(config.shards, stream_config(config), rank=ranks.rank, ranks=ranks.count)
+    ranks.on_first(lambda: check(config))
+    shards = ranks.on_first(lambda: Stream.open(config.shards, stream_config(config), ranks=ranks.count).shards)
+    stream = Stream(shards, stream_config(config), ranks.rank, ranks.count)
     steps = max(1, round(config.epochs * stream.batches_per_epoch))
     trainer = Trainer(config, ranks, steps)
-    if config.resume and checkpoint.list_checkpoints(config.output):
-        trainer.restore(checkpoint.load(config.output), stream)
-    if ranks.first:
-        resolved = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
-        storage.write_bytes(storage.join(config.output, "config.json"), resolved.encode())
+    go_on(trainer, stream, console)
+    journal = Journal(config.output, console, step=trainer.step, steps=steps)
+    ranks.on_first(lambda: begin(config, journal, trainer.step))
     console.print(
         f"{config.model} on {stream.samples:,} samples in {len(stream.shards):,} shards: steps {trainer.step:,} to "
         f"{steps:,}, batches of {config.batch_size:,}; {stream.left_out_per_epoch:,} samples of each epoch fill no batch"
     )
-    journal = Journal(trainer, stream, console)
+    if others := unlisted(config.shards, shards) if ranks.first else []:
+        console.print(
+            f"{len(others):,} tars that sizes.json does not count are not read: {', '.join(others[:5])}", markup=False
+        )
     began, started = trainer.step, time.monotonic()
-    saved = started
-    with journal.bar:
-        for batch in stream.batches(first=trainer.step, end=steps):
-            loss, accuracy = trainer.train_step(batch)
-            for key in batch.corrupt:
-                console.print(f"corrupt picture, left out of its batch: {key}")
-            last = trainer.step == steps
-            if last or trainer.step % config.log_every_steps == 0:
-                journal.record(*averaged(loss, accuracy))
-            late = time.monotonic() - saved > 60 * config.checkpoint_every_minutes
-            if ranks.first and (last or late or trainer.step % config.checkpoint_every_steps == 0):
-                checkpoint.save(config.output, trainer.state(stream), step=trainer.step, keep=config.keep_checkpoints)
-                saved = time.monotonic()
+    with ending.asked() as asked, journal.bar:
+        Loop(trainer, stream, journal, asked, again).run()
     took = time.monotonic() - started
     console.print(
-        f"done in {took:,.0f} s, {(steps - began) * config.batch_size / took:,.0f} samples/s, "
-        f"{trainer.corrupt.item():,} corrupt; checkpoint and metrics in {config.output}"
+        f"done in {took:,.0f} s, {(steps - began) * config.batch_size / took:,.0f} samples/s; {journal.faults()}; "
+        f"checkpoint and metrics in {config.output}"
+    )
+
+
+def go_on(trainer: Trainer, stream: Stream, console: Console) -> None:
+    """Takes over the newest whole checkpoint where --resume asks for it and there is one; all ranks the same."""
+    config, ranks = trainer.config, trainer.ranks
+
+    chosen: list[checkpoint.Found] = []  # on rank 0, which need not read it twice
+
+    def choose() -> str | None:
+        if not config.resume or not checkpoint.list_checkpoints(config.output):
+            return None
+        found = checkpoint.find(config.output)
+        for sentence in found.passed_over:
+            console.print(f"passed over: {sentence}", markup=False)
+        trainer.check(found.state, stream)
+        chosen.append(found)
+        return found.path
+
+    path = ranks.on_first(choose)
+    if path is not None:
+        trainer.restore(chosen[0].state if chosen else checkpoint.read(path))
+
+
+def begin(config: TrainConfig, journal: Journal, step: int) -> None:
+    """The first that is written. Raises InputError where --output takes nothing."""
+    resolved = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+    try:
+        storage.write_bytes(storage.join(config.output, "config.json"), resolved.encode())
+        journal.go_on(step)
+    except OSError as error:
+        if (refused := storage.refusal(error)) is None:
+            raise
+        raise InputError(refused) from error
+
+
+class Loop:
+    """Steps to the end of a run, with what is told and kept of them. All ranks end after the same step: what one of them
+    asks for travels with the gradients, and everybody heeds it one step later, when it has arrived without a wait."""
+
+    def __init__(self, trainer: Trainer, stream: Stream, journal: Journal, asked: ending.Asked, again: str) -> None:
+        self.trainer, self.stream, self.journal, self.asked, self.again = trainer, stream, journal, asked, again
+        self.config, self.ranks = trainer.config, trainer.ranks
+        self.kept = trainer.step  # of the newest checkpoint
+        self.saved = time.monotonic()
+        self.logged = trainer.step, self.saved
+        self.faults: list[Fault] = []
+        self.lost: str | None = None  # why this rank has no batch
+
+    def run(self) -> None:
+        """Raises Stopped or Elsewhere where it does not reach the end."""
+        before: Told | None = None
+        for batch in self.batches():
+            last = self.step(batch)
+            if before is not None:
+                self.heed(before, last)
+            due = last.step == self.trainer.steps or last.step % self.config.checkpoint_every_steps == 0
+            due = due or before is not None and Numbers(*before.read()).save > 0 and before.step > self.kept
+            if due or last.step % self.config.log_every_steps == 0:
+                self.report(Numbers(*last.read()), save=due)
+            before = last
+        if before is not None and Numbers(*before.read()).bad:
+            self.heed(before, before)
+
+    def batches(self) -> Iterator[Batch]:
+        """Those of the stream; from one on that cannot be read black ones, since the other ranks wait for this one's part."""
+        try:
+            yield from self.stream.batches(first=self.trainer.step, end=self.trainer.steps)
+        except (InputError, OSError) as error:
+            if (why := storage.refusal(error) if isinstance(error, OSError) else f"{error}") is None:
+                raise
+            self.lost = why
+            yield from itertools.repeat(self.stream.empty_batch(), self.trainer.steps - self.trainer.step)
+
+    def step(self, batch: Batch) -> Told:
+        self.faults += batch.faults
+        late = self.ranks.first and time.monotonic() - self.saved > 60 * self.config.checkpoint_every_minutes
+        return self.trainer.train_step(batch, lost=self.lost is not None, stop=bool(self.asked.by), save=late)
+
+    def heed(self, told: Told, last: Told) -> None:
+        """Ends the run where a step says so; `last` is the newest step that was made."""
+        numbers = Numbers(*told.read())
+        if numbers.lost:
+            self.report(None, save=False)
+            why = self.ranks.gathered([] if self.lost is None else [self.lost])
+            self.end(f"{next(iter(why), '')}; then go on with {self.again}")
+        if numbers.bad:
+            self.report(None, save=False)
+            self.end(diverged(told.step, self.config.output))
+        if numbers.stop and last.step < self.trainer.steps:
+            newest = Numbers(*last.read())
+            if not newest.bad:
+                self.report(newest, save=self.kept != last.step)
+            self.end(f"by {self.asked.by or 'a signal to another rank'} after step {self.kept}; to go on: {self.again}")
+
+    def end(self, sentence: str) -> None:
+        """Ends every rank; the first says why."""
+        if self.ranks.first:
+            raise Stopped(sentence)
+        raise ending.Elsewhere(3)
+
+    def report(self, numbers: Numbers | None, *, save: bool) -> None:
+        """Writes what is to be told of the newest step, on rank 0, and keeps a checkpoint of it unless its numbers are bad.
+        Every rank comes here after the same steps. Stops and checkpoints add no line to metrics.jsonl, which is then the same
+        however often a run was stopped."""
+        faults, self.faults = self.ranks.gathered(self.faults), []
+        good = numbers is not None and not numbers.bad
+        log = self.trainer.step == self.trainer.steps or self.trainer.step % self.config.log_every_steps == 0
+
+        def write() -> None:
+            self.journal.note(faults)
+            if numbers is not None and good and log:
+                self.journal.record(self.row(numbers))
+            if save and good:
+                state = self.trainer.state(self.stream)
+                checkpoint.save(self.config.output, state, step=self.trainer.step, keep=self.config.keep_checkpoints)
+
+        self.ranks.on_first(lambda: self.written(write))
+        if save and good:
+            self.kept, self.saved = self.trainer.step, time.monotonic()
+
+    def written(self, write: Callable[[], None]) -> None:
+        """Raises Stopped where the disk refuses, or weights have left the range of numbers."""
+        try:
+            write()
+        except checkpoint.NotFinite:
+            raise Stopped(diverged(self.trainer.step, self.config.output)) from None
+        except OSError as error:
+            if (refused := storage.refusal(error)) is None:
+                raise
+            raise Stopped(f"{refused}, then go on with {self.again}") from error
+
+    def row(self, numbers: Numbers) -> dict[str, Any]:
+        trainer, now = self.trainer, time.monotonic()
+        (step, then), self.logged = self.logged, (trainer.step, now)
+        return {
+            "step": trainer.step,
+            "epoch": trainer.step / self.stream.batches_per_epoch,
+            "samples": trainer.step * self.config.batch_size,
+            "loss": numbers.loss,
+            "accuracy": numbers.accuracy,
+            "logit_scale": trainer.model.logit_scale.exp().item(),
+            "learning_rate": trainer.optimizer.param_groups[0]["lr"],
+            "corrupt": trainer.corrupt.item(),
+            "samples_per_s": (trainer.step - step) * self.config.batch_size / (now - then),
+        }
+
+
+def diverged(step: int, output: str) -> str:
+    """What is said where training has left the range of numbers."""
+    kept = checkpoint.list_checkpoints(output)
+    newest = f"the newest good checkpoint is {kept[-1]}" if kept else "there is no checkpoint from before it"
+    return (
+        f"the loss, gradients or weights of step {step} are not finite, and nothing of that step was kept; {newest}. "
+        "Start anew in another --output with a lower --learning-rate or a longer --warmup-steps"
     )
 
 
@@ -354,16 +444,30 @@ def parse(arguments: list[str]) -> TrainConfig:
         raise InputError(f"no such model: {names[0]}; have {', '.join(MODELS)}")
     missing: Any = tyro.MISSING
     default = TrainConfig(shards=missing, model=missing, output=missing, **recipe(names[0] if names else ""))
-    return tyro.cli(TrainConfig, default=default, args=arguments, prog="python -m trainer.train")
+    told = f"{TrainConfig.__doc__}\n\n{CODES}"
+    return tyro.cli(TrainConfig, default=default, args=arguments, prog="python -m trainer.train", description=told)
+
+
+CODES = (
+    "Exit codes: 0 trained to the end; 2 bad input, nothing was touched; 3 stopped (Ctrl-C, SIGTERM, a full disk, a damaged "
+    "shard, numbers that are not finite): the sentence says how to go on; 1 a bug."
+)
+
+
+def going_on(arguments: list[str]) -> str:
+    """The command that goes on with a run."""
+    given = shlex.join(arguments if "--resume" in arguments else [*arguments, "--resume"])
+    here, everywhere = (os.environ.get(name) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    if everywhere is None:
+        return f"python -m trainer.train {given}"
+    if here != everywhere:  # how the machines find each other is in the command alone
+        return "the same torchrun command with --resume"
+    return f"torchrun --nproc-per-node {here} -m trainer.train {given}"
 
 
 def main(arguments: list[str]) -> int:
-    try:
-        train(parse(arguments))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    again = going_on(arguments)
+    return ending.code_of(lambda: train(parse(arguments), again=again), again=again)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from wit.retry import reasons_of
 from wit.select import SelectConfig
 from wit.sources import RequestBudget
 from wit.sources.commoncrawl import CC_BASE
+from wit.sources.listing import HELP
 from wit.sources.text import check_encoding
 
 SECTIONED = {"candidates", "plan", "fetch", "image", "select", "publish"}
@@ -84,7 +85,9 @@ class BuildConfig:
         if self.dry_run and self.rebuild_from is not None:
             raise InputError("--dry-run throws nothing away: leave out --rebuild-from, or give another --output")
         check_encoding(self.encoding)
-        if self.source_requests_per_s <= 0:
+        if not self.source:
+            raise InputError(f"--source is empty: give {HELP}")
+        if not 0 < self.source_requests_per_s < float("inf"):
             raise InputError(f"--source-requests-per-s is {self.source_requests_per_s}: give a number above 0")
 
     def stage_names(self) -> list[str]:

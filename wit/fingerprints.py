@@ -61,6 +61,9 @@ ADDED: Mapping[str, Added] = {  # "section.knob": Added(since=2, before=None)
     "image.verify_hash": Added(since=2, before=None),
     "plan.max_domain_hours": Added(since=2, before=0),
 }
+MOOT: Mapping[str, Callable[[Any], bool]] = {  # "section.knob": where nobody reads it, so that it changes nothing
+    "image.check_pixels": lambda image: not image.keep_original or image.perceptual_hashes,
+}
 REMOVED: Mapping[str, Removed] = {  # "section.knob": Removed(until=1, was=50_000)
     "image.min_side_px": Removed(until=2, was=0),
 }
@@ -99,6 +102,8 @@ def knobs(section: str, config: Any, schema: int) -> dict[str, Any]:
     for field in dataclasses.fields(config):
         name, value = f"{section}.{field.name}", getattr(config, field.name)
         added, reworded = ADDED.get(name), REWORDED.get(name)
+        if name in MOOT and MOOT[name](config):
+            continue
         if reworded and schema <= reworded.until:
             found |= reworded.before(value)
         elif not added or not _as_before(value, field, added, schema):

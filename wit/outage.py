@@ -20,12 +20,14 @@ TELLING_DOMAINS = 3  # fewer that are silent may just be down
 def is_unanswered(outcome: Outcome, *, proxied: bool) -> bool:
     """Whether a row was lost for want of any answer. An HTTP status is an answer, the host's other pictures' included; behind an
     egress proxy some may be its own."""
-    if outcome.reason is None or not outcome.reason.transient or outcome.reason is Reason.BUDGET_SPENT:
+    if outcome.reason is None or outcome.reason is Reason.BUDGET_SPENT:
         return False
     if outcome.reason is Reason.ROBOTS_UNREACHABLE:  # silence would have left its own reason
         return proxied
     status = outcome.http_status or (int(outcome.detail) if outcome.detail.isdecimal() else 0)
-    return (proxied and status in PROXY_STATUS) if status or outcome.detail else True
+    if status or outcome.detail:
+        return proxied and status in PROXY_STATUS
+    return outcome.reason.transient or outcome.reason is Reason.TLS_FAILED  # of one host its own fault; of all, whose?
 
 
 class OutageWatch:
@@ -70,6 +72,10 @@ class OutageWatch:
             lost[domain] += outcome is not None and self.is_unanswered(outcome)
         return rows, lost
 
+    def _mostly(self, shard: RawShard) -> str:
+        lost = (outcome for outcome in shard.outcomes if outcome is not None and self.is_unanswered(outcome))
+        return str(Counter(outcome.reason for outcome in lost).most_common(1)[0][0])
+
     def _around(self, silent: dict[str, bool]) -> dict[str, bool]:
         """The shard's domains, and where those are too few to tell anything, as in the tail of a partition, those that were met
         lately too."""
@@ -99,9 +105,9 @@ class OutageWatch:
                 self.given_up |= around.keys()
                 return self._believe(share)
             raise OutageError(
-                f"{share:.0%} of raw shard {shard.unit} failed for want of any answer, {self.suspects_in_a_row} times in a "
-                "row: nothing of it was published. Start the build again when the network is back; if these hosts are "
-                "really gone, with --outage-floor-share 1"
+                f"{share:.0%} of raw shard {shard.unit} failed for want of any answer (mostly {self._mostly(shard)}), "
+                f"{self.suspects_in_a_row} times in a row: nothing of it was published. Start the build again when the network "
+                "is back; if these hosts are really gone, with --outage-floor-share 1"
             )
         self.pause_until = time.monotonic() + self.config.outage_pause_s * 2 ** (self.suspects_in_a_row - 1)
         return True

@@ -37,7 +37,7 @@ def read_queries(data: bytes, path: str) -> QueryFile:
     text = _decode(_unzipped(data, path), path)
     if ARRAY.match(text) or OBJECT.match(text):
         return QueryFile(_items(text, path), "item", None)
-    lines = text.split("\n")
+    lines = text.split("\n") if "\n" in text else text.split("\r")  # the latter as on a Macintosh of the last century
     return _without_counts(lines, path) or QueryFile(lines, "line", None)
 
 
@@ -84,7 +84,18 @@ def _items(text: str, path: str) -> list[str]:
     for number, item in enumerate(items, 1):
         if not isinstance(item, str):
             raise InputError(f"the query list {path} is a JSON array, but its item {number} is no string: {fix}")
+        if not is_text(item):
+            raise InputError(f"the query list {path} is a JSON array, but its item {number} is half a character: {fix}")
     return [" ".join(item.splitlines()) for item in items]
+
+
+def is_text(item: str) -> bool:
+    """Whether it can be written as UTF-8, which a lone surrogate cannot."""
+    try:
+        item.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _without_counts(lines: list[str], path: str) -> QueryFile | None:

@@ -6,7 +6,11 @@ Tars are written with our own ustar header (25 us a sample where tarfile takes 8
 from __future__ import annotations
 
 import functools
+import gzip
+import hashlib
 import json
+import re
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
@@ -39,6 +43,7 @@ class Sample:
     extension: str
     caption: str
     metadata: dict[str, Any]
+    readable: bool = True  # False where KEY.json is no JSON object: `metadata` is empty then
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +112,20 @@ class ShardWriter:
 
 
 def iter_members(path: str) -> Iterator[Member]:
-    """The regular files of a tar, streamed in order; also of tars with pax and GNU long names.
+    """The regular files of a tar, streamed in order; also of tars with pax and GNU long names, and of packed ones (gzip).
 
     Raises DamagedFile where the tar is cut off or a header is damaged; what was yielded until then is sound."""
     with storage.open_read(path) as stream:
-        yield from _members(stream, path)
+        packed = stream.read(2) == b"\x1f\x8b"
+        stream.seek(0)
+        if packed:
+            with gzip.GzipFile(fileobj=stream) as unpacked:
+                yield from _members(unpacked, path)
+        else:
+            yield from _members(stream, path)
 
 
-def _members(stream: IO[bytes], path: str) -> Iterator[Member]:
+def _members(stream: IO[bytes] | gzip.GzipFile, path: str) -> Iterator[Member]:
     position, long_name = 0, None
     while (header := _read(stream, BLOCK, path, position)) != bytes(BLOCK):
         _check(header, path, position)
@@ -127,8 +138,11 @@ def _members(stream: IO[bytes], path: str) -> Iterator[Member]:
         position += BLOCK + size + -size % BLOCK
 
 
-def _read(stream: IO[bytes], length: int, path: str, position: int) -> bytes:
-    data = stream.read(length)
+def _read(stream: IO[bytes] | gzip.GzipFile, length: int, path: str, position: int) -> bytes:
+    try:
+        data = stream.read(length)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise damaged(path, error, mend(path, AGAIN)) from error
     if len(data) != length:
         raise damaged(path, f"it is cut off within the member at byte {position}", mend(path, AGAIN))
     return data
@@ -168,6 +182,13 @@ def split_name(name: str) -> tuple[str, str]:
     return directory + slash + stem, extension.lower()
 
 
+def is_sample_file(name: str) -> bool:
+    """Whether webdataset takes a member for a file of a sample: none that begins with a dot, as macOS's `._x.jpg` beside
+    each `x.jpg`, has no extension, or is `__named__`."""
+    base = name.rpartition("/")[2]
+    return "." in base and not base.startswith(".") and not re.match(r"__[^/]*__($|/)", name)
+
+
 def iter_samples(path: str) -> Iterator[Sample]:
     """The samples of a shard in order, except removed ones and, as in open_clip, those without picture or caption.
 
@@ -175,6 +196,8 @@ def iter_samples(path: str) -> Iterator[Sample]:
     gone = removed_hashes(_directory(path))
     key, files = None, dict[str, bytes]()
     for member in iter_members(path):
+        if not is_sample_file(member.name):
+            continue
         stem, extension = split_name(member.name)
         if stem != key:
             yield from _sample(key, files, gone)
@@ -187,10 +210,27 @@ def _sample(key: str | None, files: dict[str, bytes], gone: frozenset[str]) -> I
     extension = next((e for e in SAMPLE_EXTENSIONS if e in files), None)
     if key is None or extension is None or "txt" not in files:
         return
-    metadata = json.loads(files.get("json", b"{}"))
-    if gone and not gone.isdisjoint([key, metadata.get("sha256"), metadata.get("original_sha256")]):
+    metadata = _metadata(files.get("json", b"{}"))
+    if gone and not gone.isdisjoint(_hashes(key, files[extension], metadata)):
         return
-    yield Sample(key, files[extension], extension, files["txt"].decode(errors="replace"), metadata)
+    readable, caption = metadata is not None, files["txt"].decode(errors="replace")
+    yield Sample(key, files[extension], extension, caption, metadata or {}, readable)
+
+
+def _metadata(text: bytes) -> dict[str, Any] | None:
+    """What KEY.json says; None where it is no JSON object."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):  # no JSON, no UTF-8, a number of 5,000 digits; nested too deeply
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _hashes(key: str, image: bytes, metadata: dict[str, Any] | None) -> list[str]:
+    """What a tombstone may call the sample. Without metadata the digest is taken of the picture itself."""
+    if metadata is None:
+        return [key, hashlib.sha256(image).hexdigest()]
+    return [key, *(value for name in ("sha256", "original_sha256") if isinstance(value := metadata.get(name), str))]
 
 
 def _directory(path: str) -> str:
@@ -209,6 +249,11 @@ def list_shards(directory: str) -> list[ShardInfo]:
     Counts come from sizes.json, or from img2dataset's NNNNN_stats.json where there is none."""
     counts = _counts(directory)
     if not counts:
+        if tars := [name for name in storage.list_dir(directory) if name.endswith((".tar", ".tar.gz"))]:
+            raise InputError(
+                f"{directory} holds {tars[0]} and {len(tars) - 1:,} tars more, but no sizes.json that says how many samples are "
+                f'in each: write {{"{tars[0]}": 10000, ...}} there'
+            )
         raise InputError(
             f"no shards in {directory}: give the directory that holds 00000.tar and sizes.json, "
             "which python -m pipelines.build writes to OUT/shards"
@@ -224,13 +269,23 @@ def list_shards(directory: str) -> list[ShardInfo]:
 def _counts(directory: str) -> dict[str, int]:
     path = storage.join(directory, "sizes.json")
     if storage.exists(path):
-        sizes: dict[str, int] = json.loads(storage.read_bytes(path))
-        return sizes
+        return {name: _count(path, number) for name, number in _object(path).items()}
     stats = [name for name in storage.list_dir(directory) if name.endswith("_stats.json")]
-    return {
-        name.replace("_stats.json", ".tar"): json.loads(storage.read_bytes(storage.join(directory, name)))["successes"]
-        for name in stats
-    }
+    paths = {name.replace("_stats.json", ".tar"): storage.join(directory, name) for name in stats}
+    return {name: _count(path, _object(path).get("successes")) for name, path in paths.items()}
+
+
+def _object(path: str) -> dict[str, Any]:
+    found = _metadata(storage.read_bytes(path))
+    if found is None:
+        raise damaged(path, "it is no JSON object", mend(path, AGAIN))
+    return found
+
+
+def _count(path: str, number: object) -> int:
+    if not isinstance(number, int) or number < 0:
+        raise damaged(path, f"{number!r} is no count of samples", mend(path, AGAIN))
+    return number
 
 
 def _removed_from(path: str, gone: frozenset[str]) -> int:

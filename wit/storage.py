@@ -15,6 +15,7 @@ import hashlib
 import json
 import mmap
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -27,6 +28,30 @@ import xxhash
 
 from wit.damage import damaged
 from wit.reasons import InputError
+
+# What an operating system refuses and a person can mend; anything else that it says is a bug of ours.
+REFUSALS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room there"),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS), "give this user the right to it, or choose another place"
+    ),
+    **dict.fromkeys((errno.ENOTDIR, errno.ENAMETOOLONG), "choose another path"),
+    errno.EISDIR: "move it away, or choose another path",
+    errno.ENOENT: "put it back",
+    errno.EIO: "look after the disk",
+}
+SAID = re.compile(r"\[Errno (\d+)\] ([^\n]*)")
+
+
+def refusal(error: BaseException) -> str | None:
+    """What the operating system refused and what to do, in a sentence, wherever that stands in an exception: of one that was
+    raised in a worker an engine keeps the words alone. None where it is no such refusal."""
+    found = [(int(number), words) for number, words in SAID.findall(f"{error}")]
+    known = [(number, words) for number, words in found if number in REFUSALS]
+    if not known:
+        return None
+    number, words = known[-1]
+    return f"{words.split(' [while running')[0].strip()}: {REFUSALS[number]}"
 
 
 def is_local(path: str) -> bool:

@@ -171,7 +171,7 @@ def test_an_output_that_cannot_be_written_is_bad_input(
         (["--output", "full"], "holds files of something else"),
         (["--queries", "full"], "no query list at"),
         (["--queries", "missing.txt"], "no query list at"),
-        (["--source", "table:full"], "is a directory"),
+        (["--source", "table:full"], "no table file in the directory full"),
         (["--source", "table:missing.tsv"], "no such file"),
         (["--config", "full"], "full"),
         (["--config", "missing.toml"], "no such configuration file"),

@@ -13,7 +13,7 @@ from pipelines.build import main
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("locale", ["C", "POSIX"])
+@pytest.mark.parametrize("locale", ["C", pytest.param("POSIX", marks=pytest.mark.slow)])
 def test_a_build_and_its_report_in_a_machine_without_utf8(upgrade: Any, tmp_path: Path, locale: str) -> None:
     env = os.environ | {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
     env.pop("PYTHONIOENCODING", None)
@@ -21,7 +21,11 @@ def test_a_build_and_its_report_in_a_machine_without_utf8(upgrade: Any, tmp_path
         arguments = upgrade.inputs(tmp_path, port)
         with open(tmp_path / "queries.txt", "a", encoding="utf-8") as queries:
             queries.write("café\nпёс\n")
-        urls = (tmp_path / "urls.tsv").read_text("utf-8").replace("a red dog number 2", "a red dog number 2 at the café", 1)
+        urls = (
+            (tmp_path / "urls.tsv")
+            .read_text("utf-8")
+            .replace("a red dog number 2", "a red dog number 2 at the café", 1)
+        )
         (tmp_path / "urls-e.tsv").write_text(urls, encoding="utf-8")
         arguments[arguments.index("table:urls.tsv")] = "table:urls-e.tsv"
         for command in (

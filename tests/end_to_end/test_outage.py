@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import io
 import json
+import socket
+import struct
 import sys
 import threading
 from collections import Counter
@@ -177,3 +180,47 @@ def test_without_names_and_then_without_network_a_build_stops_and_goes_on_later(
     done = pictures_of(out, second)
     assert {number: Web.asked[number] for number in done} == asked, "what was published was fetched again"
     assert verify(str(out), level="full").problems == ()
+
+
+@contextlib.contextmanager
+def broken(how: str) -> Iterator[int]:
+    """The port of what a network between us and the web may be: it takes every connection, and ends it without an answer
+    (`closed`), by a reset (`reset`), or with the word of a proxy that does not let us pass (`407`)."""
+
+    def serve() -> None:
+        while True:
+            try:
+                one, _ = listener.accept()
+            except OSError:
+                return
+            with one, contextlib.suppress(OSError):
+                one.settimeout(5)
+                one.recv(4096)
+                if how == "reset":
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                if how == "407":
+                    one.sendall(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+
+
+@pytest.mark.parametrize("respect", ["--respect-robots", pytest.param("--no-respect-robots", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how, scheme", [("closed", "http"), ("reset", "http"), ("closed", "https"), ("407", "http")])
+def test_a_network_that_ends_every_connection_is_no_answer_of_the_web(
+    tmp_path: Path, how: str, scheme: str, respect: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, object] = {name: [["127.0.0.1"]] for name in NAMES}
+    with hostile.dns(names) as server, broken(how) as port:
+        command = write_build(tmp_path, port, server.place)
+        urls = pq.read_table(tmp_path / "urls.parquet").to_pydict()
+        urls["url"] = [url.replace("http://", f"{scheme}://") for url in urls["url"]]
+        pq.write_table(pa.table(urls), tmp_path / "urls.parquet")
+        proxy = ["--egress-proxy", f"http://127.0.0.1:{port}"] if how == "407" else []
+        assert main([*command, *proxy, respect, "--retries", "0"]) == 3
+    assert "Start the build again when the network is back" in capsys.readouterr().err
+    assert published(tmp_path / "out") == []

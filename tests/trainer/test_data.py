@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from PIL import Image
@@ -138,8 +139,32 @@ def test_every_kind_of_picture_becomes_rgb_on_white(data: bytes, pixel: tuple[in
     assert crop(image, 16).shape == (16, 16, 3) and tuple(image[0, 0]) == pixel
 
 
+SIDES = [(w, h) for w, h in zip(range(33, 633, 10), [*range(640, 40, -20), *range(35, 335, 10)], strict=True)]
+
+
+@pytest.mark.parametrize("size", [32, 224])
+def test_pictures_of_60_sizes_are_prepared_as_open_clip_prepares_them(size: int) -> None:
+    theirs = open_clip.image_transform(size, is_train=False, mean=(0, 0, 0), std=(1, 1, 1))
+    rng = np.random.default_rng(1)
+    differ = []
+    for width, height in SIDES:
+        image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        ours = crop(decode(encoded(image, "PNG"), size), size)
+        if not np.array_equal(ours, (theirs(image) * 255).round().byte().permute(1, 2, 0).numpy()):
+            differ.append((width, height))
+    assert len(SIDES) == 60 and differ == []
+
+
 @pytest.mark.parametrize(
-    "data", [b"", b"<html>", encoded(Image.effect_noise((64, 64), 50), "PNG")[:900], b"\x89PNG\r\n\x1a\n" + b"\0" * 50]
+    "data",
+    [
+        b"",
+        b"<html>",
+        encoded(Image.effect_noise((64, 64), 50), "PNG")[:900],
+        b"\x89PNG\r\n\x1a\n" + b"\0" * 50,
+        b"qoif\0\0\0\x08\0\0\0\x08\x03\0",  # Pillow raises IndexError
+        b"DDS \x7c" + bytes(3 + 4 + 4) + b"\x08\0\0\0\x08" + bytes(111),  # NotImplementedError
+    ],
 )
 def test_what_is_no_picture_does_not_decode(data: bytes) -> None:
     assert decode(data, 16) is None

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.evaluate import class_embeddings, describe, main, open_dataset, wilson, zero_shot
+from trainer import checkpoint
+from trainer.evaluate import class_embeddings, describe, main, wilson, zero_shot
 from trainer.model import CLIP, MODELS
+from trainer.testset import open_dataset
 from trainer.tokenizer import tokenize
 from trainer.train import TrainConfig, recipe, train
 from wit.shards import ShardWriter
@@ -98,6 +100,8 @@ def spoil(dataset: Path, how: str) -> None:
             (dataset / "images" / "00008_x.png").write_bytes(b"")
         case "groups":
             (dataset / "groups.txt").write_text("warm\ncold\n", encoding="utf-8")
+        case "a blank group":
+            (dataset / "groups.txt").write_text("warm\ncold\n\n" + 5 * "cold\n", encoding="utf-8")
         case "images":
             for image in (dataset / "images").iterdir():
                 image.unlink()
@@ -111,6 +115,7 @@ def spoil(dataset: Path, how: str) -> None:
         ("number", "class number below 8"),
         ("images", "no images; it needs both"),
         ("groups", "has 2 lines for 8 classes"),
+        ("a blank group", "line 3 is blank"),
         ("nothing", "no checkpoint in"),
     ],
 )
@@ -119,3 +124,21 @@ def test_bad_input_gets_one_sentence(how: str, told: str, make_dataset, tmp_path
     spoil(dataset, how)
     assert main(["--checkpoint", str(tmp_path), "--dataset", str(dataset)]) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", ["cut", "other model"])
+def test_a_damaged_checkpoint_gets_one_sentence(how: str, make_dataset, tmp_path: Path, capsys) -> None:
+    model = "demo" if how == "cut" else "demo-vit"
+    state = {"name": model, "step": 1, "state_dict": CLIP(MODELS["demo"]).state_dict()}
+    checkpoint.save(str(tmp_path / "run"), state, step=1, keep=1)
+    [path] = map(Path, checkpoint.list_checkpoints(str(tmp_path / "run")))
+    if how == "cut":
+        path.write_bytes(path.read_bytes()[:-1000])
+    assert main(["--checkpoint", str(path), "--dataset", make_dataset(8)]) == 2
+    said = capsys.readouterr().err
+    assert path.name in said and said.count("\n") == 1
+
+
+def test_an_output_that_cannot_be_a_file_is_refused_before_the_model_runs(make_dataset, tmp_path: Path, capsys) -> None:
+    assert main(["--checkpoint", str(tmp_path), "--dataset", make_dataset(8), "--output", str(tmp_path)]) == 2
+    assert "is a directory; give the name of a JSON file" in capsys.readouterr().err

@@ -46,6 +46,13 @@ def test_every_knob_of_the_build_itself_is_one_of_candidates_or_of_none() -> Non
     assert {field.name for field in dataclasses.fields(BuildConfig)} <= known
 
 
+def test_a_knob_that_nobody_reads_here_changes_no_fingerprint() -> None:
+    kept = dataclasses.replace(BuildConfig().image, keep_original=True, perceptual_hashes=False)
+    for image, moot in ((BuildConfig().image, True), (kept, False)):
+        other = dataclasses.replace(image, check_pixels="full")
+        assert (knobs("image", image, 3) == knobs("image", other, 3)) is moot
+
+
 SOURCE = SourceFile("table", "/x/urls.tsv", label="urls.tsv", size=7, version="sha256 a")
 INPUTS = Inputs(seed=5, queries="q" * 64, sources=[SOURCE])
 CONFIG = BuildConfig()

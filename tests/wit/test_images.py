@@ -571,3 +571,38 @@ def test_check_pixels_changes_something() -> None:
     cut = KEPT["png"][: len(KEPT["png"]) // 2] + IEND
     assert isinstance(process(cut, replace(KEEP, check_pixels="none")), Processed)
     assert isinstance(process(cut, KEEP), Refused)
+
+
+@pytest.mark.parametrize("behind", [b"junk" * 100, b"\r\n" * 4, b"<!-- said -->", bytes(9)])
+@pytest.mark.parametrize("config", [KEEP, replace(KEEP, check_pixels="full"), ImageConfig()])
+def test_what_stands_behind_the_end_of_a_png_is_no_part_of_it(behind: bytes, config: ImageConfig) -> None:
+    assert isinstance(process(KEPT["png"] + behind, config), Processed)
+
+
+@pytest.mark.parametrize("depth, key, shown", [(2, 1, 85), (4, 5, 85), (8, 85, 85)])
+def test_a_gray_of_few_bits_may_be_transparent(depth: int, key: int, shown: int) -> None:
+    """Half of the picture in the key's gray, half in white."""
+    row = b"\0" + bytes([sum(key << shift for shift in range(0, 8, depth))]) * depth + b"\xff" * depth
+    header = (16).to_bytes(4, "big") * 2 + bytes([depth, 0, 0, 0, 0])
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"tRNS", key.to_bytes(2, "big"))
+    data += chunk(b"IDAT", zlib.compress(row * 16)) + IEND
+    seen = pixels(done(data, encode_format="png", encode_quality=6, background="#ff0000"))
+    assert seen[8, 2].tolist() == [255, 0, 0]
+    assert seen[8, 14].tolist() == [255] * 3
+
+
+def test_a_colour_of_sixteen_bits_may_be_transparent() -> None:
+    value = (0x1234).to_bytes(2, "big") * 3
+    row = b"\0" + value * 8 + b"\xff\xff" * 3 * 8
+    header = (16).to_bytes(4, "big") * 2 + bytes([16, 2, 0, 0, 0])
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"tRNS", value)
+    data += chunk(b"IDAT", zlib.compress(row * 16)) + IEND
+    seen = pixels(done(data, encode_format="png", encode_quality=6, background="#ff0000"))
+    assert seen[8, 2].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("knobs", [{"background": "nocolour"}, {"max_pixels": -1}, {"decode_timeout_s": 0}])
+def test_settings_of_which_nothing_could_come_are_refused(knobs: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="give a"):
+        ImageConfig(**knobs)
+    assert ImageConfig(background="white").background == "white"

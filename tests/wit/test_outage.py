@@ -40,6 +40,10 @@ CONFIG = replace(FetchConfig(), outage_floor_rows=5, outage_pause_s=0.0, outage_
         (Outcome(0, Reason.HOST_UNAVAILABLE, "asked"), False, False),
         (Outcome(0, Reason.ROBOTS_UNREACHABLE), False, True),
         (Outcome(0, Reason.BUDGET_SPENT), False, False),
+        (Outcome(0, Reason.BODY_INCOMPLETE), True, True),  # closed or reset before a word
+        (Outcome(0, Reason.TLS_FAILED), True, True),
+        (Outcome(0, Reason.HTTP_SERVER_ERROR, "407", 407), False, True),
+        (Outcome(0, Reason.HTTP_NOT_FOUND, "", 404), False, False),
     ],
 )
 def test_a_status_is_an_answer(outcome: Outcome, direct: bool, proxied: bool) -> None:

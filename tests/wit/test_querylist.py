@@ -20,6 +20,7 @@ def write(tmp_path, data: bytes) -> str:
     "data, entries",
     [
         (b"fox\nred fox\n", ("fox", "red fox")),
+        (b"fox\rred fox\r", ("fox", "red fox")),
         (b"\xef\xbb\xbffox\r\nred fox", ("fox", "red fox")),
         (b"\n  fox \n\n\tred fox\n", ("fox", "red fox")),
         (b"fox\ndog\nfox\n", ("fox", "dog")),
@@ -103,6 +104,7 @@ def test_what_only_looks_like_a_form_is_read_line_by_line(tmp_path, data, entrie
     [
         (b'{"fox": 3}', "is a JSON object: give an array of strings, as MetaCLIP's metadata.json is"),
         (b'{"entry": "fox"}\n{"entry": "dog"}\n', "begins as JSON and is none"),
+        (b'["fox", "\\ud800 cat"]', "its item 2 is half a character"),
         (b'["fox", 3]', "is a JSON array, but its item 2 is no string"),
         (b'["fox", "dog"', "begins as JSON and is none"),
         (b"[" * 100_000, "begins as JSON and is none"),

@@ -1,3 +1,5 @@
+import gzip
+import hashlib
 import io
 import json
 import tarfile
@@ -156,3 +158,48 @@ def test_shards_of_img2dataset_are_listed_by_their_stats(tmp_path: Path) -> None
 def test_a_directory_without_shards_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="OUT/shards"):
         list_shards(str(tmp_path / "nothing"))
+
+
+def write_members(path: Path, *members: tuple[str, bytes]) -> str:
+    stream = io.BytesIO()
+    writer = ShardWriter(stream)
+    for name, data in members:
+        writer.add_member(name, data)
+    writer.close()
+    path.write_bytes(stream.getvalue())
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{bad", b"[1]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}"]
+)
+def test_a_key_json_that_is_no_object_costs_no_sample(tmp_path: Path, text: bytes) -> None:
+    path = write_members(tmp_path / "0.tar", ("a.jpg", b"x"), ("a.txt", b"fox"), ("a.json", text))
+    assert list(iter_samples(path)) == [Sample("a", b"x", "jpg", "fox", {}, readable=False)]
+
+
+@pytest.mark.parametrize("tombstone", ["a", hashlib.sha256(b"x").hexdigest()])
+def test_a_removed_sample_whose_json_is_broken_stays_removed(tmp_path: Path, tombstone: str) -> None:
+    path = write_members(tmp_path / "0.tar", ("a.jpg", b"x"), ("a.txt", b"fox"), ("a.json", b"{"))
+    (tmp_path / "removed.txt").write_text(tombstone + "\n")
+    assert list(iter_samples(path)) == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its file open
+def test_members_that_webdataset_takes_for_no_sample_are_ignored(tmp_path: Path) -> None:
+    others = ["._a.jpg", "._a.txt", ".DS_Store", "__MACOSX/._a.jpg", "__meta__", "__x__/a.jpg", "README"]
+    members = [(name, b"other") for name in others] + [("a.jpg", b"x"), ("._a.txt", b"other"), ("a.txt", b"fox")]
+    path = write_members(tmp_path / "0.tar", *members)
+    assert [(s.key, s.image_bytes, s.caption) for s in iter_samples(path)] == [("a", b"x", "fox")]
+    read = list(webdataset.WebDataset(path, shardshuffle=False))
+    whole = [(s["__key__"], s["jpg"], s["txt"]) for s in read if "txt" in s]  # it makes a sample of __MACOSX/._a.jpg
+    assert whole == [("a", b"x", b"fox")]
+
+
+def test_a_packed_tar_is_read_and_a_cut_one_noticed(tmp_path: Path) -> None:
+    packed = gzip.compress(write_tar(tmp_path / "00000.tar"))
+    (tmp_path / "00000.tar.gz").write_bytes(packed)
+    (tmp_path / "cut.tar.gz").write_bytes(packed[: len(packed) // 2])
+    assert [s.key for s in iter_samples(str(tmp_path / "00000.tar.gz"))] == KEYS
+    with pytest.raises(InputError, match="cut.tar.gz is damaged"):
+        list(iter_samples(str(tmp_path / "cut.tar.gz")))

@@ -456,7 +456,7 @@ class Client:
             job.fresh, job.attempts = True, job.attempts - (not job.hops)
             self._route(job, job.target)
             return False
-        reason = verdicts.reason_for_request(status, transfer.verdict, code)
+        reason = verdicts.reason_for_request(status, transfer.verdict, code, words)
         if status in verdicts.REDIRECTS and reason is None:
             if self._redirected(transfer):
                 return False
@@ -549,8 +549,8 @@ class Client:
 
     def _end(self, job: Job, reason: Reason, detail: str = "", *, status: int = 0, error: str = "") -> None:
         if job.robots_of is not None:
-            first_hop = reason in verdicts.SAME_FATE and not job.hops
-            why = reason if first_hop else Reason.ROBOTS_UNREACHABLE
+            same = verdicts.is_shared(reason, status) and not job.hops
+            why = reason if same else Reason.ROBOTS_UNREACHABLE
             self._robots_arrived(job.robots_of, robots.Robots(time.time(), None, why))
             return
         if job.ended:
@@ -574,5 +574,5 @@ class Client:
 
 
 def answers_robots(status: int) -> bool:
-    """Whether a final status says what may be fetched: 429 asks us to go away, as a 5xx does."""
-    return 200 <= status < 300 or (400 <= status < 500 and status != 429)
+    """Whether a final status says what may be fetched: 429 asks us to go away, as a 5xx does, and 407 is a proxy's word."""
+    return 200 <= status < 300 or (400 <= status < 500 and status not in (407, 429))

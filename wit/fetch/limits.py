@@ -20,8 +20,14 @@ import ada_url
 from wit import storage
 from wit.reasons import InputError
 
+LEAST_RATE, MOST_RATE = 1e-4, 1e6  # requests a second, as of --host-rate-per-s: one in three hours
+WANTED = {
+    "rate": f"a number from {LEAST_RATE:g} to {MOST_RATE:g}",
+    "concurrency": "a whole number above 0",
+    "deny": "true or false",
+}
 KINDS: dict[str, Callable[[Any], bool]] = {
-    "rate": lambda value: type(value) in (int, float) and 0 < value < float("inf"),
+    "rate": lambda value: type(value) in (int, float) and LEAST_RATE <= value <= MOST_RATE,
     "concurrency": lambda value: type(value) is int and value > 0,
     "deny": lambda value: type(value) is bool,
 }
@@ -106,6 +112,6 @@ def _entry(name: str, table: Any, path: str) -> HostLimit:
         if key not in KINDS:
             raise InputError(f"{where} has no setting {key}; have {', '.join(KINDS)}")
         if not KINDS[key](value):
-            wanted = "true or false" if key == "deny" else "a number above 0"
+            wanted = WANTED[key]
             raise InputError(f"{where} {key} = {value!r}: give {wanted}")
     return HostLimit(**table)

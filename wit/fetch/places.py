@@ -31,6 +31,9 @@ BEYOND = (HEAD + SLOTS * WORDS) * 8  # locks of places lie behind the table, whe
 ALONE = 0  # the byte that is locked while the table changes
 
 
+MAX_INTERVAL_S = 86_400.0  # whatever a rate says: a fault here would hold all lanes
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What one request wants at a name: one of its first `limit` places, and its turn, the next one `interval_s` later."""
@@ -108,7 +111,7 @@ class Places:
             slots.append(at)
         for claim, at in zip(claims, slots, strict=True):
             if claim.interval_s:
-                self._table[at + NEXT] = now + int(claim.interval_s * 1e9)
+                self._table[at + NEXT] = now + int(min(claim.interval_s, MAX_INTERVAL_S) * 1e9)
         return tuple(taken)
 
     def _find(self, tag: int) -> int | None:

@@ -82,7 +82,7 @@ def from_response(status: int, body: bytes, agent: str, now: float | None = None
     fetched = time.time() if now is None else now
     if 200 <= status < 300:
         return Robots(fetched, our_group(text_of(body[:MAX_BYTES]), agent))
-    unreachable = status == 0 or status == 429 or status >= 500
+    unreachable = status in (0, 407, 429) or status >= 500
     return Robots(fetched, None if unreachable else "")
 
 
@@ -113,16 +113,24 @@ def our_group(text: str, agent: str) -> str:
             named.append(f"{key}: {value}")
         elif "*" in speaks:
             general.append(f"{key}: {value}")
-    rules = named if is_named else general
+    rules = _one_delay(named if is_named else general)
     if len(rules) > MAX_RULES or sum(map(len, rules)) > MAX_GROUP_CHARS:
         return TOO_MANY_RULES
     return "\n".join(["User-agent: *", *rules, ""]) if rules else ""
 
 
+def _one_delay(rules: list[str]) -> list[str]:
+    """The rules with the longest of their crawl delays alone: the parser would take the last."""
+    delays = [float(rule.partition(":")[2]) for rule in rules if rule.startswith("crawl-delay:")]
+    if len(delays) < 2:
+        return rules
+    return [*(rule for rule in rules if not rule.startswith("crawl-delay:")), f"crawl-delay: {max(delays)}"]
+
+
 def _lines(text: str) -> Iterator[tuple[str, str]]:
     """(key in lower case, value) of the lines that belong to groups, without comments. Of a Disallow longer than MAX_RULE_CHARS
     the beginning, which closes more; other lines as long say nothing that a URL could meet."""
-    for line in text.splitlines():
+    for line in LINE_END.split(text):
         key, colon, value = line.partition("#")[0].partition(":")
         key, value = key.strip().lower(), value.strip()
         if not colon or key == "sitemap":
@@ -131,7 +139,20 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
             if key != "disallow":
                 continue
             value = value[:MAX_RULE_CHARS].removesuffix("$")
-        yield key, value
+        if found := SPLITS.search(value):
+            if key != "disallow":
+                continue
+            value = value[: found.start()]
+        if key == "crawl-delay":
+            seconds = SECONDS.match(value)
+            value = seconds[0].replace(",", ".") if seconds else ""
+        if value or key != "crawl-delay":
+            yield key, value
+
+
+LINE_END = re.compile(r"\r\n|\r|\n")  # section 2.2
+SPLITS = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")  # where Protego would begin another line
+SECONDS = re.compile(r"\d{1,9}(?:[.,]\d{1,9})?")
 
 
 def kept() -> Bounded[str, Robots]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 
 import pycurl
@@ -54,9 +55,14 @@ CURL_REASONS = {
 }
 
 
-def reason_for_request(status: int, verdict: Reason | None, code: int) -> Reason | None:
-    """Why a request brought no body, `verdict` being why we broke it off and `code` libcurl's; None where the status alone
-    decides. That is so of every final status but success, however its body ended: nobody wanted that."""
+def is_shared(reason: Reason, status: int) -> bool:
+    """Whether what befell the request for robots.txt is the word for its pictures too: there was no answer at all."""
+    return reason in SAME_FATE or (reason is Reason.BODY_INCOMPLETE and not status)
+
+
+def reason_for_request(status: int, verdict: Reason | None, code: int, error: str = "") -> Reason | None:
+    """Why a request brought no body, `verdict` being why we broke it off, `code` and `error` libcurl's; None where the status
+    alone decides. That is so of every final status but success, however its body ended: nobody wanted that."""
     if verdict in OURS:
         return verdict
     if status >= 300:
@@ -65,13 +71,21 @@ def reason_for_request(status: int, verdict: Reason | None, code: int) -> Reason
         return verdict
     if code == pycurl.E_WRITE_ERROR:  # we had read enough of a long robots.txt
         return None
+    if code == pycurl.E_SSL_CONNECT_ERROR and BROKEN_OFF.search(error):
+        return Reason.CONNECT_FAILED
     return CURL_REASONS.get(code, Reason.HTTP_INVALID)
+
+
+# What libcurl says of a handshake in which nobody answered, as OpenSSL and others word it. An alert is an answer.
+BROKEN_OFF = re.compile(r"reset|unexpected eof|SSL_ERROR_SYSCALL|closed|Broken pipe", re.IGNORECASE)
 
 
 def reason_for_status(status: int) -> Reason | None:
     """Why a final status is no picture; None where the body may be one."""
     if 200 <= status < 300:
         return Reason.BODY_EMPTY if status in (204, 205) else None
+    if status == 407:  # of a proxy's, which may let us pass the next time
+        return Reason.HTTP_SERVER_ERROR
     exact = {404: Reason.HTTP_NOT_FOUND, 410: Reason.HTTP_GONE, 429: Reason.HTTP_RATE_LIMITED}
     if status in exact:
         return exact[status]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,18 @@ ResizeMode = Literal["no", "border", "keep_ratio", "keep_ratio_largest", "center
 ExifFields = Literal["none", "technical", "all"]
 CheckPixels = Literal["fast", "full", "none"]
 EncodeFormat = Literal["jpg", "png", "webp"]
+
+
+def is_colour(word: str) -> bool:
+    """Whether Pillow knows the colour."""
+    if re.fullmatch("#[0-9a-fA-F]{6}", word):
+        return True
+    from PIL import ImageColor  # here, since nearly everybody gives digits, and it costs a process 10 ms
+
+    try:
+        return bool(ImageColor.getrgb(word))
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,11 @@ class ImageConfig:
             raise InputError(f"--image-size is {self.image_size}: give a number of pixels, for instance 256")
         if self.verify_hash and "pdq" in self.verify_hash.lower() and not self.perceptual_hashes:
             raise InputError("--verify-hash of a PDQ compares perceptual hashes: leave out --no-perceptual-hashes")
+        if not is_colour(self.background):
+            raise InputError(f"--background is {self.background}: give a colour, for instance #ffffff or white")
+        for name in ("max_pixels", "decode_timeout_s"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give a number above 0")
         limit = 9 if self.encode_format == "png" else 100
         if not 0 <= self.encode_quality <= limit:
             raise InputError(f"--encode-quality is {self.encode_quality}: {self.encode_format} takes 0 to {limit}")

@@ -53,10 +53,10 @@ def decode(data: bytes, probe: Probe, *, scale: int, background: str) -> RGB | R
     return _decode_with_pillow(bare_jpeg(data) if probe.format == "jpg" else data, background, probe.icc)
 
 
-def decode_jpeg(data: bytes, probe: Probe, scale: int) -> RGB | Refused:
+def decode_jpeg(data: bytes, probe: Probe, scale: int, space: str = "RGB") -> RGB | Refused:
     """simplejpeg takes the smallest factor that leaves at least the sides given: naming 1/scale's own sides picks it."""
     sides = {"min_height": -(-probe.height // scale), "min_width": -(-probe.width // scale)} if scale > 1 else {}
-    space = "CMYK" if probe.components == 4 else "RGB"
+    space = "CMYK" if probe.components == 4 else space
     try:
         return simplejpeg.decode_jpeg(data, space, **sides)  # type: ignore[no-any-return]
     except ValueError as error:
@@ -119,9 +119,22 @@ def _decode_with_pillow(data: bytes, background: str, icc: bytes = b"") -> RGB |
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             opened.load()
+            _set_key(opened, data)
             return flatten(opened, background, icc or opened.info.get("icc_profile") or b"")
     except PILLOW_ERRORS as error:
         return refused_by(error)
+
+
+def _set_key(picture: Image.Image, data: bytes) -> None:
+    """The colour of a PNG that is transparent (specification, section 11.3.1.1) in the depth that Pillow's pixels have."""
+    key = picture.info.get("transparency")
+    if picture.format != "PNG" or key is None or isinstance(key, bytes):
+        return
+    depth, colours = data[24], data[25]
+    if colours == 0 and depth in (2, 4):
+        picture.info["transparency"] = key * (255 // ((1 << depth) - 1))
+    if colours == 2 and depth == 16:
+        picture.info["transparency"] = tuple(value >> 8 for value in key)
 
 
 def flatten(picture: Image.Image | NDArray[np.uint8], background: str, icc: bytes = b"") -> RGB:

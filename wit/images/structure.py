@@ -31,6 +31,8 @@ def png_chunks(data: bytes) -> Iterator[Chunk]:
     while at + 8 <= len(data):
         length = int.from_bytes(data[at : at + 4], "big")
         yield data[at + 4 : at + 8], at + 8, at + 8 + length
+        if data[at + 4 : at + 8] == b"IEND":  # what follows is no part of it
+            return
         at += 12 + length
 
 

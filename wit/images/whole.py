@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
+
+import deflate
 
 from wit.images.config import ImageConfig
 from wit.images.decode import decode, decode_jpeg
@@ -13,7 +16,8 @@ from wit.reasons import Reason
 
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type (PNG specification, section 11.2.1)
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-INFLATED_BYTES = 1 << 20  # at a time
+AT_ONCE_BYTES = 64 << 20
+PIECE_BYTES = 1 << 20
 
 
 def not_whole(data: bytes, found: Probe, config: ImageConfig) -> Refused | None:
@@ -27,7 +31,7 @@ def not_whole(data: bytes, found: Probe, config: ImageConfig) -> Refused | None:
     if decoding_bytes(found, scale) > WORKING_BYTES:
         return Refused(Reason.IMAGE_NEEDS_MEMORY, f"{found.width} x {found.height}")
     if found.format == "jpg" and found.components in (1, 3, 4):
-        pixels = decode_jpeg(data, found, scale)
+        pixels = decode_jpeg(data, found, scale, "GRAY")
         if not isinstance(pixels, Refused) or pixels.detail != "other":
             return pixels if isinstance(pixels, Refused) else None
     pixels = decode(data, found, scale=scale, background=config.background)
@@ -37,26 +41,32 @@ def not_whole(data: bytes, found: Probe, config: ImageConfig) -> Refused | None:
 def not_whole_png(data: bytes) -> Refused | None:
     """Inflates the pixels and throws them away: enough of them, in chunks whose CRCs are right. Of other chunks only those
     that nobody may do without are compared with their CRC, as libpng does."""
-    inflater, left = zlib.decompressobj(), pixel_bytes(data)
+    pieces: list[bytes] = []
     for kind, start, end in png_chunks(data):
         if end + 4 > len(data):
             return Refused(Reason.IMAGE_TRUNCATED)
         critical = not kind[0] & 0x20
         if critical and zlib.crc32(data[start - 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
             return Refused(Reason.IMAGE_CORRUPT, "wrong CRC")
-        if kind != b"IDAT":
-            continue
-        try:
-            left -= _inflated(inflater, data[start:end])
-        except zlib.error:
-            return Refused(Reason.IMAGE_CORRUPT, "pixels do not inflate")
-    return Refused(Reason.IMAGE_TRUNCATED) if left > 0 else None
+        if kind == b"IDAT":
+            pieces.append(data[start:end])
+    try:
+        short = inflated(b"".join(pieces), pixel_bytes(data)) < pixel_bytes(data)
+    except zlib.error:
+        return Refused(Reason.IMAGE_CORRUPT, "pixels do not inflate")
+    return Refused(Reason.IMAGE_TRUNCATED) if short else None
 
 
-def _inflated(inflater: zlib._Decompress, data: bytes) -> int:
-    count = 0
+def inflated(data: bytes, expected: int) -> int:
+    """How many bytes it inflates to: in one piece where that fits (half the time), else piece by piece. Raises zlib.error."""
+    if expected <= AT_ONCE_BYTES:
+        with contextlib.suppress(
+            deflate.DeflateError
+        ):  # as where there is more than was expected, which libpng passes over
+            return len(deflate.zlib_decompress(data, expected))
+    inflater, count = zlib.decompressobj(), 0
     while data and not inflater.eof:
-        count += len(inflater.decompress(data, INFLATED_BYTES))
+        count += len(inflater.decompress(data, PIECE_BYTES))
         data = inflater.unconsumed_tail
     return count
 

@@ -23,6 +23,7 @@ _NAMED = re.compile(r"sep=(.)", re.IGNORECASE)  # the first line of a file that 
 
 Cells = list[str]
 Test = Callable[[str], bool]
+Place = Callable[[Cells], int]  # of a URL's column by the names of columns, -1 where none is one
 
 
 class Lines:
@@ -44,7 +45,7 @@ class _Form:
     """What the rows of a file look like, learnt from those read."""
 
     is_url: Test
-    is_name: Test
+    place: Place
     width: int = 0  # cells; 0 before the first row
     url: int = -1  # the place of the URL among them, -1 before one was seen
 
@@ -53,14 +54,18 @@ class _Form:
         if not cells or cells == [""]:
             return False
         if self.url < 0:
-            tells = self.is_url if self.width else lambda cell: self.is_url(cell) or self.is_name(cell)
+            self.url = -1 if self.width else self.place(cells)
             self.width = self.width or len(cells)
-            self.url = next((place for place, cell in enumerate(cells) if tells(cell)), -1)
+            if self.url < 0:
+                self.url = next((place for place, cell in enumerate(cells) if self.is_url(cell)), -1)
         return True
 
-    def fits(self, cells: Cells | None) -> bool:
-        """Whether a line is a row by itself, for all that is known: it is then no part of another row's cell."""
-        return cells is not None and len(cells) == self.width and self.url >= 0 and self.is_url(cells[self.url])
+    def fits(self, line: str, cells: Cells | None) -> bool:
+        """Whether a line is a row by itself, for all that is known: it is then no part of another row's cell. One with a quote
+        too many may be the end of such a cell."""
+        if cells is None or len(cells) != self.width or self.url < 0 or line.count('"') % 2:
+            return False
+        return self.is_url(cells[self.url])
 
 
 class _Feed:
@@ -78,12 +83,12 @@ class _Feed:
         return line
 
 
-def csv_rows(lines: Iterator[str], is_url: Test, is_name: Test) -> Iterator[Cells | None]:
+def csv_rows(lines: Iterator[str], is_url: Test, place: Place) -> Iterator[Cells | None]:
     """The cells of each row; None for a line that is no row. The delimiter is a comma, or what else the first line is cut by:
-    `is_name` tells the name of a URL's column, `is_url` a URL."""
+    `place` tells where the URL's column is by the names, `is_url` a URL."""
     csv.field_size_limit(MAX_LINE_BYTES)
-    source, form, feed = Lines(lines), _Form(is_url, is_name), _Feed()
-    delimiter = _delimiter(source, is_url, is_name)
+    source, form, feed = Lines(lines), _Form(is_url, place), _Feed()
+    delimiter = _delimiter(source, is_url, place)
     rows = _reader(feed, delimiter, strict=True)
     while (line := source.take()) is not None:
         feed.line = line
@@ -95,17 +100,17 @@ def csv_rows(lines: Iterator[str], is_url: Test, is_name: Test) -> Iterator[Cell
             yield cells
 
 
-def tsv_rows(lines: Iterator[str], is_url: Test, is_name: Test) -> Iterator[Cells | None]:
+def tsv_rows(lines: Iterator[str], is_url: Test, place: Place) -> Iterator[Cells | None]:
     """As `csv_rows`. Of tsv files there are two kinds: with quotes as csv has them, and without any meaning of quotes (CC3M's).
     So a cell is unquoted if it begins and ends with a quote, and only a row that lacks cells goes on in the next line."""
-    source, form = Lines(lines), _Form(is_url, is_name)
+    source, form = Lines(lines), _Form(is_url, place)
     while (line := source.take()) is not None:
         cells = _tsv_row(line, source, form) if '"' in line else line.split("\t")
         if cells is None or form.holds(cells):
             yield cells
 
 
-def _delimiter(source: Lines, is_url: Test, is_name: Test) -> str:
+def _delimiter(source: Lines, is_url: Test, place: Place) -> str:
     while (first := source.take()) is not None and not first.strip():
         pass
     if first is None:
@@ -113,15 +118,15 @@ def _delimiter(source: Lines, is_url: Test, is_name: Test) -> str:
     if named := _NAMED.fullmatch(first.strip()):
         return named[1]
     source.give_back([first])
-    return delimiter_of(first, is_url, is_name)
+    return delimiter_of(first, is_url, place)
 
 
-def delimiter_of(first: str, is_url: Test, is_name: Test) -> str:
+def delimiter_of(first: str, is_url: Test, place: Place) -> str:
     """What the first line of a csv file is cut by: the first delimiter that leaves the name of a URL's column; in a file
     without names, the first that leaves one URL among several cells."""
     cuts = [(delimiter, _cut(first, delimiter) or []) for delimiter in DELIMITERS]
     for delimiter, cells in cuts:
-        if any(map(is_name, cells)):
+        if place([cell.strip() for cell in cells]) >= 0:
             return delimiter
     for delimiter, cells in cuts:
         if len(cells) > 1 and sum(map(is_url, cells)) == 1:
@@ -150,7 +155,7 @@ def _csv_row(first: str, source: Lines, delimiter: str, form: _Form) -> Cells | 
         yield f"{first}\n"
         while len(taken) < MAX_LINES_PER_ROW and (line := source.take()) is not None:
             taken.append(line)
-            if form.fits(_cut(line, delimiter)):
+            if form.fits(line, _cut(line, delimiter)):
                 return
             yield f"{line}\n"
 
@@ -169,7 +174,7 @@ def _tsv_row(first: str, source: Lines, form: _Form) -> Cells | None:
         if following is not None:
             taken.append(following)
         more = (following or "").split("\t")
-        if following is None or form.fits(more):
+        if following is None or form.fits(following, more):
             source.give_back(taken)
             return None
         cells = [*cells[:-1], f"{cells[-1]}\n{more[0]}", *more[1:]]

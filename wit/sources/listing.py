@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import gzip
 import re
 import zlib
@@ -14,6 +15,7 @@ from wit.sources.reading import RequestBudget
 from wit.sources.tables import check_table, format_of
 
 HELP = "demo, commoncrawl:CRAWL[:files=N], wat:GLOB, warc:GLOB or table:GLOB"
+CHECKED = 16  # tables that are looked into before anything starts
 KINDS: dict[str, Kind] = {"wat": "wat", "warc": "warc", "table": "table"}
 LIST_NAME = re.compile(r"\.(paths|list|lst|txt)(\.gz)?$", re.IGNORECASE)
 
@@ -50,8 +52,9 @@ def list_sources(
         SourceFile(kind, path, url_col, caption_col, encoding, size=_size(path), version=_version(path, listed))
         for path in dict.fromkeys(paths)
     ]
-    if kind == "table" and files[0].size is not None:
-        check_table(files[0])
+    for file in files[:CHECKED] if kind == "table" else ():
+        if file.size is not None:
+            check_table(file)
     return files
 
 
@@ -64,7 +67,8 @@ def _globbed(pattern: str, kind: Kind, spec: str) -> list[str]:
     if storage.exists(pattern) and not storage.is_dir(pattern):
         return [pattern]
     if storage.is_dir(pattern):
-        found = [path for path in storage.glob(storage.join(pattern, "**")) if _is_of_kind(kind, path)]
+        inner = storage.glob(storage.join(glob.escape(pattern), "**"))
+        found = [path for path in inner if _is_of_kind(kind, path, pattern)]
         if not found:
             raise InputError(f"no {kind} file in the directory {pattern}: name the files in --source {spec}")
         return found
@@ -82,8 +86,9 @@ def _is_beside(path: str) -> bool:
     return name.startswith(("_", ".")) or name.endswith(".crc")
 
 
-def _is_of_kind(kind: Kind, path: str) -> bool:
-    if _is_beside(path) or any(_is_beside(part) for part in path.split("/")[:-1] if part.startswith("_tem")):
+def _is_of_kind(kind: Kind, path: str, folder: str) -> bool:
+    """Whether a file in a folder is one of its sources; what is hidden there, or in a hidden folder of it, is none."""
+    if any(_is_beside(part) for part in path.removeprefix(folder).split("/") if part):
         return False
     if kind != "table":
         return bool(re.search(rf"\.{kind}(\.gz|\.zst)?$", path, re.IGNORECASE))

@@ -69,9 +69,44 @@ def _row_of(batch: pa.RecordBatch, report: SourceReport) -> Row | None:
     except (ValueError, OverflowError):
         report.lose("bad_row")
         return None
-    columns = [column.cast(pa.binary()) if pa.types.is_string(column.type) else column for column in batch.columns]
-    row = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()[0]
-    return {name: v.decode("utf-8", "replace") if isinstance(v, bytes) else v for name, v in row.items()}
+    try:
+        return {name: _repaired(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+    except (ValueError, OverflowError, pa.ArrowException):
+        report.lose("bad_row")
+        return None
+
+
+def _repaired(column: pa.Array) -> Any:
+    """The only value of a column, with text that is no UTF-8 as it can be read."""
+    try:
+        return column[0].as_py()
+    except UnicodeDecodeError:
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        return _decoded(column.cast(_of_bytes(column.type))[0].as_py())
+
+
+def _of_bytes(kind: pa.DataType) -> pa.DataType:
+    """The type with bytes in place of text."""
+    if pa.types.is_string(kind):
+        return pa.binary()
+    if pa.types.is_large_string(kind):
+        return pa.large_binary()
+    if pa.types.is_list(kind):
+        return pa.list_(_of_bytes(kind.value_type))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_of_bytes(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _of_bytes(field.type)) for field in kind])
+    return kind
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, list):
+        return [_decoded(item) for item in value]
+    return {name: _decoded(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 def _read_txt(stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iterator[Row | None]:
@@ -128,23 +163,32 @@ def _is_columns(value: Any) -> bool:
 
 
 def _rows_of_columns(columns: Row) -> Iterator[Row]:
+    if all(isinstance(column, dict) for column in columns.values()):  # by the number of the row, which some may lack
+        for number in dict.fromkeys(key for column in columns.values() for key in column):
+            yield {name: column.get(number) for name, column in columns.items()}
+        return
     values = [list(column.values()) if isinstance(column, dict) else column for column in columns.values()]
     for row in itertools.zip_longest(*values):
         yield dict(zip(columns, row, strict=True))
 
 
 def _read_csv(stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iterator[Row | None]:
-    return _with_header(csv_rows(lines(stream, report, file.encoding), looks_like_url, _names_url(file)), report)
+    return _with_header(csv_rows(lines(stream, report, file.encoding), looks_like_url, _place_of(file)), report)
 
 
 def _read_tsv(stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iterator[Row | None]:
-    return _with_header(tsv_rows(lines(stream, report, file.encoding), looks_like_url, _names_url(file)), report)
+    return _with_header(tsv_rows(lines(stream, report, file.encoding), looks_like_url, _place_of(file)), report)
 
 
-def _names_url(file: SourceFile) -> Callable[[str], bool]:
-    """Whether a cell is the name of the column that holds the URL."""
-    names = {file.url_col.strip().lower()} if file.url_col else set(URL_NAMES)
-    return lambda cell: cell.strip().lower() in names
+def _place_of(file: SourceFile) -> Callable[[list[str]], int]:
+    """Where the column that holds the URL stands among names of columns; -1 where none of them is one."""
+    names = (file.url_col.strip().lower(),) if file.url_col else URL_NAMES
+
+    def place(cells: list[str]) -> int:
+        folded = [cell.strip().lower() for cell in cells]
+        return next((folded.index(name) for name in names if name in folded), -1)
+
+    return place
 
 
 def _with_header(rows: Iterator[list[str] | None], report: SourceReport) -> Iterator[Row | None]:
@@ -167,17 +211,18 @@ def _with_header(rows: Iterator[list[str] | None], report: SourceReport) -> Iter
 def distinct(names: Iterable[str]) -> list[str]:
     """The names of columns, the second of two alike with a number: the first is who it says it is."""
     found: dict[str, None] = {}
+    last: dict[str, int] = {}
     for name in names:
-        number, free = 1, name
+        free = name
         while free in found:
-            number += 1
-            free = f"{name}_{number}"
+            last[name] = last.get(name, 1) + 1
+            free = f"{name}_{last[name]}"
         found[free] = None
     return list(found)
 
 
 def looks_like_url(cell: str) -> bool:
-    return cell.strip().lower().startswith(("http://", "https://"))
+    return cell.strip().lower().startswith(("http://", "https://", "//"))
 
 
 def _names_by_content(cells: list[str]) -> list[str]:
@@ -201,3 +246,4 @@ READERS: dict[str, Callable[[IO[bytes], SourceFile, SourceReport], Iterator[Row 
     "json": _read_json,
 }
 FORMATS = tuple(READERS)
+FREE_FORMATS = ("json", "jsonl", "ndjson")  # whose rows may have other names each

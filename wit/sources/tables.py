@@ -7,8 +7,10 @@ captions gives a pair each. Further columns are carried along as one JSON object
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
+import itertools
 import json
 import zlib
 from collections.abc import Iterable, Iterator
@@ -24,12 +26,13 @@ from wit.records import InputError
 from wit.sources.batch import PairBatch, SourceFile, SourceReport
 from wit.sources.pages import BATCH_PAIRS, EXTRACTOR_ERROR
 from wit.sources.reading import RequestBudget, open_source
-from wit.sources.rows import FORMATS, URL_NAMES, Row, read_rows
+from wit.sources.rows import FORMATS, FREE_FORMATS, URL_NAMES, Row, read_rows
 from wit.sources.text import LOOKED_AT_BYTES, check_readable
 from wit.sources.zstd import ZstdStream
 from wit.urls import Resolver
 
 CAPTION_NAMES = ("caption", "captions", "text", "texts", "alt", "alt_text", "top_caption", "title", "description")
+ROWS_LOOKED_AT = 100
 MAX_PAIRS_PER_ROW = 1_000  # of its URLs with its captions: more is a bad row
 
 # What reading a damaged file raises.
@@ -134,7 +137,7 @@ def check_table(file: SourceFile) -> None:
     form, compression = format_of(file.path)
     if form != "parquet" and file.encoding is None:
         check_readable(_head(file, compression), file.name)
-    row = _first_row(file)
+    row = _first_names(file)
     if row is None:
         return
     if columns_of(row, file).caption is None:
@@ -152,14 +155,24 @@ def _head(file: SourceFile, compression: str) -> bytes:
             return b""
 
 
+def _first_names(file: SourceFile) -> Row | None:
+    """The names that the first rows have, of formats whose rows may have other names each; None where there is no row."""
+    rows = _first_rows(file, ROWS_LOOKED_AT if format_of(file.path)[0] in FREE_FORMATS else 1)
+    return {name: value for row in reversed(rows) for name, value in row.items()} or None
+
+
 def _first_row(file: SourceFile) -> Row | None:
+    return next(iter(_first_rows(file, 1)), None)
+
+
+def _first_rows(file: SourceFile, count: int) -> list[Row]:
     form, compression = format_of(file.path)
     report = SourceReport(file.path)
-    with open_source(file.path, report) as stream:
-        try:
-            return next((row for row in read_rows(form, _inflated(stream, compression), file, report) if row), None)
-        except DAMAGE:
-            return None
+    found: list[Row] = []
+    with open_source(file.path, report) as stream, contextlib.suppress(*DAMAGE):
+        rows = (row for row in read_rows(form, _inflated(stream, compression), file, report) if row)
+        found.extend(itertools.islice(rows, count))
+    return found
 
 
 def check_hashes(files: Iterable[SourceFile], column: str) -> None:
@@ -178,14 +191,22 @@ def check_hashes(files: Iterable[SourceFile], column: str) -> None:
 def _batches(rows: Iterator[Row | None], file: SourceFile, report: SourceReport) -> Iterator[PairBatch]:
     """Batches of the rows; None stands for a row that was lost, which keeps its number. Where reading fails, the rows
     before are given out and the report says why there are no more."""
-    batch, columns = PairBatch(), None
+    batch, columns, missing = PairBatch(), None, None
+    free = format_of(file.path)[0] in FREE_FORMATS
     while True:
         try:
             row = next(rows)
-            columns = columns if row is None or (columns and columns.url[0] in row) else columns_of(row, file)
+            if row is not None and (not columns or columns.url[0] not in row or (free and not columns.caption)):
+                columns = columns_of(row, file)
         except StopIteration:
             break
-        except (*DAMAGE, MissingColumn) as error:
+        except MissingColumn as error:
+            missing = missing or str(error)
+            if not free:
+                break
+            report.lose("bad_row")
+            row = None
+        except DAMAGE as error:
             report.error = str(error).partition("\n")[0] or type(error).__name__
             break
         except Exception as error:  # likewise, of the file: the rows before are not lost with it
@@ -203,6 +224,8 @@ def _batches(rows: Iterator[Row | None], file: SourceFile, report: SourceReport)
             report.pairs += len(batch)
             yield batch
             batch = PairBatch()
+    if columns is None and missing:
+        report.error = missing
     report.pairs += len(batch)
     if batch:
         yield batch
@@ -214,16 +237,19 @@ class _BadRow(ValueError):
 
 def _pairs(row: Row, columns: _Columns) -> tuple[list[tuple[str | None, str | None, str | None]], str, str | None]:
     """((source, URL, alt) of each pair, page URL, further columns) of a row."""
-    srcs = _texts(_value(row, columns.url))
-    alts = _texts(_value(row, columns.caption)) if columns.caption else [None]
-    if len(srcs) * len(alts) > MAX_PAIRS_PER_ROW:
-        raise _BadRow
-    page_url = row.get("page_url")
-    if len(srcs) == len(alts) == 1:  # nearly always
-        src = srcs[0]
-        pairs = [(src, _NO_PAGE.resolve(src) if src else None, alts[0])]
+    cell, told = _value(row, columns.url), _value(row, columns.caption) if columns.caption else None
+    together = columns.caption is not None and columns.caption[0] == columns.url[0] and isinstance(cell, list)
+    if together and isinstance(told, list):  # fields of the same objects
+        found = [
+            (src, alt) for one, other in zip(cell, told, strict=True) for src in _texts(one) for alt in _texts(other)
+        ]
     else:
-        pairs = [(src, _NO_PAGE.resolve(src) if src else None, alt) for src in srcs for alt in alts]
+        srcs, alts = _texts(cell), _texts(told)
+        if len(srcs) * len(alts) > MAX_PAIRS_PER_ROW:
+            raise _BadRow
+        found = [(src, alt) for src in srcs for alt in alts]
+    page_url = row.get("page_url")
+    pairs = [(src, _NO_PAGE.resolve(src) if src else None, alt) for src, alt in found]
     return pairs, page_url if isinstance(page_url, str) else "", _json(row) if row else None
 
 
@@ -238,6 +264,8 @@ def _value(row: Row, path: Path) -> Any:
 
 
 def _field(value: Any, path: Path) -> Any:
+    if isinstance(value, list) and path and value and all(isinstance(item, tuple) for item in value):
+        value = dict(value)  # a map
     if isinstance(value, list):
         return [_field(item, path) for item in value]
     if not path or value is None:
@@ -257,7 +285,7 @@ def _texts(value: Any) -> list[str | None]:
         return texts or [None]
     if value is None or (isinstance(value, float) and value != value):
         return [None]
-    if isinstance(value, dict):
+    if isinstance(value, dict | tuple):  # a tuple is an entry of a map
         raise _BadRow
     return _texts(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
 

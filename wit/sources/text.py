@@ -20,7 +20,10 @@ from wit.sources.batch import SourceReport
 MAX_LINE_BYTES = 32 << 20
 LOOKED_AT_BYTES = 64 << 10  # of a file, to tell its encoding
 BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+BOMS_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+BOMS_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 CP1252 = "windows-1252"
+NOT_OF_FILES = ("idna", "punycode", "unicode_escape", "raw_unicode_escape", "unicode-escape", "raw-unicode-escape")
 
 _FOREIGN = re.compile(
     rb"[\x81\x8d\x8f\x90\x9d]|[\x80-\xff]{4}"
@@ -31,21 +34,30 @@ _WHOLE_UTF8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\x
 def lines(stream: IO[bytes], report: SourceReport, encoding: str | None = None) -> Iterator[str]:
     """The lines of a file without their ends; `encoding` where the user names it, else by what is in it."""
     head = stream.read(LOOKED_AT_BYTES)
-    found = encoding or encoding_of(head)
+    found = _with_order(encoding, head) if encoding else encoding_of(head)
     rest = itertools.chain([head], iter(lambda: stream.read(LOOKED_AT_BYTES), b""))
     if found is None:
-        return _guessed_lines(rest, report)
-    return _decoded_lines(io.BufferedReader(_Chained(rest)), found, report)
+        old = b"\r" in head and b"\n" not in head  # as on a Macintosh of the last century
+        yield from _guessed_lines((piece.replace(b"\r", b"\n") for piece in rest) if old else rest, report)
+    else:
+        yield from _decoded_lines(io.BufferedReader(_Chained(rest)), found, head, report)
+
+
+def _with_order(encoding: str, head: bytes) -> str:
+    """UTF-16 and UTF-32 without a byte order mark are little-endian, as Windows writes them."""
+    name = codecs.lookup(encoding).name
+    marks = {"utf-16": BOMS_16, "utf-32": BOMS_32}.get(name)
+    return f"{name}-le" if marks and not head.startswith(marks) else name
 
 
 def encoding_of(head: bytes) -> str | None:
-    """What the first bytes of a file say of its encoding: a byte order mark, or every second byte being NUL; None where
+    """What the first bytes of a file say of its encoding: a byte order mark, or NULs at every second byte alone; None where
     they say nothing, which is UTF-8 as a rule."""
     marked = next((name for bom, name in BOMS if head.startswith(bom)), None)
     if marked is not None:
         return None if marked == "utf-8" else marked
     even, odd = head[0::2].count(0), head[1::2].count(0)
-    if max(even, odd) * 4 > len(head) > 1:
+    if max(even, odd) * 20 > len(head) > 1 and min(even, odd) * 10 < max(even, odd):  # NULs at both are padding
         return "utf-16-le" if odd > even else "utf-16-be"
     return None
 
@@ -53,10 +65,10 @@ def encoding_of(head: bytes) -> str | None:
 def check_encoding(encoding: str | None) -> None:
     """Raises InputError for an encoding that Python does not know."""
     try:
-        text = encoding is None or codecs.lookup(encoding)._is_text_encoding
-    except LookupError:
-        text = False
-    if not text:
+        known = encoding is None or "url".encode(encoding).decode(encoding) == "url"
+    except (LookupError, ValueError):
+        known = False
+    if not known or (encoding and codecs.lookup(encoding).name in NOT_OF_FILES):
         raise InputError(
             f"--encoding {encoding}: no such encoding; for instance utf-8, windows-1252, shift_jis, gb18030"
         )
@@ -111,8 +123,9 @@ def _guessed_lines(pieces: Iterable[bytes], report: SourceReport) -> Iterator[st
         yield text.rstrip("\r\n")
 
 
-def _decoded_lines(stream: io.BufferedReader, encoding: str, report: SourceReport) -> Iterator[str]:
-    text = io.TextIOWrapper(stream, encoding, errors="replace", newline="\n")
+def _decoded_lines(stream: io.BufferedReader, encoding: str, head: bytes, report: SourceReport) -> Iterator[str]:
+    newline = "\n" if "\n" in head.decode(encoding, "replace") else None
+    text = io.TextIOWrapper(stream, encoding, errors="replace", newline=newline)
     for number, line in enumerate(iter(lambda: text.readline(MAX_LINE_BYTES), "")):
         if "\ufffd" in line:
             report.repair("bad_encoding")

@@ -36,22 +36,23 @@ class ZstdStream(io.RawIOBase):
         self._frame: zstandard.ZstdDecompressionObj | None = None
         self._pending = b""  # input behind the end of a frame
         self._content = b""
+        self._at = 0  # in the content
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while not self._content:
+        while self._at >= len(self._content):
             piece = self._pending or self._stream.read(PIECE_BYTES)
             if not piece:
                 if self._frame is not None:
                     raise EOFError("the last zstd frame is cut off")
                 return 0
             self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
-            self._content, self._pending = self._frame.decompress(piece), b""
+            self._content, self._pending, self._at = self._frame.decompress(piece), b"", 0
             if self._frame.eof:
                 self._pending, self._frame = self._frame.unused_data, None
-        size = min(len(buffer), len(self._content))
-        buffer[:size] = self._content[:size]
-        self._content = self._content[size:]
+        size = min(len(buffer), len(self._content) - self._at)
+        buffer[:size] = memoryview(self._content)[self._at : self._at + size]
+        self._at += size
         return size

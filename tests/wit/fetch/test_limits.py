@@ -35,10 +35,12 @@ def test_the_nearest_name_speaks_and_a_denial_above_counts() -> None:
     "text, words",
     [
         ("[example.org]\nrate = 1", "no setting org"),  # without quotes TOML reads a table in a table
-        ('["a.example"]\nrate = 0', "rate = 0: give a number above 0"),
-        ('["a.example"]\nrate = true', "give a number above 0"),
-        ('["a.example"]\nrate = inf', "give a number above 0"),
-        ('["a.example"]\nconcurrency = 1.5', "give a number above 0"),
+        ('["a.example"]\nrate = 0', "rate = 0: give a number from 0.0001 to 1e"),
+        ('["a.example"]\nrate = true', "give a number from 0.0001"),
+        ('["a.example"]\nrate = inf', "give a number from 0.0001 to 1e"),
+        ('["a.example"]\nrate = 5e-324', "give a number from 0.0001"),
+        ('["a.example"]\nrate = 1e300', "give a number from 0.0001"),
+        ('["a.example"]\nconcurrency = 1.5', "give a whole number above 0"),
         ('["a.example"]\ndeny = "yes"', "give true or false"),
         ('["a.example"]\nrates = 1', "have rate, concurrency, deny"),
         *[

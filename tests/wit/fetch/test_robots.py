@@ -31,6 +31,7 @@ RULES = b"User-agent: *\nDisallow: /private/\n\nUser-agent: wit\nDisallow: /for-
         (500, b"", False),  # unreachable: nothing is
         (503, b"", False),
         (429, b"", False),
+        (407, b"", False),  # a proxy's word, not the site's
         (0, b"", False),
         (200, b"\xff\xfe\x00 nonsense \x80", True),
         (200, b"\xef\xbb\xbfUser-agent: *\nDisallow: /", False),  # a byte order mark is no part of the first line
@@ -39,6 +40,31 @@ RULES = b"User-agent: *\nDisallow: /private/\n\nUser-agent: wit\nDisallow: /for-
 )
 def test_what_a_response_means(status: int, body: bytes, allowed: bool) -> None:
     assert from_response(status, body, "wit").allows("http://a.example/x.jpg", "wit") == allowed
+
+
+@pytest.mark.parametrize(
+    "lines, seconds",
+    [
+        ("Crawl-delay: 2,5", 2.5),
+        ("Crawl-delay: 2.5s", 2.5),
+        ("Crawl-delay: 20\nCrawl-delay: 1", 20),
+        ("Crawl-delay: 1\nDisallow: /x\nCrawl-delay: 20", 20),
+        ("Crawl-delay: soon\nCrawl-delay: 3", 3),
+        ("Crawl-delay: inf", 0),
+        ("Crawl-delay: 999999999", 30),
+    ],
+)
+def test_a_crawl_delay_is_what_its_writer_meant(lines: str, seconds: float) -> None:
+    robots = from_response(200, f"User-agent: *\n{lines}\n".encode(), "wit")
+    assert robots.crawl_delay_s("wit") == seconds
+
+
+@pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
+def test_a_rule_ends_where_the_standard_says(odd: str) -> None:
+    allow = from_response(200, f"User-agent: *\nDisallow: /\nAllow: /{odd}x\n".encode(), "wit")
+    assert not allow.allows("http://a.example/y.jpg", "wit")
+    closed = from_response(200, f"User-agent: *\nDisallow: /a{odd}b\n".encode(), "wit")
+    assert not closed.allows("http://a.example/a.jpg", "wit")
 
 
 def test_our_own_group_replaces_the_general_one() -> None:

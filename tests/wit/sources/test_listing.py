@@ -272,3 +272,17 @@ def test_a_path_may_have_marks_of_a_glob_in_it(tmp_path: Path, name: str) -> Non
     (tmp_path / "aXb.csv").write_bytes(b"url,caption\nhttps://a.example/2,x\n")
     assert [os.path.basename(file.path) for file in list_sources(f"table:{tmp_path}/{name}")] == [name]
     assert [os.path.basename(file.path) for file in list_sources(f"table:{tmp_path}/aXb.csv")] == ["aXb.csv"]
+
+
+def test_a_directory_may_have_brackets_and_hidden_folders(tmp_path: Path) -> None:
+    for name in ("set[1]/a.csv", "set[1]/.ipynb_checkpoints/a.csv", "set[1]/_temporary/0/b.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"url,caption\nhttps://a.example/1,x\n")
+    assert [file.path for file in list_sources(f"table:{tmp_path}/set[1]")] == [f"{tmp_path}/set[1]/a.csv"]
+
+
+def test_more_than_the_first_table_is_looked_into(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"url,caption\nhttps://a.example/1,x\n")
+    (tmp_path / "b.csv").write_bytes("url,caption\nhttps://a.example/1,красная\n".encode("cp1251"))
+    with pytest.raises(InputError, match="b.csv is neither UTF-8 nor Western European"):
+        list_sources(f"table:{tmp_path}/*.csv")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
 import gzip
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ from hypothesis import strategies as st
 
 from wit.records import InputError
 from wit.sources import SourceFile, SourceReport, read_pairs
-from wit.sources.rows import FORMATS
+from wit.sources.rows import FORMATS, distinct
 from wit.sources.tables import check_hashes, check_table, format_of
+from wit.sources.text import check_encoding
 from wit.urls import canonical_url
 
 Found = list[tuple[str | None, str | None]]
@@ -499,3 +502,157 @@ def test_a_semicolon_file_without_names_is_read(tmp_path: Path) -> None:
 def test_urls_without_captions_are_refused_before_anything_starts() -> None:
     with pytest.raises(InputError, match="has no captions, and a pair needs one: .*--caption-col"):
         check_table(SourceFile("table", str(GIVEN / "urls.txt")))
+
+
+@pytest.mark.parametrize(
+    "data, captions",
+    [
+        ('caption,url\n"line one\nline two",http://a.org/1.jpg\nz,http://a.org/2.jpg\n', ["line one\nline two", "z"]),
+        ('id,caption,url\n1,"one\ntwo, three",http://a.org/1.jpg\n2,z,http://a.org/2.jpg\n', ["one\ntwo, three", "z"]),
+        ('url,caption\nhttp://a.org/1.jpg,"see\nhttp://b.org/x,the source"\n', ["see\nhttp://b.org/x,the source"]),
+    ],
+)
+def test_a_cell_of_several_lines_is_one_whatever_stands_behind_it(
+    tmp_path: Path, data: str, captions: list[str]
+) -> None:
+    tsv = {"t.tsv": re.sub(r",(?! )", "\t", data)} if "b.org" not in data else {}  # there only a row that lacks cells goes on
+    for name, text in {"t.csv": data, **tsv}.items():
+        pairs, _, report = read(tmp_path / name, text.encode())
+        assert [alt for _, alt in pairs] == captions
+        assert report.lost == {}
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+@pytest.mark.parametrize("order", [("url", "caption", "w"), ("caption", "url", "w"), ("w", "caption", "url")])
+def test_what_csv_writers_write_comes_back(tmp_path: Path, quoting: int, order: tuple[str, ...]) -> None:
+    texts = ["plain", "a, b", 'say "hi"', "two\nlines", '"all"\nof, it', "", " lead", "x\n\ny", 'end"']
+    rows = [{"url": f"http://a.org/{n}", "caption": texts[n % len(texts)], "w": str(n)} for n in range(90)]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, order, quoting=quoting)  # type: ignore[arg-type]
+    writer.writeheader()
+    writer.writerows(rows)
+    pairs, _, report = read(tmp_path / "t.csv", out.getvalue().encode())
+    assert [(url, (alt or "").strip()) for url, alt in pairs] == [(row["url"], row["caption"].strip()) for row in rows]
+    assert report.lost == {}
+
+
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.jsonl.gz", "t.txt.gz", "t.csv.zst", "t.jsonl.zst"])
+@pytest.mark.parametrize("damage", ["cut", "nuls"])
+def test_a_small_packed_file_that_is_damaged_is_reported(tmp_path: Path, name: str, damage: str) -> None:
+    compress = gzip.compress if name.endswith("gz") else zstandard.ZstdCompressor().compress
+    data = compress(JSONL if "jsonl" in name else CSV if "csv" in name else b"https://a.example/1.jpg\n")
+    _, _, report = read(tmp_path / name, data[:-3] if damage == "cut" else data + bytes(50))
+    assert report.error is not None or (damage == "nuls" and name.endswith("gz"))  # gzip allows padding
+
+
+def test_a_row_without_the_url_costs_itself(tmp_path: Path) -> None:
+    lines = [{"url": "https://a.example/1", "caption": "a"}, {}, {"caption": "b"}, {"url": "https://a.example/2"}]
+    lines += [{"url": "https://a.example/3", "caption": "c"}]
+    for name, data in (("t.jsonl", "\n".join(map(json.dumps, lines))), ("t.json", json.dumps(lines))):
+        pairs, _, report = read(tmp_path / name, data.encode())
+        assert pairs == [(f"https://a.example/{n}", text) for n, text in ((1, "a"), (2, None), (3, "c"))]
+        assert (report.lost, report.error) == ({"bad_row": 2}, None)
+
+
+def test_rows_that_leave_out_what_is_null_keep_the_captions_of_the_others(tmp_path: Path) -> None:
+    lines = [{"url": "https://a.example/1"}, {"url": "https://a.example/2", "caption": "b"}]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    check_table(SourceFile("table", str(tmp_path / "t.jsonl")))
+    pairs, _, _ = read(tmp_path / "t.jsonl", (tmp_path / "t.jsonl").read_bytes())
+    assert [alt for _, alt in pairs] == [None, "b"]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl"])
+def test_lines_may_end_as_on_an_old_macintosh(tmp_path: Path, name: str) -> None:
+    pairs, _, report = read(tmp_path / name, CASES[name].replace(b"\n", b"\r"))
+    assert pairs == [(row["url"], row["caption"]) for row in ROWS]
+    assert (report.lost, report.error) == ({}, None)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_nuls_at_the_end_cost_one_row(tmp_path: Path, name: str) -> None:
+    pairs, _, report = read(tmp_path / name, CASES[name] + bytes(1_000))
+    assert pairs == [(row["url"], row["caption"]) for row in ROWS]
+    assert sum(report.lost.values()) == 1
+
+
+def test_utf_16_of_few_latin_letters_is_told(tmp_path: Path) -> None:
+    rows = "".join(f"http://a.org/{n},{'红色的狐狸在雪地里' * 10}\n" for n in range(5))
+    for encoding in ("utf-16-le", "utf-16-be"):
+        assert len(read(tmp_path / "t.csv", f"url,caption\n{rows}".encode(encoding))[0]) == 5
+    named, _, report = read(tmp_path / "t.csv", f"url,caption\n{rows}".encode("utf-16-le"), encoding="utf-16")
+    assert (len(named), report.repaired) == (5, {})
+
+
+@pytest.mark.parametrize("encoding", ["idna", "undefined", "punycode", "utf-8\0", "rot13", "hex", "no-such"])
+def test_what_is_no_encoding_of_files_is_refused(encoding: str) -> None:
+    with pytest.raises(InputError, match="no such encoding"):
+        check_encoding(encoding)
+
+
+def test_many_columns_of_one_name_take_no_time() -> None:
+    calls = 0
+
+    class Name(str):
+        def __hash__(self) -> int:
+            nonlocal calls
+            calls += 1
+            return super().__hash__()
+
+    assert len(set(distinct([Name("a")] * 2_000 + ["a_7"]))) == 2_001
+    assert calls < 20_000
+
+
+def test_an_open_quote_is_told_by_the_column_that_is_read(tmp_path: Path) -> None:
+    lines = ["image,url,caption", *(f"{n}.jpg,http://a.org/{n}.jpg,c{n}" for n in range(10))]
+    lines[3] = '2.jpg,http://a.org/2.jpg,"open'
+    lines[6] = '5.jpg,http://a.org/5.jpg,close it"'
+    pairs, _, report = read(tmp_path / "t.csv", "\n".join(lines).encode(), url_col="url")
+    assert len(pairs) == 9 and report.lost == {"bad_row": 1}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.string(),
+        pa.large_string(),
+        pa.list_(pa.string()),
+        pa.struct([("a", pa.string())]),
+        pa.dictionary(pa.int8(), pa.string()),
+    ],
+    ids=str,
+)
+def test_text_that_is_no_utf8_costs_no_other_row_whatever_its_column(tmp_path: Path, kind: pa.DataType) -> None:
+    values = [f"caption {n}" if n != 15 else "caption QQ" for n in range(30)]
+    shaped = [[v] if pa.types.is_list(kind) else {"a": v} if pa.types.is_struct(kind) else v for v in values]
+    table = pa.table(
+        {"url": [f"https://a.example/{n}" for n in range(30)], "caption": values, "x": pa.array(shaped, kind)}
+    )
+    out = io.BytesIO()
+    pq.write_table(table, out, compression="none", use_dictionary=False, store_schema=True)
+    pairs, _, report = read(tmp_path / "t.parquet", out.getvalue().replace(b"QQ", b"\xff\xff"))
+    assert len(pairs) >= 29 and report.error is None
+    assert len(pairs) + sum(report.lost.values()) == 30
+
+
+def test_fields_of_the_same_objects_belong_together(tmp_path: Path) -> None:
+    objects = [{"u": f"https://a.example/{n}", "c": f"caption {n}"} for n in range(3)]
+    pairs, _, _ = read(tmp_path / "t.jsonl", json.dumps({"d": objects}).encode(), url_col="d.u", caption_col="d.c")
+    assert pairs == [(one["u"], one["c"]) for one in objects]
+
+
+def test_columns_with_gaps_are_joined_by_the_number_of_the_row(tmp_path: Path) -> None:
+    data = {"url": {"0": "https://a.example/0", "1": "https://a.example/1"}, "caption": {"1": "one"}}
+    pairs, _, _ = read(tmp_path / "t.json", json.dumps(data).encode())
+    assert pairs == [("https://a.example/0", None), ("https://a.example/1", "one")]
+
+
+def test_a_map_is_an_object_too(tmp_path: Path) -> None:
+    kind = pa.map_(pa.string(), pa.string())
+    table = pa.table({"url": ["https://a.example/0"], "caption": pa.array([[("en", "hi"), ("de", "hallo")]], kind)})
+    out = io.BytesIO()
+    pq.write_table(table, out)
+    assert read(tmp_path / "t.parquet", out.getvalue())[2].lost == {"bad_row": 1}
+    assert read(tmp_path / "t.parquet", out.getvalue(), caption_col="caption.de")[0] == [
+        ("https://a.example/0", "hallo")
+    ]

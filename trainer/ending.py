@@ -1,0 +1,104 @@
+"""How a command of the trainer ends: its exit code and one sentence.
+
+0 done; 1 a bug; 2 bad input, nothing was touched; 3 stopped: start it again to go on. The same as those of pipelines.build.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from wit import storage
+from wit.records import InputError, Stopped
+
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+class Elsewhere(Exception):
+    """Another rank ended the run, and says why; `code` is the exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def code_of(work: Callable[[], None], *, again: str) -> int:
+    """Does the work; the exit code, after one sentence on standard error where it is not 0. `again` is the command that goes
+    on. What is a bug is raised."""
+    try:
+        with interruptible():
+            work()
+    except InputError as error:
+        return said(f"error: {error}", 2)
+    except Stopped as error:
+        return said(f"stopped: {error}", 3)
+    except Elsewhere as error:
+        return error.code
+    except KeyboardInterrupt as error:
+        sentence = f"stopped: by {error or NAMES[signal.SIGINT]}; to go on: {again}"
+        return said(sentence, 3) if os.environ.get("RANK", "0") == "0" else 3  # all ranks get the signal
+    except OSError as error:
+        if (refused := storage.refusal(error)) is None:
+            raise
+        return said(f"stopped: {refused}, then start it again: {again}", 3)
+    return 0
+
+
+def said(sentence: str, code: int) -> int:
+    print(sentence, file=sys.stderr)
+    return code
+
+
+@contextlib.contextmanager
+def handled(handler: Callable[[int, object], None], *signals: signal.Signals) -> Iterator[None]:
+    """While the block runs these signals go to the handler, in the main thread, which is the only one that may ask for it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in signals}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, by KeyboardInterrupt."""
+
+    def stop(number: int, _: object) -> None:
+        raise KeyboardInterrupt(NAMES[signal.Signals(number)])
+
+    with handled(stop, *NAMES):
+        yield
+
+
+@dataclass
+class Asked:
+    """Ctrl-C or SIGTERM, once it came."""
+
+    by: str = ""
+    at_s: float = 0
+
+
+@contextlib.contextmanager
+def asked() -> Iterator[Asked]:
+    """While the block runs Ctrl-C and SIGTERM are a wish to stop that the block heeds when it can; a second Ctrl-C ends this
+    process at once."""
+    found = Asked()
+
+    def note(number: int, _: object) -> None:
+        if found.by and number == signal.SIGINT and time.monotonic() - found.at_s > 1:  # torchrun says each once more
+            os._exit(3)
+        if not found.by:
+            found.by, found.at_s = NAMES[signal.Signals(number)], time.monotonic()
+
+    with handled(note, *NAMES):
+        yield found

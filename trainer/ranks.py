@@ -1,0 +1,145 @@
+"""The processes that train together: who this one is, what they agree on, and the sum of their gradients.
+
+PyTorch's DistributedDataParallel regroups its buckets after the first step, which changes the order in which numbers are added:
+at three and more processes a run that was resumed goes another way than one that never stopped. Here all gradients are one
+vector, summed by one all_reduce of the same shape at every step, so the same weights and pictures give the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from trainer.device import pick_device
+from trainer.ending import Elsewhere
+from wit.records import InputError, Stopped
+
+T = TypeVar("T")
+ALIGNMENT = 16  # float32 numbers, 64 bytes: what vectorised kernels want each parameter's gradient to begin at
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def on_first(self, work: Callable[[], T]) -> T:
+        """What `work` returns on rank 0, on every rank. Where it fails there, the others raise Elsewhere."""
+        if self.count == 1:
+            return work()
+        if self.first:
+            try:
+                result = work()
+            except BaseException as error:
+                dist.broadcast_object_list([None, 2 if isinstance(error, InputError) else 3], src=0)
+                raise
+            dist.broadcast_object_list([result, 0], src=0)
+            return result
+        told: list[Any] = [None, None]
+        dist.broadcast_object_list(told, src=0)
+        if told[1]:
+            raise Elsewhere(told[1])
+        return told[0]  # type: ignore[no-any-return]
+
+    def gathered(self, mine: list[T]) -> list[T]:
+        """On rank 0 what all ranks have, in their order; nothing elsewhere."""
+        if self.count == 1:
+            return mine
+        parts: list[Any] | None = [None] * self.count if self.first else None
+        dist.gather_object(mine, parts, dst=0)
+        return [item for part in parts or [] for item in part]
+
+    def share(self, model: nn.Module) -> None:
+        """Every rank takes the weights and buffers of rank 0."""
+        if self.count > 1:
+            for tensor in (*model.parameters(), *model.buffers()):
+                dist.broadcast(tensor.detach(), 0)
+
+
+@contextlib.contextmanager
+def joined_ranks(device: str) -> Iterator[Ranks]:
+    """Joins the processes that torchrun started, if it did. InputError, Stopped and Elsewhere are raised by all or none."""
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    where = torch.device("cuda", local) if pick_device(device) == "cuda" else torch.device("cpu")
+    if "WORLD_SIZE" not in os.environ:
+        yield Ranks(0, 1, where)
+        return
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+    dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
+    try:
+        try:
+            yield Ranks(dist.get_rank(), dist.get_world_size(), where)
+        except (InputError, Stopped, Elsewhere):
+            dist.barrier()  # nobody leaves while others still hear why
+            raise
+        gc.collect()  # gloo aborts at exit in some runs while a model or an optimiser still holds the group
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+class Gradients:
+    """The gradients of all parameters, and a few `numbers` of the step with them. Among several ranks `reduce` lays them into
+    one vector, in the order of the parameters, and makes each the mean over ranks."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], numbers: int, ranks: Ranks) -> None:
+        self._parameters, self._ranks = list(parameters), ranks
+        rooms = [-(-parameter.numel() // ALIGNMENT) * ALIGNMENT for parameter in self._parameters]
+        rooms = rooms if ranks.count > 1 else []
+        self._all = torch.zeros(sum(rooms) + numbers, device=ranks.device)
+        *parts, self.numbers = torch.split(self._all, [*rooms, numbers])
+        pairs = zip(self._parameters, parts, strict=False)
+        self._views = [part[: parameter.numel()].view_as(parameter) for parameter, part in pairs]
+
+    def clear(self) -> None:
+        """Before a backward pass, which then has nothing to add to and copies nothing."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def reduce(self) -> None:
+        if self._ranks.count == 1:
+            return
+        torch._foreach_copy_(self._views, [parameter.grad for parameter in self._parameters])
+        for parameter, view in zip(self._parameters, self._views, strict=True):
+            parameter.grad = view
+        dist.all_reduce(self._all)
+        self._all /= self._ranks.count
+
+    def norm(self) -> Tensor:
+        """Of all of them together; not finite where one of them is not."""
+        return nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
+
+
+class Told:
+    """Numbers of one step on their way from the device, so that reading them a step later does not wait for the one in work."""
+
+    def __init__(self, step: int, numbers: Tensor) -> None:
+        self.step, self._event = step, None
+        if numbers.device.type == "cuda":
+            self._numbers = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+            self._numbers.copy_(numbers, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+        else:
+            self._numbers = numbers
+
+    def read(self) -> list[float]:
+        if self._event is not None:
+            self._event.synchronize()
+        return self._numbers.tolist()
