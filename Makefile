@@ -18,8 +18,10 @@ demo: .venv
 	$(RUN) -m pipelines.build --queries queries/500k.txt --output $(OUT)
 	$(RUN) -m wit.demo.zero_shot $(OUT)/zero-shot
 	$(RUN) -m trainer.train --shards $(OUT)/shards --model demo --output $(OUT)/model
-	$(RUN) -m trainer.evaluate --checkpoint $(OUT)/model --dataset $(OUT)/zero-shot
-	@$(RUN) -m pipelines.show $(OUT) $(OUT)/model/zero-shot-zero-shot.json
+	$(RUN) -m trainer.train --shards $(OUT)/shards --model demo --output $(OUT)/model/control --shuffle-captions --epochs 4
+	$(RUN) -m trainer.evaluate --checkpoint $(OUT)/model --dataset $(OUT)/zero-shot --nearest-in $(OUT)/shards
+	$(RUN) -m trainer.evaluate --checkpoint $(OUT)/model/control --dataset $(OUT)/zero-shot
+	@$(RUN) -m pipelines.show $(OUT) $(OUT)/model/zero-shot-zero-shot.json $(OUT)/model/control/zero-shot-zero-shot.json
 
 test: .venv check
 

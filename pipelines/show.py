@@ -29,12 +29,26 @@ def funnel(stages: Mapping[str, Any]) -> Table:
 
 
 def accuracy(result: Mapping[str, Any]) -> str:
-    """One line of a zero-shot evaluation, beside chance."""
-    low, high = result["top1_interval"]
-    return (
-        f"zero-shot top-1 of {result['model']} on {result['dataset']}: {result['top1']:.4f} (95 % {low:.4f} to {high:.4f}) "
+    """A zero-shot evaluation beside chance, and where they were measured, beside the nearest training picture by raw
+    pixels and group by group."""
+    control = "control run, trained on shuffled captions: " if result.get("shuffled_captions") else ""
+    lines = [
+        f"{control}zero-shot top-1 of {result['model']} on {result['dataset']}: {share(result)} "
         f"over {result['classes']:,} classes, chance {result['chance']:.4f}"
-    )
+    ]
+    nearest = result.get("nearest") or {}
+    if nearest:
+        lines.append(f"  nearest of {nearest['training_images']:,} training pictures by raw pixels: {share(nearest)}")
+    for group, part in result.get("groups", {}).items():
+        beside = nearest.get("groups", {}).get(group)
+        by_pixels = f", by raw pixels {share(beside)}" if beside else ""
+        lines.append(f"  {group} ({part['images']:,} images): {share(part)}{by_pixels}")
+    return "\n".join(lines)
+
+
+def share(part: Mapping[str, Any]) -> str:
+    low, high = part["top1_interval"]
+    return f"{part['top1']:.4f} (95 % {low:.4f} to {high:.4f})"
 
 
 def paths(out: str) -> list[str]:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import math
 import shlex
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,9 +22,11 @@ from torch.nn import functional as F
 
 from trainer import checkpoint, ending
 from trainer.augment import normalise
+from trainer.baseline import nearest_by_pixels, training_pictures
 from trainer.data import crop, decode
 from trainer.device import pick_device
 from trainer.model import CLIP
+from trainer.tally import Hit, Share, by_group, share, wilson
 from trainer.testset import Dataset, open_dataset, pictures
 from trainer.tokenizer import tokenize
 from wit import storage
@@ -41,6 +42,9 @@ class EvaluateConfig:
     dataset: str
     """Directory with classnames.txt, templates.txt and images/<class number>_*.jpg (or png, webp, ...), or with a folder of
     pictures a class (ImageFolder), or of CLIP_benchmark's form."""
+    nearest_in: str | None = None
+    """Directory of the training shards: tells the accuracy of the nearest training picture by raw pixels beside the
+    model's. Takes 2 kB of memory a picture."""
     output: str | None = None
     """JSON file to write; default: zero-shot-DATASET.json beside the checkpoint."""
     batch_size: int = 256
@@ -63,6 +67,20 @@ class Result:
     top5: float
     top5_interval: tuple[float, float]
     chance: float
+    groups: dict[str, Share] = field(default_factory=dict)  # top-1 of each group of classes, among all classes
+    nearest: Nearest | None = None
+    shuffled_captions: bool = False  # a control run
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """What the nearest training picture by raw pixels is right in (trainer.baseline), over the same pictures."""
+
+    training_images: int  # whose captions name a class
+    images: int
+    top1: float
+    top1_interval: tuple[float, float]
+    groups: dict[str, Share]
 
 
 @torch.no_grad()
@@ -76,14 +94,15 @@ def class_embeddings(model: CLIP, dataset: Dataset, device: torch.device) -> Ten
     return F.normalize(torch.stack(rows), dim=-1)
 
 
-def batches(dataset: Dataset, size: int, batch_size: int) -> Iterator[tuple[Tensor, list[int], int]]:
-    """Pictures `[batch, 3, size, size]` in 0..1 cropped at their centre, their classes, and how many did not decode."""
+def batches(dataset: Dataset, size: int, batch_size: int) -> Iterator[tuple[Tensor, list[int], list[int]]]:
+    """Pictures `[batch, 3, size, size]` in 0..1 cropped at their centre, their classes, and those of what did not decode."""
     remaining = pictures(dataset)
     while part := list(itertools.islice(remaining, batch_size)):
         found = [(decode(data, size), label) for data, label in part]
         good = [(crop(pixels, size), label) for pixels, label in found if pixels is not None]
         stacked = torch.stack([torch.tensor(pixels) for pixels, _ in good]) if good else torch.empty(0, size, size, 3)
-        yield stacked.permute(0, 3, 1, 2).float() / 255, [label for _, label in good], len(part) - len(good)
+        broken = [label for pixels, label in found if pixels is None]
+        yield stacked.permute(0, 3, 1, 2).float() / 255, [label for _, label in good], broken
 
 
 @torch.no_grad()
@@ -92,42 +111,57 @@ def zero_shot(model: CLIP, dataset: Dataset, *, batch_size: int = 256, device: s
     where = torch.device(device)
     model = model.to(where).eval()
     classes = class_embeddings(model, dataset, where)
-    top1 = top5 = n = corrupt = 0
+    hits: list[Hit] = []
+    top5 = corrupt = 0
     for images, labels, broken in batches(dataset, model.config.image_size, batch_size):
         scores = model.encode_image(normalise(images.to(where))) @ classes.T
         best = scores.topk(min(5, len(dataset.classnames)), dim=1).indices.cpu() == torch.tensor(labels)[:, None]
-        top1, top5 = top1 + int(best[:, 0].sum()), top5 + int(best.any(dim=1).sum())
-        n, corrupt = n + len(labels) + broken, corrupt + broken
+        hits += [*zip(labels, best[:, 0].tolist(), strict=True), *((label, False) for label in broken)]
+        top5, corrupt = top5 + int(best.any(dim=1).sum()), corrupt + len(broken)
+    first = share(hits)
     return Result(
         dataset=dataset.name,
         classes=len(dataset.classnames),
-        images=n,
+        images=first.images,
         corrupt=corrupt,
         left_out=len(dataset.left_out),
-        top1=top1 / n,
-        top1_interval=wilson(top1, n),
-        top5=top5 / n,
-        top5_interval=wilson(top5, n),
+        top1=first.top1,
+        top1_interval=first.top1_interval,
+        top5=top5 / first.images,
+        top5_interval=wilson(top5, first.images),
         chance=1 / len(dataset.classnames),
+        groups=by_group(hits, dataset.groups),
     )
 
 
-def wilson(right: int, n: int, *, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share of `right` in `n`, honest near 0 and 1 where the normal one is not."""
-    share = right / n
-    centre, spread = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+def nearest(dataset: Dataset, shards: str) -> Nearest:
+    """The pixel baseline of a dataset against the shards that a model was trained on."""
+    training = training_pictures(shards, dataset.classnames)
+    hits = nearest_by_pixels(pictures(dataset), training)
+    return Nearest(len(training.labels), **vars(share(hits)), groups=by_group(hits, dataset.groups))
 
 
 def describe(result: Result) -> str:
-    low, high = result.top1_interval
-    low5, high5 = result.top5_interval
-    return (
-        f"zero-shot on {result.dataset}: {result.images:,} images, {result.classes:,} classes, {result.corrupt:,} corrupt\n"
-        f"  top-1 {result.top1:.4f} (95 % {low:.4f} to {high:.4f}), chance {result.chance:.4f}\n"
-        f"  top-5 {result.top5:.4f} (95 % {low5:.4f} to {high5:.4f}), chance {min(1.0, 5 * result.chance):.4f}"
-    )
+    lines = [
+        f"zero-shot on {result.dataset}: {result.images:,} images, {result.classes:,} classes, {result.corrupt:,} corrupt"
+        + (" (control run: trained on shuffled captions)" if result.shuffled_captions else ""),
+        f"  top-1 {told(result.top1, result.top1_interval)}, chance {result.chance:.4f}",
+        f"  top-5 {told(result.top5, result.top5_interval)}, chance {min(1.0, 5 * result.chance):.4f}",
+    ]
+    by_pixels = result.nearest.groups if result.nearest else {}
+    if result.nearest:
+        lines.append(
+            f"  nearest of {result.nearest.training_images:,} training pictures by raw pixels: "
+            f"top-1 {told(result.nearest.top1, result.nearest.top1_interval)}"
+        )
+    for group, part in result.groups.items():
+        beside = f", by raw pixels {by_pixels[group].top1:.4f}" if group in by_pixels else ""
+        lines.append(f"  {group}, {part.images:,} images: top-1 {told(part.top1, part.top1_interval)}{beside}")
+    return "\n".join(lines)
+
+
+def told(part: float, interval: tuple[float, float]) -> str:
+    return f"{part:.4f} (95 % {interval[0]:.4f} to {interval[1]:.4f})"
 
 
 def told_left_out(names: tuple[str, ...]) -> str:
@@ -148,10 +182,13 @@ def evaluate(config: EvaluateConfig) -> Result:
     for sentence in found.passed_over:
         console.print(f"passed over: {sentence}", markup=False)
     model, state = checkpoint.model_of(found), found.state
-    result = zero_shot(model, dataset, batch_size=config.batch_size, device=device)
+    by_pixels = nearest(dataset, config.nearest_in) if config.nearest_in else None
+    measured = zero_shot(model, dataset, batch_size=config.batch_size, device=device)
+    control = bool(state.get("config", {}).get("shuffle_captions"))
+    result = dataclasses.replace(measured, nearest=by_pixels, shuffled_captions=control)
     console.print(describe(result), markup=False)
-    told: dict[str, Any] = {"model": state["name"], "step": state.get("step"), **dataclasses.asdict(result)}
-    storage.write_bytes(output, json.dumps(told, indent=2).encode() + b"\n")
+    written: dict[str, Any] = {"model": state["name"], "step": state.get("step"), **dataclasses.asdict(result)}
+    storage.write_bytes(output, json.dumps(written, indent=2).encode() + b"\n")
     return result
 
 

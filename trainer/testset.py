@@ -7,12 +7,15 @@ Three layouts are read, locally and from object stores:
     classnames.txt zeroshot_classification_templates.txt test/nshards.txt test/N.tar[.gz]   CLIP_benchmark's, with
                                                                              KEY.jpg and KEY.cls, {c} for the name
 
+groups.txt beside classnames.txt, if it is there, names the group of each class, one a line.
+
 Whatever does not fit is refused in one sentence, since an accuracy over other classes or pictures than meant looks like any
 other; files that are no pictures are left out and named.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,7 +28,7 @@ from wit.shards import Member, is_sample_file, iter_members, split_name
 # torchvision's IMG_EXTENSIONS, and two more that Pillow reads
 PICTURES = (*EXTENSIONS, "ppm", "pgm")
 PROMPT = "a photo of a {}."  # CLIP section 3.1.4: the default, where an ImageFolder brings none
-TEXTS = ("classnames.txt", "templates.txt")
+TEXTS = ("classnames.txt", "templates.txt", "groups.txt")
 PARTS = "a dataset has classnames.txt, templates.txt and images/"
 
 
@@ -37,6 +40,7 @@ class Dataset:
     files: list[tuple[str, int]]  # path and class of each picture
     tars: list[str]  # or of several pictures with their .cls
     left_out: tuple[str, ...] = ()  # files that are no pictures by their names, or tars beyond nshards.txt
+    groups: tuple[str, ...] = ()  # of each class, or none
 
 
 def open_dataset(path: str) -> Dataset:
@@ -49,7 +53,20 @@ def open_dataset(path: str) -> Dataset:
         raise InputError(f"the template {bad[0]!r} of {path} has no {{}} for the class name; add it")
     if not dataset.templates or not (dataset.files or dataset.tars):
         raise InputError(f"{path} has no templates or no images; it needs both")
-    return dataset
+    return dataclasses.replace(dataset, groups=read_groups(path, len(dataset.classnames)))
+
+
+def read_groups(path: str, classes: int) -> tuple[str, ...]:
+    """The group of each class; empty where the dataset has no groups.txt."""
+    file = storage.join(path, "groups.txt")
+    groups = tuple(read_lines(file)) if storage.exists(file) else ()
+    if groups and len(groups) != classes:
+        raise InputError(
+            f"{file} has {len(groups)} lines for {classes} classes; give one group a line, one line a class"
+        )
+    if "" in groups:
+        raise InputError(f"{file} line {groups.index('') + 1} is blank: every line names the group of a class")
+    return groups
 
 
 def read_lines(path: str) -> list[str]:

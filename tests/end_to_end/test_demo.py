@@ -242,7 +242,7 @@ def test_sigterm_stops_a_download_cleanly_and_the_build_goes_on_later(built: Pat
     process.terminate()
     _, said = process.communicate(timeout=60)
     assert process.returncode == 3 and "stopped: by SIGTERM" in said
-    assert 1 <= len(markers(out)) < 17
+    assert 1 <= len(markers(out)) < len(markers(built))
     assert build(out) == 0
     assert_same(built, out)
 
@@ -274,7 +274,7 @@ def test_settings_that_would_throw_downloads_away_stop_the_build(
 ) -> None:
     before = state(copied, "candidates", "plan", "raw", "select", "shards")
     assert build(copied, "--image-size", "128") == 2
-    assert "would throw away 17 downloaded shards" in capsys.readouterr().err
+    assert f"would throw away {len(markers(copied))} downloaded shards" in capsys.readouterr().err
     assert state(copied, "candidates", "plan", "raw", "select", "shards") == before
 
 

@@ -28,6 +28,17 @@ def test_the_funnel_accuracy_beside_chance_and_paths_are_printed(
         assert part in said
 
 
+def test_the_pixel_baseline_the_groups_and_a_control_run_are_told_beside_it() -> None:
+    flags, all_but = ({"images": n, "top1": top1, "top1_interval": [0.1, 0.9]} for n, top1 in ((261, 0.9), (1645, 0.4)))
+    nearest = {"training_images": 7_000, "top1": 0.35, "top1_interval": [0.33, 0.37], "groups": {"flags": flags}}
+    more = {"groups": {"flags": flags, "all but flags": all_but}, "nearest": nearest, "shuffled_captions": True}
+    first, second, third, fourth = show.accuracy(RESULT | more).splitlines()
+    assert first.startswith("control run, trained on shuffled captions: zero-shot top-1 of demo on emoji: 0.4500")
+    assert second == "  nearest of 7,000 training pictures by raw pixels: 0.3500 (95 % 0.3300 to 0.3700)"
+    assert "flags (261 images): 0.9000" in third and "by raw pixels 0.9000" in third
+    assert fourth == "  all but flags (1,645 images): 0.4000 (95 % 0.1000 to 0.9000)"
+
+
 def test_no_build_is_an_error_with_its_fix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert show.main([str(tmp_path)]) == 2
     assert "give the --output of a finished build" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from trainer import checkpoint
-from trainer.evaluate import class_embeddings, main, wilson, zero_shot
+from trainer.evaluate import class_embeddings, describe, main, wilson, zero_shot
 from trainer.model import CLIP, MODELS
 from trainer.testset import open_dataset
 from trainer.tokenizer import tokenize
@@ -29,10 +29,14 @@ def test_a_trained_model_knows_colours_and_one_trained_on_shuffled_captions_does
     train(right)
     train(dataclasses.replace(right, output=str(tmp_path / "wrong"), shuffle_captions=True))
     for name in ("right", "wrong"):
-        assert main(["--checkpoint", str(tmp_path / name), "--dataset", dataset, "--device", "cpu"]) == 0
+        command = ["--checkpoint", str(tmp_path / name), "--dataset", dataset, "--device", "cpu"]
+        assert main([*command, "--nearest-in", shards]) == 0
     told = {name: json.loads((tmp_path / name / "zero-shot-discs.json").read_text()) for name in ("right", "wrong")}
     assert told["right"]["top1"] > 0.9 and told["wrong"]["top1"] < 0.6 and told["right"]["chance"] == 0.125
-    assert "top-1" in capsys.readouterr().out
+    assert told["right"]["nearest"]["training_images"] == 320 and 0.5 < told["right"]["nearest"]["top1"] <= 1
+    assert (told["right"]["shuffled_captions"], told["wrong"]["shuffled_captions"]) == (False, True)
+    said = capsys.readouterr().out
+    assert "training pictures by raw pixels: top-1" in said and "control run" in said
 
 
 def test_a_class_is_the_mean_of_its_prompts(make_dataset: Callable[..., str]) -> None:
@@ -77,6 +81,15 @@ def test_wilsons_interval(right: int, n: int, interval: tuple[float, float]) -> 
     assert wilson(right, n) == pytest.approx(interval, abs=1e-4)
 
 
+def test_groups_of_classes_are_told_apart(make_dataset: Callable[..., str]) -> None:
+    path = make_dataset(24)
+    Path(path, "groups.txt").write_text("warm\ncold\ncold\nwarm\ncold\ncold\nwarm\ncold\n", encoding="utf-8")
+    result = zero_shot(CLIP(MODELS["demo"]), open_dataset(path))
+    assert {name: part.images for name, part in result.groups.items()} == {"warm": 9, "cold": 15}
+    assert sum(part.top1 * part.images for part in result.groups.values()) == pytest.approx(24 * result.top1)
+    assert "cold, 15 images: top-1" in describe(result)
+
+
 def spoil(dataset: Path, how: str) -> None:
     match how:
         case "names":
@@ -85,6 +98,10 @@ def spoil(dataset: Path, how: str) -> None:
             (dataset / "templates.txt").write_text("no place for a name\n")
         case "number":
             (dataset / "images" / "00008_x.png").write_bytes(b"")
+        case "groups":
+            (dataset / "groups.txt").write_text("warm\ncold\n", encoding="utf-8")
+        case "a blank group":
+            (dataset / "groups.txt").write_text("warm\ncold\n\n" + 5 * "cold\n", encoding="utf-8")
         case "images":
             for image in (dataset / "images").iterdir():
                 image.unlink()
@@ -97,6 +114,8 @@ def spoil(dataset: Path, how: str) -> None:
         ("template", "has no {} for the class name"),
         ("number", "class number below 8"),
         ("images", "no images; it needs both"),
+        ("groups", "has 2 lines for 8 classes"),
+        ("a blank group", "line 3 is blank"),
         ("nothing", "no checkpoint in"),
     ],
 )

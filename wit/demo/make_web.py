@@ -27,7 +27,7 @@ from wit import storage
 from wit.captions import reject_caption
 from wit.demo import drawing, layout, wording
 from wit.demo.drawing import Drawing, Subject, encode
-from wit.demo.tables import PICTURES, SEED, load, pick, save
+from wit.demo.tables import KEPT_OUT, PICTURES, SEED, load, pick, save
 from wit.images.config import ImageConfig
 from wit.images.process import process
 from wit.images.results import Processed
@@ -40,7 +40,7 @@ NPM_PACKAGES = (
     "@iconify-json/noto-v1@1.2.5",
     "@iconify-json/emojione@1.2.3",
     "flag-icons@7.5.0",
-    "emoji-datasource-google@16.0.0",
+    "@iconify-json/twemoji@1.2.5",
     "emojibase-data@17.0.0",
     "cldr-annotations-full@48.2.0",
 )
@@ -110,7 +110,7 @@ Row = dict[str, Any]
 
 def draw_all(packages: str, subjects: list[Subject]) -> pa.Table:
     """The web's pictures and the test set, by name."""
-    kept_out = [row_of(drawn, "webp") for drawn in drawing.kept_out_drawings(packages, subjects)]
+    kept_out = [row_of(drawn, "webp") for drawn in drawing.icon_drawings(packages, KEPT_OUT, KEPT_OUT, subjects)]
     emoji = [
         row_of(drawn, FORMATS[pick("format", name_of(drawn), len(FORMATS))])
         for drawn in emoji_drawings(packages, subjects)

@@ -17,7 +17,7 @@ WRITERS = 16  # each file waits for the disk on its own: 8 s one after the other
 
 
 def zero_shot_set(directory: str) -> None:
-    """Writes `classnames.txt` (one name a line), `templates.txt` (with {} for the name) and
+    """Writes `classnames.txt` (one name a line), `groups.txt` (the group of each), `templates.txt` (with {} for the name) and
     `images/CLASS_0.webp`, where CLASS is the zero-padded line number of the name, from 0."""
     table = load("pictures")
     rows = [row for row in table.select(["style", "subject", "format", "data"]).to_pylist() if row["style"] == KEPT_OUT]
@@ -29,7 +29,13 @@ def zero_shot_set(directory: str) -> None:
     with ThreadPoolExecutor(WRITERS) as pool:
         list(pool.map(storage.write_bytes, paths, [row["data"] for row in rows]))
     storage.write_bytes(storage.join(directory, "classnames.txt"), lines(row["subject"] for row in rows))
+    storage.write_bytes(storage.join(directory, "groups.txt"), lines(group_of(row["subject"]) for row in rows))
     storage.write_bytes(storage.join(directory, "templates.txt"), lines(TEMPLATES))
+
+
+def group_of(name: str) -> str:
+    """Flags stand apart: all styles draw the same thing, so that they are easy to find, by their pixels too."""
+    return "flags" if name.startswith("flag of ") else "all but flags"
 
 
 def lines(texts: Iterable[str]) -> bytes:

@@ -4,14 +4,18 @@ import io
 import os
 from collections import Counter
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
 from wit import demo
 from wit.demo import tables, wording
-from wit.demo.drawing import spoken_name
+from wit.demo.drawing import on_white, spoken_name
 from wit.demo.layout import HOSTS
+from wit.demo.make_web import KEPT_OUT_BITS, phash
 from wit.demo.zero_shot import zero_shot_set
+from wit.images import hashes
 from wit.images.config import ImageConfig
 from wit.images.process import process
 from wit.images.results import Processed
@@ -73,6 +77,50 @@ def test_the_style_kept_out_is_served_nowhere(pictures):
     style_of = {row["picture"]: row["style"] for row in pictures}
     served = {style_of[name] for name in tables.load("resources")["picture"].to_pylist() if name}
     assert tables.KEPT_OUT not in served and served >= set(STYLES)
+
+
+def thumbnail(row, side_px: int, mode: str) -> npt.NDArray[np.float32]:
+    with Image.open(io.BytesIO(row["data"])) as image:
+        small = on_white(image).convert(mode).resize((side_px, side_px), Image.Resampling.LANCZOS)
+        return np.asarray(small, np.float32)
+
+
+def test_no_picture_of_the_web_is_near_one_of_the_test_set(pictures):
+    """A quick hash says which pairs may be near, the build's own whether they are."""
+    kept_out = [row for row in pictures if row["style"] == tables.KEPT_OUT]
+    shown = [row for row in pictures if row["style"] != tables.KEPT_OUT and row["role"] is None]
+    quick = np.array([hashes.phash(thumbnail(row, 32, "L")) for row in kept_out], np.uint64)
+    seen = 0
+    for row in shown:
+        bits = np.bitwise_count(quick ^ np.uint64(hashes.phash(thumbnail(row, 32, "L"))))
+        for number in np.flatnonzero(bits <= KEPT_OUT_BITS + 2):
+            seen += 1
+            apart = (phash(row["data"]) ^ phash(kept_out[number]["data"])).bit_count()
+            assert apart > KEPT_OUT_BITS, (row["picture"], kept_out[number]["picture"])
+    assert seen > 3  # or the quick hash finds nothing
+
+
+def pixels_of(pictures, style: str, names: set[str]) -> dict[str, npt.NDArray[np.float32]]:
+    rows = [row for row in pictures if row["style"] == style and row["subject"] in names and row["original"] is None]
+    return {row["subject"]: thumbnail(row, 16, "RGB").ravel() for row in rows}
+
+
+def told_apart(one: dict[str, npt.NDArray[np.float32]], other: dict[str, npt.NDArray[np.float32]]) -> float:
+    """Of the pictures of one style that the other draws too: how many are nearest, of all, to the other's of their name."""
+    both, names = [name for name in other if name in one], list(other)
+    left, right = np.stack([one[name] for name in both]), np.stack([other[name] for name in names])
+    nearest = (np.square(right).sum(axis=1) - 2 * left @ right.T).argmin(axis=1)
+    return float(np.mean([name == names[at] for name, at in zip(both, nearest, strict=True)]))
+
+
+def test_the_style_kept_out_has_no_sibling_on_the_web(pictures):
+    """Two styles of one house are told apart by a measure that must not find such a pair for the style kept out."""
+    emoji = sorted(row["subject"] for row in pictures if row["style"] == tables.KEPT_OUT)
+    names = {name for name in emoji if not name.startswith("flag of ")}
+    drawn = {style: pixels_of(pictures, style, names) for style in (*STYLES, tables.KEPT_OUT)}
+    assert told_apart(drawn["fluent-emoji"], drawn["fluent-emoji-flat"]) > 0.8
+    found = {style: told_apart(drawn[tables.KEPT_OUT], drawn[style]) for style in STYLES}
+    assert max(found.values()) < 0.3, found
 
 
 def test_variants_and_only_they_are_duplicates_for_a_build(pictures):
@@ -141,6 +189,12 @@ def test_the_zero_shot_set_is_laid_out_as_documented(tmp_path):
     files = sorted(path.name for path in (tmp_path / "images").iterdir())
     assert len(names) == len(set(names)) == len(files)
     assert [int(name.split("_")[0]) for name in files] == list(range(len(names)))
+    groups = dict(zip(names, (tmp_path / "groups.txt").read_text().splitlines(), strict=True))
+    assert (groups["flag of Chad"], groups["flag in hole"], groups["fox"]) == (
+        "flags",
+        "all but flags",
+        "all but flags",
+    )
     assert all(template.count("{}") == 1 for template in (tmp_path / "templates.txt").read_text().splitlines())
     apple = names.index("red apple")
     with Image.open(tmp_path / "images" / f"{apple:04}_0.webp") as image:
