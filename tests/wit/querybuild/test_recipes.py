@@ -39,7 +39,6 @@ def test_the_shipped_list_holds_exactly_500_000_sorted_distinct_entries(shipped)
     ],
 )
 def test_the_shipped_scores_are_those_of_the_packages(shipped, origin, module, scores):
-    pytest.importorskip(module, reason=f"needs the package {module}")
     expected = {clean_caption(entry): score for entry, score in scores(PackagesRecipe(wordnet="")).items()}
     mine = shipped.filter(pc.equal(shipped["origin"], origin)).to_pylist()
     assert len(mine) > 50_000
@@ -59,8 +58,6 @@ def test_the_page_says_how_many_entries_are_of_which_origin(shipped):
 
 
 def test_the_page_says_how_many_entries_the_stems_take():
-    for module in ("wordfreq", "symspellpy"):
-        pytest.importorskip(module, reason=f"needs the package {module}")
     recipe = PackagesRecipe(wordnet="")
     offered = {
         Origin.WORD: packages.word_frequencies(min_frequency=recipe.min_word_frequency),
