@@ -55,6 +55,12 @@ def commands(build: Sequence[str]) -> list[Command]:
     made += [(f"verify {level}, sound", ["pipelines.verify", "set", "--level", level], 0) for level in levels]
     made += [(f"verify {level}, broken", ["pipelines.verify", "broken", "--level", level], 1) for level in levels]
     made += [("verify, no set", ["pipelines.verify", "empty"], 2), ("show", ["pipelines.show", "set"], 0)]
+    few = ["--model", "demo", "--output", "new-{}", "--batch-size", "8", "--epochs", "1", "--warmup-steps", "1"]
+    made += [
+        ("train, a few steps", ["trainer.train", "--shards", "set/shards", *few], 0),
+        ("train, no shards", ["trainer.train", "--shards", "empty", *few], 2),
+        ("evaluate, no data set", ["trainer.evaluate", "--checkpoint", "empty", "--dataset", "empty"], 2),
+    ]
     return [*made, ("queries --help", ["pipelines.queries", "--help"], 0)]
 
 

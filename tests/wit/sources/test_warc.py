@@ -138,3 +138,11 @@ def test_a_damaged_member_costs_its_page_alone(tmp_path: Path) -> None:
     (batch,), report = read(tmp_path / "b.warc.gz")
     assert batch.alt == ["x0", "x1", "x3"]
     assert report.lost == {"corrupt_member": 1, "truncated_member": 1}
+
+
+def test_a_warc_in_zstd_that_somebody_had_is_read() -> None:
+    path = Path(__file__).parents[2] / "cases/tables/zst.warc.zst"
+    report = SourceReport("w")
+    batches = list(read_pairs(SourceFile("warc", str(path)), report))
+    assert (report.lost, report.error) == ({}, None)
+    assert report.records and sum(map(len, batches)) == report.pairs > 0
