@@ -21,12 +21,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from wit import storage
-from wit.images.formats import EXTENSIONS
 from wit.records import InputError
-from wit.shards import Member, is_sample_file, iter_members, split_name
+from wit.shards import SAMPLE_EXTENSIONS, Member, is_sample_file, iter_members, split_name
 
 # torchvision's IMG_EXTENSIONS, and two more that Pillow reads
-PICTURES = (*EXTENSIONS, "ppm", "pgm")
+PICTURES = (*SAMPLE_EXTENSIONS, "ppm", "pgm")
 PROMPT = "a photo of a {}."  # CLIP section 3.1.4: the default, where an ImageFolder brings none
 TEXTS = ("classnames.txt", "templates.txt", "groups.txt")
 PARTS = "a dataset has classnames.txt, templates.txt and images/"

@@ -113,17 +113,27 @@ class Handler(socketserver.BaseRequestHandler):
             web.at_once = max(web.at_once, web.active.total())
             web.times.setdefault(host, []).append(time.monotonic())
             count = web.counts[host, path]
+
+        in_work = [host]
+
+        def over() -> None:
+            with web.lock:
+                for name in in_work:
+                    web.active[name] -= 1
+                in_work.clear()
+
         try:
             reply = web.reply_to(Ask(host, path, headers, count))
             if isinstance(reply, bytes):
-                self.request.sendall(reply)
+                self.request.sendall(reply[:-1])
+                over()  # before its last byte: whoever has that may ask the next before this thread runs again
+                self.request.sendall(reply[-1:])
                 return b"content-length" in reply[:2000].lower()
             for chunk in reply:
                 self.request.sendall(chunk)
             return False
         finally:
-            with web.lock:
-                web.active[host] -= 1
+            over()
 
 
 class Server(socketserver.ThreadingTCPServer):
