@@ -253,6 +253,8 @@ def _pairs(row: Row, columns: _Columns) -> tuple[list[tuple[str | None, str | No
     cell, told = _value(row, columns.url), _value(row, columns.caption) if columns.caption else None
     together = columns.caption is not None and columns.caption[0] == columns.url[0] and isinstance(cell, list)
     if together and isinstance(told, list):  # fields of the same objects
+        if len(cell) > MAX_PAIRS_PER_ROW:
+            raise _BadRow
         found = [
             (src, alt) for one, other in zip(cell, told, strict=True) for src in _texts(one) for alt in _texts(other)
         ]
