@@ -102,6 +102,8 @@ def open_pictures(path: str) -> Dataset:
     """Pictures numbered in images/, or in a folder a class, there or beside the texts."""
     images = storage.join(path, "images")
     root = images if storage.is_dir(images) else path
+    if root == images:
+        refuse_folders_beside(path)
     entries = storage.list_sizes(root)
     folders = [name for name, size in entries.items() if size is None and not name.startswith((".", "__"))]
     names = [name for name, size in entries.items() if size is not None and not (root == path and name in TEXTS)]
@@ -112,6 +114,16 @@ def open_pictures(path: str) -> Dataset:
         )
     others = tuple(name for name in names if not is_picture(name))
     return open_folders(path, root, folders, others) if folders else open_numbered(path, root, pictures, others)
+
+
+def refuse_folders_beside(path: str) -> None:
+    """Raises InputError where folders of pictures stand beside images/: a class may be named so."""
+    folders = [name for name, size in storage.list_sizes(path).items() if size is None and name != "images"]
+    classes = [name for name in folders if any(map(is_picture, storage.list_dir(storage.join(path, name))))]
+    if classes:
+        raise InputError(
+            f"{path} holds images/ and folders of pictures beside it ({classes[0]}/): leave one kind there"
+        )
 
 
 def open_numbered(path: str, root: str, pictures: list[str], others: tuple[str, ...]) -> Dataset:

@@ -44,6 +44,11 @@ def remarks(path: str, mode: Mode) -> list[str]:
         )
     places = _places({*never[:SHOWN], *[entry for pair in alike[:SHOWN] for entry in pair]}, file)
     lines = [file.note] if file.note else []
+    if tabbed := [entry for entry in entries if "\t" in entry]:
+        lines.append(
+            f"{path}: TABs stand in {_count(tabbed)}, which no caption has ({tabbed[0]!r}, ...): of query<TAB>count every line "
+            "must have its count, a whole number without commas"
+        )
     if never:
         shown = [f"{entry!r} ({places[entry]})" for entry in never[:SHOWN]]
         lines.append(f"{path}: {_count(never)} can never match under --matching {mode}: {_listed(shown, never)}")

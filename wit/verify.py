@@ -407,9 +407,10 @@ def deleted_problems(out: str, run: Marker | None, there: Sequence[str], unfinis
     """Stages that were finished and of which only some files are left."""
     for stage in unfinished:
         if stage in _deleted(run) and any(name.startswith(f"{_place(stage)}/") for name in there):
+            needless = "" if stage == "publish" else f", or delete {_place(stage)}/, which a finished set does not need"
             yield (
                 f"{name_in(out, manifest_path(out, stage))}: missing, the stage was finished; start the build again, which "
-                f"writes it anew from what lies beside it, or delete {_place(stage)}/, which a finished set does not need"
+                f"writes it anew from what lies beside it{needless}"
             )
 
 

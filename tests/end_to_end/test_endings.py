@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -212,3 +213,20 @@ def test_a_second_build_of_one_output_is_told_so(command: list[str], capsys: pyt
     with storage.only_builder("set"):
         assert main(command) == 2
     assert "another build is at work" in capsys.readouterr().err
+
+
+def test_sigterm_while_all_that_is_left_is_on_its_way_is_exit_code_3(
+    command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is missing then, and going on to select and publish is not what was asked for."""
+
+    def terminate() -> None:
+        while len(upgrade.pictures_asked()) < 5:
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=terminate, daemon=True).start()
+    assert main(command) == 3
+    assert "stopped: by SIGTERM" in capsys.readouterr().err
+    assert not Path("set/shards/MANIFEST.json").exists()
+    assert main(command) == 0

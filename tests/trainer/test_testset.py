@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from trainer import checkpoint
 from trainer.evaluate import main
 from trainer.model import CLIP, MODELS
 from trainer.testset import open_dataset, pictures
+from wit.records import InputError
 from wit.shards import ShardWriter
 
 CASES = Path(__file__).parents[1] / "cases" / "eval"
@@ -229,3 +231,11 @@ def test_pictures_beside_folders_are_refused(run, tmp_path: Path) -> None:
     (dataset / "images" / "0_a.jpg").write_bytes(PICTURE)
     code, said, _ = run(dataset)
     assert code == 2 and "holds both pictures (0_a.jpg) and folders (cat/)" in said
+
+
+def test_folders_of_pictures_beside_images_are_refused(tmp_path: Path) -> None:
+    for name in ("blue_star", "images/red_triangle"):
+        (tmp_path / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "0.png")
+    with pytest.raises(InputError, match=r"holds images/ and folders of pictures beside it \(blue_star/\)"):
+        open_dataset(str(tmp_path))

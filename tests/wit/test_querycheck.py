@@ -99,3 +99,10 @@ def test_equal_forms_are_those_that_the_matcher_finds_in_the_same_captions(mode)
 
 def test_the_shipped_list_has_no_oddity():
     assert remarks(str(SHIPPED), "words") == []
+
+
+def test_a_tab_in_an_entry_is_told(tmp_path):
+    path = tmp_path / "q.txt"
+    path.write_text("red\t10\nblue\tseven\n", encoding="utf-8")
+    (line,) = [line for line in remarks(str(path), "words") if "TAB" in line]
+    assert "stand in 2 entries" in line and "every line must have its count" in line
