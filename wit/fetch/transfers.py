@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import socket
@@ -188,7 +189,10 @@ class Transfers:
             for transfer in self._transfers.values():
                 if transfer.paused:
                     transfer.paused, transfer.moved = False, now
-                    transfer.easy.pause(pycurl.PAUSE_CONT)
+                    with contextlib.suppress(
+                        pycurl.error
+                    ):  # it ended while it was paused, and `over` is yet to say how
+                        transfer.easy.pause(pycurl.PAUSE_CONT)
 
     def _new_easy(self) -> Any:
         """A handle with the options that all requests share."""

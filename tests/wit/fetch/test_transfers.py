@@ -6,11 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
+import pycurl
 import pytest
 
 from wit.fetch.config import for_local_web
 from wit.fetch.outcome import Outcome
+from wit.fetch.transfers import Transfers
 from wit.reasons import Reason
 
 hostile = sys.modules["hostile"]  # loaded by conftest
@@ -54,3 +57,22 @@ def took(work: Callable[[], object]) -> float:
     began = time.monotonic()
     work()
     return time.monotonic() - began
+
+
+def test_a_transfer_that_ended_while_it_was_paused_keeps_no_other_from_going_on() -> None:
+    class Over:
+        def pause(self, _: int) -> None:
+            raise pycurl.error(43, "pause/unpause failed")
+
+    class Going:
+        paused = True
+
+        def pause(self, _: int) -> None:
+            self.paused = False
+
+    going, transfers = Going(), object.__new__(Transfers)
+    transfers._held = 10
+    waiting = (SimpleNamespace(paused=True, moved=0.0, easy=easy) for easy in (Over(), going, Over()))
+    transfers._transfers = dict(enumerate(waiting))  # type: ignore[arg-type]
+    transfers.let_go(10)
+    assert not going.paused
