@@ -288,7 +288,7 @@ def soak_row(corpus: Path, out: Path, server: Server, count: int) -> None:
         print(f"  soak, {part} images: {run.row()}", flush=True)
 
 
-ROWS = ("http", "hashes", "https", "keep", "keep-none", "hosts", "dead", "steps")
+ROWS = ("http", "hashes", "https", "keep", "keep-none", "keep-full", "hosts", "dead", "steps")
 
 
 def main() -> None:
@@ -339,7 +339,7 @@ def main() -> None:
             processes(run)
         if "https" in rows:
             compare("https verified, 256 border, sha256", secure, out, server, BORDER, arguments.repeats)
-        for row, check in (("keep", "fast"), ("keep-none", "none")):
+        for row, check in (("keep", "fast"), ("keep-none", "none"), ("keep-full", "full")):
             if row in rows:
                 kept, name = (
                     replace(BORDER, keep_original=True, check_pixels=check),

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from pipelines.select import run_select
     from wit.fetch.errors import OutageError
     from wit.records import InputError, Stopped
-    from wit.storage import Busy
+    from wit.storage import Busy, refusal
 
     run = {
         "candidates": run_candidates,
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"stopped: by {error}; to go on: python -m pipelines.build {shlex.join(given)}", file=sys.stderr)
         return 3
     except (OSError, RuntimeError) as error:  # the latter is all that Beam leaves of the former
-        if (refused := ending.refusal(error)) is None:
+        if (refused := refusal(error)) is None:
             raise
         print(f"stopped: {refused}, then start the build again" if started else f"error: {refused}", file=sys.stderr)
         return 3 if started else 2

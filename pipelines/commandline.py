@@ -8,7 +8,8 @@ from typing import Annotated
 import tyro
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from wit.config import BuildConfig, counted, from_toml
+from wit.config import BuildConfig
+from wit.configfile import counted, from_toml
 from wit.records import InputError
 from wit.storage import check_text
 

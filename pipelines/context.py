@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.engine import Engine
-from wit import parquet
+from wit import parquet, select
 from wit.config import BuildConfig
 from wit.parts import Marker, StageDir
 from wit.records import STAGES, InputError
 from wit.score import Scorer
+from wit.select import RawShard
 from wit.sources import SourceFile
 
 
@@ -24,6 +25,7 @@ class PlanFacts:
     pairs: Any
     weights: Any
     threshold: float
+    cap: float  # of which the threshold is `oversample` times as much
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,4 +72,10 @@ class Context:
         path = self.stage("plan").file(marker, "rows")
         table = parquet.read_table(path, ["pairs", "weight"])
         threshold = float("inf") if marker["threshold"] is None else marker["threshold"]
-        return PlanFacts(path, table["pairs"].to_numpy(), table["weight"].to_numpy(), threshold)
+        cap = threshold / self.config.plan.oversample
+        return PlanFacts(path, table["pairs"].to_numpy(), table["weight"].to_numpy(), threshold, cap)
+
+    def raw_shards(self) -> tuple[RawShard, ...]:
+        """The published raw shards, with their scores where this build has any."""
+        scores = self.manifest("score") if self.scorer else None
+        return tuple(select.raw_shards(self.manifest("download"), scores))

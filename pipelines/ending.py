@@ -17,7 +17,6 @@ from collections.abc import Iterator
 import psutil
 
 from wit import workers
-from wit.storage import refusal as refusal
 
 
 class Interrupted(Exception):

@@ -85,14 +85,12 @@ def shortfall(context: Context) -> Shortfall:
     """What queries lack for want of oversampling."""
     config, facts = context.config, context.plan_facts()
     planned, surviving = np.zeros((2, len(facts.pairs)), np.int64)
-    scores = context.manifest("score") if context.scorer else None
-    for shard in select.raw_shards(context.manifest("download"), scores):
+    for shard in context.raw_shards():
         found = select.count(config.output, shard, queries=len(facts.pairs), config=config.select)
         planned += found.planned
         surviving += found.surviving
-    oversample = config.plan.oversample
-    cap = facts.threshold / oversample
-    return select.shortfall(facts.weights, Memberships(planned, surviving), t=cap, oversample=oversample)
+    memberships, oversample = Memberships(planned, surviving), config.plan.oversample
+    return select.shortfall(facts.weights, memberships, t=facts.cap, oversample=oversample)
 
 
 def query_table(context: Context, short: Shortfall) -> pa.Table:

@@ -105,15 +105,14 @@ class Select(beam.PTransform):  # type: ignore[misc]
 
 def run_select(context: Context) -> Marker:
     config, stage = context.config, context.stage("select")
-    scores = context.manifest("score") if context.scorer else None
-    shards = tuple(select.raw_shards(context.manifest("download"), scores))
+    shards = context.raw_shards()
     facts = context.plan_facts()
     passes = Passes(
         stage,
         shards,
         config.select,
         facts.path,
-        facts.threshold / config.plan.oversample,
+        facts.cap,
         config.queries,
         len(load_queries(config.queries)),
         context.seed,

@@ -386,10 +386,8 @@ def finish(stage: StageDir, shards: Sequence[Marker], wanted: Sequence[str], dir
     made beside another one in its place. Raises Stopped where a wanted shard is missing."""
     check_complete("publish", wanted, (str(marker["shard"]) for marker in shards))
     manifest = {**manifest_of(stage, shards), "wanted": sorted(wanted)}
-    named = {str(entry["name"]) for entry in manifest["files"]} | {
-        REMOVED,
-        "MANIFEST.json",
-    }  # one that is mended stays till then
+    # The manifest of a set that is mended in place stays until the new one stands.
+    named = {*(str(entry["name"]) for entry in manifest["files"]), REMOVED, "MANIFEST.json"}
     for name in storage.list_dir(directory):
         if name not in named:
             storage.remove(storage.join(directory, name))

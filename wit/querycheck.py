@@ -13,9 +13,8 @@ from wit.records import InputError
 from wit.words import END, cut_words, join_texts
 
 SHOWN = 3  # entries named of each kind
-UNCUT = re.compile(
-    r"[\t\r\n]|[^ ][,.;:?!`]|[,.;:?!`][^ ]"
-)  # what MetaCLIP's cutting leaves in no caption: marks stand alone
+# What MetaCLIP's cutting leaves in no caption: marks stand alone.
+UNCUT = re.compile(r"[\t\r\n]|[^ ][,.;:?!`]|[,.;:?!`][^ ]")
 
 
 def forms(entries: Sequence[str], mode: Mode) -> list[bytes]:

@@ -9,6 +9,7 @@ import re
 import zlib
 from typing import NamedTuple
 
+from wit import storage
 from wit.records import InputError
 
 UNREADABLE = {  # first bytes of what else is given by mistake, and what to do with it
@@ -84,18 +85,9 @@ def _items(text: str, path: str) -> list[str]:
     for number, item in enumerate(items, 1):
         if not isinstance(item, str):
             raise InputError(f"the query list {path} is a JSON array, but its item {number} is no string: {fix}")
-        if not is_text(item):
+        if not storage.is_text(item):
             raise InputError(f"the query list {path} is a JSON array, but its item {number} is half a character: {fix}")
     return [" ".join(item.splitlines()) for item in items]
-
-
-def is_text(item: str) -> bool:
-    """Whether it can be written as UTF-8, which a lone surrogate cannot."""
-    try:
-        item.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _without_counts(lines: list[str], path: str) -> QueryFile | None:

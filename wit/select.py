@@ -166,9 +166,10 @@ def shortfall(counts: npt.NDArray[Any], memberships: Memberships, *, t: float, o
     """By the counts before balancing [queries], what was planned and survived of each, the cap and plan's oversample."""
     survival = memberships.surviving / np.maximum(memberships.planned, 1)
     short = (counts > t * oversample) & (memberships.planned > 0) & (survival * oversample < 1)
-    lacking = np.minimum(t, counts * survival) - t * oversample * survival
+    missing = np.zeros(len(counts))
+    missing[short] = np.minimum(t, counts[short] * survival[short]) - t * oversample * survival[short]
     enough = np.divide(1, survival, out=np.zeros_like(survival), where=short & (survival > 0))
-    return Shortfall(np.where(short, np.maximum(lacking, 0), 0.0), enough)
+    return Shortfall(np.maximum(missing, 0), enough)
 
 
 def weigh(rows: pa.Table, weights: Floats, hashes: Hashes, *, seed: int) -> pa.Table:

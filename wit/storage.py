@@ -191,16 +191,23 @@ def copy(path: str, to: str) -> None:
     fs.copy(inner, _fs(to)[1])
 
 
+def is_text(word: str) -> bool:
+    """Whether it can be written as UTF-8, which a lone surrogate cannot."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_text(path: str) -> None:
     """Raises InputError for a name that is no text here: tables and reports could not say it."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
+    if not is_text(path):
         shown = path.encode("utf-8", "backslashreplace").decode()
         raise InputError(
             f"{shown} is no UTF-8 text here: rename the file, or run with LC_ALL=C.UTF-8 where the name is right and the "
             "machine's locale is not"
-        ) from None
+        )
 
 
 def glob(pattern: str) -> list[str]:

@@ -204,3 +204,10 @@ def test_captions_of_a_row_are_ordered_by_their_new_critical_t() -> None:
         weighed = select.weigh(rows, np.array(weights + [0.0, 0.0]), hashes, seed=SEED).to_pylist()[0]
         assert [c["text"] for c in weighed["captions"]] == [first, "ab".replace(first, "")]
         assert weighed["key"] == pair_key(url, first) and weighed["critical_t"] == weighed["captions"][0]["critical_t"]
+
+
+def test_without_a_cap_nothing_lacks() -> None:
+    """A target that the plan could not fill has no threshold."""
+    memberships = Memberships(np.array([10, 0]), np.array([0, 0]))
+    short = select.shortfall(np.array([10.0, 0.0]), memberships, t=np.inf, oversample=1.5)
+    assert short.missing.tolist() == short.oversample.tolist() == [0, 0] and not short.describe(1.5)

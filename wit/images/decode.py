@@ -37,9 +37,8 @@ def jpeg_scale(probe: Probe, shorter: int, longer: int, margin: float) -> int:
 def decode(data: bytes, probe: Probe, *, scale: int, background: str) -> RGB | Refused:
     """The first frame in sRGB with transparency laid on `background`, not yet turned; JPEG at 1 / `scale`."""
     if probe.format == "jpg" and probe.components in (1, 3, 4):
-        cmyk = (
-            probe.components == 4
-        )  # whose colours are Pillow's to convert: here it only shows whether all of it is there
+        # Colours of CMYK are Pillow's to convert: here such a picture only shows whether all of it is there.
+        cmyk = probe.components == 4
         pixels = decode_jpeg(data, probe, 8 if cmyk else scale)
         if isinstance(pixels, Refused) and pixels.detail != "other":
             return pixels

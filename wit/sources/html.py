@@ -10,7 +10,6 @@ page of plain `img` tags (src and alt only) gives exactly the pairs that its WAT
 
 from __future__ import annotations
 
-import codecs
 import re
 import zlib
 from typing import NamedTuple
@@ -19,6 +18,7 @@ import charset_normalizer
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from wit.sources.complexity import check_complexity
+from wit.sources.text import BOMS, codec_of
 from wit.urls import base_url
 
 LAZY = (
@@ -248,11 +248,7 @@ def _add_open_graph(tree: LexborHTMLParser, srcs: list[str | None], alts: list[s
 
 def decode_html(body: bytes, content_type: str) -> str:
     """The text of a page: by its byte order mark, the HTTP header, its meta element, UTF-8 if it is that, or by detection."""
-    for mark, encoding in (
-        (codecs.BOM_UTF8, "utf-8"),
-        (codecs.BOM_UTF16_LE, "utf-16-le"),
-        (codecs.BOM_UTF16_BE, "utf-16-be"),
-    ):
+    for mark, encoding in BOMS:
         if body.startswith(mark):
             return body[len(mark) :].decode(encoding, "replace")
     declared = _DECLARED.search(content_type)
@@ -269,13 +265,9 @@ def decode_html(body: bytes, content_type: str) -> str:
 
 
 def _codec(label: str) -> str | None:
-    """Python's codec for a label, or None where there is none for text."""
+    """Python's codec for a label of a page."""
     name = label.strip().lower()
-    try:
-        info = codecs.lookup(_WIDER.get(name, name))
-    except (LookupError, ValueError):
-        return None
-    return info.name if info._is_text_encoding and info.name not in ("idna", "punycode", "undefined") else None
+    return codec_of(_WIDER.get(name, name))
 
 
 def _detect(body: bytes) -> str:

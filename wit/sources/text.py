@@ -23,11 +23,10 @@ BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.
 BOMS_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 BOMS_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 CP1252 = "windows-1252"
-NOT_OF_FILES = ("idna", "punycode", "unicode_escape", "raw_unicode_escape", "unicode-escape", "raw-unicode-escape")
+NOT_OF_FILES = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape")
 
-_FOREIGN = re.compile(
-    rb"[\x81\x8d\x8f\x90\x9d]|[\x80-\xff]{4}"
-)  # not in Windows-1252; in a row, as only other scripts have them
+# What Windows-1252 does not have; letters beyond ASCII in a row, as only other scripts have them.
+_FOREIGN = re.compile(rb"[\x81\x8d\x8f\x90\x9d]|[\x80-\xff]{4}")
 _WHOLE_UTF8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 
 
@@ -62,13 +61,18 @@ def encoding_of(head: bytes) -> str | None:
     return None
 
 
+def codec_of(label: str) -> str | None:
+    """Python's codec for the name of an encoding, or None where there is none that files and pages are written in."""
+    try:
+        info = codecs.lookup(label)
+    except (LookupError, ValueError):
+        return None
+    return info.name if info._is_text_encoding and info.name not in NOT_OF_FILES else None
+
+
 def check_encoding(encoding: str | None) -> None:
     """Raises InputError for an encoding that Python does not know."""
-    try:
-        known = encoding is None or "url".encode(encoding).decode(encoding) == "url"
-    except (LookupError, ValueError):
-        known = False
-    if not known or (encoding and codecs.lookup(encoding).name in NOT_OF_FILES):
+    if encoding is not None and codec_of(encoding) is None:
         raise InputError(
             f"--encoding {encoding}: no such encoding; for instance utf-8, windows-1252, shift_jis, gb18030"
         )
