@@ -8,9 +8,7 @@ a build that was stopped at any instant goes on when it is started again.
 
 from __future__ import annotations
 
-import os
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -70,20 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def stopped_early(*_: object) -> None:
-    os.write(2, b"stopped: by SIGTERM, before anything was done\n")
-    os._exit(3)
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, stopped_early)  # the imports take seconds
-    try:
-        from pipelines.ending import leave
+    from wit import early
 
-        code = main()
-        for number in (signal.SIGTERM, signal.SIGINT):  # all is done, and said
-            signal.signal(number, signal.SIG_IGN)
-        leave(code)
-    except KeyboardInterrupt:
-        print("stopped: by Ctrl-C, before anything was done", file=sys.stderr)
-        sys.exit(3)
+    early.listen(", before anything was done")
+    code = main()
+    from pipelines.ending import leave
+
+    leave(code)

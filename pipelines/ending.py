@@ -13,17 +13,31 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any, TextIO
 
 import psutil
 
-from wit import workers
+from wit import early, workers
+from wit.early import NAMES
 
 
 class Interrupted(Exception):
     """Ctrl-C or SIGTERM, which is its text."""
 
 
-NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+class _MainThreadOnly:
+    """Standard error that other threads cannot write to: engines print tracebacks of theirs there when they are ended."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        if threading.current_thread() is threading.main_thread():
+            return self._stream.write(text)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @contextlib.contextmanager
@@ -41,6 +55,7 @@ def interruptible() -> Iterator[None]:
         asked.append(NAMES[signal.Signals(number)])
         logging.disable(logging.CRITICAL)  # what threads say of their ends helps nobody
         threading.excepthook = lambda _: None
+        sys.stderr = _MainThreadOnly(sys.stderr)  # type: ignore[assignment]
         workers.give_up()
         end_children()
         raise KeyboardInterrupt
@@ -67,10 +82,11 @@ def end_children() -> None:
 
 
 def leave(code: int) -> None:
-    """Ends this process with the exit code; that of a stopped job without waiting for the threads that were at work on it."""
+    """Ends this process, which has said all, with the exit code; that of a stopped job without waiting for the threads that
+    were at work on it."""
     if code == 3:
         sys.stdout.flush()
         sys.stderr.flush()
         end_children()
         os._exit(code)
-    sys.exit(code)
+    early.leave(code)

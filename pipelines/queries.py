@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from wit import early
+
+    early.listen()
+
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -32,4 +37,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    early.leave(main())

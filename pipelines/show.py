@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from wit import early
+
+    early.listen()
+
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
@@ -90,4 +95,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    early.leave(main())

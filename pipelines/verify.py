@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from wit import early
+
+    early.listen()
+
 import argparse
 import sys
 from collections.abc import Sequence
@@ -41,4 +46,4 @@ def lines(verdict: Verdict, out: str, level: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    early.leave(main())

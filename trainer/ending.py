@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from wit import storage
+from wit.early import NAMES
 from wit.records import InputError, Stopped
-
-NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
 class Elsewhere(Exception):

@@ -5,6 +5,11 @@ The layouts of datasets are those of trainer/testset.py.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from wit import early
+
+    early.listen()
+
 import dataclasses
 import itertools
 import json
@@ -213,4 +218,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    early.leave(main(sys.argv[1:]))

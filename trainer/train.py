@@ -5,6 +5,11 @@ With several processes: `torchrun --nproc-per-node N -m trainer.train ...`; the 
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from wit import early
+
+    early.listen("; nothing was trained")
+
 import dataclasses
 import itertools
 import json
@@ -471,4 +476,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    early.leave(main(sys.argv[1:]))

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ParamSpec, TypeVar
@@ -42,6 +42,17 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+@contextlib.contextmanager
+def _unborn_deaf() -> Iterator[None]:
+    """Processes that this thread starts in the block do not hear of Ctrl-C, which goes to all processes of a terminal: before
+    `_end_with_parent` they would end with a traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Pool:
     """A process pool that survives its workers; shared by the threads of one process."""
 
@@ -70,7 +81,9 @@ class Pool:
         for _ in range(ATTEMPTS):
             executor = self._current()
             try:
-                return executor.submit(work, *args, **kwargs).result()
+                with _unborn_deaf():
+                    future = executor.submit(work, *args, **kwargs)
+                return future.result()
             except BrokenProcessPool:
                 self._discard(executor)
         name = getattr(work, "__name__", repr(work))

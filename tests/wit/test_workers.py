@@ -56,3 +56,14 @@ def test_workers_end_with_their_owner(tmp_path: Path) -> None:
             return
         time.sleep(0.1)
     pytest.fail("the worker outlived its owner")
+
+
+def interrupts_held() -> bool:
+    """From its birth, before any code of ours has run in it."""
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_ctrl_c_is_the_owners_alone_from_the_birth_of_a_worker() -> None:
+    with workers.closing_pools():
+        assert workers.run(1, interrupts_held)
+    assert not interrupts_held()

@@ -1,0 +1,33 @@
+"""Ctrl-C and SIGTERM while a command still imports what it needs, which takes seconds: one sentence and exit code 3.
+
+A command calls `listen` before its imports. What can say more later on (`pipelines.ending`, `trainer.ending`) sets handlers
+of its own meanwhile. Nothing but the standard library is imported here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import NoReturn
+
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+def listen(state: str = "") -> None:
+    """From now on both signals end this process with "stopped: by ..." and `state`, which says what was done until then."""
+
+    def stop(number: int, _: object) -> None:
+        if os.environ.get("RANK", "0") == "0":  # torchrun's processes all get the signal
+            os.write(2, f"stopped: by {NAMES[signal.Signals(number)]}{state}\n".encode())
+        os._exit(3)
+
+    for number in NAMES:
+        signal.signal(number, stop)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process, which has said all, with this exit code and no other, whatever signal comes now."""
+    for number in NAMES:
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
