@@ -32,6 +32,7 @@ from wit.publish import next_dir
 from wit.querycheck import remarks
 from wit.querylist import load_queries
 from wit.records import STAGES, InputError
+from wit.report import source_reports
 from wit.resume import Stage
 from wit.retry import has_failed
 from wit.score import Scorer
@@ -302,11 +303,9 @@ class Session:
                 self.save()
 
     def source_problems(self) -> list[str]:
-        """One line for each source file that was damaged or could not be read to its end."""
-        candidates = self.context.stage("candidates").manifest() or {"parts": []}
-        reports = [report for marker in candidates["parts"] for report in marker["sources"]]
-        lost = [f"{r['path']}: {n:,} records lost: {name}" for r in reports for name, n in sorted(r["lost"].items())]
-        return lost + [f"{r['path']}: {r['error']}" for r in reports if r["error"]]
+        """One line for each source file of which something could not be read."""
+        candidates = self.context.stage("candidates").manifest()
+        return ledger.source_problems(source_reports(candidates)) if candidates else []
 
     def show_funnel(self) -> None:
         """The last word of a build: what went in, what was lost where and why, what came out."""

@@ -119,7 +119,7 @@ def extract_group(
             if notes.begin(report.path, notes.BATCH, number):
                 _take_surely(batch, left, matcher, config, collected, report)
             else:
-                report.lose(notes.CRASHED, len(batch))
+                report.lose(notes.CRASHED, len(batch), f"source_offset from {batch.offset[0]}: {notes.CRASHED}")
                 report.pairs -= len(batch)
             if not notes.begin(report.path, notes.READ, report.records):
                 report.error = f"cannot be read: reading on after record {report.records} ended its process"
@@ -137,7 +137,7 @@ def _take_surely(
         _take_batch(batch, left, matcher, config, to)
     except Exception:  # strangers wrote the pair: what we did not think of costs it, and not the build
         if len(batch) == 1:
-            report.lose(EXTRACTOR_ERROR)
+            report.lose(EXTRACTOR_ERROR, place=f"source_offset {batch.offset[0]}: {EXTRACTOR_ERROR}")
             report.pairs -= 1
             return
         half = len(batch) // 2
