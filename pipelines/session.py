@@ -192,7 +192,7 @@ class Session:
         session = cls(context, run, before, peak, inputs)
         session.look()
         run["retry"], retries = _retry(config, run, session.stages["download"])
-        session.context = dataclasses.replace(context, fingerprints=session.context.fingerprints, retries=retries)
+        session.context = dataclasses.replace(session.context, retries=retries)
         session.check()
         session.tell_what_was_refused()
         run["at_work"] = []
@@ -204,13 +204,15 @@ class Session:
         """What stands under OUT by now, and so the fingerprints that are known."""
         out = self.context.config.output
         self.stages = resume.survey(out, self.run, self.context.config, self.inputs)
-        prints = {name: stage.above.fingerprint for name, stage in self.stages.items() if stage.above is not None}
+        known = {name: stage.above for name, stage in self.stages.items() if stage.above is not None}
+        prints = {name: above.fingerprint for name, above in known.items()}
         self.run["fingerprints"] = prints
         records = self.run["stages"]
         for name, stage in self.stages.items():
             if stage.manifest is not None:
                 records[name] = resume.record(out, stage.manifest, records.get(name))
-        self.context = dataclasses.replace(self.context, fingerprints=prints)
+        schemas = {name: above.schema for name, above in known.items()}
+        self.context = dataclasses.replace(self.context, fingerprints=prints, schemas=schemas)
 
     def to_run(self) -> list[str]:
         """The stages that are still to run."""

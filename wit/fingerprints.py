@@ -9,7 +9,8 @@ on disk counts. Nothing is rebuilt because we changed, as long as these tables a
   default is another value, raise the stage's number in SCHEMAS too: then sets of earlier schemas go on without it;
 - a knob that is gone gets one line in REMOVED, with the value that all sets are taken to have had;
 - a knob that says the same in other words gets one line in REWORDED;
-- a changed table raises the stage's number in SCHEMAS, and its readers keep reading the older ones.
+- a changed table raises the stage's number in SCHEMAS, and its readers keep reading the older ones;
+- a rule that decides otherwise raises it too, and a set of an earlier schema keeps the old one (candidates.rules_under).
 
 A test fails for a knob that is in none of them. FetchConfig is in no fingerprint: politeness, time-outs and worker numbers
 change how pictures are fetched, not which.
