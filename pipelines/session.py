@@ -10,7 +10,7 @@ import platform
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -231,7 +231,9 @@ class Session:
         if not self.stages["download"].finished or "dropped" not in record:
             return
         was = record.setdefault("fetch", self.before.get("config", self.run["config"])["fetch"])
-        for line in advice.refused_before(was, self.run["config"]["fetch"], record["dropped"]):
+        asked = self.context.config.retried_reasons()  # which this start fetches as it is
+        refused = {reason: n for reason, n in record["dropped"].items() if reason not in asked}
+        for line in advice.refused_before(was, self.run["config"]["fetch"], refused):
             print(line, file=sys.stderr)
 
     def nothing_kept(self) -> str | None:
@@ -311,14 +313,18 @@ class Session:
 
     def show_funnel(self) -> None:
         """The last word of a build: what went in, what was lost where and why, what came out."""
-        console = Console()
-        console.print(funnel(ledger.stage_totals(self.context.totals())))
-        for line in self.source_problems()[:SHOWN_PROBLEMS]:
-            console.print(line, style="yellow", highlight=False, soft_wrap=True)
-        out = self.context.config.output
+        self.show_losses(STAGES)
+        console, out = Console(), self.context.config.output
         console.print(f"peak memory of all processes: {self.peak.megabytes:,.0f} MB", highlight=False)
         for path in paths(out):
             console.print(path, highlight=False, soft_wrap=True)
+
+    def show_losses(self, stages: Sequence[str]) -> None:
+        """What went into each of these stages, what was lost there and why, and what of the sources could not be read."""
+        console, totals = Console(), self.context.totals()
+        console.print(funnel(ledger.stage_totals({name: totals[name] for name in stages if name in totals})))
+        for line in self.source_problems()[:SHOWN_PROBLEMS]:
+            console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _clear_up(out: str) -> None:

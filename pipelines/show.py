@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wit import ledger, storage
-from wit.parts import COUNTS, read_json
+from wit.parts import COUNTS, NUMBER, read_json
 from wit.records import STAGES, InputError
 
 PATHS = ("shards", "ledger.json", "report/index.html", "README.md", "run.json", "model")
@@ -68,8 +68,8 @@ def show(console: Console, out: str, results: Sequence[str]) -> None:
             )
     stages = _read(storage.join(out, "ledger.json"), {"stages": {None: COUNTS}})["stages"]
     console.print(funnel({name: stages[name] for name in STAGES if name in stages}))
-    peak = _read(storage.join(out, "run.json"), {"peak_memory_mb": (int, float)})["peak_memory_mb"]
-    console.print(f"peak memory of all processes of the build: {peak:,.0f} MB", highlight=False)
+    if peak := _read(storage.join(out, "run.json"), {"peak_memory_mb?": NUMBER}).get("peak_memory_mb"):
+        console.print(f"peak memory of all processes of the build: {peak:,.0f} MB", highlight=False)
     for path in results:
         console.print(accuracy(_read(path)), style="bold", highlight=False, soft_wrap=True)
     for path in [*paths(out), *results]:
