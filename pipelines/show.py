@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from wit import ledger, storage
+from wit import flags, ledger, storage
 from wit.parts import COUNTS, NUMBER, read_json
 from wit.records import STAGES, InputError
 
@@ -80,8 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipelines.show", description=__doc__)
     parser.add_argument("out", metavar="OUT", help="the --output directory of a build")
     parser.add_argument("results", metavar="ZERO_SHOT.json", nargs="*", help="results that trainer.evaluate wrote")
-    given = parser.parse_args(arguments)
+    argv = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        flags.check_names(argv, {})
+        given = parser.parse_args(argv)
         show(Console(), given.out, given.results)
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

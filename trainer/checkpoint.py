@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from trainer.model import CLIP, MODELS
-from wit import storage
+from wit import flags, storage
 from wit.records import InputError
 
 GIVE = "give the --output of a training run, or a .pt file"
@@ -123,7 +123,7 @@ def _state(data: bytes) -> dict[str, Any]:
 def build(name: str) -> CLIP:
     """The named model with fresh weights; raises InputError naming the known ones."""
     if name not in MODELS:
-        raise InputError(f"no such model: {name}; have {', '.join(MODELS)}")
+        raise InputError(f"no such model: {name}; {flags.instead(name, MODELS)}")
     return CLIP(MODELS[name])
 
 

@@ -29,7 +29,7 @@ from trainer.model import CLIP
 from trainer.tally import Hit, Share, by_group, share, wilson
 from trainer.testset import Dataset, open_dataset, pictures
 from trainer.tokenizer import tokenize
-from wit import storage
+from wit import flags, storage
 from wit.records import InputError
 
 
@@ -206,6 +206,7 @@ CODES = (
 
 def main(arguments: list[str]) -> int:
     def work() -> None:
+        flags.check_names(arguments, flags.knobs_of(EvaluateConfig))
         told = f"{EvaluateConfig.__doc__}\n\n{CODES}"
         evaluate(tyro.cli(EvaluateConfig, args=arguments, prog="python -m trainer.evaluate", description=told))
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wit.parts import to_json
-from wit.records import SCHEMAS
+from wit.records import SCHEMAS, InputError
 from wit.sources import SourceFile
 
 SECTIONS = {"candidates": "candidates", "plan": "plan", "download": "image", "select": "select", "publish": "publish"}
@@ -75,6 +75,15 @@ REWORDED: Mapping[
         until=1, before=lambda value: {"extract_exif": {"none": False, "all": True}.get(value, value)}
     ),
 }
+
+
+def check_gone(written: str, where: str = "") -> None:
+    """Raises InputError for a flag or a setting that earlier versions had."""
+    name = written.lstrip("-").partition("=")[0].replace("-", "_")
+    if name in {knob.partition(".")[2] for knob in REMOVED}:
+        raise InputError(
+            f"{where}{written} is gone, since nothing hung on it: leave it out; sets that were built with it go on"
+        )
 
 
 @dataclass(frozen=True, slots=True)

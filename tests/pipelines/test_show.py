@@ -52,3 +52,5 @@ def test_the_pixel_baseline_the_groups_and_a_control_run_are_told_beside_it() ->
 def test_no_build_is_an_error_with_its_fix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert show.main([str(tmp_path)]) == 2
     assert "give the --output of a finished build" in capsys.readouterr().err
+    assert show.main([str(tmp_path), "--levle"]) == 2
+    assert "unknown option --levle" in capsys.readouterr().err

@@ -188,6 +188,24 @@ def test_the_command_line_has_the_models_recipe_and_what_is_given_wins() -> None
     assert parse([*given, "demo", "--epochs", "2"]).epochs == 2 and parse([*given, "demo"]).epochs != TrainConfig.epochs
 
 
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--shardz", "s"], "unknown option --shardz; did you mean --shards?"),
+        (
+            ["--precision", "float23"],
+            "--precision float23: no such value; have float32, bfloat16; did you mean float32?",
+        ),
+        (["--model", "demoo"], "did you mean demo?"),
+    ],
+)
+def test_what_does_not_exist_is_answered_with_what_was_meant(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_help_names_every_knob(capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         parse(["--help"])
