@@ -27,7 +27,7 @@ from wit.config import BuildConfig
 from wit.damage import damaged, mend
 from wit.download import PLACES
 from wit.fetch import limits
-from wit.fingerprints import Inputs
+from wit.fingerprints import Inputs, gone_of
 from wit.publish import next_dir
 from wit.querycheck import remarks
 from wit.querylist import load_queries
@@ -182,11 +182,12 @@ class Session:
             "at_work": before.get("at_work", STAGES),  # earlier versions did not say
             "rebuild": _rebuild(config, before),
             "retry": before.get("retry", NO_ROUND),
+            "gone": gone_of(before),
         }
         run = json.loads(parts.to_json(run))  # as the next start will read it
         if scorer is not None:
             run["score_model"] = {"name": scorer.model, "sha256": scorer.sha256}
-        inputs = Inputs(seed, digest, sources, (scorer.model, scorer.sha256) if scorer else None)
+        inputs = Inputs(seed, digest, sources, (scorer.model, scorer.sha256) if scorer else None, run["gone"])
         engine = Engine(beam_flags, threads=config.processes())
         context = Context(config, tuple(sources), seed, engine, {}, scorer, 0, run["rebuild"]["pending"], run["stages"])
         session = cls(context, run, before, peak, inputs)
