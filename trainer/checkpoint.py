@@ -35,6 +35,11 @@ class Found:
     state: dict[str, Any]
     passed_over: tuple[str, ...] = ()
 
+    def told(self) -> list[str]:
+        """What to say of the choice; nothing where it was the newest."""
+        said = [f"passed over: {sentence}" for sentence in self.passed_over]
+        return [*said, f"taken instead: {self.path}"] if said else []
+
 
 def list_checkpoints(output: str) -> list[str]:
     """The checkpoints of a run, oldest first."""

@@ -293,8 +293,8 @@ def go_on(trainer: Trainer, stream: Stream, console: Console) -> None:
         if not config.resume or not checkpoint.list_checkpoints(config.output):
             return None
         found = checkpoint.find(config.output)
-        for sentence in found.passed_over:
-            console.print(f"passed over: {sentence}", markup=False)
+        for sentence in found.told():
+            console.print(sentence, markup=False)
         trainer.check(found.state, stream)
         chosen.append(found)
         return found.path

@@ -378,6 +378,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_word_and_outlives_no_good_on
     more = {"checkpoint_every_steps": 5, "keep_checkpoints": 1}
     assert main([*command(dataclasses.replace(run, **more))[3:], "--resume"]) == 0
     assert "passed over: " in (told := capsys.readouterr().out) and "steps 8 to 9" in told
+    assert f"taken instead: {output}/checkpoints/step-0000000008.pt\n" in told
     [newest] = checkpoint.list_checkpoints(str(output))
     assert newest.endswith("step-0000000009.pt")
     assert all(torch.equal(value, whole[name]) for name, value in weights(output).items())
