@@ -37,8 +37,9 @@ class Lines:
         self.delimiter = "\t"
 
     def take(self) -> str | None:
-        self._taken += 1
-        return self._ahead.popleft() if self._ahead else next(self._lines, None)
+        line = self._ahead.popleft() if self._ahead else next(self._lines, None)
+        self._taken += line is not None
+        return line
 
     def take_first(self) -> str | None:
         """The line that a row begins on."""

@@ -674,6 +674,12 @@ def test_a_map_is_an_object_too(tmp_path: Path) -> None:
         ),
         ("t.csv", '\nsep=;\nurl;caption\nx;"open\nhttps://a.example/1;one\n', ["line 4: a quote is left open"]),
         ("t.csv", 'url,caption\nhttps://a.example/1,"open\nhttps://a.example/2,"too\n', ["line 2", "line 3"]),
+        (
+            "t.csv",
+            'url,caption\nhttps://a.example/1,"open\nplain\nalso\n',
+            ["line 2", "line 3: 1 cell", "line 4: 1 cell"],
+        ),
+        ("t.tsv", 'url\tcaption\tn\nx\t"open\nplain\n', ["line 2", "line 3: 1 cell, not 3"]),
         ("t.tsv", 'url\tcaption\tn\nx\t"open\nhttps://a.example/1\tone\t1\nx\n', ["line 2", "line 4: 1 cell, not 3"]),
         (
             "t.jsonl",
