@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wit import ledger, parquet, storage
+from wit.flags import instead
 from wit.parts import Marker, StageDir, write_parquet
 from wit.records import PLAN, InputError, Reason
 
@@ -46,7 +47,7 @@ def reasons_of(names: str | None, *, failed: bool) -> tuple[str, ...]:
     known = {str(reason) for reason in Reason if reason.stage == "download"}
     if unknown := sorted(asked - known):
         raise InputError(
-            f"--retry-reason {unknown[0]}: no such reason of a failed download; have {', '.join(sorted(known))}"
+            f"--retry-reason {unknown[0]}: no such reason of a failed download; {instead(unknown[0], sorted(known))}"
         )
     return tuple(sorted(asked | (set(TRANSIENT) if failed else set())))
 
