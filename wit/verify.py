@@ -373,7 +373,8 @@ def whole_problems(out: str, run: Marker | None, manifests: Mapping[str, Marker]
     named, beside = every_entry(out, run, manifests)
     there = [name for name in storage.find(out) if not _outside(name)]
     problems = run_problems(out, run, manifests)
-    silent = [entry["name"] for entry in beside if is_robots(entry["name"]) and entry["name"] not in there]
+    asked = [entry["name"] for entry in beside if is_robots(entry["name"])]
+    silent = [name for name in asked if not storage.exists(storage.join(out, name))]
     for entry in beside:
         problems += size_problems(out, entry) if entry["name"] not in silent else ()
     notes = [f"{name} is gone: nothing but the next download reads it, which asks servers again" for name in silent]

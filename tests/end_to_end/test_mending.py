@@ -116,6 +116,8 @@ def test_what_verify_says_mends_a_file_mends_it(kind: str, how: str, command: li
     if kind == "raw/*.robots.json" and how == "gone":
         verdict = verify("set", "full")
         assert verdict.problems == () and "nothing but the next download reads it" in verdict.notes[0]
+        Path("set/raw/00000.robots.json").mkdir()
+        assert "raw/00000.robots.json: no file: move away what stands there; " in verify("set").problems[0]
         return
     mended(command, Path("whole"))
 
