@@ -24,7 +24,7 @@ from pipelines.show import funnel, paths
 from wit import advice, demo, language, ledger, parts, resume, storage, workers
 from wit import config as configuration
 from wit.config import BuildConfig
-from wit.damage import damaged, mend
+from wit.damage import damaged, missed
 from wit.download import PLACES
 from wit.fetch import limits
 from wit.fingerprints import Inputs, gone_of
@@ -139,7 +139,7 @@ def _refuse_foreign(out: str, seed: int | None) -> None:
                 f"--output {out} holds files of something else ({names[0]}, ...): choose an empty directory"
             )
         if seed is None:
-            raise InputError(f"{storage.join(out, 'run.json')} is gone: {mend('run.json')}")
+            raise InputError(f"{storage.join(out, 'run.json')} is gone: {missed('run.json')}")
     for name in sorted(parts.DIRECTORIES.intersection(there)):
         if not storage.is_dir(storage.join(out, name)):
             raise InputError(f"{storage.join(out, name)} stands where a directory belongs: move it away")

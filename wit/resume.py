@@ -163,11 +163,14 @@ def restore(out: str, records: Mapping[str, Marker]) -> None:
         stage = StageDir(out, name, kept["fingerprint"])
         if "manifest_sha256" not in kept or storage.exists(stage.manifest_path):
             continue
-        for found in restored(stage, kept):
-            data = to_json(found)
-            if hashlib.sha256(data).hexdigest() == kept["manifest_sha256"]:
-                storage.write_bytes(stage.manifest_path, data)
-                break
+        if (data := written_again(stage, kept)) is not None:
+            storage.write_bytes(stage.manifest_path, data)
+
+
+def written_again(stage: StageDir, kept: Marker) -> bytes | None:
+    """The manifest that run.json's record has the digest of, out of what lies beside it; None where that is not all there."""
+    found = (to_json(manifest) for manifest in restored(stage, kept))
+    return next((data for data in found if hashlib.sha256(data).hexdigest() == kept.get("manifest_sha256")), None)
 
 
 def restored(stage: StageDir, kept: Marker) -> Iterator[Marker]:
