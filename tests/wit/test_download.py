@@ -161,7 +161,7 @@ def test_what_servers_said_is_one_sentence_where_it_is_not_what_was_written(
     part, path = write_plan(tmp_path, serve(web, 20), 10), tmp_path / "raw/00003.robots.json"
     path.parent.mkdir()
     path.write_bytes(to_json(kept))
-    with pytest.raises(DamagedFile, match=r"00003.robots.json is damaged \(it lacks fields\): delete it and start"):
+    with pytest.raises(DamagedFile, match=r"00003.robots.json is damaged \(it lacks fields\): delete it, and the next"):
         download(part, [0], tmp_path, web)
     assert web.counts.total() == 0
 
