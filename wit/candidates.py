@@ -17,16 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wit import language, notes
+from wit.arrays import Ints
 from wit.captions import CaptionRules, clean_caption, reject_caption
+from wit.hashing import GOLDEN, keyed_hash
 from wit.matching import Matcher, Mode, matcher_for
 from wit.querylist import QueryList
-from wit.records import CANDIDATES, DROPPED, Reason, keyed_hash, pair_key
+from wit.records import CANDIDATES, DROPPED, Reason, pair_key
 from wit.sources import PairBatch, RequestBudget, SourceFile, SourceReport, read_pairs
 from wit.sources.pages import EXTRACTOR_ERROR
 from wit.urls import canonical_urls, reason_for, without_credentials
-from wit.words import MIX
 
-Ints = npt.NDArray[np.int64]
 Item = TypeVar("Item")
 
 RAW_CHARS_PER_CHAR = 8  # an alt text this many times longer than a caption may be is dropped before it is cleaned
@@ -81,9 +81,9 @@ class _Collected:
         """Which of the rejected pairs at these places of a source are written down: a keyed draw of the place."""
         if self.dropped_one_in <= 1:
             return np.full(len(offsets), self.dropped_one_in == 1)
-        mixed = np.array(offsets, np.uint64) * MIX + np.array(indexes, np.uint64)
+        mixed = np.array(offsets, np.uint64) * GOLDEN + np.array(indexes, np.uint64)
         for key in ("dropped", "dropped again"):
-            mixed = (mixed ^ np.uint64(keyed_hash(self.seed, key, source))) * MIX
+            mixed = (mixed ^ np.uint64(keyed_hash(self.seed, key, source))) * GOLDEN
             mixed ^= mixed >> np.uint64(29)
         drawn: npt.NDArray[np.bool_] = (mixed >> np.uint64(32)) % np.uint64(self.dropped_one_in) == 0
         return drawn

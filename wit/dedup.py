@@ -6,14 +6,13 @@ hashes, so buckets by perceptual hash hold whole clusters, and each bucket is wo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
+from wit.arrays import Ints, as_schema, list_of, offsets_of, rank_in_run, run_lengths, run_starts
+from wit.hashing import name_hashes
 from wit.records import CAPTION, Reason
 
 # One surviving picture, as far as its place in a cluster depends on it.
@@ -39,14 +38,10 @@ VERDICT = pa.schema(
     ]
 )
 
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
-
 
 def bucket_of(pictures: pa.Table, buckets: int) -> Ints:
     """The bucket of each picture: all pictures that may be the same share one."""
-    hashed = [xxhash.xxh3_64_intdigest(name) for name in _names(pictures)]
-    return (np.array(hashed, np.uint64) % np.uint64(buckets)).astype(np.int64)
+    return (name_hashes(_names(pictures)) % np.uint64(buckets)).astype(np.int64)
 
 
 def _names(pictures: pa.Table) -> list[bytes]:
@@ -65,8 +60,8 @@ def cluster_bucket(pictures: pa.Table, *, max_captions: int) -> tuple[pa.Table, 
     cluster = np.unique(np.array(_names(pictures), dtype=bytes), return_inverse=True)[1]
     order = np.lexsort((_ascii(pictures["key"]), pictures["critical_t"].to_numpy(), cluster))
     pictures, cluster = pictures.take(pa.array(order)), cluster[order]
-    first = starts_of(cluster)
-    sizes = np.diff(np.r_[first, len(cluster)])
+    first = run_starts(cluster)
+    sizes = run_lengths(first, len(cluster))
     leads = np.zeros(len(cluster), bool)
     leads[first] = True
     leader = np.repeat(first, sizes)
@@ -81,13 +76,6 @@ def cluster_bucket(pictures: pa.Table, *, max_captions: int) -> tuple[pa.Table, 
     return representatives, dropped
 
 
-def starts_of(sorted_groups: npt.NDArray[np.int64]) -> Ints:
-    """Where each run of equal values begins."""
-    if not len(sorted_groups):
-        return np.zeros(0, np.int64)
-    return np.flatnonzero(np.r_[True, sorted_groups[1:] != sorted_groups[:-1]])
-
-
 def _ascii(keys: pa.ChunkedArray) -> npt.NDArray[np.bytes_]:
     return np.array(keys.to_pylist(), dtype="S32")
 
@@ -100,34 +88,21 @@ def _duplicate_reasons(pictures: pa.Table, leader: Ints) -> npt.NDArray[np.objec
 
 def _verdicts(pictures: pa.Table, **given: pa.Array) -> pa.Table:
     """The pictures as VERDICT, ordered by place; columns neither theirs nor given are null."""
-    known = {name: pictures[name] for name in ("raw", "row", "key", "critical_t")} | given
-    columns = [known.get(f.name, pa.nulls(len(pictures), f.type)) for f in VERDICT]
-    return pa.table(columns, schema=VERDICT).sort_by([("raw", "ascending"), ("row", "ascending")])
+    known = pictures.select(["raw", "row", "key", "critical_t"])
+    return as_schema(VERDICT, known, **given).sort_by([("raw", "ascending"), ("row", "ascending")])
 
 
 def union_captions(pictures: pa.Table, cluster: Ints, *, max_captions: int) -> pa.Array:
     """The captions of each cluster [clusters], by (critical t, key), equal texts once; `cluster` must ascend."""
     if not len(pictures):
         return pa.array([], VERDICT.field("captions").type)
-    lists = one_array(pictures["captions"])
-    captions = lists.flatten()
-    owner = np.repeat(cluster, np.diff(lists.offsets.to_numpy()))
+    offsets, captions = offsets_of(pictures["captions"])
+    owner = np.repeat(cluster, np.diff(offsets))
     text, critical, key = (captions.field(name) for name in ("text", "critical_t", "key"))
     order = np.lexsort((_ascii(key), critical.to_numpy(), owner))
     codes = text.dictionary_encode().indices.to_numpy().astype(np.int64)
     first_said = np.unique(owner[order] * len(captions) + codes[order], return_index=True)[1]
     order, owner = order[np.sort(first_said)], owner[order][np.sort(first_said)]
-    begin = starts_of(owner)
-    rank = np.arange(len(owner)) - np.repeat(begin, np.diff(np.r_[begin, len(owner)]))
+    rank = rank_in_run(run_starts(owner), len(owner))
     order, owner = order[rank < max_captions], owner[rank < max_captions]
-    return list_of(captions.take(pa.array(order)), np.r_[starts_of(owner), len(owner)])
-
-
-def list_of(values: pa.Array, offsets: Sequence[int] | Ints) -> pa.Array:
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
-
-
-def one_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """The column as one array whose offsets start at 0."""
-    array = column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
-    return pa.concat_arrays([array]) if array.offset else array
+    return list_of(captions.take(pa.array(order)), np.append(run_starts(owner), len(owner)))

@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from wit import parquet, storage
+from wit.arrays import ceil_div
 from wit.damage import damaged
 from wit.fetch.config import FetchConfig
 from wit.fetch.engine import Engine, Known
@@ -121,7 +122,7 @@ def owners_of(parts: Sequence[tuple[str, int, int, int | None]]) -> list[Owner]:
             giants.setdefault(giant, []).append((path, shards, rows))
     sized = sorted(giants.values(), key=lambda pieces: (-sum(rows for _, _, rows in pieces), pieces))
     chains = [tuple((path, tuple(range(shards))) for path, shards, _ in pieces) for pieces in sized]
-    workers = -(-len(chains) // SIDE_BY_SIDE)
+    workers = ceil_div(len(chains), SIDE_BY_SIDE)
     found = [Owner(part_name(mine[0][0][0]), tuple(mine)) for n in range(workers) if (mine := chains[n::workers])]
     alone = [(path, shards) for path, shards, _, giant in parts if giant is None]
     return found + [Owner(part_name(path), (((path, tuple(range(shards))),),)) for path, shards in alone]

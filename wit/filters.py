@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from wit.arrays import Mask
 from wit.records import Reason
 
-Mask = npt.NDArray[np.bool_]
 ImageFilter = tuple[Reason, Callable[[pa.Table], Mask]]
 
 

@@ -30,13 +30,13 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from wit.arrays import Ids, Ints
 from wit.captions import clean_captions
+from wit.hashing import GOLDEN
 from wit.querylist import QueryList
-from wit.words import END, END_NUMBER, MIX, Vocabulary, WordKeys, cut_metaclip, cut_words, join_texts, word_keys
+from wit.words import END, END_NUMBER, Vocabulary, WordKeys, cut_metaclip, cut_words, join_texts, word_keys
 
 Mode = Literal["words", "metaclip"]
-Ids = npt.NDArray[np.int32]
-Ints = npt.NDArray[np.int64]
 Offsets = Ints
 
 BATCH_CAPTIONS = 8_192  # more is no faster, and the arrays of a batch stay below 10 MB
@@ -174,7 +174,7 @@ def matcher_for(queries: QueryList, mode: Mode = "words") -> Matcher:
 
 def _slots(keys: Ints) -> npt.NDArray[np.uint64]:
     """The place of each edge in the bit table."""
-    slots: npt.NDArray[np.uint64] = (keys.view(np.uint64) * MIX) >> np.uint64(64 - TABLE_BITS)
+    slots: npt.NDArray[np.uint64] = (keys.view(np.uint64) * GOLDEN) >> np.uint64(64 - TABLE_BITS)
     return slots
 
 

@@ -12,18 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
-from wit import balance
+from wit.arrays import Floats, Hashes, Ints, run_lengths
 from wit.fetch.config import FetchConfig
 from wit.fetch.limits import HostLimit, HostLimits, read
-from wit.plan import Hashes, Ints, PlanConfig, bucket_count, critical_of_rows, drop_rows, fraction, hash64, row_starts
+from wit.hashing import column_hashes, fraction, keyed_hashes, name_hash, name_hashes
+from wit.plan import PlanConfig, bucket_count, critical_of_rows, drop_rows, row_starts
 from wit.reasons import Reason
 from wit.urls import host_of, registrable_domain
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,7 @@ def suspicious_from(config: PlanConfig, rates: Rates) -> int:
 def named_domains(rates: Rates) -> Hashes:
     """Domains that --host-limits speaks of, whose exact counts matter however small they are."""
     names = {registrable_domain(name) for name in rates.limits.entries}
-    return np.array(sorted(xxhash.xxh3_64_intdigest(name.encode()) for name in names), np.uint64)
+    return np.array(sorted(name_hash(name) for name in names), np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,7 @@ class Owners:
 def count_owners(pairs: pa.Table, threshold: float, suspects: Hashes, rates: Rates) -> Owners:
     """Of one bucket's pairs with critical t: the URLs below the threshold at suspicious domains."""
     first = pairs.take(pa.array(row_starts(pairs)[critical_of_rows(pairs) < threshold]))
-    domains = hash64(first["domain"])
+    domains = column_hashes(first["domain"])
     mine = first.filter(pa.array(np.isin(domains, suspects)))
     hosts = [host_of(url) for url in mine["canonical_url"].to_pylist()]
     return Owners(_count(mine["domain"].to_pylist(), rates.of_domain), _count(hosts, rates.of_host))
@@ -107,7 +105,7 @@ def count_owners(pairs: pa.Table, threshold: float, suspects: Hashes, rates: Rat
 
 def _count(names: list[str], allowed: Callable[[str], float]) -> Counts:
     found, counts = np.unique(np.array(names, object).astype(str), return_counts=True)
-    hashes = np.array([xxhash.xxh3_64_intdigest(str(name).encode()) for name in found], np.uint64)
+    hashes = name_hashes(str(name) for name in found)
     order = np.argsort(hashes)
     bounds = np.array([allowed(str(name)) for name in found], np.float64)
     return Counts(hashes[order], counts.astype(np.int64)[order], bounds[order])
@@ -158,13 +156,13 @@ def thin(pairs: pa.Table, threshold: float, routing: Routing, *, seed: int) -> t
     first = pairs.take(pa.array(starts))
     hosts = pa.chunked_array([[host_of(url) for url in first["canonical_url"].to_pylist()]], pa.string())
     shares = np.minimum(
-        routing.owners.domains.shares(hash64(first["domain"])), routing.owners.hosts.shares(hash64(hosts))
+        routing.owners.domains.shares(column_hashes(first["domain"])), routing.owners.hosts.shares(column_hashes(hosts))
     )
     over = np.flatnonzero((shares < 1) & (critical_of_rows(pairs) < threshold))
-    draws = fraction(balance.key_hashes(seed, "domain hours", first["canonical_url"].take(pa.array(over)).to_pylist()))
+    draws = fraction(keyed_hashes(seed, "domain hours", first["canonical_url"].take(pa.array(over)).to_pylist()))
     keep = np.ones(len(starts), bool)
     keep[over] = draws < shares[over]
-    kept = pa.array(np.repeat(keep, np.diff(np.r_[starts, len(pairs)])))
+    kept = pa.array(np.repeat(keep, run_lengths(starts, len(pairs))))
     return pairs.filter(kept), drop_rows(pairs.filter(pa.compute.invert(kept)), Reason.DOMAIN_CAP, "max_domain_hours")
 
 
@@ -175,12 +173,12 @@ def route(rows: pa.Table, routing: Routing, *, seed: int) -> tuple[pa.Table, Int
     domains = rows["domain"].to_pylist()
     of = {d: xxhash.xxh3_64_intdigest(d.encode(), secret) % routing.partitions for d in set(domains)}
     partition = np.fromiter((of[d] for d in domains), np.int64, len(domains))
-    hashes = hash64(rows["domain"])
+    hashes = column_hashes(rows["domain"])
     giant = np.searchsorted(routing.giants, hashes)
     for number in np.unique(giant[np.isin(hashes, routing.giants)]).tolist():
         mine = np.flatnonzero((giant == number) & (hashes == routing.giants[number]))
         first, pieces = int(routing.first[number]), int(routing.first[number + 1] - routing.first[number])
-        draws = balance.key_hashes(seed, "piece of a giant", rows["key"].take(pa.array(mine)).to_pylist())
+        draws = keyed_hashes(seed, "piece of a giant", rows["key"].take(pa.array(mine)).to_pylist())
         partition[mine] = first + (draws % np.uint64(pieces)).astype(np.int64)
     order = np.argsort(partition, kind="stable")
     return rows.take(pa.array(order)), partition[order]

@@ -7,18 +7,33 @@ be known globally (caption and domain counts, query counts, the cap) is a small 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 from wit import balance
+from wit.arrays import (
+    Floats,
+    Hashes,
+    Ids,
+    Ints,
+    as_schema,
+    ceil_div,
+    changes,
+    list_of,
+    offsets_of,
+    one_array,
+    rank_in_run,
+    run_lengths,
+    run_starts,
+)
+from wit.hashing import bucket_of, column_hashes, fraction, keyed_column, keyed_hashes, wide_hashes
 from wit.records import CANDIDATES, CAPTION, DROPPED, PLAN, InputError, Reason
 from wit.slices import SliceRef, read_slices
 from wit.urls import host_of, registrable_domain
@@ -32,10 +47,6 @@ PAIRS = pa.schema(
     ]
 )
 SCATTERED = pa.schema([field for field in PAIRS if field.name not in ("row", "domain", "critical_t")])
-
-Mask = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
-Hashes = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,68 +92,33 @@ class PlanConfig:
 
 
 def bucket_count(rows: int, rows_per_bucket: int) -> int:
-    return max(1, -(-rows // rows_per_bucket))
-
-
-PIECE_ROWS = 1 << 15
-
-
-def _hash128(texts: pa.ChunkedArray, seed: int) -> Hashes:
-    """[n, 2] halves of a 128-bit hash: no two of 10 billion URLs share it."""
-    secret = seed & 0xFFFFFFFFFFFFFFFF
-    digest = xxhash.xxh3_128_digest
-    joined = b"".join([digest(t.encode(), secret) for piece in _pieces(texts) for t in piece])
-    return np.frombuffer(joined, ">u8").astype(np.uint64).reshape(-1, 2)
-
-
-def _pieces(texts: pa.ChunkedArray) -> Iterator[list[str]]:
-    """The column as Python strings, some at a time: a whole one would be larger than the table it comes from."""
-    for start in range(0, len(texts), PIECE_ROWS):
-        yield texts.slice(start, PIECE_ROWS).to_pylist()
-
-
-def hash64(texts: pa.ChunkedArray) -> Hashes:
-    """Hashes of names: no secret, since they only find equal ones."""
-    hashed = (xxhash.xxh3_64_intdigest(t.encode()) for piece in _pieces(texts) for t in piece)
-    return np.fromiter(hashed, np.uint64, len(texts))
-
-
-def _keyed(seed: int, purpose: str, texts: pa.ChunkedArray) -> Hashes:
-    parts = [balance.key_hashes(seed, purpose, piece) for piece in _pieces(texts)]
-    return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
+    return max(1, ceil_div(rows, rows_per_bucket))
 
 
 def _by_url(table: pa.Table, seed: int, buckets: int, captions: int) -> tuple[pa.Table, Ints, pa.Table]:
     """Rows ordered by URL hash then keyed pair hash, without repeated pairs and captions beyond the limit:
     (rows, bucket of each row, dropped). Dropping is associative, so tasks may do it before buckets do it again, and a URL
     on a million pages never fills a bucket."""
-    urls = _hash128(table["canonical_url"], seed)
-    pairs = _keyed(seed, "captions", table["key"])
+    urls = wide_hashes(seed, table["canonical_url"])
+    pairs = keyed_column(seed, "captions", table["key"])
     order = np.lexsort((pairs, urls[:, 1], urls[:, 0]))
     urls, pairs = urls[order], pairs[order]
-    same_url = np.r_[False, (urls[1:] == urls[:-1]).all(axis=1)] if len(order) else np.zeros(0, bool)
-    repeated = same_url & np.r_[False, pairs[1:] == pairs[:-1]] if len(order) else same_url
+    new_url = changes(urls)
+    repeated = ~(new_url | changes(pairs))
     distinct = order[~repeated]
-    first = np.flatnonzero(~same_url[~repeated])
-    rank = np.arange(len(distinct)) - np.repeat(first, np.diff(np.r_[first, len(distinct)]))
-    surplus = rank >= captions
+    surplus = rank_in_run(np.flatnonzero(new_url[~repeated]), len(distinct)) >= captions
     dropped = pa.concat_tables(
         [
             drop_rows(table.take(order[repeated]), Reason.DUPLICATE_PAIR),
             drop_rows(table.take(distinct[surplus]), Reason.TOO_MANY_CAPTIONS),
         ]
     )
-    high = urls[~repeated][~surplus][:, 0]
-    bucket = ((high >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)).astype(np.int64)
-    return table.take(distinct[~surplus]), bucket, dropped
+    return table.take(distinct[~surplus]), bucket_of(urls[~repeated][~surplus][:, 0], buckets), dropped
 
 
 def drop_rows(rows: pa.Table, reason: Reason, detail: str = "") -> pa.Table:
     """The rows as records.DROPPED, all for one reason."""
-    n = len(rows)
-    constant = {"stage": reason.stage, "reason": reason.value, "detail": detail}
-    columns = [pa.repeat(constant[f.name], n) if f.name in constant else rows[f.name] for f in DROPPED]
-    return pa.table(columns, schema=DROPPED)
+    return as_schema(DROPPED, rows, stage=reason.stage, reason=reason.value, detail=detail)
 
 
 def scatter(table: pa.Table, *, seed: int, buckets: int, captions: int) -> tuple[pa.Table, Ints, pa.Table]:
@@ -153,19 +129,12 @@ def scatter(table: pa.Table, *, seed: int, buckets: int, captions: int) -> tuple
 def merge(refs: Iterable[SliceRef], *, seed: int, captions: int) -> tuple[pa.Table, pa.Table]:
     """(pairs of a bucket as PAIRS without critical t, dropped)."""
     rows, _, dropped = _by_url(read_slices(refs, SCATTERED), seed, 1, captions)
-    urls = rows["canonical_url"].combine_chunks()
-    new = (
-        np.r_[True, pc.not_equal(urls[1:], urls[:-1]).to_numpy(zero_copy_only=False)]
-        if len(rows)
-        else np.zeros(0, bool)
-    )
-    row = np.cumsum(new) - 1
-    domains = pa.array(
-        [registrable_domain(host_of(u)) for u in rows["canonical_url"].filter(pa.array(new)).to_pylist()], pa.string()
-    )
-    pairs = rows.append_column("row", pa.array(row, pa.int32()))
-    pairs = pairs.append_column("domain", domains.take(pa.array(row)))
-    return pairs.append_column("critical_t", pa.nulls(len(rows), pa.float64())).cast(PAIRS), dropped
+    urls = one_array(rows["canonical_url"])
+    new = np.ones(len(rows), bool)
+    new[1:] = pc.not_equal(urls[1:], urls[:-1]).to_numpy(zero_copy_only=False)
+    row = pa.array(np.cumsum(new) - 1, pa.int32())
+    domains = pa.array([registrable_domain(host_of(u)) for u in urls.filter(pa.array(new)).to_pylist()], pa.string())
+    return as_schema(PAIRS, rows, row=row, domain=domains.take(row)), dropped
 
 
 # Heavy hitters: captions and domains above a cap, exactly, without ever grouping by them. First a dense array of counts by
@@ -178,14 +147,12 @@ def sketch_cells(rows: int) -> int:
 
 
 def _caption_hashes(pairs: pa.Table) -> Hashes:
-    return hash64(pairs["caption"])
+    return column_hashes(pairs["caption"])
 
 
 def _domain_hashes(pairs: pa.Table) -> Hashes:
     """One hash per URL row (its first pair)."""
-    row = pairs["row"].to_numpy()
-    first = np.r_[True, row[1:] != row[:-1]] if len(row) else np.zeros(0, bool)
-    return hash64(pairs["domain"].filter(pa.array(first)))
+    return column_hashes(pairs["domain"].filter(pa.array(changes(pairs["row"].to_numpy()))))
 
 
 def sketch(pairs: pa.Table, cells: int) -> Ints:
@@ -239,40 +206,32 @@ def _count_of(hashes: Hashes, heavy: tuple[Hashes, Ints]) -> Ints:
     return np.where(known[at] == hashes, counts[at], 0)
 
 
-def fraction(hashes: Hashes) -> npt.NDArray[np.float64]:
-    """Keyed hashes as draws in [0, 1)."""
-    return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
 def thin(pairs: pa.Table, heavy: Heavy, *, seed: int, caption_cap: int, domain_cap: int) -> tuple[pa.Table, pa.Table]:
     """(pairs, dropped): of a caption or domain above its cap a share of cap / count stays, chosen by keyed hash."""
     keep = np.ones(len(pairs), bool)
     count = _count_of(_caption_hashes(pairs), heavy.captions) if caption_cap else np.zeros(len(pairs))
     over = np.flatnonzero(count > caption_cap) if caption_cap else np.zeros(0, np.int64)
-    draws = fraction(balance.key_hashes(seed, "caption cap", pairs["key"].take(over).to_pylist()))
+    draws = fraction(keyed_hashes(seed, "caption cap", pairs["key"].take(over).to_pylist()))
     keep[over] = draws < caption_cap / np.maximum(count[over], 1)
     frequent = drop_rows(pairs.filter(pa.array(~keep)), Reason.CAPTION_TOO_FREQUENT)
     pairs = pairs.filter(pa.array(keep))
     if not domain_cap:
         return pairs, frequent
-    count = _count_of(hash64(pairs["domain"]), heavy.domains)
-    draws = fraction(_keyed(seed, "domain cap", pairs["canonical_url"]))
+    count = _count_of(column_hashes(pairs["domain"]), heavy.domains)
+    draws = fraction(keyed_column(seed, "domain cap", pairs["canonical_url"]))
     keep = (count <= domain_cap) | (draws < domain_cap / np.maximum(count, 1))
     return pairs.filter(pa.array(keep)), pa.concat_tables(
         [frequent, drop_rows(pairs.filter(pa.array(~keep)), Reason.DOMAIN_CAP)]
     )
 
 
-def memberships(pairs: pa.Table) -> tuple[Ints, npt.NDArray[np.int32]]:
+def memberships(pairs: pa.Table) -> tuple[Ints, Ids]:
     """(offsets [n + 1], query ids) of the pairs."""
-    ids = pairs["query_ids"].combine_chunks()
-    if isinstance(ids, pa.ChunkedArray):
-        ids = pa.concat_arrays(ids.chunks) if ids.num_chunks else pa.array([], PAIRS.field("query_ids").type)
-    offsets = ids.offsets.to_numpy().astype(np.int64)
-    return offsets - offsets[0], ids.flatten().to_numpy()
+    offsets, ids = offsets_of(pairs["query_ids"])
+    return offsets, ids.to_numpy()
 
 
-def weigh(pairs: pa.Table, counts: npt.NDArray[np.float64] | Ints, hashes: Hashes, *, seed: int) -> pa.Table:
+def weigh(pairs: pa.Table, counts: Floats | Ints, hashes: Hashes, *, seed: int) -> pa.Table:
     """The pairs with their critical t, the captions of each URL ordered by it (then by key)."""
     offsets, ids = memberships(pairs)
     keys = pairs["key"].to_pylist()
@@ -284,19 +243,19 @@ def weigh(pairs: pa.Table, counts: npt.NDArray[np.float64] | Ints, hashes: Hashe
 
 
 def row_starts(pairs: pa.Table) -> Ints:
-    row = pairs["row"].to_numpy()
-    return np.flatnonzero(np.r_[True, row[1:] != row[:-1]]) if len(row) else np.zeros(0, np.int64)
+    """Where the pairs of each URL begin."""
+    return run_starts(pairs["row"].to_numpy())
 
 
-def critical_of_rows(pairs: pa.Table) -> npt.NDArray[np.float64]:
+def critical_of_rows(pairs: pa.Table) -> Floats:
     """Critical t of each URL: that of its first, best caption."""
-    critical: npt.NDArray[np.float64] = pairs["critical_t"].to_numpy()
+    critical: Floats = pairs["critical_t"].to_numpy()
     return critical[row_starts(pairs)]
 
 
 def smallest_draws(
     pairs: pa.Table, counts: Ints, hashes: Hashes, *, seed: int, cap: int
-) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+) -> Iterator[tuple[int, Floats]]:
     """For `--cap hard`: per query above the cap, this bucket's draws that may be among its `cap` + 1 smallest."""
     offsets, ids = memberships(pairs)
     draws = balance.pair_draws(seed, pairs["key"].to_pylist(), offsets, ids, hashes)
@@ -304,15 +263,14 @@ def smallest_draws(
     ids, draws = ids[over], draws[over]
     order = np.argsort(ids, kind="stable")
     ids, draws = ids[order], draws[order]
-    starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]]) if len(ids) else np.zeros(0, np.int64)
-    for start, end in zip(starts.tolist(), np.r_[starts[1:], len(ids)].tolist(), strict=False):
+    for start, end in itertools.pairwise([*run_starts(ids).tolist(), len(ids)]):
         # The cap-th smallest of `count` uniform draws lies near cap / count; 8 standard deviations above it is certain.
         bound = (cap + 8 * np.sqrt(cap) + 8) / float(counts[ids[start]])
         mine = draws[start:end]
         yield int(ids[start]), mine[mine <= bound]
 
 
-def hard_count(draws: Iterable[npt.NDArray[np.float64]], cap: int) -> float:
+def hard_count(draws: Iterable[Floats], cap: int) -> float:
     """The count that makes u x count < cap true for exactly the `cap` smallest draws of one query."""
     values = np.concatenate(list(draws))
     return cap / float(np.partition(values, cap)[cap])
@@ -320,31 +278,19 @@ def hard_count(draws: Iterable[npt.NDArray[np.float64]], cap: int) -> float:
 
 def nest(pairs: pa.Table) -> pa.Table:
     """Pairs in row order as records.PLAN: the first pair of each URL gives key, caption and source."""
-    pairs = pairs.combine_chunks()
     starts = row_starts(pairs)
-    columns = {"text": pairs["caption"]}
-    fields = [columns.get(f.name, pairs[f.name] if f.name in pairs.schema.names else None) for f in CAPTION]
-    chunks = [f.combine_chunks() if isinstance(f, pa.ChunkedArray) else f for f in fields]
-    structs = pa.StructArray.from_arrays([_one(c) for c in chunks], fields=list(CAPTION))
-    captions = pa.ListArray.from_arrays(pa.array(np.r_[starts, len(pairs)], pa.int32()), structs)
+    values = {name: one_array(pairs[name]) for name in pairs.schema.names} | {"text": one_array(pairs["caption"])}
+    captions = pa.StructArray.from_arrays([values[field.name] for field in CAPTION], fields=list(CAPTION))
     first = pairs.take(pa.array(starts))
     hosts = pa.array([host_of(u) for u in first["canonical_url"].to_pylist()], pa.string())
-    extra = {"captions": captions, "host": hosts}
-    return pa.table([extra[f.name] if f.name in extra else first[f.name] for f in PLAN], schema=PLAN)
-
-
-def _one(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    if isinstance(column, pa.ChunkedArray):
-        return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
-    return column
+    return as_schema(PLAN, first, captions=list_of(captions, np.append(starts, len(pairs))), host=hosts)
 
 
 def admit(pairs: pa.Table, threshold: float) -> tuple[pa.Table, pa.Table]:
     """(planned rows as PLAN, dropped): the URLs whose critical t is below the threshold; of an admitted URL with several
     captions the others live on in its row."""
     starts = row_starts(pairs)
-    sizes = np.diff(np.r_[starts, len(pairs)])
-    admitted = np.repeat(critical_of_rows(pairs) < threshold, sizes)
+    admitted = np.repeat(critical_of_rows(pairs) < threshold, run_lengths(starts, len(pairs)))
     first = np.zeros(len(pairs), bool)
     first[starts] = True
     dropped = [
@@ -357,11 +303,9 @@ def admit(pairs: pa.Table, threshold: float) -> tuple[pa.Table, pa.Table]:
 def arrange(rows: pa.Table, seed: int) -> pa.Table:
     """A partition's rows by (rank within host, hash of host): neighbours are on different hosts, and a host's pictures
     come at regular distances."""
-    order_in_host = _keyed(seed, "order in host", rows["key"])
-    host = _keyed(seed, "host", rows["host"])
+    order_in_host = keyed_column(seed, "order in host", rows["key"])
+    host = keyed_column(seed, "host", rows["host"])
     by_host = np.lexsort((order_in_host, host))
-    sorted_hosts = host[by_host]
-    starts = np.flatnonzero(np.r_[True, sorted_hosts[1:] != sorted_hosts[:-1]]) if len(rows) else np.zeros(0, np.int64)
     rank = np.empty(len(rows), np.int64)
-    rank[by_host] = np.arange(len(rows)) - np.repeat(starts, np.diff(np.r_[starts, len(rows)]))
+    rank[by_host] = rank_in_run(run_starts(host[by_host]), len(rows))
     return rows.take(pa.array(np.lexsort((order_in_host, host, rank))))

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from wit import parquet, storage
-from wit.balance import key_hashes
+from wit.arrays import Floats, Ints, as_schema, ceil_div
 from wit.damage import DamagedFile, damaged
+from wit.hashing import keyed_hash, keyed_hashes
 from wit.images.formats import EXTENSIONS
 from wit.parts import (
     RECORD,
@@ -34,12 +34,9 @@ from wit.parts import (
     to_json,
     write_parquet,
 )
-from wit.records import KEEP, SCHEMAS, InputError, keyed_hash
+from wit.records import KEEP, SCHEMAS, InputError
 from wit.select import keep_parts
 from wit.shards import REMOVED, ShardWriter
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 READ_GAP_BYTES = 1 << 16  # a gap between two pictures that is cheaper to read than to ask around: 1 ms at 64 MB/s
 READERS = 16  # ranged reads in flight, for object stores
@@ -131,12 +128,12 @@ def keep_list_parts(select: Marker) -> list[KeepPart]:
 
 
 def shard_count(samples: int, config: PublishConfig) -> int:
-    return -(-samples // config.samples_per_shard)
+    return ceil_div(samples, config.samples_per_shard)
 
 
 def plan_shards(parts: Sequence[KeepPart], *, seed: int, config: PublishConfig) -> Iterator[Assignment]:
     """All final shards in order: exactly `samples_per_shard` samples each, except the last."""
-    order = np.argsort(key_hashes(seed, "publish", [part.unit for part in parts]), kind="stable")
+    order = np.argsort(keyed_hashes(seed, "publish", [part.unit for part in parts]), kind="stable")
     size = config.samples_per_shard
     width = max(5, len(str(shard_count(sum(part.rows for part in parts), config) - 1)))
     pending: list[Run] = []
@@ -155,7 +152,7 @@ def plan_shards(parts: Sequence[KeepPart], *, seed: int, config: PublishConfig) 
         yield Assignment(f"{number:0{width}d}", held, tuple(pending))
 
 
-def interleave(group: Sequence[KeepPart], seed: int) -> npt.NDArray[np.int64]:
+def interleave(group: Sequence[KeepPart], seed: int) -> Ints:
     """[samples, 2] (part, row) of the group's samples, every part spent evenly, its rows in order."""
     part = np.repeat(np.arange(len(group)), [p.rows for p in group])
     row = np.concatenate([np.arange(p.rows) for p in group])
@@ -170,7 +167,7 @@ def turns(part: KeepPart, start: int, stop: int, seed: int) -> Floats:
     return (np.arange(start, stop) + phase) / part.rows
 
 
-def runs_of(group: Sequence[KeepPart], piece: npt.NDArray[np.int64], border: int) -> list[Run]:
+def runs_of(group: Sequence[KeepPart], piece: Ints, border: int) -> list[Run]:
     """The piece of a stream as one run a part."""
     runs = []
     for number, part in enumerate(group):
@@ -260,7 +257,7 @@ def _read_run(path: str, start: int, stop: int) -> pa.Table:
 def in_order(rows: pa.Table, *, seed: int, config: PublishConfig) -> pa.Table:
     """The rows in the order of the tar: by keyed hash within each window of the buffer."""
     window = windows(rows, config)
-    return rows.take(pa.array(np.lexsort((key_hashes(seed, "shard order", rows["key"].to_pylist()), window))))
+    return rows.take(pa.array(np.lexsort((keyed_hashes(seed, "shard order", rows["key"].to_pylist()), window))))
 
 
 def windows(rows: pa.Table, config: PublishConfig) -> Ints:
@@ -311,14 +308,7 @@ def metadata(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def samples_table(rows: pa.Table, offsets: Ints) -> pa.Table:
     """NNNNN.parquet: one row a sample in the order of the tar."""
-    n = len(rows)
-    new = {
-        "status": pa.repeat("success", n),
-        "error_message": pa.nulls(n, pa.string()),
-        "image_offset": pa.array(offsets),
-        "image_size": rows["tar_size"],
-    }
-    return pa.table([new[f.name] if f.name in new else rows[f.name] for f in SAMPLES], schema=SAMPLES)
+    return as_schema(SAMPLES, rows, status="success", image_offset=pa.array(offsets), image_size=rows["tar_size"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ import hashlib
 from dataclasses import dataclass, field
 
 from wit import storage
-from wit.balance import Hashes, query_hashes
+from wit.arrays import Hashes
+from wit.balance import query_hashes
 from wit.queryfile import read_queries
 from wit.records import InputError
 

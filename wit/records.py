@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from wit.hashing import keyed_hash as keyed_hash
 from wit.reasons import InputError as InputError
 from wit.reasons import Reason as Reason
 from wit.reasons import Stopped as Stopped
@@ -37,13 +38,6 @@ def pair_key(canonical_url: str, caption: str) -> str:
     url, text = canonical_url.encode(), caption.encode()
     digest = hashlib.sha256(b"%d:%b%d:%b" % (len(url), url, len(text), text))
     return digest.hexdigest()[:32]
-
-
-def keyed_hash(seed: int, purpose: str, item: str | bytes) -> int:
-    """A 64-bit hash of `item` that nobody can predict without the build's seed; each `purpose` is an independent draw."""
-    data = item.encode() if isinstance(item, str) else item
-    key = hashlib.blake2b(f"{seed}:{purpose}".encode(), digest_size=16).digest()
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8, key=key).digest(), "big")
 
 
 CANDIDATES = pa.schema(

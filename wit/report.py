@@ -10,15 +10,13 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from jinja2 import Environment, StrictUndefined
 
+from wit.arrays import Ints, offsets_of, owners_of
 from wit.images.formats import Format
 from wit.ledger import funnel_rows
 from wit.parts import Marker
-
-Ints = npt.NDArray[np.int64]
 
 # All that the report stage writes, relative to OUT.
 FILES = (
@@ -81,13 +79,10 @@ def membership_counts(tables: Iterable[pa.Table], queries: int) -> Ints:
     """Rows per query over tables with a `captions` column: a row counts once for each query any of its captions has."""
     total = np.zeros(queries, np.int64)
     for table in tables:
-        captions = table["captions"].combine_chunks()
-        if isinstance(captions, pa.ChunkedArray):
-            continue  # no rows
-        ids = captions.flatten().field("query_ids")
-        rows = np.repeat(np.arange(len(captions)), np.diff(captions.offsets.to_numpy()))
-        per_id = np.repeat(rows, np.diff(ids.offsets.to_numpy()))
-        pairs = np.unique(per_id.astype(np.int64) * queries + ids.flatten().to_numpy())
+        of_row, captions = offsets_of(table["captions"])
+        of_caption, ids = offsets_of(captions.field("query_ids"))
+        rows = np.repeat(owners_of(of_row), np.diff(of_caption))
+        pairs = np.unique(rows * queries + ids.to_numpy())
         total += np.bincount(pairs % queries, minlength=queries)
     return total
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wit import ledger, parquet, storage
+from wit.arrays import ceil_div
 from wit.parts import Marker, StageDir, write_parquet
 from wit.records import PLAN, InputError, Reason
 
@@ -83,7 +84,7 @@ def finished_rounds(markers: Sequence[Marker], rows_per_shard: int) -> tuple[int
     """(rounds of which everything was published, their accounting and raw shards in order)."""
     by_unit, found, number = {marker["unit"]: marker for marker in markers}, list[Marker](), 0
     while (accounting := by_unit.get(f"retried-{number + 1:04d}")) is not None:
-        shards = -(accounting["in"] // rows_per_shard)
+        shards = ceil_div(-accounting["in"], rows_per_shard)
         units = [f"{partition_name(number + 1)}-{shard:04d}" for shard in range(shards)]
         if not by_unit.keys() >= set(units):
             break
@@ -122,4 +123,4 @@ def write_round(
         storage.publish(f"{scratch}/part.parquet", path)
     info = {"in": -len(rows), "out": 0, "dropped": lost, "reasons": list(reasons)}
     accounting = stage.publish(f"retried-{number:04d}", {}, info)
-    return path, -(-len(rows) // rows_per_shard), accounting
+    return path, ceil_div(len(rows), rows_per_shard), accounting

@@ -10,8 +10,8 @@ from typing import Protocol
 import pyarrow as pa
 
 from wit import parquet, storage
+from wit.arrays import offsets_of
 from wit.damage import damaged
-from wit.dedup import one_array
 from wit.parts import Marker, StageDir, write_parquet
 from wit.records import SCORES
 from wit.select import RawShard
@@ -61,8 +61,8 @@ def fetched(path: str) -> tuple[list[str], list[int], list[str], list[str]]:
     raw = parquet.read_table(path, ["key", "captions", "reason", "sha256"])
     places = [row for row, reason in enumerate(raw["reason"].to_pylist()) if reason is None]
     rows = raw.take(pa.array(places, pa.int64()))
-    lists = one_array(rows["captions"])
-    first = lists.flatten().field("text").take(lists.offsets[:-1])
+    offsets, captions = offsets_of(rows["captions"])
+    first = captions.field("text").take(pa.array(offsets[:-1]))
     return rows["key"].to_pylist(), places, first.to_pylist(), rows["sha256"].to_pylist()
 
 

@@ -22,18 +22,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wit import balance, parquet, storage
+from wit.arrays import Floats, Hashes, Ids, Ints, Mask, as_schema, ceil_div, list_of, offsets_of, one_array, owners_of
 from wit.damage import damaged
-from wit.dedup import PICTURE, VERDICT, bucket_of, cluster_bucket, list_of, one_array
+from wit.dedup import PICTURE, VERDICT, bucket_of, cluster_bucket
 from wit.filters import first_reasons, image_filters
 from wit.parts import Marker, StageDir, add_counts, write_parquet
 from wit.querylist import hashes_of
 from wit.records import CAPTION, DROPPED, KEEP, SCORES, InputError, Reason
 from wit.retry import is_retry, with_pictures
 from wit.slices import SliceRef, read_slices, write_slices
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Hashes = npt.NDArray[np.uint64]
 
 KEEP_ROW_GROUP = 512  # publish reads runs of about 100 rows: a run should not cost the whole table
 
@@ -98,7 +95,7 @@ class Memberships:
 # On tables.
 
 
-def absent(reasons: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def absent(reasons: npt.NDArray[Any]) -> Mask:
     """True where there is no reason."""
     return np.fromiter((reason is None for reason in reasons.tolist()), bool, len(reasons))
 
@@ -122,13 +119,11 @@ def survivors(raw: pa.Table, config: SelectConfig) -> tuple[pa.Table, Ints]:
     return raw.take(pa.array(rows)), rows
 
 
-def query_ids(rows: pa.Table) -> tuple[pa.Array, Ints, Ints, npt.NDArray[np.int32]]:
+def query_ids(rows: pa.Table) -> tuple[pa.Array, Ints, Ints, Ids]:
     """All captions of the rows: (the captions, row of each, offsets [captions + 1] into ids, ids)."""
-    lists = one_array(rows["captions"])
-    captions = lists.flatten()
-    owner = np.repeat(np.arange(len(rows)), np.diff(lists.offsets.to_numpy()))
-    ids = one_array(captions.field("query_ids"))
-    return captions, owner, ids.offsets.to_numpy().astype(np.int64), ids.flatten().to_numpy()
+    lists, captions = offsets_of(rows["captions"])
+    offsets, ids = offsets_of(captions.field("query_ids"))
+    return captions, owners_of(lists), offsets, ids.to_numpy()
 
 
 def membership_counts(raw: pa.Table, *, queries: int, config: SelectConfig) -> Memberships:
@@ -181,10 +176,9 @@ def weigh(rows: pa.Table, weights: Floats, hashes: Hashes, *, seed: int) -> pa.T
     order = np.lexsort((np.array(keys.to_pylist(), "S32"), critical, owner))
     fields = {f.name: captions.field(f.name) for f in CAPTION} | {"critical_t": pa.array(critical)}
     weighed = pa.StructArray.from_arrays(list(fields.values()), fields=list(CAPTION)).take(pa.array(order))
-    lists = list_of(weighed, one_array(rows["captions"]).offsets.to_numpy())
+    lists = list_of(weighed, offsets_of(rows["captions"])[0])
     first = weighed.take(lists.offsets[:-1])
-    new = {"captions": lists, "key": first.field("key"), "critical_t": first.field("critical_t")}
-    return pa.table([new.get(name, rows[name]) for name in rows.schema.names], schema=rows.schema)
+    return as_schema(rows.schema, rows, captions=lists, key=first.field("key"), critical_t=first.field("critical_t"))
 
 
 def pictures(
@@ -193,10 +187,8 @@ def pictures(
     """The survivors of raw shard `number` as dedup.PICTURE."""
     rows, places = survivors(raw, config)
     weighed = weigh(rows, weights, hashes, seed=seed)
-    place = {"raw": pa.repeat(pa.scalar(number, pa.int32()), len(rows)), "row": pa.array(places, pa.int32())}
-    return pa.table(
-        [place.get(f.name, weighed[f.name] if f.name not in place else None) for f in PICTURE], schema=PICTURE
-    )
+    shard = pa.repeat(pa.scalar(number, pa.int32()), len(rows))
+    return as_schema(PICTURE, weighed, raw=shard, row=pa.array(places, pa.int32()))
 
 
 def judge(found: pa.Table, *, t: float, config: SelectConfig) -> pa.Table:
@@ -227,27 +219,36 @@ def keep_list(raw: pa.Table, shard: RawShard, verdicts: pa.Table, config: Select
 
 
 def _keep_rows(raw: pa.Table, shard: RawShard, verdicts: pa.Table) -> pa.Table:
-    lists = one_array(verdicts["captions"])
-    first = lists.flatten().take(lists.offsets[:-1])
-    new = {name: verdicts[name] for name in ("key", "captions", "critical_t", "cluster_size")}
-    new |= {"caption": first.field("text"), "raw_shard": pa.repeat(shard.tar, len(raw))}
+    judged = {name: verdicts[name] for name in ("key", "captions", "critical_t", "cluster_size")}
     scored = pc.equal(raw["key"], verdicts["key"])  # the score is of plan's caption: another one has none
-    new["clip_score"] = pc.if_else(scored, raw["clip_score"], pa.scalar(None, pa.float32()))
-    return pa.table([new[f.name] if f.name in new else raw[f.name] for f in KEEP], schema=KEEP)
+    return as_schema(
+        KEEP,
+        raw,
+        **judged,
+        caption=first_captions(verdicts).field("text"),
+        raw_shard=shard.tar,
+        clip_score=pc.if_else(scored, raw["clip_score"], pa.scalar(None, pa.float32())),
+    )
+
+
+def first_captions(rows: pa.Table) -> pa.Array:
+    """The first of each row's captions: the one that is written."""
+    offsets, captions = offsets_of(rows["captions"])
+    return captions.take(pa.array(offsets[:-1]))
 
 
 def _dropped_rows(raw: pa.Table, reasons: list[str], details: list[str]) -> pa.Table:
     """The rows as records.DROPPED, with the caption that plan chose for them."""
-    lists = one_array(raw["captions"])
-    first = lists.flatten().take(lists.offsets[:-1])
-    new = {
-        "stage": pa.repeat("select", len(raw)),
-        "reason": pa.array(reasons, pa.string()),
-        "detail": pa.array(details, pa.string()),
-        "caption": first.field("text"),
-        "page_url": first.field("page_url"),
-    }
-    return pa.table([new[f.name] if f.name in new else raw[f.name] for f in DROPPED], schema=DROPPED)
+    first = first_captions(raw)
+    return as_schema(
+        DROPPED,
+        raw,
+        stage="select",
+        reason=pa.array(reasons, pa.string()),
+        detail=pa.array(details, pa.string()),
+        caption=first.field("text"),
+        page_url=first.field("page_url"),
+    )
 
 
 # As units of work: each reads and writes published files, may run anywhere and any number of times.
@@ -272,7 +273,7 @@ def count(out: str, shard: RawShard, *, queries: int, config: SelectConfig) -> M
 
 
 def buckets_for(pictures: int, config: SelectConfig) -> int:
-    return max(1, -(-pictures // config.rows_per_dedup_bucket))
+    return max(1, ceil_div(pictures, config.rows_per_dedup_bucket))
 
 
 def scatter(

@@ -11,11 +11,10 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from wit import parquet, storage
+from wit.arrays import Ints, run_starts
 
 OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
@@ -30,14 +29,13 @@ class SliceRef:
     rows: int
 
 
-def write_slices(chunks: Iterable[tuple[pa.Table, npt.NDArray[np.int64]]], path: str) -> list[tuple[int, SliceRef]]:
+def write_slices(chunks: Iterable[tuple[pa.Table, Ints]], path: str) -> list[tuple[int, SliceRef]]:
     """Writes the local file `path` and returns (bucket, reference) of every slice. In each chunk, (rows, bucket of each),
     rows must be ordered by bucket; chunks are written as they come, so a task holds one of them."""
     refs = []
     with storage.open_write(path) as sink:
         for table, buckets in chunks:
-            starts = np.flatnonzero(np.r_[True, buckets[1:] != buckets[:-1]][: len(buckets)]).tolist()
-            for start, end in itertools.pairwise([*starts, len(buckets)]):
+            for start, end in itertools.pairwise([*run_starts(buckets).tolist(), len(buckets)]):
                 position = sink.tell()
                 with pa.ipc.new_stream(sink, table.schema, options=OPTIONS) as writer:
                     writer.write_table(table.slice(start, end - start))

@@ -13,10 +13,10 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from wit import balance, ledger, notes, owners, parquet, plan, slices, storage
+from wit.arrays import Floats, Ints, ceil_div
 from wit.candidates import CandidatesConfig, extract_group
 from wit.owners import Owners, Rates, Routing, rates_from_json
 from wit.parts import Marker, StageDir, to_json, write_parquet
@@ -26,7 +26,6 @@ from wit.records import DROPPED, PLAN
 from wit.slices import OPTIONS, SliceRef, read_slices, write_slices
 from wit.sources import RequestBudget, SourceFile
 
-Ints = npt.NDArray[np.int64]
 Tables = Mapping[str, pa.Table]
 
 
@@ -209,15 +208,13 @@ def count_queries(stage: StageDir, thinned: Marker, *, queries: int) -> Ints:
 
 def smallest_draws(
     stage: StageDir, thinned: Marker, counts: Ints, *, queries: str, seed: int, config: PlanConfig
-) -> list[tuple[int, npt.NDArray[np.float64]]]:
+) -> list[tuple[int, Floats]]:
     """For `--cap hard`: (query, draws that may be among its smallest)."""
     pairs, hashes = read_pairs(stage, thinned), hashes_of(queries)
     return list(plan.smallest_draws(pairs, counts, hashes, seed=seed, cap=config.max_per_query))
 
 
-def weigh(
-    stage: StageDir, unit: str, thinned: Marker, counts: npt.NDArray[np.float64], *, queries: str, seed: int
-) -> Marker:
+def weigh(stage: StageDir, unit: str, thinned: Marker, counts: Floats, *, queries: str, seed: int) -> Marker:
     """Pass 5: every pair's critical t."""
     if (done := stage.done(unit)) is not None:
         return done
@@ -231,9 +228,9 @@ def cells(stage: StageDir, weighed: Marker) -> Ints:
     return balance.cell_counts(plan.critical_of_rows(read_pairs(stage, weighed)))
 
 
-def values_of_cell(stage: StageDir, weighed: Marker, cell: int) -> npt.NDArray[np.float64]:
+def values_of_cell(stage: StageDir, weighed: Marker, cell: int) -> Floats:
     values = plan.critical_of_rows(read_pairs(stage, weighed))
-    found: npt.NDArray[np.float64] = values[balance.cells_of(values) == cell]
+    found: Floats = values[balance.cells_of(values) == cell]
     return found
 
 
@@ -262,12 +259,12 @@ def arrange(
     with storage.scratch_dir(stage.out) as scratch:
         path = f"{scratch}/rows.parquet"
         write_parquet(rows, path, row_group_size=config.rows_per_raw_shard)
-        shards = -(-len(rows) // config.rows_per_raw_shard)
+        shards = ceil_div(len(rows), config.rows_per_raw_shard)
         info = {"in": 0, "out": len(rows), "dropped": {}, "shards": shards, "giant": giant}
         return stage.publish(unit, {"rows": path}, info)
 
 
-def publish_facts(stage: StageDir, queries: str, t: float, counts: Ints, weights: npt.NDArray[np.float64]) -> Marker:
+def publish_facts(stage: StageDir, queries: str, t: float, counts: Ints, weights: Floats) -> Marker:
     """What plan learned about the whole set: per query its memberships and the weight its draws were multiplied with,
     and the cap, in the marker, that critical t was compared with."""
     unit = "queries"

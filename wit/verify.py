@@ -26,12 +26,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 from PIL import Image
 
 from wit import ledger, parquet, storage
-from wit.balance import key_hashes
 from wit.damage import ANEW, damaged, mend, missed
+from wit.hashing import keyed_hashes, name_hashes
 from wit.parts import (
     APART,
     COUNTS,
@@ -513,7 +512,7 @@ def key_problems(out: str, keys: Sequence[Sequence[str]], select: Marker | None)
 
 def _short(keys: Sequence[str]) -> npt.NDArray[np.uint64]:
     """64 bits of each key, for sets of many."""
-    return np.array([xxhash.xxh3_64_intdigest(key.encode()) for key in keys], np.uint64)
+    return name_hashes(keys)
 
 
 # Samples.
@@ -546,7 +545,7 @@ def reading(check: Callable[[Shard], tuple[list[str], int]]) -> Callable[[Shard]
 def sampled_problems(shard: Shard) -> tuple[list[str], int]:
     """(problems, samples read): a share of the pictures, at least one, read by offset."""
     rows = _rows(shard)
-    hashes = key_hashes(0, "verify", [row["key"] for row in rows]).tolist()
+    hashes = keyed_hashes(0, "verify", [row["key"] for row in rows]).tolist()
     bound = max(int(SHARE * 2**64), min(hashes, default=0))
     chosen = [row for row, drawn in zip(rows, hashes, strict=True) if drawn <= bound]
     problems = []

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
-Words64 = npt.NDArray[np.uint64]
+from wit.arrays import Hashes, Ints
+from wit.hashing import GOLDEN
 
 END = "\x01"  # stands between texts as a word of its own
 RESERVED = re.compile("[\0\x01]")  # what a text may not hold itself: read as U+FFFD
@@ -108,7 +108,6 @@ def cut_metaclip(joined: str) -> bytes:
 
 # --- numbering --------------------------------------------------------------------------------------------------------
 
-MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, odd: multiplying by it loses nothing and spreads upwards
 HALF = np.uint64(32)
 MASKS = np.array([(1 << (8 * n)) - 1 for n in range(9)], np.uint64)  # keeps the first n bytes of a little-endian word
 MAX_HASHED_BYTES = 4_096  # of a longer word only its length counts on: no query has one
@@ -118,8 +117,8 @@ END_NUMBER, UNKNOWN_NUMBER = 0, 1
 class WordKeys(NamedTuple):
     """Words, 128 bits each, in two columns."""
 
-    first: Words64
-    rest: Words64
+    first: Hashes
+    rest: Hashes
 
     @property
     def ends(self) -> npt.NDArray[np.bool_]:
@@ -137,7 +136,7 @@ def word_keys(cut: bytes, *, empty_words: bool = False) -> WordKeys:
     if not empty_words:
         solid = np.flatnonzero(lengths)
         starts, lengths = starts[solid], lengths[solid]
-    lanes: Words64 = np.ndarray(len(cut) + 9, "<u8", padded.data, strides=(1,))  # the 8 bytes at every place
+    lanes: Hashes = np.ndarray(len(cut) + 9, "<u8", padded.data, strides=(1,))  # the 8 bytes at every place
     first = lanes[starts] & MASKS[np.minimum(lengths, 8)]
     rest = np.zeros(len(starts), np.uint64)
     long = np.flatnonzero(lengths > 8)
@@ -146,7 +145,7 @@ def word_keys(cut: bytes, *, empty_words: bool = False) -> WordKeys:
         if not long.size:
             break
         lane = lanes[starts[long] + offset] & MASKS[np.minimum(lengths[long] - offset, 8)]
-        mixed = (rest[long] ^ lane) * MIX
+        mixed = (rest[long] ^ lane) * GOLDEN
         rest[long] = mixed ^ (mixed >> HALF)
         long = long[lengths[long] > offset + 8]
     return WordKeys(first, rest)
@@ -178,8 +177,8 @@ class Vocabulary:
         return len(self._words.first)
 
     def _home(self, words: WordKeys) -> Ints:
-        mixed = (words.first ^ (words.rest * MIX)) * MIX
-        mixed = (mixed ^ (mixed >> HALF)) * MIX
+        mixed = (words.first ^ (words.rest * GOLDEN)) * GOLDEN
+        mixed = (mixed ^ (mixed >> HALF)) * GOLDEN
         slots: Ints = (mixed >> np.uint64(64 - self._bits)).astype(np.int64)
         return slots
 
