@@ -41,9 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config, beam_flags = commandline.parse(given)
         with ending.interruptible(), session.opened(config, beam_flags) as build:
             started = True
-            for stage in before_download(config.stage_names()) if config.dry_run else config.stage_names():
+            stages = before_download(config.stage_names()) if config.dry_run else config.stage_names()
+            for stage in stages:
                 build.run_stage(stage, run[stage])
             if config.dry_run:
+                build.show_losses(stages)
                 tell_what_it_takes(build.context)
                 return 0
             build.withdraw_scores()

@@ -10,7 +10,7 @@ import apache_beam as beam
 from pipelines import progress
 from pipelines.context import Context
 from wit import notes, storage, units, workers
-from wit.candidates import CandidatesConfig
+from wit.candidates import CandidatesConfig, rules_under
 from wit.parts import Marker, StageDir
 from wit.sources import RequestBudget, SourceFile
 
@@ -85,7 +85,7 @@ def run_candidates(context: Context) -> Marker:
     extract = ExtractGroup(
         stage,
         config.queries,
-        config.candidates,
+        rules_under(config.candidates, context.schemas["candidates"]),
         context.seed,
         SAMPLED_ONE_IN if sampled else 1,
         config.limit,

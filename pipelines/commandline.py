@@ -8,8 +8,10 @@ from typing import Annotated
 import tyro
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from wit import flags
 from wit.config import BuildConfig
 from wit.configfile import counted, from_toml
+from wit.fingerprints import check_gone
 from wit.records import InputError
 from wit.storage import check_text
 
@@ -20,6 +22,7 @@ EXIT_CODES = (
 EPILOG = (
     EXIT_CODES + "Options not listed here go to Apache Beam: --runner, --parallelism, --project, --temp_location ..."
 )
+KNOBS = flags.knobs_of(BuildConfig)
 
 
 def parse(arguments: list[str]) -> tuple[BuildConfig, tuple[str, ...]]:
@@ -29,6 +32,7 @@ def parse(arguments: list[str]) -> tuple[BuildConfig, tuple[str, ...]]:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config")
     known, rest = first.parse_known_args(_counts_written_out(arguments))
+    flags.check_values(rest, KNOBS)
     default = from_toml(known.config, BuildConfig()) if known.config else BuildConfig()
     config, unknown = tyro.cli(
         Annotated[BuildConfig, tyro.conf.arg(name="")],
@@ -54,15 +58,17 @@ def _counts_written_out(arguments: list[str]) -> list[str]:
     return written
 
 
-def _refuse_unknown(flags: list[str]) -> None:
+def _refuse_unknown(given: list[str]) -> None:
     """A misspelt flag of ours must not vanish among Beam's."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
     for options in _all_subclasses(PipelineOptions):
         if "_add_argparse_args" in vars(options):
             options._add_argparse_args(_Tolerant(parser))
-    _, unknown = parser.parse_known_args(flags)
+    _, unknown = parser.parse_known_args(given)
     if unknown:
-        raise InputError(f"unknown option {unknown[0]}: see python -m pipelines.build --help")
+        check_gone(unknown[0])
+        flags.check_names(unknown, KNOBS)
+        raise InputError(f"unknown argument {unknown[0]}: see python -m pipelines.build --help")
 
 
 def _all_subclasses(cls: type) -> list[type]:

@@ -39,6 +39,7 @@ class Context:
     retries: int = 0  # rounds of --retry-failed that the raw shards have, this run's included
     rebuilding: Collection[str] = ()  # stages of --rebuild-from that are still to be made anew
     records: Mapping[str, Marker] = field(default_factory=dict)  # run.json's, of stages that finished
+    schemas: Mapping[str, int] = field(default_factory=dict)  # that the fingerprints are of
 
     @property
     def processes(self) -> int:

@@ -48,6 +48,7 @@ class PeakMemory:
             self.megabytes = max(self.megabytes, round(tree_megabytes(), 1))
 
     def __enter__(self) -> PeakMemory:
+        self.megabytes = round(tree_megabytes(), 1)  # what ends before the first sample has a peak too
         self._thread.start()
         return self
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import tyro
 
+from wit import flags
 from wit.querybuild.entries import write_entries
 from wit.querybuild.recipes import PackagesRecipe, WikipediaRecipe, build_entries
 from wit.records import InputError
@@ -20,9 +21,21 @@ from wit.records import InputError
 RECIPES = {"wikipedia": WikipediaRecipe, "packages": PackagesRecipe}
 
 
+def check(given: Sequence[str]) -> None:
+    """Raises InputError for a recipe, a flag or a value that does not exist."""
+    if given and not given[0].startswith("-"):
+        if given[0] not in RECIPES:
+            raise InputError(f"no such recipe: {given[0]}; {flags.instead(given[0], RECIPES)}")
+        knobs = flags.knobs_of(RECIPES[given[0]])
+        flags.check_names(given, knobs)
+        flags.check_values(given, knobs)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    recipe = tyro.extras.subcommand_cli_from_dict(RECIPES, args=arguments, description=__doc__)
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        check(given)
+        recipe = tyro.extras.subcommand_cli_from_dict(RECIPES, args=given, description=__doc__)
         entries, taken = build_entries(recipe)
     except InputError as error:
         print(error, file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -68,7 +69,7 @@ def source_table(context: Context) -> pa.Table:
     candidates = context.stage("candidates").manifest()
     if candidates is not None:
         return report.source_table(candidates)
-    return parquet.read_table(storage.join(context.config.output, "ledger/sources.parquet"))
+    return report.source_table_of(parquet.read_table(storage.join(context.config.output, "ledger/sources.parquet")))
 
 
 def _write(out: str, name: str, table: pa.Table) -> None:
@@ -199,9 +200,11 @@ def thinnest(queries: pa.Table) -> list[dict[str, Any]]:
 def warnings(context: Context, short: Shortfall) -> list[str]:
     """What the owner of the build should act on."""
     said = []
-    lost = sum(row["error"] is not None or row["lost"] != "{}" for row in source_table(context).to_pylist())
-    if lost:
-        said.append(f"{lost} source files were damaged or not read to their end: ledger/sources.parquet names them.")
+    sources = [{**row, "lost": json.loads(row["lost"])} for row in source_table(context).to_pylist()]
+    problems = ledger.source_problems(sources)
+    said += problems[:TOP]
+    if len(problems) > TOP:
+        said.append(f"{len(problems) - TOP:,} more of these: ledger/sources.parquet has them all.")
     if sentence := short.describe(context.config.plan.oversample):
         said.append(sentence)
     return said

@@ -10,7 +10,7 @@ import platform
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -27,11 +27,12 @@ from wit.config import BuildConfig
 from wit.damage import damaged, mend
 from wit.download import PLACES
 from wit.fetch import limits
-from wit.fingerprints import Inputs
+from wit.fingerprints import Inputs, gone_of
 from wit.publish import next_dir
 from wit.querycheck import remarks
 from wit.querylist import load_queries
 from wit.records import STAGES, InputError
+from wit.report import source_reports
 from wit.resume import Stage
 from wit.retry import has_failed
 from wit.score import Scorer
@@ -181,17 +182,18 @@ class Session:
             "at_work": before.get("at_work", STAGES),  # earlier versions did not say
             "rebuild": _rebuild(config, before),
             "retry": before.get("retry", NO_ROUND),
+            "gone": gone_of(before),
         }
         run = json.loads(parts.to_json(run))  # as the next start will read it
         if scorer is not None:
             run["score_model"] = {"name": scorer.model, "sha256": scorer.sha256}
-        inputs = Inputs(seed, digest, sources, (scorer.model, scorer.sha256) if scorer else None)
+        inputs = Inputs(seed, digest, sources, (scorer.model, scorer.sha256) if scorer else None, run["gone"])
         engine = Engine(beam_flags, threads=config.processes())
         context = Context(config, tuple(sources), seed, engine, {}, scorer, 0, run["rebuild"]["pending"], run["stages"])
         session = cls(context, run, before, peak, inputs)
         session.look()
         run["retry"], retries = _retry(config, run, session.stages["download"])
-        session.context = dataclasses.replace(context, fingerprints=session.context.fingerprints, retries=retries)
+        session.context = dataclasses.replace(session.context, retries=retries)
         session.check()
         session.tell_what_was_refused()
         run["at_work"] = []
@@ -203,13 +205,15 @@ class Session:
         """What stands under OUT by now, and so the fingerprints that are known."""
         out = self.context.config.output
         self.stages = resume.survey(out, self.run, self.context.config, self.inputs)
-        prints = {name: stage.above.fingerprint for name, stage in self.stages.items() if stage.above is not None}
+        known = {name: stage.above for name, stage in self.stages.items() if stage.above is not None}
+        prints = {name: above.fingerprint for name, above in known.items()}
         self.run["fingerprints"] = prints
         records = self.run["stages"]
         for name, stage in self.stages.items():
             if stage.manifest is not None:
                 records[name] = resume.record(out, stage.manifest, records.get(name))
-        self.context = dataclasses.replace(self.context, fingerprints=prints)
+        schemas = {name: above.schema for name, above in known.items()}
+        self.context = dataclasses.replace(self.context, fingerprints=prints, schemas=schemas)
 
     def to_run(self) -> list[str]:
         """The stages that are still to run."""
@@ -228,7 +232,9 @@ class Session:
         if not self.stages["download"].finished or "dropped" not in record:
             return
         was = record.setdefault("fetch", self.before.get("config", self.run["config"])["fetch"])
-        for line in advice.refused_before(was, self.run["config"]["fetch"], record["dropped"]):
+        asked = self.context.config.retried_reasons()  # which this start fetches as it is
+        refused = {reason: n for reason, n in record["dropped"].items() if reason not in asked}
+        for line in advice.refused_before(was, self.run["config"]["fetch"], refused):
             print(line, file=sys.stderr)
 
     def nothing_kept(self) -> str | None:
@@ -302,22 +308,24 @@ class Session:
                 self.save()
 
     def source_problems(self) -> list[str]:
-        """One line for each source file that was damaged or could not be read to its end."""
-        candidates = self.context.stage("candidates").manifest() or {"parts": []}
-        reports = [report for marker in candidates["parts"] for report in marker["sources"]]
-        lost = [f"{r['path']}: {n:,} records lost: {name}" for r in reports for name, n in sorted(r["lost"].items())]
-        return lost + [f"{r['path']}: {r['error']}" for r in reports if r["error"]]
+        """One line for each source file of which something could not be read."""
+        candidates = self.context.stage("candidates").manifest()
+        return ledger.source_problems(source_reports(candidates)) if candidates else []
 
     def show_funnel(self) -> None:
         """The last word of a build: what went in, what was lost where and why, what came out."""
-        console = Console()
-        console.print(funnel(ledger.stage_totals(self.context.totals())))
-        for line in self.source_problems()[:SHOWN_PROBLEMS]:
-            console.print(line, style="yellow", highlight=False, soft_wrap=True)
-        out = self.context.config.output
+        self.show_losses(STAGES)
+        console, out = Console(), self.context.config.output
         console.print(f"peak memory of all processes: {self.peak.megabytes:,.0f} MB", highlight=False)
         for path in paths(out):
             console.print(path, highlight=False, soft_wrap=True)
+
+    def show_losses(self, stages: Sequence[str]) -> None:
+        """What went into each of these stages, what was lost there and why, and what of the sources could not be read."""
+        console, totals = Console(), self.context.totals()
+        console.print(funnel(ledger.stage_totals({name: totals[name] for name in stages if name in totals})))
+        for line in self.source_problems()[:SHOWN_PROBLEMS]:
+            console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _clear_up(out: str) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from wit import ledger, storage
-from wit.parts import COUNTS, read_json
+from wit import flags, ledger, storage
+from wit.parts import COUNTS, NUMBER, read_json
 from wit.records import STAGES, InputError
 
 PATHS = ("shards", "ledger.json", "report/index.html", "README.md", "run.json", "model")
@@ -73,8 +73,8 @@ def show(console: Console, out: str, results: Sequence[str]) -> None:
             )
     stages = _read(storage.join(out, "ledger.json"), {"stages": {None: COUNTS}})["stages"]
     console.print(funnel({name: stages[name] for name in STAGES if name in stages}))
-    peak = _read(storage.join(out, "run.json"), {"peak_memory_mb": (int, float)})["peak_memory_mb"]
-    console.print(f"peak memory of all processes of the build: {peak:,.0f} MB", highlight=False)
+    if peak := _read(storage.join(out, "run.json"), {"peak_memory_mb?": NUMBER}).get("peak_memory_mb"):
+        console.print(f"peak memory of all processes of the build: {peak:,.0f} MB", highlight=False)
     for path in results:
         console.print(accuracy(_read(path)), style="bold", highlight=False, soft_wrap=True)
     for path in [*paths(out), *results]:
@@ -85,8 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipelines.show", description=__doc__)
     parser.add_argument("out", metavar="OUT", help="the --output directory of a build")
     parser.add_argument("results", metavar="ZERO_SHOT.json", nargs="*", help="results that trainer.evaluate wrote")
-    given = parser.parse_args(arguments)
+    argv = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        flags.check_names(argv, {})
+        given = parser.parse_args(argv)
         show(Console(), given.out, given.results)
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -11,8 +11,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from wit import flags
 from wit.records import InputError
-from wit.verify import Verdict, verify
+from wit.verify import Level, Verdict, verify
+
+KNOBS = {"level": Level}
+LEVELS = flags.choices_of(Level)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,13 +25,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("out", metavar="OUT", help="the --output directory of a build")
     parser.add_argument(
         "--level",
-        choices=("metadata", "sample", "full"),
+        choices=LEVELS,
         default="metadata",
         help="metadata: files, sizes, sums, ledger, keys. sample: besides, 1%% of the samples are read and decoded. "
         "full: besides, the digest of every file and every sample. (default: metadata)",
     )
-    given = parser.parse_args(arguments)
+    argv = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        flags.check_names(argv, KNOBS)
+        flags.check_values(argv, KNOBS)
+        given = parser.parse_args(argv)
         verdict = verify(given.out, given.level)
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Imports run one way: records <- the rest of wit <- pipelines; records, shards, storage <- trainer."""
+"""Imports run one way: records <- the rest of wit <- pipelines; records, shards, storage, flags <- trainer."""
 
 import ast
 from pathlib import Path
@@ -11,7 +11,7 @@ FORBIDDEN = {
     "trainer": ("apache_beam", "pipelines"),
     "pipelines": (),
 }
-TRAINER_MAY_USE = {"wit.early", "wit.records", "wit.shards", "wit.storage"}
+TRAINER_MAY_USE = {"wit.early", "wit.flags", "wit.records", "wit.shards", "wit.storage"}
 
 
 def imported(path: Path) -> set[str]:

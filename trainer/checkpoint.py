@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from trainer.model import CLIP, MODELS
-from wit import storage
+from wit import flags, storage
 from wit.records import InputError
 
 GIVE = "give the --output of a training run, or a .pt file"
@@ -34,6 +34,11 @@ class Found:
     path: str
     state: dict[str, Any]
     passed_over: tuple[str, ...] = ()
+
+    def told(self) -> list[str]:
+        """What to say of the choice; nothing where it was the newest."""
+        said = [f"passed over: {sentence}" for sentence in self.passed_over]
+        return [*said, f"taken instead: {self.path}"] if said else []
 
 
 def list_checkpoints(output: str) -> list[str]:
@@ -123,7 +128,7 @@ def _state(data: bytes) -> dict[str, Any]:
 def build(name: str) -> CLIP:
     """The named model with fresh weights; raises InputError naming the known ones."""
     if name not in MODELS:
-        raise InputError(f"no such model: {name}; have {', '.join(MODELS)}")
+        raise InputError(f"no such model: {name}; {flags.instead(name, MODELS)}")
     return CLIP(MODELS[name])
 
 

@@ -15,7 +15,7 @@ import itertools
 import json
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,9 +33,11 @@ from trainer.device import pick_device
 from trainer.model import CLIP
 from trainer.tally import Hit, Share, by_group, share, wilson
 from trainer.testset import Dataset, open_dataset, pictures
-from trainer.tokenizer import tokenize
-from wit import storage
+from trainer.tokenizer import clean, tokenize
+from wit import flags, storage
 from wit.records import InputError
+
+NAMED = 5  # of names that are told, the first
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Result:
     images: int
     corrupt: int
     left_out: int  # files beside the pictures that are none by their names
+    without_pictures: tuple[int, ...]  # numbers of classes that no picture is of, and that are guessed all the same
     top1: float
     top1_interval: tuple[float, float]
     top5: float
@@ -130,6 +133,7 @@ def zero_shot(model: CLIP, dataset: Dataset, *, batch_size: int = 256, device: s
         images=first.images,
         corrupt=corrupt,
         left_out=len(dataset.left_out),
+        without_pictures=tuple(sorted(set(range(len(dataset.classnames))) - {label for label, _ in hits})),
         top1=first.top1,
         top1_interval=first.top1_interval,
         top5=top5 / first.images,
@@ -169,9 +173,34 @@ def told(part: float, interval: tuple[float, float]) -> str:
     return f"{part:.4f} (95 % {interval[0]:.4f} to {interval[1]:.4f})"
 
 
-def told_left_out(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-    return f"no pictures by their names, left out: {', '.join(names[:5])}{more}"
+def first_of(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def told_dataset(dataset: Dataset) -> list[str]:
+    """What is odd about a dataset by its names."""
+    said = [f"no pictures by their names, left out: {first_of(dataset.left_out)}"] if dataset.left_out else []
+    if shared := shared_names(dataset.classnames):
+        classes = [f"{name} ({', '.join(map(str, numbers))})" for name, numbers in shared.items()]
+        said.append(
+            f"warning: classes that have one name, of which only one can ever be right, by their numbers: {first_of(classes)}"
+        )
+    return said
+
+
+def shared_names(classnames: Sequence[str]) -> dict[str, list[int]]:
+    """The names that several classes have, as the tokenizer reads them, with the numbers of these."""
+    numbers: dict[str, list[int]] = {}
+    for number, name in enumerate(classnames):
+        numbers.setdefault(clean(name), []).append(number)
+    return {name: found for name, found in numbers.items() if len(found) > 1}
+
+
+def told_without_pictures(dataset: Dataset, numbers: Sequence[int]) -> str:
+    names = first_of([dataset.classnames[number] for number in numbers])
+    which = f"{len(numbers):,} of {len(dataset.classnames):,} classes"
+    return f"warning: {which} have no picture, and may be guessed all the same: {names}"
 
 
 def evaluate(config: EvaluateConfig) -> Result:
@@ -181,19 +210,22 @@ def evaluate(config: EvaluateConfig) -> Result:
     output = config.output or storage.join(beside, f"zero-shot-{dataset.name}.json")
     check(config, output)
     console = Console(highlight=False, soft_wrap=True)
-    if dataset.left_out:
-        console.print(told_left_out(dataset.left_out), markup=False)
+    for sentence in told_dataset(dataset):
+        console.print(sentence, markup=False)
     found = checkpoint.find(config.checkpoint)
-    for sentence in found.passed_over:
-        console.print(f"passed over: {sentence}", markup=False)
+    for sentence in found.told():
+        console.print(sentence, markup=False)
     model, state = checkpoint.model_of(found), found.state
     by_pixels = nearest(dataset, config.nearest_in) if config.nearest_in else None
     measured = zero_shot(model, dataset, batch_size=config.batch_size, device=device)
     control = bool(state.get("config", {}).get("shuffle_captions"))
     result = dataclasses.replace(measured, nearest=by_pixels, shuffled_captions=control)
+    if result.without_pictures:
+        console.print(told_without_pictures(dataset, result.without_pictures), markup=False)
     console.print(describe(result), markup=False)
     written: dict[str, Any] = {"model": state["name"], "step": state.get("step"), **dataclasses.asdict(result)}
     storage.write_bytes(output, json.dumps(written, indent=2).encode() + b"\n")
+    console.print(f"written to {output}", markup=False)
     return result
 
 
@@ -211,6 +243,7 @@ CODES = (
 
 def main(arguments: list[str]) -> int:
     def work() -> None:
+        flags.check_names(arguments, flags.knobs_of(EvaluateConfig))
         told = f"{EvaluateConfig.__doc__}\n\n{CODES}"
         evaluate(tyro.cli(EvaluateConfig, args=arguments, prog="python -m trainer.evaluate", description=told))
 

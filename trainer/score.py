@@ -37,8 +37,8 @@ class Scorer:
 def open_scorer(path: str) -> Scorer:
     """The newest checkpoint of a training run's directory, or one .pt file; raises InputError where it is none."""
     found = checkpoint.find(path)
-    for sentence in found.passed_over:
-        print(f"passed over: {sentence}", file=sys.stderr)
+    for sentence in found.told():
+        print(sentence, file=sys.stderr)
     checkpoint.model_of(found)
     return Scorer(found.path, found.state["name"], storage.sha256_file(found.path))
 

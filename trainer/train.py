@@ -35,7 +35,7 @@ from trainer.journal import Journal
 from trainer.loss import contrastive_loss
 from trainer.model import CLIP, MODELS
 from trainer.ranks import Gradients, Ranks, Told, joined_ranks
-from wit import storage
+from wit import flags, storage
 from wit.records import InputError, Stopped
 
 
@@ -90,6 +90,8 @@ class TrainConfig:
     resume: bool = False
     """Goes on from the newest checkpoint of --output, exactly where it stopped; starts anew where there is none."""
 
+
+KNOBS = flags.knobs_of(TrainConfig)
 
 # What may differ between a run and its resumption without changing what is learnt.
 FREE_TO_CHANGE = {"shards", "output", "workers", "cache_mb", "device", "resume", "keep_checkpoints"} | {
@@ -225,7 +227,7 @@ class Trainer:
 def check(config: TrainConfig) -> None:
     """Raises InputError for what is wrong with the configuration, before anything is touched."""
     if config.model not in MODELS:
-        raise InputError(f"no such model: {config.model}; have {', '.join(MODELS)}")
+        raise InputError(f"no such model: {config.model}; {flags.instead(config.model, MODELS)}")
     for name in ("epochs", "batch_size", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints"):
         if getattr(config, name) <= 0:
             raise InputError(f"--{name.replace('_', '-')} must be above 0, not {getattr(config, name)}")
@@ -296,8 +298,8 @@ def go_on(trainer: Trainer, stream: Stream, console: Console) -> None:
         if not config.resume or not checkpoint.list_checkpoints(config.output):
             return None
         found = checkpoint.find(config.output)
-        for sentence in found.passed_over:
-            console.print(f"passed over: {sentence}", markup=False)
+        for sentence in found.told():
+            console.print(sentence, markup=False)
         trainer.check(found.state, stream)
         chosen.append(found)
         return found.path
@@ -443,10 +445,12 @@ def diverged(step: int, output: str) -> str:
 
 def parse(arguments: list[str]) -> TrainConfig:
     """The configuration of a command line: TrainConfig's defaults, then the model's recipe, then what is given."""
+    flags.check_names(arguments, KNOBS)
+    flags.check_values(arguments, KNOBS)
     names = [b for a, b in zip(arguments, arguments[1:], strict=False) if a == "--model"]
     names += [a.removeprefix("--model=") for a in arguments if a.startswith("--model=")]
     if names and names[0] not in MODELS:
-        raise InputError(f"no such model: {names[0]}; have {', '.join(MODELS)}")
+        raise InputError(f"no such model: {names[0]}; {flags.instead(names[0], MODELS)}")
     missing: Any = tyro.MISSING
     default = TrainConfig(shards=missing, model=missing, output=missing, **recipe(names[0] if names else ""))
     told = f"{TrainConfig.__doc__}\n\n{CODES}"

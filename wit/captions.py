@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import ftfy
 
@@ -71,6 +72,9 @@ class CaptionRules:
     """What a caption must be. Lengths count characters after cleaning; a character of a script without spaces counts double
     and is a word."""
 
+    # whether a caption is a file name by its last word alone, as sets up to schema 2 of candidates have it
+    file_name_by_last_word: ClassVar[bool] = False
+
     min_caption_chars: int = 3
     """captions shorter than this are dropped"""
     max_caption_chars: int = 1_000
@@ -96,6 +100,8 @@ FILE_STEM = re.compile(  # what cameras, phones and uploads call a file
     r"|(?=[0-9a-f_-]*\d)[0-9a-f_-]{16,}",
     re.IGNORECASE,
 )
+MOST_WORDS_OF_FILE_NAME = 3  # "My summer holiday.JPEG"; more words before the extension are a sentence
+WORD = re.compile(r"[^\W\d_]{2}")  # what has it is a word, not a number or a sign
 MIN_WORDS_TO_REPEAT = 6  # below it a repeated word is normal: "New York, New York"
 
 # Captions that say nothing about the picture: what templates, galleries and shops write into every page, folded.
@@ -144,9 +150,14 @@ def is_url(caption: str, rules: CaptionRules) -> Reason | None:
 
 
 def is_file_name(caption: str, rules: CaptionRules) -> Reason | None:
-    _, dot, extension = caption.rpartition(".")
-    named = dot and extension.lower() in FILE_EXTENSIONS
+    """Only a caption that is one as a whole; a sentence may end in one."""
+    stem, dot, extension = caption.rpartition(".")
+    named = dot and extension.lower() in FILE_EXTENSIONS and (rules.file_name_by_last_word or _is_name(stem))
     return Reason.CAPTION_IS_FILE_NAME if named or FILE_STEM.fullmatch(caption) else None
+
+
+def _is_name(stem: str) -> bool:
+    return sum(bool(WORD.search(word)) for word in stem.split(" ")) <= MOST_WORDS_OF_FILE_NAME
 
 
 def is_boilerplate(caption: str, rules: CaptionRules) -> Reason | None:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from wit.candidates import CandidatesConfig
 from wit.fetch.config import FetchConfig, for_local_web
+from wit.flags import instead
 from wit.images.config import ImageConfig
 from wit.plan import PlanConfig
 from wit.publish import PublishConfig
@@ -47,7 +48,7 @@ class BuildConfig:
     encoding: str | None = None
     """table sources of text: their encoding, for instance shift_jis (default: UTF-8, UTF-16 or Windows-1252, as they read)"""
     stages: str = DEFAULT_STAGES
-    """stages to run, comma-separated, in their order; finished ones are skipped"""
+    """stages to run, comma-separated; they run in the order of the road, and finished ones are skipped"""
     score_checkpoint: str | None = None
     """stage score: output directory of a training run, or one .pt file, whose CLIP scores every pair"""
     rebuild_from: Literal["candidates", "plan", "download", "score", "select", "publish", "report"] | None = None
@@ -86,16 +87,18 @@ class BuildConfig:
             if isinstance(value, float) and math.isnan(value):  # which no comparison refuses
                 raise InputError(f"--{name.replace('_', '-')} is nan: give a number")
         check_encoding(self.encoding)
+        self.stage_names()
+        self.retried_reasons()
         if not self.source:
             raise InputError(f"--source is empty: give {HELP}")
         if not 0 < self.source_requests_per_s < float("inf"):
             raise InputError(f"--source-requests-per-s is {self.source_requests_per_s}: give a number above 0")
 
     def stage_names(self) -> list[str]:
-        """The stages asked for, in the order they run; raises InputError for an unknown one."""
+        """The stages asked for, in the order they run, whatever order they are given in; raises InputError for an unknown one."""
         asked = {name.strip() for name in self.stages.split(",") if name.strip()}
-        if unknown := asked - set(STAGES):
-            raise InputError(f"no such stage: {', '.join(sorted(unknown))}; have {', '.join(STAGES)}")
+        if unknown := sorted(asked - set(STAGES)):
+            raise InputError(f"no such stage: {unknown[0]}; {instead(unknown[0], STAGES)}")
         return [name for name in STAGES if name in asked]
 
     def check_score(self) -> None:

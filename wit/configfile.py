@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from wit import storage
 from wit.config import SECTIONED, BuildConfig
+from wit.fingerprints import check_gone
+from wit.flags import choices_of, instead
 from wit.records import InputError
 
 COUNTED = ("target", "limit", "max_per_query")  # knobs that may be written as 400M
@@ -48,8 +50,8 @@ def _by_section(values: dict[str, Any], path: str) -> dict[str, Any]:
     for section, written, value in placed:
         name = written.replace("-", "_")
         if section is None and name not in own:
-            known = ", ".join(sorted((own - SECTIONED) | set(home)))
-            raise InputError(f"{path}: no such setting: {written}; have {known}")
+            check_gone(written, f"{path}: ")
+            raise InputError(f"{path}: no such setting: {written}; {instead(written, sorted(own | set(home)))}")
         place = found if section is None else found.setdefault(section, {})
         if name in place:
             raise InputError(f"{path}: {written} stands there twice")
@@ -70,7 +72,8 @@ def _replace(config: Any, values: dict[str, Any], path: str) -> Any:
     changed = {}
     for name, value in values.items():
         if name not in hints:
-            raise InputError(f"{path}: no such setting: {name}; have {', '.join(sorted(hints))}")
+            check_gone(name, f"{path}: ")
+            raise InputError(f"{path}: no such setting: {name}; {instead(name, sorted(hints))}")
         section = dataclasses.is_dataclass(hints[name])
         if section != isinstance(value, dict):
             raise InputError(f"{path}: {name} {'is a table: write [' + name + ']' if section else 'is no table'}")
@@ -88,6 +91,8 @@ def _typed(name: str, value: Any, hint: Any, path: str) -> Any:
     if isinstance(value, str) and (count := counted(name, value)) is not None:
         return count
     frozen = _frozen(value)
+    if isinstance(value, str) and (choices := choices_of(hint)) and value not in choices:
+        raise InputError(f"{path}: {name.replace('_', '-')} is {value!r}: no such value; {instead(value, choices)}")
     if not _is_a(frozen, hint):
         raise InputError(f"{path}: {name.replace('_', '-')} is {value!r}: give {_in_words(hint)}")
     return float(frozen) if float in (hint, *typing.get_args(hint)) and isinstance(frozen, int) else frozen

@@ -7,9 +7,10 @@ on disk counts. Nothing is rebuilt because we changed, as long as these tables a
 
 - a new knob gets one line in ADDED, with the value that means "as before": at that value it is in no fingerprint. Where its
   default is another value, raise the stage's number in SCHEMAS too: then sets of earlier schemas go on without it;
-- a knob that is gone gets one line in REMOVED, with the value that all sets are taken to have had;
+- a knob that is gone gets one line in REMOVED, with the value it had by default; what a set had else, its run.json says;
 - a knob that says the same in other words gets one line in REWORDED;
-- a changed table raises the stage's number in SCHEMAS, and its readers keep reading the older ones.
+- a changed table raises the stage's number in SCHEMAS, and its readers keep reading the older ones;
+- a rule that decides otherwise raises it too, and a set of an earlier schema keeps the old one (candidates.rules_under).
 
 A test fails for a knob that is in none of them. FetchConfig is in no fingerprint: politeness, time-outs and worker numbers
 change how pictures are fetched, not which.
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wit.parts import to_json
-from wit.records import SCHEMAS
+from wit.records import SCHEMAS, InputError
 from wit.sources import SourceFile
 
 SECTIONS = {"candidates": "candidates", "plan": "plan", "download": "image", "select": "select", "publish": "publish"}
@@ -41,7 +42,8 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """A knob that sets up to schema `until` of its stage had, and the value they are taken to have had."""
+    """A knob that sets up to schema `until` of its stage had, and the value they are taken to have had where their run.json
+    does not say."""
 
     until: int
     was: Any
@@ -76,6 +78,15 @@ REWORDED: Mapping[
 }
 
 
+def check_gone(written: str, where: str = "") -> None:
+    """Raises InputError for a flag or a setting that earlier versions had."""
+    name = written.lstrip("-").partition("=")[0].replace("-", "_")
+    if name in {knob.partition(".")[2] for knob in REMOVED}:
+        raise InputError(
+            f"{where}{written} is gone, since nothing hung on it: leave it out; sets that were built with it go on"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """What a build is made from, beside its knobs."""
@@ -84,6 +95,9 @@ class Inputs:
     queries: str  # digest of the list
     sources: Sequence[SourceFile]
     scorer: tuple[str, str] | None = None  # (model, digest of its weights)
+    gone: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict
+    )  # of the set, knobs in REMOVED: "section.knob" -> value
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +110,18 @@ class Above:
     retries: int = 0
 
 
-def knobs(section: str, config: Any, schema: int) -> dict[str, Any]:
-    """The knobs of a section as a set of that schema had them."""
+def gone_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What a set had of the knobs that are gone, by the run.json of its last start."""
+    found = dict(run.get("gone", {}))
+    for name in REMOVED:
+        section, _, knob = name.partition(".")
+        had = run.get("config", {}).get(section, {})
+        found |= {name: had[knob]} if knob in had else {}
+    return found
+
+
+def knobs(section: str, config: Any, schema: int, had: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The knobs of a section as a set of that schema had them; `had` says what it had of those that are gone."""
     found: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         name, value = f"{section}.{field.name}", getattr(config, field.name)
@@ -109,7 +133,8 @@ def knobs(section: str, config: Any, schema: int) -> dict[str, Any]:
         elif not added or not _as_before(value, field, added, schema):
             found[field.name] = value
     gone = {name.partition(".")[2]: knob for name, knob in REMOVED.items() if name.startswith(f"{section}.")}
-    return found | {name: knob.was for name, knob in gone.items() if schema <= knob.until}
+    was = {name: (had or {}).get(f"{section}.{name}", knob.was) for name, knob in gone.items() if schema <= knob.until}
+    return found | was
 
 
 def _as_before(value: Any, field: dataclasses.Field[Any], added: Added, schema: int) -> bool:
@@ -136,7 +161,7 @@ def _knobs(stage: str, config: Any, inputs: Inputs, schema: int) -> Any:
     if stage == "score":
         return inputs.scorer
     section = SECTIONS.get(stage)
-    own = knobs(section, getattr(config, section), schema) if section else {}
+    own = knobs(section, getattr(config, section), schema, inputs.gone) if section else {}
     return own | (_beside(config, schema) if stage == "candidates" else {})
 
 

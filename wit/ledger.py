@@ -6,7 +6,7 @@ a retried bundle twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -44,6 +44,27 @@ def reason_counts(dropped: pa.Table) -> dict[str, int]:
     """{reason: rows} of a records.DROPPED table."""
     counted = dropped.group_by("reason").aggregate([([], "count_all")])
     return add_counts([dict(zip(counted["reason"].to_pylist(), counted["count_all"].to_pylist(), strict=True))])
+
+
+PLACES_SHOWN = 5  # of bad rows; ledger/sources.parquet has more
+
+
+def source_problems(sources: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What could not be read, one sentence a file and kind of fault, by reports of source files."""
+    said = []
+    for source in sources:
+        lost, unit = add_counts([source["lost"]]), source.get("unit") or "records"  # as earlier versions say it
+        if lost:
+            defects, count = ", ".join(f"{n:,} {name}" for name, n in lost.items()), sum(lost.values())
+            # lost records are not among those that were read, as rows are
+            number = f"{count:,} of {source['records']:,} rows" if unit == "rows" else f"{count:,} {unit}"
+            places = source.get("first_bad") or []
+            more = ", ..." if len(places) > PLACES_SHOWN else ""
+            first = f"; first {', '.join(places[:PLACES_SHOWN])}{more}" if places else ""
+            said.append(f"{source['source']}: {number} could not be read as pairs ({defects}){first}")
+        if source["error"]:
+            said.append(f"{source['source']}: {source['error']}")
+    return said
 
 
 def funnel_rows(stages: Mapping[str, Any]) -> Sequence[tuple[str, str, int, float]]:

@@ -262,6 +262,7 @@ RUN: Shape = {  # run.json, also of version 0.1.0
     "sources": [{"path": str, "label": MAYBE, "size": (int, type(None)), "version?": MAYBE}],
     "timings_s?": {None: NUMBER},
     "peak_memory_mb?": NUMBER,
+    "gone?": dict,
     "at_work?": [str],
     "rebuild?": {"from": MAYBE, "pending": [str], "begun": [str]},
     "retry?": {"reasons": [str], "round": int, "pending": [str]},

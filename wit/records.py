@@ -20,7 +20,7 @@ STAGES = ("candidates", "plan", "download", "score", "select", "publish", "repor
 
 # Which form each stage's tables have; older ones are read too. 1 is that of version 0.1.0, where all stages shared a number;
 # wit/fingerprints.py says when to raise one.
-SCHEMAS = {"candidates": 2, "plan": 2, "download": 3, "score": 2, "select": 2, "publish": 2, "report": 2}
+SCHEMAS = {"candidates": 3, "plan": 2, "download": 3, "score": 2, "select": 2, "publish": 2, "report": 3}
 
 
 @dataclass(frozen=True, slots=True)

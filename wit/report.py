@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -33,6 +33,11 @@ SOURCES = pa.schema(
         ("bytes", pa.int64()),
         ("lost", pa.string()),  # JSON: name of the defect -> records
         ("error", pa.string()),  # why it was not read to its end, or null
+        ("unit", pa.string()),  # rows or records; null where an earlier version read it, as is the next one
+        (
+            "first_bad",
+            pa.list_(pa.string()),
+        ),  # place and fault of the first that gave nothing, "line 7: 3 cells, not 2"
     ]
 )
 HOSTS = pa.schema([("host", pa.string()), ("outcome", pa.string()), ("pairs", pa.int64())])
@@ -50,18 +55,21 @@ QUERIES = pa.schema(
 )
 
 
+def source_reports(candidates: Marker) -> Iterator[dict[str, Any]]:
+    """One of each source file, from the candidates' markers."""
+    for marker in candidates["parts"]:
+        yield from ({"source": report["path"], **report} for report in marker["sources"])
+
+
 def source_table(candidates: Marker) -> pa.Table:
-    """One row a source file, from the reports in the candidates' markers."""
-    rows = [
-        {
-            "source": report["path"],
-            **{name: report[name] for name in ("records", "pages", "pairs", "bytes", "error")},
-            "lost": json.dumps(report["lost"], sort_keys=True),
-        }
-        for marker in candidates["parts"]
-        for report in marker["sources"]
-    ]
+    """One row a source file."""
+    rows = [{**r, "lost": json.dumps(r["lost"], sort_keys=True)} for r in source_reports(candidates)]
     return pa.Table.from_pylist(rows, schema=SOURCES)
+
+
+def source_table_of(table: pa.Table) -> pa.Table:
+    """One that this or an earlier version wrote, in the form of this one."""
+    return pa.Table.from_pylist(table.to_pylist(), schema=SOURCES)
 
 
 def host_outcomes(raw: Iterable[pa.Table]) -> pa.Table:

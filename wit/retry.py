@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from wit import ledger, parquet, storage
 from wit.arrays import ceil_div
+from wit.flags import instead
 from wit.parts import Marker, StageDir, write_parquet
 from wit.records import PLAN, InputError, Reason
 
@@ -47,7 +48,7 @@ def reasons_of(names: str | None, *, failed: bool) -> tuple[str, ...]:
     known = {str(reason) for reason in Reason if reason.stage == "download"}
     if unknown := sorted(asked - known):
         raise InputError(
-            f"--retry-reason {unknown[0]}: no such reason of a failed download; have {', '.join(sorted(known))}"
+            f"--retry-reason {unknown[0]}: no such reason of a failed download; {instead(unknown[0], sorted(known))}"
         )
     return tuple(sorted(asked | (set(TRANSIENT) if failed else set())))
 

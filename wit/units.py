@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -70,7 +69,7 @@ def extract(
         "in": group.pairs_in,
         "out": len(group.table),
         "dropped": {str(reason): n for reason, n in group.dropped_counts.items()},
-        "sources": [asdict(report) for report in group.sources],
+        "sources": [report.facts() for report in group.sources],
     }
     return publish_tables(stage, unit, {"rows": group.table, "dropped": group.dropped}, info)
 

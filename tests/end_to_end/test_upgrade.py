@@ -1,5 +1,6 @@
 """What was fetched outlives our versions: OUTs that earlier versions left go on, verify and publish without a request."""
 
+import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import pytest
 
 from pipelines.build import main
+from wit import fingerprints, resume
+from wit.records import SCHEMAS
 from wit.verify import verify
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/upgrade"
@@ -61,6 +64,50 @@ def test_a_download_that_an_earlier_version_was_stopped_in_goes_on_with_what_is_
     assert main(left) == 0
     assert upgrade.pictures_asked() == set(range(upgrade.PICTURES)) - set().union(*published.values())
     assert verify("set", "full").problems == ()
+
+
+def test_a_set_keeps_the_rules_it_was_made_by(tmp_path: Path, upgrade: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to schema 2 of candidates a caption that ends in a file's name was dropped as one."""
+    monkeypatch.chdir(tmp_path)
+    with upgrade.web() as port:
+        command = upgrade.inputs(tmp_path, port)
+        with Path("urls.tsv").open("a", encoding="utf-8") as table:
+            table.write("http://h0.example/90.png\ta small cat that is called cat.jpg\n")
+        with monkeypatch.context() as earlier:
+            earlier.setitem(SCHEMAS, "candidates", 2)
+            assert main(command) == 0
+        asked, ledger = len(upgrade.Web.asked), Path("set/ledger.json").read_bytes()
+        candidates = {path.name: path.read_bytes() for path in Path("set/candidates").glob("*.parquet")}
+        assert main([*command, "--rebuild-from", "candidates", "--stages", "candidates"]) == 0
+        assert {path.name: path.read_bytes() for path in Path("set/candidates").glob("*.parquet")} == candidates
+        assert main(command) == 0
+        assert (len(upgrade.Web.asked), Path("set/ledger.json").read_bytes()) == (asked, ledger)
+        assert b"caption_is_file_name" in ledger and verify("set", "full").problems == ()
+        assert main([part if part != "set" else "new" for part in command]) == 0
+        assert b"caption_is_file_name" not in Path("new/ledger.json").read_bytes()
+
+
+def test_a_set_that_was_built_with_a_knob_that_is_gone_goes_on(
+    tmp_path: Path, upgrade: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--min-side-px 64, that nobody read, up to schema 2 of the download."""
+    monkeypatch.chdir(tmp_path)
+    with upgrade.web() as port:
+        command = upgrade.inputs(tmp_path, port)
+        with monkeypatch.context() as earlier:
+            earlier.setitem(SCHEMAS, "download", 2)
+            earlier.setitem(fingerprints.REMOVED, "image.min_side_px", fingerprints.Removed(until=2, was=64))
+            assert main(command) == 0
+        run = json.loads(Path("set/run.json").read_bytes())
+        run["config"]["image"]["min_side_px"] = 64
+        Path("set/run.json").write_bytes(resume.sealed(run))
+        asked = len(upgrade.Web.asked)
+        shards = {path.name: path.read_bytes() for path in Path("set/shards").iterdir()}
+        for _ in range(2):  # the first start writes a run.json whose configuration is without it
+            assert main(command) == 0
+            assert {path.name: path.read_bytes() for path in Path("set/shards").iterdir()} == shards
+        assert main([*command, "--samples-per-shard", "5"]) == 0
+        assert len(upgrade.Web.asked) == asked and verify("set", "full").problems == ()
 
 
 @of("retried")

@@ -61,4 +61,4 @@ def test_records_that_kill_their_reader_cost_themselves_alone(
     assert [report["error"] for report in reports] == [None] * 3
     urls = [u for path in out.glob("candidates/part-*.parquet") for u in pq.ParquetFile(path).read()["url"].to_pylist()]
     assert len(urls) == 26 and not [url for url in urls if "poison" in url]
-    assert "1 records lost: extractor_crashed" in capsys.readouterr().out
+    assert "1 records could not be read as pairs (1 extractor_crashed); first source_offset " in capsys.readouterr().out

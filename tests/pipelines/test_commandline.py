@@ -57,10 +57,14 @@ def test_a_toml_file_takes_the_spelling_of_the_flags(tmp_path: Path) -> None:
         ("keep-original = 1", "keep-original is 1: give true or false"),
         ('languages = "en"', "languages is 'en': give a list, each a text in quotes"),
         ("languages = [1]", r"languages is \(1,\): give a list, each a text in quotes|languages is \[1\]: give a list"),
-        ('resize-mode = "squash"', "resize-mode is 'squash': give one of no, border"),
+        ('resize-mode = "squash"', "resize-mode is 'squash': no such value; have no, border"),
         ('endpoints = [["h", "127.0.0.1"]]', "endpoints is .*: give a list, each a list of a text in quotes"),
         ("[plan]\noversample = []", r"oversample is \[\]: give a number"),
-        ("image-sise = 3", "no such setting: image-sise; have .*image_size"),
+        ("image-sise = 3", r"no such setting: image-sise; did you mean image_size\?"),
+        ("[fetsh]", r"no such setting: fetsh; did you mean fetch\?"),
+        ("[image]\nimage-sise = 3", r"no such setting: image_sise; .*did you mean image_size\?"),
+        ("min-side-px = 3", "min-side-px is gone, since nothing hung on it: leave it out"),
+        ("[image]\nmin_side_px = 3", "min_side_px is gone, since nothing hung on it: leave it out"),
         ("[plan]\nimage-size = 3", "no such setting: image_size"),
         ("image-size = 3\n[image]\nimage_size = 4", "image-size stands there twice|image_size stands there twice"),
         ("plan = 3", r"plan is a table: write \[plan\]"),
@@ -87,8 +91,13 @@ def test_what_we_do_not_know_goes_to_beam() -> None:
 
 
 def test_a_misspelt_flag_is_refused() -> None:
-    with pytest.raises(InputError, match="unknown option --oversampel"):
-        commandline.parse(["--oversampel", "2"])
+    with pytest.raises(InputError, match=r"unknown option --oversampel; did you mean --oversample\?"):
+        commandline.parse(["--runner=SparkRunner", "--oversampel", "2"])
+
+
+@pytest.mark.parametrize("stages", ["plan,candidates", "candidates,plan", " plan , candidates,plan"])
+def test_stages_run_in_their_order_in_whatever_order_they_are_given(stages: str) -> None:
+    assert commandline.parse(["--stages", stages])[0].stage_names() == ["candidates", "plan"]
 
 
 @pytest.mark.parametrize(
@@ -105,6 +114,15 @@ def test_a_misspelt_flag_is_refused() -> None:
         (["--verify-hash", "md5"], "no table has such a column"),
         (["--source", "wat:{tmp}/none/*.gz"], "no file matches"),
         (["--stages", "candidates,deploy"], "no such stage: deploy"),
+        (["--stages", "candidates,pln"], "no such stage: pln; have candidates, plan, "),
+        (["--max-aspekt-ratio", "3"], "unknown option --max-aspekt-ratio; did you mean --max-aspect-ratio?"),
+        (["--min-side-px", "3"], "--min-side-px is gone, since nothing hung on it: leave it out"),
+        (["--resize-mode", "keepratio"], "--resize-mode keepratio: no such value; have no, border, keep_ratio,"),
+        (["--rebuild-from", "candidate"], "; did you mean candidates?"),
+        (["--retry-reason", "robots_dissallowed"], "failed download; did you mean robots_disallowed?"),
+        (["--contact", "me"], "--contact me is neither a mail address nor a web page: write it as you@example.org"),
+        (["--languages", "EN"], "--languages EN: no such language code; write en"),
+        (["stray"], "unknown argument stray"),
         (["--config", "none.toml"], "no such configuration file"),
         (["--output", "{foreign}"], "holds files of something else"),
         (["--source", "wat:{wat}"], "--contact"),

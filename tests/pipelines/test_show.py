@@ -28,6 +28,16 @@ def test_the_funnel_accuracy_beside_chance_and_paths_are_printed(
         assert part in said
 
 
+@pytest.mark.parametrize("run", [{"peak_memory_mb": 0.0}, {}])
+def test_a_peak_that_was_not_measured_is_left_out(
+    run: dict[str, float], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ledger.json").write_text(json.dumps({"stages": {}}))
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert show.main([str(tmp_path)]) == 0
+    assert "peak memory" not in capsys.readouterr().out
+
+
 def test_the_pixel_baseline_the_groups_and_a_control_run_are_told_beside_it() -> None:
     flags, all_but = ({"images": n, "top1": top1, "top1_interval": [0.1, 0.9]} for n, top1 in ((261, 0.9), (1645, 0.4)))
     nearest = {"training_images": 7_000, "top1": 0.35, "top1_interval": [0.33, 0.37], "groups": {"flags": flags}}
@@ -42,3 +52,5 @@ def test_the_pixel_baseline_the_groups_and_a_control_run_are_told_beside_it() ->
 def test_no_build_is_an_error_with_its_fix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert show.main([str(tmp_path)]) == 2
     assert "give the --output of a finished build" in capsys.readouterr().err
+    assert show.main([str(tmp_path), "--levle"]) == 2
+    assert "unknown option --levle" in capsys.readouterr().err

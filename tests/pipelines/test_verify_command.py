@@ -22,5 +22,10 @@ def test_a_sound_build_is_summed_up(
 def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("error: no build in ")
-    with pytest.raises(SystemExit, match="2"):
-        main([str(tmp_path), "--level", "deep"])
+    for arguments, said in (
+        (["--level", "deep"], "--level deep: no such value; have metadata, sample, full"),
+        (["--level=ful"], "did you mean full?"),
+        (["--levle", "full"], "unknown option --levle; have --level; did you mean --level?"),
+    ):
+        assert main([str(tmp_path), *arguments]) == 2
+        assert said in capsys.readouterr().err

@@ -139,6 +139,25 @@ def test_a_damaged_checkpoint_gets_one_sentence(how: str, make_dataset, tmp_path
     assert path.name in said and said.count("\n") == 1
 
 
+def test_a_checkpoint_that_is_taken_instead_and_the_place_of_the_result_are_told(
+    make_dataset, tmp_path: Path, capsys
+) -> None:
+    run, dataset = tmp_path / "run", make_dataset(8)
+    for step in (1, 2):
+        state = {"name": "demo", "step": step, "state_dict": CLIP(MODELS["demo"]).state_dict()}
+        checkpoint.save(str(run), state, step=step, keep=2)
+    older, newer = map(Path, checkpoint.list_checkpoints(str(run)))
+    newer.write_bytes(newer.read_bytes()[:-1000])
+    assert main(["--checkpoint", str(run), "--dataset", dataset]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(f"passed over: {newer} ") and said[1] == f"taken instead: {older}"
+    assert said[-1] == f"written to {run}/zero-shot-discs.json" and "warning" not in "".join(said)
+    newer.unlink()
+    assert main(["--checkpoint", str(run), "--dataset", dataset, "--output", str(tmp_path / "r.json")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "taken" not in "".join(said) and said[-1] == f"written to {tmp_path}/r.json"
+
+
 def test_an_output_that_cannot_be_a_file_is_refused_before_the_model_runs(make_dataset, tmp_path: Path, capsys) -> None:
     assert main(["--checkpoint", str(tmp_path), "--dataset", make_dataset(8), "--output", str(tmp_path)]) == 2
     assert "is a directory; give the name of a JSON file" in capsys.readouterr().err

@@ -204,6 +204,18 @@ def test_a_folder_a_class_is_read(tmp_path: Path, place: str, names, classnames:
         assert dataset.classnames == ["Cat", "dog", "great dane"]
 
 
+def test_classes_of_one_name_and_classes_without_pictures_are_told(run, tmp_path: Path) -> None:
+    dataset = folders(tmp_path / "set", "crane", "Crane", "dog", "owl")
+    for picture in [*(dataset / "owl").iterdir()]:
+        picture.unlink()
+    code, told, result = run(dataset)
+    assert code == 0 and (result["classes"], result["without_pictures"]) == (4, [3])
+    assert "only one can ever be right, by their numbers: crane (0, 1)\n" in told
+    assert "warning: 1 of 4 classes have no picture, and may be guessed all the same: owl\n" in told
+    sound = folders(tmp_path / "sound", "dog", "owl")
+    assert "warning" not in run(sound)[1]
+
+
 def test_folders_without_texts_are_evaluated_and_other_files_in_them_named(run, tmp_path: Path) -> None:
     dataset = folders(tmp_path / "set", "dog", "cat", templates="a {}\n")
     (dataset / "cat" / "Thumbs.db").write_bytes(b"x")

@@ -188,6 +188,24 @@ def test_the_command_line_has_the_models_recipe_and_what_is_given_wins() -> None
     assert parse([*given, "demo", "--epochs", "2"]).epochs == 2 and parse([*given, "demo"]).epochs != TrainConfig.epochs
 
 
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--shardz", "s"], "unknown option --shardz; did you mean --shards?"),
+        (
+            ["--precision", "float23"],
+            "--precision float23: no such value; have float32, bfloat16; did you mean float32?",
+        ),
+        (["--model", "demoo"], "did you mean demo?"),
+    ],
+)
+def test_what_does_not_exist_is_answered_with_what_was_meant(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_help_names_every_knob(capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         parse(["--help"])
@@ -360,6 +378,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_word_and_outlives_no_good_on
     more = {"checkpoint_every_steps": 5, "keep_checkpoints": 1}
     assert main([*command(dataclasses.replace(run, **more))[3:], "--resume"]) == 0
     assert "passed over: " in (told := capsys.readouterr().out) and "steps 8 to 9" in told
+    assert f"taken instead: {output}/checkpoints/step-0000000008.pt\n" in told
     [newest] = checkpoint.list_checkpoints(str(output))
     assert newest.endswith("step-0000000009.pt")
     assert all(torch.equal(value, whole[name]) for name, value in weights(output).items())

@@ -4,7 +4,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from wit.captions import RULES, CaptionRules, clean_caption, clean_captions, reject_caption
+from wit.candidates import EarlierCandidates
+from wit.captions import (
+    FILE_EXTENSIONS,
+    RULES,
+    CaptionRules,
+    clean_caption,
+    clean_captions,
+    is_file_name,
+    reject_caption,
+)
 from wit.records import Reason
 
 
@@ -63,6 +72,13 @@ def test_clean_captions_can_be_stored_and_stay_clean_of_controls(text):
         ("www.example.com", Reason.CAPTION_IS_URL),
         ("red-fox.jpg", Reason.CAPTION_IS_FILE_NAME),
         ("My summer holiday.JPEG", Reason.CAPTION_IS_FILE_NAME),
+        ("red-star_2.png", Reason.CAPTION_IS_FILE_NAME),
+        ("DSC 0042.jpg", Reason.CAPTION_IS_FILE_NAME),
+        ("Copy of image 2 (1).png", Reason.CAPTION_IS_FILE_NAME),
+        ("WhatsApp Image 2021-05-01 at 10.22.33.jpeg", Reason.CAPTION_IS_FILE_NAME),
+        ("a-red-star-that-is-damaged-cut.jpg", Reason.CAPTION_IS_FILE_NAME),
+        ("a red star that is damaged cut.jpg", None),
+        ("A page of the old site, saved as index.html", None),
         ("IMG_20190412_183012", Reason.CAPTION_IS_FILE_NAME),
         ("DSC00123", Reason.CAPTION_IS_FILE_NAME),
         ("Image 12", Reason.CAPTION_IS_FILE_NAME),
@@ -95,6 +111,24 @@ def test_rules(caption, reason):
 )
 def test_rules_have_knobs(caption, rules, reason):
     assert reject_caption(caption, CaptionRules(**rules)) == reason
+
+
+WORDS = st.lists(st.from_regex(r"[A-Za-z][a-z]{1,8}", fullmatch=True), min_size=1, max_size=12)
+NUMBERS = st.lists(st.integers(0, 99_999).map(str), max_size=3)
+
+
+@given(WORDS, NUMBERS, st.sampled_from(sorted(FILE_EXTENSIONS)))
+def test_a_sentence_that_ends_in_a_file_name_is_none(words, numbers, extension):
+    caption = f"{' '.join(words + numbers)}.{extension}"
+    assert (is_file_name(caption, CaptionRules()) is None) is (len(words) > 3)
+    assert is_file_name("-".join(words + numbers) + f".{extension.upper()}", CaptionRules())
+    assert is_file_name(caption, EarlierCandidates())
+
+
+@given(st.text() | st.builds("{}.jpg".format, st.text()))
+def test_what_is_a_file_name_was_one_before(text):
+    if is_file_name(text, CaptionRules()):
+        assert is_file_name(text, EarlierCandidates())
 
 
 @given(st.text())

@@ -53,6 +53,21 @@ def test_a_knob_that_nobody_reads_here_changes_no_fingerprint() -> None:
         assert (knobs("image", image, 3) == knobs("image", other, 3)) is moot
 
 
+@pytest.mark.parametrize(
+    "run, had",
+    [
+        ({}, 0),
+        ({"config": {}}, 0),
+        ({"config": {"image": {"min_side_px": 64}}}, 64),
+        ({"config": {"image": {}}, "gone": {"image.min_side_px": 64}}, 64),
+    ],
+)
+def test_a_knob_that_is_gone_is_what_the_set_had(run: dict[str, Any], had: int) -> None:
+    gone = fingerprints.gone_of(run)
+    found = [knobs("image", BuildConfig().image, schema, gone).get("min_side_px") for schema in (1, 2, 3)]
+    assert found == [had, had, None]
+
+
 SOURCE = SourceFile("table", "/x/urls.tsv", label="urls.tsv", size=7, version="sha256 a")
 INPUTS = Inputs(seed=5, queries="q" * 64, sources=[SOURCE])
 CONFIG = BuildConfig()

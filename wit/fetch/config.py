@@ -28,6 +28,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "outage_shards": (1, 1_000),
 }
 PRODUCT = re.compile(r"[A-Za-z0-9_-]+")  # what robots.txt can address (RFC 9309 section 2.2.1, and digits)
+CONTACT = re.compile(r"[^@\s]+@[^@\s]+|https?://[^/\s]\S*", re.IGNORECASE)
 PROXIES = ("http://", "https://", "socks4://", "socks4a://", "socks5://", "socks5h://")
 
 
@@ -133,6 +134,11 @@ class FetchConfig:
             raise InputError(f"--user-agent {self.user_agent!r} is no product name: letters, digits, - and _ alone")
         if not self.contact.isprintable():
             raise InputError("--contact holds a line break or another control character: write it on one line")
+        if self.contact and not CONTACT.fullmatch(self.contact):
+            raise InputError(
+                f"--contact {self.contact} is neither a mail address nor a web page: write it as you@example.org or "
+                "https://example.org/crawler"
+            )
         if self.egress_proxy and not self.egress_proxy.startswith(PROXIES):
             raise InputError(
                 f"--egress-proxy {self.egress_proxy} is none that is known: it begins with {', '.join(PROXIES)}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal["wat", "warc", "table"]
+MOST_BAD = 20  # rows of a file that are told by their places
+MOST_BAD_CHARS = 1_000  # of a file: a manifest holds those of all files
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ class PairBatch:
 @dataclass(slots=True)
 class SourceReport:
     """What became of one source file. `lost` counts records (rows of a table) that gave nothing, by the name of the
-    defect; `repaired` counts those that were used in spite of one. `error` says why the file was not read to its end."""
+    defect; `first_bad` tells the place of the first of them and what was wrong; `repaired` counts those that were used in
+    spite of a defect. `error` says why the file was not read to its end."""
 
     path: str
     records: int = 0
@@ -98,15 +100,28 @@ class SourceReport:
     lost: dict[str, int] = field(default_factory=dict)
     repaired: dict[str, int] = field(default_factory=dict)
     error: str | None = None
+    unit: str = "records"
+    first_bad: list[str] = field(default_factory=list)
+    line: int = field(
+        default=0, init=False
+    )  # on which the row that is read begins; 0 where it stands on none of its own
+    delimiter: str = field(default="", init=False)  # of a table of text
 
-    def lose(self, defect: str, count: int = 1) -> None:
+    def facts(self) -> dict[str, Any]:
+        """What is written down of the file."""
+        return {column.name: getattr(self, column.name) for column in fields(self) if column.init}
+
+    def lose(self, defect: str, count: int = 1, place: str = "") -> None:
+        """Counts what gave nothing; `place` says where it stands and what was wrong."""
         self.lost[defect] = self.lost.get(defect, 0) + count
+        if place and len(self.first_bad) < MOST_BAD:
+            left = MOST_BAD_CHARS - sum(map(len, self.first_bad))
+            self.first_bad += [place] if len(place) <= left else []
+
+    def lose_row(self, defect: str, why: str, count: int = 1, *, ahead: int = 0) -> None:
+        """Counts the row that is read, or the one so many rows ahead of it; lines and rows are counted from 1."""
+        place = f"line {self.line}" if self.line else f"row {self.records + ahead + 1:,}"
+        self.lose(defect, count, f"{place}: {why}")
 
     def repair(self, defect: str, count: int = 1) -> None:
         self.repaired[defect] = self.repaired.get(defect, 0) + count
-
-    def problems(self) -> Iterator[str]:
-        """One line per kind of defect, for logs and the report."""
-        yield from (f"{self.path}: {count} records lost: {name}" for name, count in sorted(self.lost.items()))
-        if self.error:
-            yield f"{self.path}: {self.error}"

@@ -27,16 +27,28 @@ Place = Callable[[Cells], int]  # of a URL's column by the names of columns, -1 
 
 
 class Lines:
-    """Lines of a file, some of which may be given back."""
+    """Lines of a file, some of which may be given back; `row` is the number of the line that the last row begins on, and
+    `delimiter` what rows are cut by."""
 
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines = lines
         self._ahead: deque[str] = deque()
+        self._taken = self.row = 0
+        self.delimiter = "\t"
 
     def take(self) -> str | None:
-        return self._ahead.popleft() if self._ahead else next(self._lines, None)
+        line = self._ahead.popleft() if self._ahead else next(self._lines, None)
+        self._taken += line is not None
+        return line
+
+    def take_first(self) -> str | None:
+        """The line that a row begins on."""
+        line = self.take()
+        self.row = self._taken
+        return line
 
     def give_back(self, lines: list[str]) -> None:
+        self._taken -= len(lines)
         self._ahead.extendleft(reversed(lines))
 
 
@@ -83,14 +95,14 @@ class _Feed:
         return line
 
 
-def csv_rows(lines: Iterator[str], is_url: Test, place: Place) -> Iterator[Cells | None]:
+def csv_rows(source: Lines, is_url: Test, place: Place) -> Iterator[Cells | None]:
     """The cells of each row; None for a line that is no row. The delimiter is a comma, or what else the first line is cut by:
     `place` tells where the URL's column is by the names, `is_url` a URL."""
     csv.field_size_limit(MAX_LINE_BYTES)
-    source, form, feed = Lines(lines), _Form(is_url, place), _Feed()
-    delimiter = _delimiter(source, is_url, place)
+    form, feed = _Form(is_url, place), _Feed()
+    delimiter = source.delimiter = _delimiter(source, is_url, place)
     rows = _reader(feed, delimiter, strict=True)
-    while (line := source.take()) is not None:
+    while (line := source.take_first()) is not None:
         feed.line = line
         try:
             cells: Cells | None = next(rows, [])
@@ -100,11 +112,11 @@ def csv_rows(lines: Iterator[str], is_url: Test, place: Place) -> Iterator[Cells
             yield cells
 
 
-def tsv_rows(lines: Iterator[str], is_url: Test, place: Place) -> Iterator[Cells | None]:
+def tsv_rows(source: Lines, is_url: Test, place: Place) -> Iterator[Cells | None]:
     """As `csv_rows`. Of tsv files there are two kinds: with quotes as csv has them, and without any meaning of quotes (CC3M's).
     So a cell is unquoted if it begins and ends with a quote, and only a row that lacks cells goes on in the next line."""
-    source, form = Lines(lines), _Form(is_url, place)
-    while (line := source.take()) is not None:
+    form = _Form(is_url, place)
+    while (line := source.take_first()) is not None:
         cells = _tsv_row(line, source, form) if '"' in line else line.split("\t")
         if cells is None or form.holds(cells):
             yield cells
@@ -123,7 +135,7 @@ def _delimiter(source: Lines, is_url: Test, place: Place) -> str:
 
 def delimiter_of(first: str, is_url: Test, place: Place) -> str:
     """What the first line of a csv file is cut by: the first delimiter that leaves the name of a URL's column; in a file
-    without names, the first that leaves one URL among several cells."""
+    without names, the first that leaves one URL among several cells; else that which leaves most cells."""
     cuts = [(delimiter, _cut(first, delimiter) or []) for delimiter in DELIMITERS]
     for delimiter, cells in cuts:
         if place([cell.strip() for cell in cells]) >= 0:
@@ -131,7 +143,7 @@ def delimiter_of(first: str, is_url: Test, place: Place) -> str:
     for delimiter, cells in cuts:
         if len(cells) > 1 and sum(map(is_url, cells)) == 1:
             return delimiter
-    return ","
+    return max(cuts, key=lambda cut: len(cut[1]))[0]
 
 
 def _reader(lines: Iterable[str], delimiter: str, *, strict: bool) -> Any:

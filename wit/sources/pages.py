@@ -54,12 +54,12 @@ def _surely(
 ) -> tuple[str, Texts, Texts, Texts] | None:
     """As `_resolved`; a record that makes the extractor raise, or end its process, is lost."""
     if not notes.begin(report.path, notes.RECORD, number):
-        report.lose(notes.CRASHED)
+        report.lose(notes.CRASHED, place=f"source_offset {record.offset}: {notes.CRASHED}")
         return None
     try:
         return _resolved(images_of(record, report), report)
     except Exception:  # strangers wrote the record: what we did not think of costs it, by name, and not the build
-        report.lose(EXTRACTOR_ERROR)
+        report.lose(EXTRACTOR_ERROR, place=f"source_offset {record.offset}: {EXTRACTOR_ERROR}")
         return None
 
 

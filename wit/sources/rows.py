@@ -16,13 +16,16 @@ import pyarrow as pa
 
 from wit import parquet
 from wit.sources.batch import SourceFile, SourceReport
-from wit.sources.delimited import csv_rows, tsv_rows
+from wit.sources.delimited import Lines, csv_rows, tsv_rows
 from wit.sources.pages import BATCH_PAIRS
 from wit.sources.text import LOOKED_AT_BYTES, encoding_of, lines
 
 URL_NAMES = ("url", "image_url", "img_url", "imageurl", "image", "img", "src", "link")
 MAX_GROUP_ROWS = 1 << 24  # what the footer of a damaged file says of its rows may be anything
 MAX_JSON_BYTES = 1 << 30  # a json file is one value and must be held whole; jsonl has no limit
+
+NO_VALUE = "a value that cannot be had"
+OPEN_QUOTE = "a quote is left open"
 
 Row = dict[str, Any]
 
@@ -48,7 +51,7 @@ def _read_parquet(stream: IO[bytes], file: SourceFile, report: SourceReport) -> 
                 done += batch.num_rows
         except (pa.ArrowException, OSError) as error:
             missing = min(max(table.metadata.row_group(group).num_rows - done, 1), MAX_GROUP_ROWS)
-            report.lose("corrupt_row_group", missing)
+            report.lose_row("corrupt_row_group", f"row group {group} is damaged from here on", missing)
             report.error = f"row group {group} is damaged: {error}".splitlines()[0]
             yield from itertools.repeat(None, missing)
 
@@ -57,22 +60,23 @@ def _rows_of(batch: pa.RecordBatch, report: SourceReport) -> list[Row | None]:
     try:
         return batch.to_pylist()  # type: ignore[no-any-return]
     except (ValueError, OverflowError):  # text that is no UTF-8; dates that Python has none for
-        return [_row_of(batch.slice(number, 1), report) for number in range(batch.num_rows)]
+        return [_row_of(batch, number, report) for number in range(batch.num_rows)]
 
 
-def _row_of(batch: pa.RecordBatch, report: SourceReport) -> Row | None:
-    """A row of its own batch: text that is no UTF-8 is repaired; None where a value cannot be had."""
+def _row_of(rows: pa.RecordBatch, number: int, report: SourceReport) -> Row | None:
+    """One row of a batch: text that is no UTF-8 is repaired; None where a value cannot be had."""
+    batch = rows.slice(number, 1)
     try:
         return batch.to_pylist()[0]  # type: ignore[no-any-return]
     except UnicodeDecodeError:
         report.repair("bad_encoding")
     except (ValueError, OverflowError):
-        report.lose("bad_row")
+        report.lose_row("bad_row", NO_VALUE, ahead=number)
         return None
     try:
         return {name: _repaired(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
     except (ValueError, OverflowError, pa.ArrowException):
-        report.lose("bad_row")
+        report.lose_row("bad_row", NO_VALUE, ahead=number)
         return None
 
 
@@ -116,12 +120,13 @@ def _read_txt(stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iter
 
 
 def _read_jsonl(stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iterator[Row | None]:
-    for line in lines(stream, report, file.encoding):
+    for number, line in enumerate(lines(stream, report, file.encoding), 1):
+        report.line = number
         if not line.strip():
             continue
         row = _parse_json(line)
         if not isinstance(row, dict):
-            report.lose("bad_json")
+            report.lose_row("bad_json", "no JSON object")
             row = None
         yield row
 
@@ -154,7 +159,7 @@ def _read_json(stream: IO[bytes], file: SourceFile, report: SourceReport) -> Ite
     rows = value if isinstance(value, list) else _rows_of_columns(value)
     for row in rows:
         if not isinstance(row, dict):
-            report.lose("bad_row")
+            report.lose_row("bad_row", "no JSON object")
         yield row if isinstance(row, dict) else None
 
 
@@ -173,11 +178,13 @@ def _rows_of_columns(columns: Row) -> Iterator[Row]:
 
 
 def _read_csv(stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iterator[Row | None]:
-    return _with_header(csv_rows(lines(stream, report, file.encoding), looks_like_url, _place_of(file)), report)
+    source = Lines(lines(stream, report, file.encoding))
+    return _with_header(csv_rows(source, looks_like_url, _place_of(file)), source, report)
 
 
 def _read_tsv(stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iterator[Row | None]:
-    return _with_header(tsv_rows(lines(stream, report, file.encoding), looks_like_url, _place_of(file)), report)
+    source = Lines(lines(stream, report, file.encoding))
+    return _with_header(tsv_rows(source, looks_like_url, _place_of(file)), source, report)
 
 
 def _place_of(file: SourceFile) -> Callable[[list[str]], int]:
@@ -191,7 +198,7 @@ def _place_of(file: SourceFile) -> Callable[[list[str]], int]:
     return place
 
 
-def _with_header(rows: Iterator[list[str] | None], report: SourceReport) -> Iterator[Row | None]:
+def _with_header(rows: Iterator[list[str] | None], source: Lines, report: SourceReport) -> Iterator[Row | None]:
     """Rows by column name: by the first row, or by what is in it where it is no header but holds a URL already."""
     first = next(rows, None)
     if first is None:
@@ -200,12 +207,18 @@ def _with_header(rows: Iterator[list[str] | None], report: SourceReport) -> Iter
     if any(map(looks_like_url, first)):
         names = _names_by_content(first)
         rows = itertools.chain([first], rows)
+    report.delimiter = source.delimiter
     for cells in rows:
+        report.line = source.row
         if cells is None or len(cells) != len(names):
-            report.lose("bad_row")
+            report.lose_row("bad_row", OPEN_QUOTE if cells is None else f"{_cells(len(cells))}, not {len(names):,}")
             yield None
         else:
             yield dict(zip(names, cells, strict=True))
+
+
+def _cells(count: int) -> str:
+    return f"{count:,} cell" + "s" * (count != 1)
 
 
 def distinct(names: Iterable[str]) -> list[str]:

@@ -74,6 +74,7 @@ def format_of(path: str) -> tuple[str, str]:
 def read_table(file: SourceFile, report: SourceReport, budget: RequestBudget | None = None) -> Iterator[PairBatch]:
     """The pairs of a table, one a row."""
     form, compression = format_of(file.path)
+    report.unit = "rows"
     with open_source(file.path, report, budget) as stream:
         report.bytes = stream.seek(0, io.SEEK_END)
         stream.seek(0)
@@ -81,7 +82,11 @@ def read_table(file: SourceFile, report: SourceReport, budget: RequestBudget | N
 
 
 class MissingColumn(InputError):
-    """A table without the column it is asked for."""
+    """A table without the column it is asked for, which `name` says."""
+
+    def __init__(self, name: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.name = name
 
 
 def _inflated(stream: IO[bytes], compression: str) -> IO[bytes]:
@@ -101,18 +106,20 @@ class _Columns:
     caption: Path | None
 
 
-def columns_of(names: Iterable[str], file: SourceFile) -> _Columns:
-    """The columns that hold URL and caption; raises MissingColumn where one that was asked for is not there."""
+def columns_of(names: Iterable[str], file: SourceFile, delimiter: str = "") -> _Columns:
+    """The columns that hold URL and caption; raises MissingColumn where one that was asked for is not there. The delimiter, of
+    a table of text, is for the sentence alone."""
     have = list(names)
+    found = f"cut by {delimiter!r} it has {', '.join(have)}" if delimiter else f"it has {', '.join(have)}"
     url = _named(file.url_col, have) if file.url_col else _usual(URL_NAMES, have)
     if url is None:
-        raise MissingColumn(
-            f"{file.name} has no column {file.url_col or 'url'}: say which holds the URL with --url-col, of {', '.join(have)}"
-        )
+        name = file.url_col or "url"
+        raise MissingColumn(name, f"{file.name} has no column {name}; {found}: say which holds the URL with --url-col")
     caption = _named(file.caption_col, have) if file.caption_col else _usual(CAPTION_NAMES, have)
     if caption is None and file.caption_col:
+        name = file.caption_col
         raise MissingColumn(
-            f"{file.name} has no column {file.caption_col}: say which holds the text with --caption-col, of {', '.join(have)}"
+            name, f"{file.name} has no column {name}; {found}: say which holds the text with --caption-col"
         )
     return _Columns(url, caption)
 
@@ -136,13 +143,15 @@ def check_table(file: SourceFile) -> None:
     form, compression = format_of(file.path)
     if form != "parquet" and file.encoding is None:
         check_readable(_head(file, compression), file.name)
-    row = _first_names(file)
+    report = SourceReport(file.path)
+    row = _first_names(file, report)
     if row is None:
         return
-    if columns_of(row, file).caption is None:
+    if columns_of(row, file, report.delimiter).caption is None:
         raise MissingColumn(
+            "caption",
             f"{file.name} has no captions, and a pair needs one: say which column holds them with --caption-col, of "
-            f"{', '.join(row)}"
+            f"{', '.join(row)}",
         )
 
 
@@ -154,16 +163,15 @@ def _head(file: SourceFile, compression: str) -> bytes:
             return b""
 
 
-def _first_names(file: SourceFile) -> Row | None:
+def _first_names(file: SourceFile, report: SourceReport) -> Row | None:
     """The names that the first rows have, of formats whose rows may have other names each; None where there is no row."""
-    rows = list(itertools.islice(_first_rows(file), NAMED_BY if format_of(file.path)[0] in FREE_FORMATS else 1))
+    rows = list(itertools.islice(_first_rows(file, report), NAMED_BY if format_of(file.path)[0] in FREE_FORMATS else 1))
     return {name: value for row in reversed(rows) for name, value in row.items()} or None
 
 
-def _first_rows(file: SourceFile) -> Iterator[Row]:
+def _first_rows(file: SourceFile, report: SourceReport) -> Iterator[Row]:
     """The rows of a table up to its first damage."""
     form, compression = format_of(file.path)
-    report = SourceReport(file.path)
     with open_source(file.path, report) as stream:
         try:
             yield from (row for row in read_rows(form, _inflated(stream, compression), file, report) if row)
@@ -181,7 +189,7 @@ def check_hashes(files: Iterable[SourceFile], column: str) -> None:
     have, odd = set[str](), list[object]()
     for file in (file for file in files if file.kind == "table"):
         cells = 0
-        for row in itertools.islice(_first_rows(file), ROWS_LOOKED_AT):
+        for row in itertools.islice(_first_rows(file, SourceReport(file.path)), ROWS_LOOKED_AT):
             have |= row.keys()
             expected = expected_hash(column, row.get(column))
             if expected not in ("", "none:"):
@@ -210,14 +218,14 @@ def _batches(rows: Iterator[Row | None], file: SourceFile, report: SourceReport)
         try:
             row = next(rows)
             if row is not None and (not columns or columns.url[0] not in row or (free and not columns.caption)):
-                columns = columns_of(row, file)
+                columns = columns_of(row, file, report.delimiter)
         except StopIteration:
             break
         except MissingColumn as error:
             missing = missing or str(error)
             if not free:
                 break
-            report.lose("bad_row")
+            report.lose_row("bad_row", f"no column {error.name}")
             row = None
         except DAMAGE as error:
             report.error = str(error).partition("\n")[0] or type(error).__name__
@@ -228,10 +236,10 @@ def _batches(rows: Iterator[Row | None], file: SourceFile, report: SourceReport)
         if row is not None and columns is not None:
             try:
                 batch.add_row(report.records, *_pairs(row, columns))
-            except _BadRow:
-                report.lose("bad_row")
-            except Exception:  # strangers wrote the row: what we did not think of costs it, by name, and not the build
-                report.lose(EXTRACTOR_ERROR)
+            except _BadRow as error:
+                report.lose_row("bad_row", str(error))
+            except Exception as error:  # strangers wrote the row: what we did not think of costs it, and not the build
+                report.lose_row(EXTRACTOR_ERROR, type(error).__name__)
         report.records += 1
         if len(batch) >= BATCH_PAIRS:
             report.pairs += len(batch)
@@ -245,7 +253,11 @@ def _batches(rows: Iterator[Row | None], file: SourceFile, report: SourceReport)
 
 
 class _BadRow(ValueError):
-    """A row whose cells are not what their columns are for."""
+    """A row whose cells are not what their columns are for; its text says why."""
+
+
+_TOO_MANY = f"more than {MAX_PAIRS_PER_ROW:,} pairs of a URL and a caption"
+_OBJECT = "an object where a text should be"
 
 
 def _pairs(row: Row, columns: _Columns) -> tuple[list[tuple[str | None, str | None, str | None]], str, str | None]:
@@ -254,14 +266,14 @@ def _pairs(row: Row, columns: _Columns) -> tuple[list[tuple[str | None, str | No
     together = columns.caption is not None and columns.caption[0] == columns.url[0] and isinstance(cell, list)
     if together and isinstance(told, list):  # fields of the same objects
         if len(cell) > MAX_PAIRS_PER_ROW:
-            raise _BadRow
+            raise _BadRow(_TOO_MANY)
         found = [
             (src, alt) for one, other in zip(cell, told, strict=True) for src in _texts(one) for alt in _texts(other)
         ]
     else:
         srcs, alts = _texts(cell), _texts(told)
         if len(srcs) * len(alts) > MAX_PAIRS_PER_ROW:
-            raise _BadRow
+            raise _BadRow(_TOO_MANY)
         found = [(src, alt) for src in srcs for alt in alts]
     page_url = row.get("page_url")
     pairs = [(src, _NO_PAGE.resolve(src) if src else None, alt) for src, alt in found]
@@ -286,7 +298,7 @@ def _field(value: Any, path: Path) -> Any:
     if not path or value is None:
         return value
     if not isinstance(value, dict):
-        raise _BadRow
+        raise _BadRow("a value where an object should be")
     return _field(value.get(path[0]), path[1:])
 
 
@@ -301,7 +313,7 @@ def _texts(value: Any) -> list[str | None]:
     if value is None or (isinstance(value, float) and value != value):
         return [None]
     if isinstance(value, dict | tuple):  # a tuple is an entry of a map
-        raise _BadRow
+        raise _BadRow(_OBJECT)
     return _texts(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
 
 

@@ -26,6 +26,10 @@ from wit.reasons import InputError
         ("user_agent", "my bot", "is no product name"),
         ("user_agent", "", "is no product name"),
         ("contact", "a\r\nX: y", "control character"),
+        ("contact", "me", "neither a mail address nor a web page"),
+        ("contact", "www.example.org", "neither a mail address nor a web page"),
+        ("contact", "https://", "neither a mail address nor a web page"),
+        ("contact", "a b@example.org", "neither a mail address nor a web page"),
         ("egress_proxy", "nonsense://x", "begins with http://"),
     ],
 )
@@ -37,6 +41,11 @@ def test_what_cannot_be_meant_is_named_with_its_flag(knob: str, value: Any, word
 def test_every_number_is_bounded() -> None:
     numbers = {f.name for f in dataclasses.fields(FetchConfig) if f.type in ("int", "float")}
     assert numbers == set(BOUNDS)
+
+
+@pytest.mark.parametrize("contact", ["", "you@example.org", "https://example.org/crawler", "http://10.0.0.1:8000"])
+def test_contacts(contact: str) -> None:
+    assert FetchConfig(contact=contact).contact == contact
 
 
 @pytest.mark.parametrize("server", ["192.0.2.1", "192.0.2.1:5353", "2001:db8::1", "[2001:db8::1]:53"])

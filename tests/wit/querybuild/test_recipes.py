@@ -120,3 +120,18 @@ def test_the_stems_are_asked_before_the_list_is_filled_to_its_size(tmp_path, cap
     assert "teen models" in lists["none"] and "red fox" not in lists["none"]
     assert "teen models" not in lists["shipped"] and "red fox" in lists["shipped"]
     assert "1  bigram refused: minors beside sexual words" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["wikpedia"], "no such recipe: wikpedia; have wikipedia, packages; did you mean wikipedia?"),
+        (["packages", "--wordnt", "x"], "unknown option --wordnt; have --wordnet, "),
+        (["wikipedia", "--lemmas", "al"], "--lemmas al: no such value; have first, all; did you mean all?"),
+    ],
+)
+def test_what_does_not_exist_is_answered_with_what_was_meant(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from wit import ledger
 from wit.records import InputError
 from wit.sources import SourceFile, SourceReport, read_pairs
 from wit.sources.rows import FORMATS, distinct
@@ -661,3 +662,82 @@ def test_a_map_is_an_object_too(tmp_path: Path) -> None:
     assert read(tmp_path / "t.parquet", out.getvalue(), caption_col="caption.de")[0] == [
         ("https://a.example/0", "hallo")
     ]
+
+
+@pytest.mark.parametrize(
+    "name, data, places",
+    [
+        (
+            "t.csv",
+            'url,caption\nhttps://a.example/1,one\nhttps://a.example/2\n\nhttps://a.example/3,"two\nlines"\na,b,c\n',
+            ["line 3: 1 cell, not 2", "line 7: 3 cells, not 2"],
+        ),
+        ("t.csv", '\nsep=;\nurl;caption\nx;"open\nhttps://a.example/1;one\n', ["line 4: a quote is left open"]),
+        ("t.csv", 'url,caption\nhttps://a.example/1,"open\nhttps://a.example/2,"too\n', ["line 2", "line 3"]),
+        (
+            "t.csv",
+            'url,caption\nhttps://a.example/1,"open\nplain\nalso\n',
+            ["line 2", "line 3: 1 cell", "line 4: 1 cell"],
+        ),
+        ("t.tsv", 'url\tcaption\tn\nx\t"open\nplain\n', ["line 2", "line 3: 1 cell, not 3"]),
+        ("t.tsv", 'url\tcaption\tn\nx\t"open\nhttps://a.example/1\tone\t1\nx\n', ["line 2", "line 4: 1 cell, not 3"]),
+        (
+            "t.jsonl",
+            '{"url": "https://a.example/1", "caption": "a"}\n\n{"url\n3\n{"url": "https://a.example/2", "caption": {}}\n',
+            ["line 3: no JSON object", "line 4: no JSON object", "line 5: an object where a text should be"],
+        ),
+        ("t.jsonl", '{"x": 1}\n{"url": "https://a.example/1", "caption": "a"}\n', ["line 1: no column url"]),
+        ("t.json", '[{"url": "https://a.example/1", "caption": "a"}, 7]', ["row 2: no JSON object"]),
+    ],
+)
+def test_the_places_of_bad_rows_are_told(tmp_path: Path, name: str, data: str, places: list[str]) -> None:
+    for end in ("\n", "\r\n"):
+        _, _, report = read(tmp_path / name, data.replace("\n", end).encode())
+        assert len(report.first_bad) == len(places) == sum(report.lost.values())
+        assert all(found.startswith(place) for found, place in zip(report.first_bad, places, strict=True))
+
+
+def test_bad_rows_of_a_parquet_file_are_told_by_their_numbers(tmp_path: Path) -> None:
+    days = pa.array([0, 10**15, 0, 10**15], pa.timestamp("s"))
+    table = pa.table({"url": [f"https://a.example/{n}" for n in range(4)], "caption": list("abcd"), "taken": days})
+    out = io.BytesIO()
+    pq.write_table(table, out)
+    _, _, report = read(tmp_path / "t.parquet", out.getvalue())
+    assert report.first_bad == ["row 2: a value that cannot be had", "row 4: a value that cannot be had"]
+
+
+@given(st.lists(st.booleans(), max_size=60))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_first_bad_rows_are_those_whatever_lies_between(tmp_path: Path, good: list[bool]) -> None:
+    lines = [f"https://a.example/{n},a dog" if ok else f"https://a.example/{n}" for n, ok in enumerate(good)]
+    _, _, report = read(tmp_path / "t.csv", "\n".join(["url,caption", *lines]).encode())
+    bad = [n for n, ok in enumerate(good, 2) if not ok]
+    assert report.first_bad == [f"line {n}: 1 cell, not 2" for n in bad[:20]]
+    (problem,) = ledger.source_problems([{"source": "t.csv", **report.facts()}]) or [""]
+    told = f"t.csv: {len(bad)} of {len(good)} rows could not be read as pairs ({len(bad)} bad_row); first line "
+    assert problem.startswith(told) if bad else not problem
+
+
+def test_places_of_bad_rows_are_bounded_in_characters() -> None:
+    report = SourceReport("t.jsonl")
+    for _ in range(9):
+        report.lose_row("bad_row", "x" * 400)
+    assert len(report.first_bad) == 2 and report.lost == {"bad_row": 9}
+
+
+@pytest.mark.parametrize(
+    "name, header, found",
+    [
+        ("t.csv", "address;caption", "cut by ';' it has address, caption:"),
+        ("t.csv", "address,caption", "cut by ',' it has address, caption:"),
+        ("t.tsv", "address\tcaption", r"cut by '\\t' it has address, caption:"),
+        ("t.jsonl", '{"address": 1, "caption": "a"}', "it has address, caption:"),
+    ],
+)
+def test_a_missing_column_is_told_beside_the_delimiter_and_the_columns_found(
+    tmp_path: Path, name: str, header: str, found: str
+) -> None:
+    (tmp_path / name).write_text(header + "\n" + header + "\n")
+    for column in ({"url_col": "link"}, {"url_col": "address", "caption_col": "link"}):
+        with pytest.raises(InputError, match=f"{name} has no column link; {found} say which holds the"):
+            check_table(SourceFile("table", str(tmp_path / name), **column))

@@ -1,0 +1,74 @@
+"""What a command line names that does not exist, and what was meant by it. Every command asks here before it does anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from wit.records import InputError
+
+FEW = 15  # names that are listed even where one of them is near
+OF_ALL = ("help", "tyro-print-completion", "tyro-write-completion")
+
+
+def instead(word: str, known: Iterable[str], *, prefix: str = "") -> str:
+    """What to write in place of a name that is none: the nearest that is known, and all where they are few or none is near."""
+    names = list(known)
+    plain = {_plain(name): name for name in reversed(names)}
+    near = [plain[name] for name in difflib.get_close_matches(_plain(word), plain, n=1)]
+    guess = f"did you mean {prefix}{near[0]}?" if near else ""
+    have = f"have {', '.join(prefix + name for name in names)}" if not near or len(names) <= FEW else ""
+    return "; ".join(filter(None, (have, guess)))
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("_", "-")
+
+
+def knobs_of(config: type) -> dict[str, Any]:
+    """The flags of a configuration, those of its sections among them, with the types of their values."""
+    found: dict[str, Any] = {}
+    for name, hint in typing.get_type_hints(config).items():
+        if dataclasses.is_dataclass(hint):
+            found |= knobs_of(typing.cast(type, hint))
+        elif typing.get_origin(hint) is not typing.ClassVar:
+            found[name.replace("_", "-")] = hint
+    return found
+
+
+def check_names(arguments: Sequence[str], knobs: Mapping[str, Any]) -> None:
+    """Raises InputError for a flag that is none of the knobs."""
+    known = {*knobs, *OF_ALL, *(f"no-{name}" for name, hint in knobs.items() if hint is bool)}
+    for flag, _ in _given(arguments):
+        if flag not in known:
+            raise InputError(f"unknown option --{flag}; {instead(flag, knobs, prefix='--')}")
+
+
+def check_values(arguments: Sequence[str], knobs: Mapping[str, Any]) -> None:
+    """Raises InputError for a value that is none of those that a knob can have."""
+    for flag, value in _given(arguments):
+        choices = choices_of(knobs.get(flag))
+        if choices and value is not None and value not in choices:
+            raise InputError(f"--{flag} {value}: no such value; {instead(value, choices)}")
+
+
+def choices_of(hint: Any) -> list[str]:
+    """The values that a knob of this type can have; none where they cannot be listed."""
+    if typing.get_origin(hint) is Literal:
+        return [str(value) for value in typing.get_args(hint)]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return [choice for one in typing.get_args(hint) for choice in choices_of(one)]
+    return []
+
+
+def _given(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """(flag as it is documented, its value where one follows)."""
+    for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue="--"):
+        if argument.startswith("--") and argument != "--":
+            name, equals, value = argument.removeprefix("--").partition("=")
+            yield name.replace("_", "-"), value if equals else None if following.startswith("--") else following
