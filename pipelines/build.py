@@ -23,9 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from pipelines.report import run_report
     from pipelines.score import run_score
     from pipelines.select import run_select
-    from wit.fetch.errors import OutageError
-    from wit.records import InputError, Stopped
-    from wit.storage import Busy, refusal
+    from wit.errors import Busy, InputError, OutageError, Stopped
+    from wit.storage import refusal
 
     run = {
         "candidates": run_candidates,

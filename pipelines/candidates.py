@@ -11,6 +11,7 @@ from pipelines import progress
 from pipelines.context import Context
 from wit import notes, storage, units, workers
 from wit.candidates import CandidatesConfig, rules_under
+from wit.errors import WorkerLost
 from wit.parts import Marker, StageDir
 from wit.sources import RequestBudget, SourceFile
 
@@ -57,7 +58,7 @@ class ExtractGroup(beam.DoFn):  # type: ignore[misc]
             before = notes.given_up(folder)
             try:
                 return self.attempt(group)
-            except workers.WorkerLost:
+            except WorkerLost:
                 if notes.given_up(folder) == before:
                     raise
 

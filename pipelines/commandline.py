@@ -11,8 +11,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from wit import flags
 from wit.config import BuildConfig
 from wit.configfile import counted, from_toml
+from wit.errors import InputError
 from wit.fingerprints import check_gone
-from wit.records import InputError
 from wit.storage import check_text
 
 EXIT_CODES = (

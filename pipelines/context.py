@@ -9,11 +9,12 @@ from typing import Any
 from pipelines.engine import Engine
 from wit import parquet, select
 from wit.config import BuildConfig
+from wit.errors import InputError
 from wit.parts import Marker, StageDir
-from wit.records import STAGES, InputError
 from wit.score import Scorer
 from wit.select import RawShard
 from wit.sources import SourceFile
+from wit.stages import STAGES
 
 
 @dataclass(frozen=True, slots=True)

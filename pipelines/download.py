@@ -25,11 +25,11 @@ from wit.download import (
     owners_of,
     resume,
 )
+from wit.errors import Drained, OutageError, Stopped
 from wit.fetch.config import FetchConfig
-from wit.fetch.errors import OutageError
 from wit.images.config import ImageConfig
 from wit.parts import Marker, StageDir, check_complete
-from wit.records import STAGES, Stopped
+from wit.stages import STAGES
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
@@ -64,10 +64,6 @@ def before_download(stages: list[str]) -> list[str]:
 
 def outage_path(stage: StageDir) -> str:
     return storage.join(stage.path, "_OUTAGE.txt")
-
-
-class Drained(Stopped):
-    """The download was asked to stop, and did so cleanly."""
 
 
 @contextlib.contextmanager

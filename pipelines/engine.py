@@ -11,7 +11,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions, TypeOptions
 from apache_beam.runners.runner import PipelineState
 
-from wit.records import InputError, Stopped
+from wit.errors import InputError, Stopped
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import tyro
 
 from wit import flags
+from wit.errors import InputError
 from wit.querybuild.entries import write_entries
 from wit.querybuild.recipes import PackagesRecipe, WikipediaRecipe, build_entries
-from wit.records import InputError
 
 RECIPES = {"wikipedia": WikipediaRecipe, "packages": PackagesRecipe}
 

@@ -22,6 +22,7 @@ from wit.images.process import stored_formats
 from wit.parts import Marker
 from wit.querylist import load_queries
 from wit.select import Memberships, Shortfall
+from wit.typed import to_json
 
 GALLERY = 48
 TOP = 20
@@ -54,13 +55,13 @@ def run_report(context: Context) -> list[dict[str, Any]]:
         ("queries", queries),
     ):
         _write(out, f"ledger/{name}.parquet", table)
-    storage.write_bytes(storage.join(out, "ledger.json"), parts.to_json(totals))
+    storage.write_bytes(storage.join(out, "ledger.json"), to_json(totals))
     facts = page_facts(context, manifests, stages, hosts, queries, short)
     storage.write_bytes(storage.join(out, "report/index.html"), report.page(stages, gallery(context), **facts))
     storage.write_bytes(storage.join(out, "README.md"), report.render("card.md", stages=stages, **facts))
     tars = [f for f in manifests["publish"]["files"] if f["name"].endswith(".tar")]
     description = report.croissant(facts["name"], totals["samples"], tars, stored_formats(context.config.image))
-    storage.write_bytes(storage.join(out, "croissant.json"), parts.to_json(description))
+    storage.write_bytes(storage.join(out, "croissant.json"), to_json(description))
     return [parts.described(out, name) for name in report.FILES]
 
 

@@ -10,8 +10,8 @@ from pipelines import progress
 from pipelines.context import Context
 from wit import score, select, workers
 from wit.config import BuildConfig
+from wit.errors import InputError
 from wit.parts import Marker, StageDir
-from wit.records import InputError
 from wit.score import Scorer
 from wit.select import RawShard
 

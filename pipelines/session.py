@@ -21,23 +21,25 @@ from pipelines.engine import Engine, quiet_beam
 from pipelines.memory import PeakMemory, few_arenas
 from pipelines.score import scorer_of
 from pipelines.show import funnel, paths
-from wit import advice, demo, language, ledger, parts, resume, storage, workers
+from wit import advice, demo, language, layout, ledger, parts, resume, storage, workers
 from wit import config as configuration
 from wit.config import BuildConfig
 from wit.damage import damaged, mend
 from wit.download import PLACES
+from wit.errors import InputError
 from wit.fetch import limits
 from wit.fingerprints import Inputs, gone_of
 from wit.publish import next_dir
 from wit.querycheck import remarks
 from wit.querylist import load_queries
-from wit.records import STAGES, InputError
 from wit.report import source_reports
 from wit.resume import Stage
 from wit.retry import has_failed
 from wit.score import Scorer
 from wit.sources import SourceFile, list_sources, version_of
 from wit.sources.tables import check_hashes
+from wit.stages import STAGES
+from wit.typed import to_json
 
 TABLES_LOOKED_AT = 8  # for a column of hashes: they are of one list
 SHOWN_PROBLEMS = 20  # the rest is in ledger/sources.parquet
@@ -134,13 +136,13 @@ def _refuse_foreign(out: str, seed: int | None) -> None:
     names = [name for name in there if name not in (".lock", "_LEASE.json", "_tmp")]
     names = [name for name in names if not name.endswith(storage.UNFINISHED)]
     if names and "run.json" not in names:
-        if not any(storage.exists(parts.manifest_path(out, stage)) for stage in STAGES):
+        if not any(storage.exists(layout.manifest_path(out, stage)) for stage in STAGES):
             raise InputError(
                 f"--output {out} holds files of something else ({names[0]}, ...): choose an empty directory"
             )
         if seed is None:
             raise InputError(f"{storage.join(out, 'run.json')} is gone: {mend('run.json')}")
-    for name in sorted(parts.DIRECTORIES.intersection(there)):
+    for name in sorted(layout.DIRECTORIES.intersection(there)):
         if not storage.is_dir(storage.join(out, name)):
             raise InputError(f"{storage.join(out, name)} stands where a directory belongs: move it away")
 
@@ -184,7 +186,7 @@ class Session:
             "retry": before.get("retry", NO_ROUND),
             "gone": gone_of(before),
         }
-        run = json.loads(parts.to_json(run))  # as the next start will read it
+        run = json.loads(to_json(run))  # as the next start will read it
         if scorer is not None:
             run["score_model"] = {"name": scorer.model, "sha256": scorer.sha256}
         inputs = Inputs(seed, digest, sources, (scorer.model, scorer.sha256) if scorer else None, run["gone"])

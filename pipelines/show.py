@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from wit import flags, ledger, storage
+from wit.errors import InputError
 from wit.parts import COUNTS, NUMBER, read_json
-from wit.records import STAGES, InputError
+from wit.stages import STAGES
 
 PATHS = ("shards", "ledger.json", "report/index.html", "README.md", "run.json", "model")
 

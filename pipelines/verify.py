@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from wit import flags
-from wit.records import InputError
+from wit.errors import InputError
 from wit.verify import Level, Verdict, verify
 
 KNOBS = {"level": Level}

@@ -16,11 +16,13 @@ import pytest
 from PIL import Image
 
 from wit import ledger, publish, resume, select, storage
-from wit.parts import Marker, StageDir, described, read_manifest, to_json, write_parquet
+from wit.parts import Marker, StageDir, described, read_manifest, write_parquet
 from wit.publish import PublishConfig
-from wit.records import CANDIDATES, RAW, STAGES, keyed_hash, pair_key
+from wit.records import CANDIDATES, RAW, keyed_hash, pair_key
 from wit.select import Memberships, SelectConfig
 from wit.shards import ShardWriter
+from wit.stages import STAGES
+from wit.typed import to_json
 
 
 def load_upgrade() -> Any:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from wit.parts import Marker
-from wit.records import STAGES, Reason
+from wit.records import Reason
+from wit.stages import STAGES
 
 R = Reason
 # The settings that a Reason hangs on, the first of them the one to try. "source" stands for other input: no flag brings back

@@ -10,18 +10,19 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from wit.candidates import CandidatesConfig
+from wit.errors import InputError
 from wit.fetch.config import FetchConfig, for_local_web
 from wit.flags import instead
 from wit.images.config import ImageConfig
 from wit.plan import PlanConfig
 from wit.publish import PublishConfig
-from wit.records import STAGES, InputError
 from wit.retry import reasons_of
 from wit.select import SelectConfig
 from wit.sources import RequestBudget
 from wit.sources.commoncrawl import CC_BASE
 from wit.sources.listing import HELP
 from wit.sources.text import check_encoding
+from wit.stages import STAGES
 
 SECTIONED = {"candidates", "plan", "fetch", "image", "select", "publish"}
 DEFAULT_STAGES = "candidates,plan,download,select,publish,report"

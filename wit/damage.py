@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wit.reasons import InputError
+from wit.errors import DamagedFile
 
 ANEW = "delete it and start the build again, which makes it anew"
 CANDIDATES = (
@@ -23,10 +23,6 @@ BY_NAME = dict.fromkeys(("ledger.json", "README.md", "croissant.json"), BY_PLACE
     "_MANIFEST.json": "delete it and start the build again, which writes it anew from what lies beside it",
 }
 BY_NAME["MANIFEST.json"] = BY_NAME["_MANIFEST.json"]
-
-
-class DamagedFile(InputError):
-    """A file that a build wrote is not what it was: one sentence that names it and what mends it."""
 
 
 def mend(path: str, otherwise: str = ANEW) -> str:

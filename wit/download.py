@@ -11,10 +11,10 @@ import json
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -26,10 +26,12 @@ from wit.fetch.engine import Engine, Known
 from wit.fetch.outcome import Outcome, Request
 from wit.images.config import ImageConfig
 from wit.images.expected import expected_hash
+from wit.layout import KNOWN_ENDING, RESTRICTED, places_path
 from wit.outage import OutageWatch
-from wit.parts import NUMBER, Marker, Shape, StageDir, read_json, shaped, to_json
+from wit.parts import Beside, Marker, StageDir, Tally, Unit, add_counts, read_object
 from wit.rawshard import RawShard, in_order
 from wit.records import PLAN
+from wit.typed import load, to_json
 
 _draining = threading.Event()
 
@@ -48,13 +50,34 @@ def resume() -> None:
 WINDOW = 2_048  # requests that the engine holds: enough hosts to choose from, little to repeat when it dies
 POLL_S = 0.5
 SIDE_BY_SIDE = 8  # giants that one worker takes at a time: at 20 requests a second each keeps it from idling
-KNOWN_FILE = ".robots.json"
-KNOWN: Shape = {
-    "robots": {None: {"fetched": NUMBER, "text": str, "agent?": str}},
-    "hosts": {None: {"delays_s": {None: NUMBER}, "closed_until": NUMBER, "status": int}},
-}
 KEEP_KNOWN_S = 5.0  # between two writings of what servers said, while no shard is published
 ROW_BITS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class SaidByOrigin:
+    """What robots.txt of an origin said, as it is kept."""
+
+    fetched: float
+    text: str
+    agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AskedByHost:
+    """What a host asked for."""
+
+    delays_s: Mapping[str, float]
+    closed_until: float
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What servers told the owner of a partition: the form of its file."""
+
+    robots: Mapping[str, SaidByOrigin]
+    hosts: Mapping[str, AskedByHost]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +90,17 @@ class Progress:
     bytes: int = 0  # of bodies
 
 
-PartShards = tuple[str, tuple[int, ...]]  # path of a plan part, and shards (row groups) of it
+class PartShards(NamedTuple):
+    """Raw shards to be: row groups of a plan part. `name` is that of the partition, which all that comes of it bears."""
+
+    name: str
+    path: str
+    shards: tuple[int, ...]
 
 
-def download_partition(part: str, shards: Sequence[int], **how: Any) -> list[Marker]:
+def download_partition(part: PartShards, **how: Any) -> list[Marker]:
     """`download` of some shards of one plan part."""
-    return download(Owner(part_name(part), (((part, tuple(shards)),),)), **how)
+    return download(Owner(part.name, ((part,),)), **how)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +113,28 @@ class Owner:
     hears_all: bool = False  # what servers told any owner: a round of retries has the domains of all
 
     @property
-    def units(self) -> frozenset[str]:
+    def units(self) -> frozenset[Unit]:
         """The raw shards to be."""
-        return frozenset(Planned(part, s).unit for chain in self.chains for part, shards in chain for s in shards)
+        return frozenset(planned.unit for chain in self.chains for part in chain for planned in planned_of(part))
 
-    def without(self, done: Collection[str]) -> Owner:
+    def without(self, done: Collection[Unit]) -> Owner:
         """The owner without the raw shards that are there already."""
         chains = []
         for chain in self.chains:
-            left = [(part, tuple(s for s in shards if Planned(part, s).unit not in done)) for part, shards in chain]
-            chains.append(tuple((part, shards) for part, shards in left if shards))
+            left = [
+                part._replace(shards=tuple(s for s in part.shards if Unit.raw(part.name, s) not in done))
+                for part in chain
+            ]
+            chains.append(tuple(part for part in left if part.shards))
         return replace(self, chains=tuple(chain for chain in chains if chain))
 
 
 def hosts_of(owner: Owner) -> pa.Table:
     """Planned rows by domain and host of all that an owner is to fetch: columns domain, host and rows."""
     counted = [_NO_HOSTS.empty_table()]
-    for part, shards in (one for chain in owner.chains for one in chain):
-        with parquet.open_file(part) as file:
-            rows = file.read_row_groups(list(shards), columns=["domain", "host"])
+    for part in (part for chain in owner.chains for part in chain):
+        with parquet.open_file(part.path) as file:
+            rows = file.read_row_groups(list(part.shards), columns=["domain", "host"])
         by_host = rows.group_by(["domain", "host"]).aggregate([([], "count_all")])
         counted.append(by_host.select(["domain", "host", "count_all"]).rename_columns(_NO_HOSTS.names).cast(_NO_HOSTS))
     added = pa.concat_tables(counted).group_by(["domain", "host"]).aggregate([("rows", "sum")])
@@ -113,19 +144,26 @@ def hosts_of(owner: Owner) -> pa.Table:
 _NO_HOSTS = pa.schema([("domain", pa.string()), ("host", pa.string()), ("rows", pa.int64())])
 
 
-def owners_of(parts: Sequence[tuple[str, int, int, int | None]]) -> list[Owner]:
-    """The owners of plan parts, each given as (path, shards, rows, number of the giant that it is a piece of): giants first, the
-    largest of them spread over as few workers as have SIDE_BY_SIDE each, since they take longest; then one owner a partition."""
-    giants: dict[int, list[tuple[str, int, int]]] = {}
-    for path, shards, rows, giant in parts:
-        if giant is not None:
-            giants.setdefault(giant, []).append((path, shards, rows))
-    sized = sorted(giants.values(), key=lambda pieces: (-sum(rows for _, _, rows in pieces), pieces))
-    chains = [tuple((path, tuple(range(shards))) for path, shards, _ in pieces) for pieces in sized]
+class PlanPart(NamedTuple):
+    """A part of the plan: its raw shards, how many rows they have in all, and the number of the giant that it is a piece of."""
+
+    part: PartShards
+    rows: int
+    giant: int | None
+
+
+def owners_of(parts: Sequence[PlanPart]) -> list[Owner]:
+    """The owners of plan parts: giants first, the largest of them spread over as few workers as have SIDE_BY_SIDE each, since
+    they take longest; then one owner a partition."""
+    giants: dict[int, list[PlanPart]] = {}
+    for one in parts:
+        if one.giant is not None:
+            giants.setdefault(one.giant, []).append(one)
+    sized = sorted(giants.values(), key=lambda pieces: (-sum(piece.rows for piece in pieces), pieces))
+    chains = [tuple(piece.part for piece in pieces) for pieces in sized]
     workers = ceil_div(len(chains), SIDE_BY_SIDE)
-    found = [Owner(part_name(mine[0][0][0]), tuple(mine)) for n in range(workers) if (mine := chains[n::workers])]
-    alone = [(path, shards) for path, shards, _, giant in parts if giant is None]
-    return found + [Owner(part_name(path), (((path, tuple(range(shards))),),)) for path, shards in alone]
+    found = [Owner(mine[0][0].name, tuple(mine)) for n in range(workers) if (mine := chains[n::workers])]
+    return found + [Owner(one.part.name, ((one.part,),)) for one in parts if one.giant is None]
 
 
 SPLIT = (
@@ -153,7 +191,7 @@ def download(
     Shards that this fingerprint has published already are left as they are. Raises OutageError when this machine's
     network seems to be away; killed at any instant, it leaves unpublished only what was in flight."""
     stage = StageDir(out, "download", fingerprint)
-    planned = [[Planned(part, s) for part, shards in chain for s in shards] for chain in owner.chains]
+    planned = [[one for part in chain for one in planned_of(part)] for chain in owner.chains]
     todo = [[one for one in chain if stage.done(one.unit) is None] for chain in planned]
     if any(todo):
         work = Work(owner, stage, seed, fetch, image, on_progress or (lambda progress: None))
@@ -163,21 +201,16 @@ def download(
     return [marker for marker in found if marker is not None]
 
 
-def part_name(part: str) -> str:
-    """The number of a plan part, which is in the name of all that comes of it."""
-    return storage.name_of(part).partition(".")[0].rpartition("-")[2]
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(NamedTuple):
     """A raw shard to be: a row group of a plan part."""
 
-    part: str
+    unit: Unit
+    path: str
     row_group: int
 
-    @property
-    def unit(self) -> str:
-        return f"{part_name(self.part)}-{self.row_group:04d}"
+
+def planned_of(part: PartShards) -> list[Planned]:
+    return [Planned(Unit.raw(part.name, shard), part.path, shard) for shard in part.shards]
 
 
 class Chain:
@@ -204,7 +237,7 @@ class Work:
     ) -> None:
         self.stage, self.seed, self.fetch, self.image = stage, seed, fetch, image
         self.on_progress = on_progress
-        self.known_path, self.hears_all = storage.join(stage.path, owner.name + KNOWN_FILE), owner.hears_all
+        self.known_path, self.hears_all = storage.join(stage.path, owner.name + KNOWN_ENDING), owner.hears_all
         self.kept = -1  # what of `engine.learnt` the file has
         self.keep_at = 0.0
         self.outage = OutageWatch(fetch)
@@ -283,7 +316,7 @@ class Work:
         return True
 
     def _read(self, planned: Planned) -> RawShard:
-        with parquet.open_file(planned.part) as part:
+        with parquet.open_file(planned.path) as part:
             rows = part.read_row_group(planned.row_group).select(PLAN.names).cast(PLAN)
         return RawShard(planned.unit, next(self.numbers), in_order(rows, self.seed), self.scratch)
 
@@ -346,35 +379,30 @@ class Work:
             restricted = storage.join(scratch, "shard.restricted.parquet")
             digest = shard.write(files["parquet"], files["fetch"], restricted)
             if storage.exists(restricted):
-                files["restricted"] = restricted
+                files[RESTRICTED] = restricted
             outcomes = shard.done()
             dropped = Counter(str(outcome.reason) for outcome in outcomes if outcome.reason is not None)
-            successes = len(outcomes) - dropped.total()
-            info = {
-                "shard": shard.unit,
-                "rows": len(outcomes),
-                "successes": successes,
-                "in": len(outcomes),
-                "out": successes,
-                "dropped": dict(sorted(dropped.items())),
-                "beside": [{"name": f"{self.stage.directory}/{storage.name_of(self.known_path)}"}],
-            }
-            self.stage.publish(shard.unit, files | {"tar": shard.tar_path}, info, {"tar": digest})
+            tally = Tally(into=len(outcomes), out=len(outcomes) - dropped.total(), dropped=add_counts([dropped]))
+            known = Beside(f"{self.stage.directory}/{storage.name_of(self.known_path)}")
+            all_files, digests = files | {"tar": shard.tar_path}, {"tar": digest}
+            self.stage.publish(shard.unit, all_files, tally, beside=[known], digests=digests)
         self.on_progress(Progress(shards=1))
 
     def _known(self) -> Known:
         """What servers said to earlier workers of this owner, or to all."""
         paths = [self.known_path]
         if self.hears_all:
-            names = [name for name in storage.list_dir(self.stage.path) if name.endswith(KNOWN_FILE)]
+            names = [name for name in storage.list_dir(self.stage.path) if name.endswith(KNOWN_ENDING)]
             paths += [storage.join(self.stage.path, name) for name in names]
         known: Known = {"robots": {}, "hosts": {}}
         for path in paths:
-            found = read_json(path) or {}
+            found = read_object(path) or {}
             if "hosts" not in found:  # of version 0.1: robots.txt alone
                 found = {"robots": found, "hosts": {}}
-            if not shaped(found, KNOWN):
-                raise damaged(path, "it lacks fields")
+            try:
+                load(Said, found)
+            except ValueError as error:
+                raise damaged(path, error) from error
             for kind in known:
                 known[kind] |= found[kind]
         return known
@@ -384,14 +412,6 @@ class Work:
         if self.engine.learnt != self.kept and (now or time.monotonic() >= self.keep_at):
             self.kept, self.keep_at = self.engine.learnt, time.monotonic() + KEEP_KNOWN_S
             storage.write_bytes(self.known_path, to_json(self.engine.known))
-
-
-PLACES = "places"
-
-
-def places_path(out: str) -> str:
-    """The file in which all workers of a build on this machine count their requests; its times are those since the last boot."""
-    return storage.join(storage.local_scratch(out), PLACES)
 
 
 ENDINGS = {"parquet": "parquet", "fetch": "fetch.parquet"}

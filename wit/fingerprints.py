@@ -24,9 +24,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wit.parts import to_json
-from wit.records import SCHEMAS, InputError
+from wit.errors import InputError
 from wit.sources import SourceFile
+from wit.stages import SCHEMAS
+from wit.typed import to_json
 
 SECTIONS = {"candidates": "candidates", "plan": "plan", "download": "image", "select": "select", "publish": "publish"}
 BESIDE_CANDIDATES = ("limit", "files_per_part", "url_col", "caption_col", "encoding")  # of BuildConfig itself

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from wit.records import InputError
+from wit.errors import InputError
 
 FEW = 15  # names that are listed even where one of them is near
 OF_ALL = ("help", "tyro-print-completion", "tyro-write-completion")

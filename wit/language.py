@@ -12,7 +12,7 @@ from typing import Any
 import fasttext
 
 from wit import storage
-from wit.records import InputError
+from wit.errors import InputError
 
 LABEL = "__label__"
 CODES = frozenset(  # the labels of lid.176: ISO 639-1 where there is one, else 639-3 or Wikipedia's own

@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from wit.parts import Marker, add_counts
-from wit.records import STAGES, Reason
+from wit.records import Reason
+from wit.stages import STAGES
 
 
 def stage_totals(manifests: Mapping[str, Marker]) -> dict[str, Any]:

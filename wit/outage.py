@@ -6,8 +6,8 @@ import statistics
 import time
 from collections import Counter, deque
 
+from wit.errors import OutageError
 from wit.fetch.config import FetchConfig
-from wit.fetch.errors import OutageError
 from wit.fetch.outcome import Outcome
 from wit.rawshard import RawShard
 from wit.reasons import Reason

@@ -7,9 +7,8 @@ are counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -43,18 +42,28 @@ class Rates:
     def _rows(self, per_s: float) -> float:
         return self.hours * 3600 * per_s or np.inf
 
-    def to_json(self) -> dict[str, Any]:
+    def kept(self) -> KeptRates:
+        """As the plan writes them down."""
         named = {name: limit.rate for name, limit in self.limits.entries.items() if limit.rate}
-        return {"hours": self.hours, "domain_per_s": self.domain_per_s, "host_per_s": self.host_per_s, "named": named}
+        return KeptRates(self.hours, self.domain_per_s, self.host_per_s, named)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRates:
+    """Rates in a plan's unit."""
+
+    hours: float
+    domain_per_s: float
+    host_per_s: float
+    named: Mapping[str, float]
+
+    def rates(self) -> Rates:
+        limits = HostLimits({name: HostLimit(rate) for name, rate in self.named.items()})
+        return Rates(self.hours, self.domain_per_s, self.host_per_s, limits)
 
 
 def rates_of(plan: PlanConfig, fetch: FetchConfig) -> Rates:
     return Rates(plan.max_domain_hours, fetch.domain_rate_per_s, fetch.host_rate_per_s, read(fetch.host_limits))
-
-
-def rates_from_json(kept: dict[str, Any]) -> Rates:
-    limits = HostLimits({name: HostLimit(rate) for name, rate in kept["named"].items()})
-    return Rates(kept["hours"], kept["domain_per_s"], kept["host_per_s"], limits)
 
 
 def suspicious_from(config: PlanConfig, rates: Rates) -> int:

@@ -33,8 +33,9 @@ from wit.arrays import (
     run_lengths,
     run_starts,
 )
+from wit.errors import InputError
 from wit.hashing import bucket_of, column_hashes, fraction, keyed_column, keyed_hashes, wide_hashes
-from wit.records import CANDIDATES, CAPTION, DROPPED, PLAN, InputError, Reason
+from wit.records import CANDIDATES, CAPTION, DROPPED, PLAN, Reason
 from wit.slices import SliceRef, read_slices
 from wit.urls import host_of, registrable_domain
 

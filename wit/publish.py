@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,25 +19,29 @@ import pyarrow as pa
 
 from wit import parquet, storage
 from wit.arrays import Floats, Ints, as_schema, ceil_div
-from wit.damage import DamagedFile, damaged
+from wit.damage import damaged
+from wit.errors import DamagedFile, InputError
 from wit.hashing import keyed_hash, keyed_hashes
 from wit.images.formats import EXTENSIONS
+from wit.layout import SHARD_ENDING, SIZES_FILE, next_shards_path, shards_path
 from wit.parts import (
-    RECORD,
-    SHARD,
-    Marker,
+    File,
+    Manifest,
+    Published,
     StageDir,
     check_complete,
+    described,
     lacking,
     read_json,
-    read_manifest,
-    to_json,
+    read_published,
     write_parquet,
 )
-from wit.records import KEEP, SCHEMAS, InputError
-from wit.select import keep_parts
+from wit.records import KEEP
 from wit.shards import REMOVED, ShardWriter
+from wit.stages import KINDS, SCHEMAS
+from wit.typed import to_json
 
+MANIFEST_FILE = KINDS["publish"].manifest
 READ_GAP_BYTES = 1 << 16  # a gap between two pictures that is cheaper to read than to ask around: 1 ms at 64 MB/s
 READERS = 16  # ranged reads in flight, for object stores
 
@@ -118,13 +122,27 @@ class Assignment:
     runs: tuple[Run, ...]
 
 
-def keep_list_parts(select: Marker) -> list[KeepPart]:
+def keep_list_parts(select: Manifest) -> list[KeepPart]:
     """The parts of the select stage's manifest that hold rows."""
-    found = [
-        KeepPart(m["unit"].removeprefix("part-"), m["files"]["rows"]["name"], m["rows"])
-        for m in keep_parts(select["parts"])
-    ]
+    found = [KeepPart(part.unit.place, part.files["rows"].name, part.out) for part in select.of("part")]
     return sorted(part for part in found if part.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardMarker:
+    """NNNNN_stats.json, the marker of a published shard: img2dataset's fields without its times, which would differ from build
+    to build, then ours."""
+
+    shard: str
+    count: int
+    successes: int
+    failed_to_download: int
+    failed_to_resize: int
+    status_dict: Mapping[str, int]
+    fingerprint: str
+    """What the shard is a function of (`shard_inputs`)."""
+    files: Mapping[str, File]
+    """Tar and parquet, by their endings; names relative to the shard's directory."""
 
 
 def shard_count(samples: int, config: PublishConfig) -> int:
@@ -180,7 +198,7 @@ def runs_of(group: Sequence[KeepPart], piece: Ints, border: int) -> list[Run]:
 # One shard.
 
 
-def write_shard(stage: StageDir, shard: Assignment, directory: str, *, seed: int, config: PublishConfig) -> Marker:
+def write_shard(stage: StageDir, shard: Assignment, directory: str, *, seed: int, config: PublishConfig) -> ShardMarker:
     """Publishes tar, parquet and, last, NNNNN_stats.json, which is the marker; returns it at once if all three are there."""
     inputs = shard_inputs(stage, shard)
     if (done := shard_marker(directory, shard.name, inputs)) is not None:
@@ -190,11 +208,12 @@ def write_shard(stage: StageDir, shard: Assignment, directory: str, *, seed: int
         local = {name: f"{scratch}/{shard.name}.{name}" for name in ("tar", "parquet")}
         offsets = write_tar(stage.out, rows, local["tar"], config)
         write_parquet(samples_table(rows, offsets), local["parquet"])
-        files = {name: describe(path) for name, path in local.items()}
+        files = {name: described(scratch, storage.name_of(path)) for name, path in local.items()}
         for name, path in local.items():
             storage.publish(path, storage.join(directory, f"{shard.name}.{name}"))
-    marker = stats(shard) | {"fingerprint": inputs, "files": files}
-    storage.write_bytes(storage.join(directory, f"{shard.name}_stats.json"), to_json(marker))
+    n = shard.samples
+    marker = ShardMarker(shard.name, n, n, 0, 0, {"success": n}, inputs, files)
+    storage.write_bytes(storage.join(directory, shard.name + SHARD_ENDING), to_json(marker))
     return marker
 
 
@@ -203,37 +222,16 @@ def shard_inputs(stage: StageDir, shard: Assignment) -> str:
     return hashlib.sha256(to_json(["shard", 1, [stage.fingerprint, shard], []])).hexdigest()[:32]
 
 
-def shards_dir(out: str) -> str:
-    return storage.join(out, "shards")
-
-
-def next_dir(out: str) -> str:
-    """Where a set is made while another one stands in shards/."""
-    return storage.join(out, "_shards")
-
-
-def shard_marker(directory: str, name: str, inputs: str) -> Marker | None:
+def shard_marker(directory: str, name: str, inputs: str) -> ShardMarker | None:
     """The marker of a shard made of these inputs, if it was published and its files are still there with their sizes."""
     try:
-        marker = read_json(storage.join(directory, f"{name}_stats.json"), SHARD)
+        marker = read_json(storage.join(directory, name + SHARD_ENDING), ShardMarker)
     except DamagedFile:
         return None  # as if it were gone: the shard is made again, and the marker with it
-    if marker is None or marker["fingerprint"] != inputs:
+    if marker is None or marker.fingerprint != inputs:
         return None
-    files = marker["files"].values()
-    whole = all(storage.size_of_file(storage.join(directory, e["name"])) == e["bytes"] for e in files)
+    whole = all(storage.size_of_file(storage.join(directory, f.name)) == f.bytes for f in marker.files.values())
     return marker if whole else None
-
-
-def stats(shard: Assignment) -> Marker:
-    """img2dataset's NNNNN_stats.json without its times: they would differ from build to build."""
-    n = shard.samples
-    failed = {"failed_to_download": 0, "failed_to_resize": 0}
-    return {"shard": shard.name, "count": n, "successes": n, **failed, "status_dict": {"success": n}}
-
-
-def describe(path: str) -> dict[str, Any]:
-    return {"name": storage.name_of(path), "bytes": storage.size(path), "sha256": storage.sha256_file(path)}
 
 
 def read_runs(out: str, runs: Sequence[Run], seed: int) -> pa.Table:
@@ -355,76 +353,76 @@ def read_pictures(out: str, rows: pa.Table, readers: ThreadPoolExecutor) -> list
 def begin(stage: StageDir, *, anew: bool = False) -> str:
     """The directory to write shards to: shards/ itself, or while another set stands there (or the same, to be made `anew`)
     one beside it, so that readers have a whole set at every instant."""
-    there = read_manifest(stage.out, "publish")
-    if there is None and _fingerprint_of(next_dir(stage.out)) == stage.fingerprint:
-        return next_dir(stage.out)  # whole, and on its way from there
-    same = there is not None and there["fingerprint"] == stage.fingerprint
+    there, beside = read_published(stage.out), next_shards_path(stage.out)
+    if there is None and _fingerprint_of(beside) == stage.fingerprint:
+        return beside  # whole, and on its way from there
+    same = there is not None and there.fingerprint == stage.fingerprint
     if there is None or same or anew:
-        storage.remove(next_dir(stage.out))
+        storage.remove(beside)
     if there is None and anew:
         stage.forget()
-    return shards_dir(stage.out) if there is None or same and not anew else next_dir(stage.out)
+    return shards_path(stage.out) if there is None or same and not anew else beside
 
 
 def _fingerprint_of(directory: str) -> str | None:
-    manifest = read_json(storage.join(directory, "MANIFEST.json"), RECORD, how=f"delete {directory}")
-    return None if manifest is None else manifest["fingerprint"]
+    manifest = read_json(storage.join(directory, MANIFEST_FILE), Published, how=f"delete {directory}")
+    return None if manifest is None else manifest.fingerprint
 
 
-def finish(stage: StageDir, shards: Sequence[Marker], wanted: Sequence[str], directory: str) -> Marker:
-    """Writes sizes.json and, last, MANIFEST.json; removes what neither they nor a tombstone list name; puts a set that was
-    made beside another one in its place. Raises Stopped where a wanted shard is missing."""
-    check_complete("publish", wanted, (str(marker["shard"]) for marker in shards))
-    manifest = {**manifest_of(stage, shards), "wanted": sorted(wanted)}
+def finish(stage: StageDir, shards: Sequence[ShardMarker], wanted: Sequence[str], directory: str) -> Published:
+    """Writes sizes.json and, last, MANIFEST.json; a file that is neither named by them nor a list of tombstones is removed; a
+    set that was made beside another one takes its place. Raises Stopped where a wanted shard is missing."""
+    check_complete("publish", wanted, (marker.shard for marker in shards))
+    manifest = replace(manifest_of(stage, shards), wanted=tuple(sorted(wanted)))
     # The manifest of a set that is mended in place stays until the new one stands.
-    named = {*(str(entry["name"]) for entry in manifest["files"]), REMOVED, "MANIFEST.json"}
+    named = {*(file.name for file in manifest.files), REMOVED, MANIFEST_FILE}
     for name in storage.list_dir(directory):
         if name not in named:
             storage.remove(storage.join(directory, name))
-    storage.write_bytes(storage.join(directory, "sizes.json"), sizes_json(shards))
-    storage.write_bytes(storage.join(directory, "MANIFEST.json"), to_json(manifest))
-    if directory != shards_dir(stage.out):
+    storage.write_bytes(storage.join(directory, SIZES_FILE), sizes_json(shards))
+    storage.write_bytes(storage.join(directory, MANIFEST_FILE), to_json(manifest))
+    if directory != shards_path(stage.out):
         install(stage.out)
     return manifest
 
 
-def manifest_of(stage: StageDir, shards: Sequence[Marker]) -> Marker:
+def manifest_of(stage: StageDir, shards: Sequence[ShardMarker]) -> Published:
     """MANIFEST.json of these shards, but for the names of those that were wanted."""
-    markers = sorted(shards, key=lambda m: str(m["shard"]))
-    samples = sum(marker["count"] for marker in markers)
-    beside = {"sizes.json": sizes_json(markers)}
-    beside |= {f"{m['shard']}_stats.json": to_json(m) for m in markers}
-    files = [entry | {"samples": m["count"]} for m in markers for entry in m["files"].values()]
-    files += [_described(name, data) for name, data in beside.items()]
-    return {
-        "stage": stage.stage,
-        "fingerprint": stage.fingerprint,
-        "schema_version": SCHEMAS["publish"],
-        "in": samples,
-        "out": samples,
-        "dropped": {},
-        "shards": len(markers),
-        "samples": samples,
-        "files": sorted(files, key=lambda entry: str(entry["name"])),
-    }
+    markers = sorted(shards, key=lambda marker: marker.shard)
+    samples = sum(marker.count for marker in markers)
+    beside = {SIZES_FILE: sizes_json(markers)}
+    beside |= {marker.shard + SHARD_ENDING: to_json(marker) for marker in markers}
+    files = [replace(file, samples=marker.count) for marker in markers for file in marker.files.values()]
+    files += [File(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in beside.items()]
+    return Published(
+        stage=stage.stage,
+        fingerprint=stage.fingerprint,
+        schema_version=SCHEMAS["publish"],
+        into=samples,
+        out=samples,
+        dropped={},
+        shards=len(markers),
+        samples=samples,
+        files=tuple(sorted(files, key=lambda file: file.name)),
+    )
 
 
-def sizes_json(shards: Sequence[Marker]) -> bytes:
+def sizes_json(shards: Sequence[ShardMarker]) -> bytes:
     """sizes.json: how many samples each tar has."""
-    return to_json({marker["files"]["tar"]["name"]: marker["count"] for marker in shards})
+    return to_json({marker.files["tar"].name: marker.count for marker in shards})
 
 
-def manifests_of(stage: StageDir) -> Iterator[Marker]:
+def manifests_of(stage: StageDir) -> Iterator[Published]:
     """The manifests that the shards in shards/ may have had, by their markers alone; none where one of them is damaged."""
-    directory = shards_dir(stage.out)
-    names = [name for name in storage.list_dir(directory) if name.endswith("_stats.json")]
+    directory = shards_path(stage.out)
+    names = [name for name in storage.list_dir(directory) if name.endswith(SHARD_ENDING)]
     try:
-        markers = [m for name in names if (m := read_json(storage.join(directory, name), SHARD)) is not None]
+        markers = [m for name in names if (m := read_json(storage.join(directory, name), ShardMarker)) is not None]
     except DamagedFile:
         return
     manifest = manifest_of(stage, markers)
-    if not lacking(storage.list_sizes(directory), manifest["files"]):
-        yield manifest | {"wanted": sorted(str(m["shard"]) for m in markers)}
+    if not lacking(storage.list_sizes(directory), manifest.files):
+        yield replace(manifest, wanted=tuple(sorted(marker.shard for marker in markers)))
         yield manifest  # as of version 0.1.0
 
 
@@ -432,21 +430,17 @@ def install(out: str) -> None:
     """Puts the whole set in _shards/ in the place of the one in shards/, whose tombstones stay; the latter is removed. Killed
     at any instant, it leaves one of the two whole in shards/ on this machine; elsewhere, where files must be copied one by
     one, none there and the new one whole in _shards/, which the next start of the build copies."""
-    old, new = shards_dir(out), next_dir(out)
+    old, new = shards_path(out), next_shards_path(out)
     if storage.exists(removed := storage.join(old, REMOVED)):
         storage.copy(removed, storage.join(new, REMOVED))
     if storage.is_local(out):
         storage.exchange(new, old)
         storage.remove(new)
         return
-    names = [name for name in storage.list_dir(new) if name != "MANIFEST.json"]
-    storage.remove(storage.join(old, "MANIFEST.json"))
+    names = [name for name in storage.list_dir(new) if name != MANIFEST_FILE]
+    storage.remove(storage.join(old, MANIFEST_FILE))
     for name in {*storage.list_dir(old)} - {*names}:
         storage.remove(storage.join(old, name))
-    for name in [*names, "MANIFEST.json"]:
+    for name in [*names, MANIFEST_FILE]:
         storage.copy(storage.join(new, name), storage.join(old, name))
     storage.remove(new)
-
-
-def _described(name: str, data: bytes) -> dict[str, Any]:
-    return {"name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 
 from wit.captions import clean_captions
+from wit.errors import InputError
 from wit.matching import Mode
 from wit.queryfile import QueryFile, read_queries
 from wit.querylist import load_queries, read_file
-from wit.records import InputError
 from wit.words import END, cut_words, join_texts
 
 SHOWN = 3  # entries named of each kind

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from wit import storage
 from wit.arrays import Hashes
 from wit.balance import query_hashes
+from wit.errors import InputError
 from wit.queryfile import read_queries
-from wit.records import InputError
 
 MAX_ENTRY_CHARS = 1_000  # a longer line is not a query: most likely another file was given by mistake
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from wit import storage
 from wit.fetch.outcome import Outcome
 from wit.fetch.spool import Spools
-from wit.parts import write_parquet
+from wit.parts import Unit, write_parquet
 from wit.reasons import Reason
 from wit.records import FETCH, PLAN, RAW, RESTRICTED, keyed_hash
 from wit.shards import padding, tar_end, tar_header
@@ -33,13 +33,13 @@ class RawShard:
     """The rows of one raw shard with their outcomes. `record` and `take_ready` belong to the thread that fetches, `append` and
     `write` to those that write, one after the other."""
 
-    def __init__(self, unit: str, number: int, rows: pa.Table, scratch: str) -> None:
+    def __init__(self, unit: Unit, number: int, rows: pa.Table, scratch: str) -> None:
         self.unit, self.number, self.rows = unit, number, rows
         self.keys: list[str] = rows["key"].to_pylist()
         self.outcomes: list[Outcome | None] = [None] * len(rows)
         self.left = len(rows)
         self.counted = False  # in the progress shown
-        self._scratch = storage.join(scratch, unit)
+        self._scratch = storage.join(scratch, str(unit))
         self._tars = 0
         self._begin()
 

@@ -102,11 +102,3 @@ class Reason(StrEnum):
     LOW_SCORE = "low_score", "select"
     REBALANCED_OUT = "rebalanced_out", "select"
     REMOVED = "removed", "select"  # tombstone
-
-
-class InputError(Exception):
-    """Bad input from the user: one sentence that names the fix. Command lines print it and exit with 2."""
-
-
-class Stopped(Exception):
-    """The build ended before its end: one sentence that says what to do. Command lines print it and exit with 3."""

@@ -7,30 +7,13 @@ reaches the shards or leaves the build under exactly one `Reason` (design: in = 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 import pyarrow as pa
 
+from wit.errors import InputError as InputError
+from wit.errors import Stopped as Stopped
 from wit.hashing import keyed_hash as keyed_hash
-from wit.reasons import InputError as InputError
 from wit.reasons import Reason as Reason
-from wit.reasons import Stopped as Stopped
-
-STAGES = ("candidates", "plan", "download", "score", "select", "publish", "report")
-
-# Which form each stage's tables have; older ones are read too. 1 is that of version 0.1.0, where all stages shared a number;
-# wit/fingerprints.py says when to raise one.
-SCHEMAS = {"candidates": 3, "plan": 2, "download": 3, "score": 2, "select": 2, "publish": 2, "report": 3}
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """One pair that left the build, and why. `detail` is one short line and a function of the input alone."""
-
-    key: str
-    url: str
-    reason: Reason
-    detail: str = ""
 
 
 def pair_key(canonical_url: str, caption: str) -> str:

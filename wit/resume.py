@@ -16,25 +16,16 @@ from typing import Any
 
 from wit import storage
 from wit.advice import flag
-from wit.damage import DamagedFile, damaged, missed
+from wit.damage import damaged, missed
+from wit.errors import DamagedFile, InputError
 from wit.fingerprints import BESIDE_CANDIDATES, Above, Inputs, forms
-from wit.parts import (
-    DIRECTORY,
-    MARKER,
-    Marker,
-    StageDir,
-    described,
-    lacking,
-    manifest_path,
-    read_json,
-    read_manifest,
-    to_json,
-    wrote,
-)
+from wit.layout import manifest_path
+from wit.parts import DIRECTORY, MARKER, Marker, StageDir, described, lacking, read_json, read_manifest, wrote
 from wit.publish import manifests_of
-from wit.records import SCHEMAS, STAGES, InputError
 from wit.retry import in_rounds
 from wit.select import keep_parts
+from wit.stages import SCHEMAS, STAGES
+from wit.typed import to_json
 from wit.units import RATES, without_work
 
 # Which stages each one's fingerprint hangs on, and whose files it opens.

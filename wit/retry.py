@@ -8,16 +8,18 @@ every pair once, by its last attempt.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wit import ledger, parquet, storage
+from wit import layout, ledger, parquet, storage
 from wit.arrays import ceil_div
+from wit.errors import InputError
 from wit.flags import instead
-from wit.parts import Marker, StageDir, write_parquet
-from wit.records import PLAN, InputError, Reason
+from wit.parts import Marker, StageDir, Tally, Unit, write_parquet
+from wit.records import PLAN, Reason
 
 TRANSIENT = tuple(sorted(str(reason) for reason in Reason if reason.transient))
 
@@ -26,19 +28,26 @@ def partition_name(number: int) -> str:
     return f"r{number:04d}"
 
 
-def is_retry(unit: str) -> bool:
-    """Whether the raw shard belongs to a round of retries."""
-    return unit.startswith("r")
-
-
-def is_accounting(unit: str) -> bool:
+def is_accounting(unit: Unit) -> bool:
     """Whether the unit holds no pictures and only moves a round's rows between the losses."""
-    return unit.startswith("retried-")
+    return unit.kind == "retried"
 
 
-def with_pictures(markers: Sequence[Marker]) -> list[Marker]:
+def with_pictures(markers: Iterable[Marker]) -> list[Marker]:
     """The markers of raw shards, without those that only account."""
-    return [marker for marker in markers if not is_accounting(marker["unit"])]
+    return [marker for marker in markers if not is_accounting(marker.unit)]
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """What a round's accounting says: the Reasons whose rows it fetches again. Earlier versions knew the passing ones alone."""
+
+    reasons: tuple[str, ...] = TRANSIENT
+
+
+def accounting_unit(number: int) -> Unit:
+    """The unit that accounts for a round."""
+    return Unit("retried", f"{number:04d}")
 
 
 def reasons_of(names: str | None, *, failed: bool) -> tuple[str, ...]:
@@ -53,21 +62,21 @@ def reasons_of(names: str | None, *, failed: bool) -> tuple[str, ...]:
     return tuple(sorted(asked | (set(TRANSIENT) if failed else set())))
 
 
-def has_failed(download: Marker, reasons: Sequence[str]) -> bool:
+def has_failed(download: Tally, reasons: Sequence[str]) -> bool:
     """Whether any pair of the download stage's manifest was lost for one of the reasons."""
-    return any(name in reasons for name in download["dropped"])
+    return any(name in reasons for name in download.dropped)
 
 
 def last_attempts(out: str, markers: Sequence[Marker], columns: Sequence[str]) -> Iterator[pa.Table]:
     """The rows of all raw shards with these columns, each planned URL once: as its last attempt left it."""
     later: set[str] = set()
-    for marker in sorted(with_pictures(markers), key=lambda m: (is_retry(m["unit"]), m["unit"]), reverse=True):
-        path = storage.join(out, marker["files"]["parquet"]["name"])
+    for marker in sorted(with_pictures(markers), key=lambda m: (m.unit.is_retry, m.unit), reverse=True):
+        path = storage.join(out, marker.files["parquet"].name)
         table = parquet.read_table(path, list(dict.fromkeys([*columns, "key"])))
         keys = table["key"].to_pylist()
         if later:
             table = table.filter(pa.array([key not in later for key in keys]))
-        if is_retry(marker["unit"]):
+        if marker.unit.is_retry:
             later.update(keys)
         yield table.select(list(columns))
 
@@ -83,10 +92,10 @@ def failed_rows(out: str, markers: Sequence[Marker], reasons: Sequence[str]) -> 
 
 def finished_rounds(markers: Sequence[Marker], rows_per_shard: int) -> tuple[int, list[Marker]]:
     """(rounds of which everything was published, their accounting and raw shards in order)."""
-    by_unit, found, number = {marker["unit"]: marker for marker in markers}, list[Marker](), 0
-    while (accounting := by_unit.get(f"retried-{number + 1:04d}")) is not None:
-        shards = ceil_div(-accounting["in"], rows_per_shard)
-        units = [f"{partition_name(number + 1)}-{shard:04d}" for shard in range(shards)]
+    by_unit, found, number = {marker.unit: marker for marker in markers}, list[Marker](), 0
+    while (accounting := by_unit.get(accounting_unit(number + 1))) is not None:
+        shards = ceil_div(-accounting.into, rows_per_shard)
+        units = [Unit.raw(partition_name(number + 1), shard) for shard in range(shards)]
         if not by_unit.keys() >= set(units):
             break
         found += [accounting, *(by_unit[unit] for unit in units)]
@@ -97,11 +106,11 @@ def finished_rounds(markers: Sequence[Marker], rows_per_shard: int) -> tuple[int
 def in_rounds(markers: Sequence[Marker]) -> list[Marker]:
     """The markers in the order of a manifest: by their units, those of each round of retries after its accounting."""
 
-    def place(marker: Marker) -> tuple[str, bool, str]:
-        unit = str(marker["unit"])
+    def place(marker: Marker) -> tuple[str, bool, Unit]:
+        unit = marker.unit
         if is_accounting(unit):
-            return unit.replace("retried-", "r"), False, unit
-        return unit.partition("-")[0] if is_retry(unit) else "", True, unit
+            return partition_name(int(unit.place)), False, unit
+        return unit.place.partition("-")[0] if unit.is_retry else "", True, unit
 
     return sorted(markers, key=place)
 
@@ -111,17 +120,18 @@ def write_round(
 ) -> tuple[str, int, Marker]:
     """Writes the plan part of a round beside the build and publishes its accounting: (path of the part, raw shards in it,
     accounting marker). What a round for other reasons that was killed has published is forgotten: it had other rows."""
-    begun = stage.marker(f"retried-{number:04d}")
-    if begun is not None and tuple(begun.get("reasons", TRANSIENT)) != tuple(reasons):
+    accounting, partition = accounting_unit(number), partition_name(number)
+    begun = stage.marker(accounting)
+    if begun is not None and stage.facts(begun, Retried).reasons != tuple(reasons):
         for unit in stage.units():
-            if unit.startswith((f"{partition_name(number)}-", f"retried-{number:04d}")):
+            if unit == accounting or unit.place.startswith(f"{partition}-"):
                 storage.remove(stage.marker_path(unit))
     rows = failed_rows(stage.out, markers, reasons)
     lost = {reason: -count for reason, count in ledger.reason_counts(rows).items()}
-    path = storage.join(stage.out, "_retry", f"part-{partition_name(number)}.parquet")
+    path = layout.retry_path(stage.out, partition)
     with storage.scratch_dir(stage.out) as scratch:
         write_parquet(rows.select(PLAN.names), f"{scratch}/part.parquet", row_group_size=rows_per_shard)
         storage.publish(f"{scratch}/part.parquet", path)
-    info = {"in": -len(rows), "out": 0, "dropped": lost, "reasons": list(reasons)}
-    accounting = stage.publish(f"retried-{number:04d}", {}, info)
-    return path, ceil_div(len(rows), rows_per_shard), accounting
+    tally = Tally(into=-len(rows), out=0, dropped=lost)
+    marker = stage.publish(accounting, {}, tally, facts=Retried(tuple(reasons)))
+    return path, ceil_div(len(rows), rows_per_shard), marker

@@ -12,7 +12,7 @@ import pyarrow as pa
 from wit import parquet, storage
 from wit.arrays import offsets_of
 from wit.damage import damaged
-from wit.parts import Marker, StageDir, write_parquet
+from wit.parts import Marker, StageDir, Tally, write_parquet
 from wit.records import SCORES
 from wit.select import RawShard
 from wit.shards import iter_members, split_name
@@ -34,15 +34,16 @@ class Scorer(Protocol):
 
 def score_shard(stage: StageDir, shard: RawShard, scorer: Scorer) -> Marker:
     """Publishes the scores of one raw shard, one row a fetched picture in the order of its tar; reads the tar once."""
-    unit = f"part-{shard.unit}"
-    if (done := stage.done(unit)) is not None:
-        return done
-    rows = scores(stage.out, shard, scorer)
-    info = {"in": len(rows), "out": len(rows), "dropped": {}}
-    with storage.scratch_dir(stage.out) as scratch:
-        path = f"{scratch}/x.scores-{scorer.model.replace('/', '-')}.parquet"
-        write_parquet(rows, path)
-        return stage.publish(unit, {"rows": path}, info)
+    unit = shard.unit.as_("part")
+
+    def work() -> Marker:
+        rows = scores(stage.out, shard, scorer)
+        with storage.scratch_dir(stage.out) as scratch:
+            path = f"{scratch}/x.scores-{scorer.model.replace('/', '-')}.parquet"
+            write_parquet(rows, path)
+            return stage.publish(unit, {"rows": path}, Tally(into=len(rows), out=len(rows), dropped={}))
+
+    return stage.once(unit, work)
 
 
 def scores(out: str, shard: RawShard, scorer: Scorer) -> pa.Table:

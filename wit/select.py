@@ -21,16 +21,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wit import balance, parquet, storage
+from wit import balance, ledger, parquet, storage
 from wit.arrays import Floats, Hashes, Ids, Ints, Mask, as_schema, ceil_div, list_of, offsets_of, one_array, owners_of
 from wit.damage import damaged
 from wit.dedup import PICTURE, VERDICT, bucket_of, cluster_bucket
+from wit.errors import InputError
 from wit.filters import first_reasons, image_filters
-from wit.parts import Marker, StageDir, add_counts, write_parquet
+from wit.layout import DROPPED as DROPPED_FILE
+from wit.parts import Manifest, Marker, StageDir, Tally, Unit, write_tables
 from wit.querylist import hashes_of
-from wit.records import CAPTION, DROPPED, KEEP, SCORES, InputError, Reason
-from wit.retry import is_retry, with_pictures
-from wit.slices import SliceRef, read_slices, write_slices
+from wit.records import CAPTION, DROPPED, KEEP, SCORES, Reason
+from wit.retry import with_pictures
+from wit.slices import SliceRef, read_slices, scatter_to
 
 KEEP_ROW_GROUP = 512  # publish reads runs of about 100 rows: a run should not cost the whole table
 
@@ -65,19 +67,23 @@ class SelectConfig:
 class RawShard:
     """A published raw shard; paths are relative to OUT."""
 
-    unit: str
+    unit: Unit
     tar: str
     parquet: str
     scores: str | None = None
 
 
-def raw_shards(download: Marker, score: Marker | None = None) -> list[RawShard]:
+def raw_shards(download: Manifest, score: Manifest | None = None) -> list[RawShard]:
     """The raw shards of the download stage's manifest, in order, with their scores if that stage ran."""
-    scores = {m["unit"].removeprefix("part-"): m["files"]["rows"]["name"] for m in (score or {"parts": []})["parts"]}
-    names = [(marker["unit"], marker["files"]) for marker in with_pictures(download["parts"])]
+    scores = {part.unit.place: part.files["rows"].name for part in (score.parts if score else ())}
     return sorted(
-        RawShard(unit, files["tar"]["name"], files["parquet"]["name"], scores[unit] if score else None)
-        for unit, files in names
+        RawShard(
+            part.unit,
+            part.files["tar"].name,
+            part.files["parquet"].name,
+            scores[part.unit.place] if score else None,
+        )
+        for part in with_pictures(download.parts)
     )
 
 
@@ -269,7 +275,7 @@ def read_raw(out: str, shard: RawShard) -> pa.Table:
 def count(out: str, shard: RawShard, *, queries: int, config: SelectConfig) -> Memberships:
     """Pass 1: what one raw shard adds to the survival of every query. The pairs of a retry were planned once, before."""
     found = membership_counts(read_raw(out, shard), queries=queries, config=config)
-    return Memberships(np.zeros_like(found.planned), found.surviving) if is_retry(shard.unit) else found
+    return Memberships(np.zeros_like(found.planned), found.surviving) if shard.unit.is_retry else found
 
 
 def buckets_for(pictures: int, config: SelectConfig) -> int:
@@ -288,56 +294,48 @@ def scatter(
     config: SelectConfig,
 ) -> Marker:
     """Pass 2: raw shard `number` -> its pictures in slices by dedup bucket."""
-    unit = f"scatter-{shard.unit}"
-    if (done := stage.done(unit)) is not None:
-        return done
-    found = pictures(read_raw(stage.out, shard), number, weights, hashes_of(queries), seed=seed, config=config)
-    return _publish_slices(stage, unit, found, bucket_of(found, buckets))
+    unit = shard.unit.as_("scatter")
+
+    def work() -> Marker:
+        found = pictures(read_raw(stage.out, shard), number, weights, hashes_of(queries), seed=seed, config=config)
+        return _publish_slices(stage, unit, found, bucket_of(found, buckets))
+
+    return stage.once(unit, work)
 
 
 def cluster(stage: StageDir, bucket: int, refs: Iterable[SliceRef], *, t: float, config: SelectConfig) -> Marker:
     """Pass 3: the pictures of one bucket -> verdicts in slices by raw shard."""
-    unit = f"cluster-{bucket:05d}"
-    if (done := stage.done(unit)) is not None:
-        return done
-    verdicts = judge(read_slices(refs, PICTURE), t=t, config=config)
-    return _publish_slices(stage, unit, verdicts, verdicts["raw"].to_numpy().astype(np.int64))
+    unit = Unit.numbered("cluster", bucket)
+
+    def work() -> Marker:
+        verdicts = judge(read_slices(refs, PICTURE), t=t, config=config)
+        return _publish_slices(stage, unit, verdicts, verdicts["raw"].to_numpy().astype(np.int64))
+
+    return stage.once(unit, work)
 
 
 def keep(stage: StageDir, shard: RawShard, refs: Iterable[SliceRef], *, config: SelectConfig) -> Marker:
     """Pass 4: one raw shard and the verdicts on its pictures -> its part of the keep list, and its dropped rows."""
-    unit = f"part-{shard.unit}"
-    if (done := stage.done(unit)) is not None:
-        return done
-    verdicts = read_slices(refs, VERDICT).sort_by("row")
-    rows, dropped = keep_list(read_raw(stage.out, shard), shard, verdicts, config)
-    reasons = add_counts({reason: 1} for reason in dropped["reason"].to_pylist())
-    info = {"in": len(rows) + len(dropped), "out": len(rows), "dropped": reasons, "rows": len(rows)}
-    with storage.scratch_dir(stage.out) as scratch:
-        files = {"rows": f"{scratch}/rows.parquet"} | (
-            {"dropped": f"{scratch}/dropped.parquet"} if len(dropped) else {}
-        )
-        write_parquet(rows, files["rows"], row_group_size=KEEP_ROW_GROUP)
-        if len(dropped):
-            write_parquet(dropped, files["dropped"])
-        return stage.publish(unit, files, info)
+    unit = shard.unit.as_("part")
+
+    def work() -> Marker:
+        verdicts = read_slices(refs, VERDICT).sort_by("row")
+        rows, dropped = keep_list(read_raw(stage.out, shard), shard, verdicts, config)
+        tally = Tally(into=len(rows) + len(dropped), out=len(rows), dropped=ledger.reason_counts(dropped))
+        with storage.scratch_dir(stage.out) as scratch:
+            files = write_tables(scratch, {"rows": rows}, row_group_size=KEEP_ROW_GROUP)
+            files |= write_tables(scratch, {DROPPED_FILE: dropped})
+            return stage.publish(unit, files, tally)
+
+    return stage.once(unit, work)
 
 
-def _publish_slices(stage: StageDir, unit: str, rows: pa.Table, bucket: Ints) -> Marker:
+def _publish_slices(stage: StageDir, unit: Unit, rows: pa.Table, bucket: Ints) -> Marker:
     order = np.argsort(bucket, kind="stable")
     with storage.scratch_dir(stage.out) as scratch:
-        path = f"{scratch}/slices.arrow"
-        written = write_slices([(rows.take(pa.array(order)), bucket[order])], path)
-        slices = [[b, ref.start, ref.length, ref.rows] for b, ref in written]
-        return stage.publish(unit, {"slices": path}, {"in": 0, "out": 0, "dropped": {}, "slices": slices})
-
-
-def slice_refs(stage: StageDir, marker: Marker) -> list[tuple[int, SliceRef]]:
-    """What crosses the shuffle: (bucket, reference) of every slice of the unit."""
-    path = stage.file(marker, "slices")
-    return [(bucket, SliceRef(path, start, length, rows)) for bucket, start, length, rows in marker["slices"]]
+        return stage.publish(unit, scatter_to(scratch, [(rows.take(pa.array(order)), bucket[order])]))
 
 
 def keep_parts(markers: Iterable[Marker]) -> list[Marker]:
     """The markers of the finished keep list: what the stage's manifest names once the slices are no longer needed."""
-    return [marker for marker in markers if marker["unit"].startswith("part-")]
+    return [marker for marker in markers if marker.unit.kind == "part"]

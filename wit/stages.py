@@ -36,7 +36,9 @@ ALL = (
     StageKind("download", 3, ("plan",), ("plan",), folder="raw"),
     StageKind("score", 2, ("download",), ("download",), optional=True),
     StageKind("select", 2, ("download", "score"), ("plan", "download", "score")),
-    StageKind("publish", 2, ("select",), ("select", "download"), folder="shards", manifest="MANIFEST.json", product=True),
+    StageKind(
+        "publish", 2, ("select",), ("select", "download"), folder="shards", manifest="MANIFEST.json", product=True
+    ),
     StageKind(
         "report",
         3,

@@ -27,7 +27,7 @@ from typing import IO, Any, NamedTuple
 import xxhash
 
 from wit.damage import damaged
-from wit.reasons import InputError
+from wit.errors import Busy, InputError
 
 # What an operating system refuses and a person can mend; anything else that it says is a bug of ours.
 REFUSALS = {
@@ -460,10 +460,6 @@ def digest_of(path: str, algorithm: str) -> Digest:
         while block := stream.read(1 << 20):
             found.update(block)
     return Digest(algorithm, found.hexdigest())
-
-
-class Busy(RuntimeError):
-    """Somebody else builds there."""
 
 
 LEASE_S = 120  # an object store's lease: renewed every third of it, free to take once it has run out

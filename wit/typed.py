@@ -1,8 +1,8 @@
 """JSON of ours as frozen dataclasses: one way in and one way out.
 
-A field of a dataclass is a field of the JSON object; `named` gives it another name there. One with a default may be missing, and
-is left out where it has that value. A field of type `Rest` holds, as they are, the fields that the class does not know: other
-versions may have written them.
+A field of a dataclass is a field of the JSON object; `named` gives it another name there. One with a default may be missing; one
+that is `optional` is left out where it has its default. A field of type `Rest` holds, as they are, the fields that the class
+does not know: other versions may have written them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import functools
 import json
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, NewType, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, NewType, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 Rest = NewType("Rest", dict[str, Any])
@@ -22,6 +22,11 @@ Loader = Callable[[Any], Any]
 def named(name: str, **kind: Any) -> Any:
     """A field that has another name in JSON; `kind` as for dataclasses.field."""
     return dataclasses.field(metadata={"json": name}, **kind)
+
+
+def optional(default: Any) -> Any:
+    """A field that is left out of JSON where it has its default."""
+    return dataclasses.field(default=default, metadata={"optional": True})
 
 
 def rest() -> Any:
@@ -42,7 +47,7 @@ def dump(value: Any) -> Any:
         return _dump(value)
     if isinstance(value, Mapping):
         return {str(name): dump(one) for name, one in value.items()}
-    if isinstance(value, tuple | list | frozenset):
+    if isinstance(value, tuple | list):
         return [dump(one) for one in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
@@ -52,32 +57,40 @@ def to_json(value: object) -> bytes:
     return json.dumps(dump(value), sort_keys=True, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
+class _Field(NamedTuple):
+    name: str
+    place: str
+    """Its name in JSON."""
+    hint: Any
+    needed: bool
+    optional: bool
+    default: Any
+
+
 @functools.cache
-def _fields(kind: type) -> tuple[tuple[str, str, Any, bool], ...]:
-    """(name, name in JSON, type, whether it may be missing) of each field."""
-    hints = get_type_hints(kind)
-    missing = dataclasses.MISSING
+def _fields(kind: type) -> tuple[_Field, ...]:
+    hints, missing = get_type_hints(kind), dataclasses.MISSING
     return tuple(
-        (
+        _Field(
             field.name,
             field.metadata.get("json", field.name),
             hints[field.name],
-            field.default is not missing or field.default_factory is not missing,
+            field.default is missing and field.default_factory is missing,
+            field.metadata.get("optional", False),
+            field.default,
         )
         for field in dataclasses.fields(kind)
-        if field.init
     )
 
 
 def _dump(value: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    defaults = {field.name: field.default for field in dataclasses.fields(value)}
-    for name, place, hint, _ in _fields(cast(Any, type(value))):
-        held = getattr(value, name)
-        if hint is Rest:
+    for field in _fields(cast(Any, type(value))):
+        held = getattr(value, field.name)
+        if field.hint is Rest:
             found |= held
-        elif held != defaults[name] and not (held == () and defaults[name] == ()):
-            found[place] = dump(held)
+        elif not (field.optional and held == field.default):
+            found[field.place] = dump(held)
     return found
 
 
@@ -105,16 +118,16 @@ def _load_fields(kind: type, value: Any) -> Any:
     given: dict[str, Any] = {}
     left = dict(value)
     keeps = None
-    for name, place, hint, optional in _fields(kind):
-        if hint is Rest:
-            keeps = name
-        elif place in left:
+    for field in _fields(kind):
+        if field.hint is Rest:
+            keeps = field.name
+        elif field.place in left:
             try:
-                given[name] = _loader(hint)(left.pop(place))
+                given[field.name] = _loader(field.hint)(left.pop(field.place))
             except ValueError as error:
-                raise ValueError(f"{place}: {error}") from None
-        elif not optional:
-            raise ValueError(f"it lacks {place}")
+                raise ValueError(f"{field.place}: {error}") from None
+        elif field.needed:
+            raise ValueError(f"it lacks {field.place}")
     if keeps is not None:
         given[keeps] = left
     return kind(**given)

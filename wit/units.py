@@ -7,8 +7,9 @@ first pass of a stage has `in` and only the last has `out`: the manifest is thei
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,32 +18,57 @@ import pyarrow as pa
 from wit import balance, ledger, notes, owners, parquet, plan, slices, storage
 from wit.arrays import Floats, Ints, ceil_div
 from wit.candidates import CandidatesConfig, extract_group
-from wit.owners import Owners, Rates, Routing, rates_from_json
-from wit.parts import Marker, StageDir, to_json, write_parquet
+from wit.layout import DROPPED as DROPPED_FILE
+from wit.owners import KeptRates, Owners, Rates, Routing
+from wit.parts import NOTHING, Marker, StageDir, Tally, Unit, add_counts, with_digest, write_parquet, write_tables
 from wit.plan import Heavy, PlanConfig
 from wit.querylist import hashes_of, load_queries
 from wit.records import DROPPED, PLAN
-from wit.slices import OPTIONS, SliceRef, read_slices, write_slices
+from wit.slices import OPTIONS, SliceRef, read_slices, slice_refs
 from wit.sources import RequestBudget, SourceFile
+from wit.typed import Rest, to_json
 
-Tables = Mapping[str, pa.Table]
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """What candidates say of a group: the reports of its source files."""
+
+    sources: tuple[Mapping[str, Any], ...]
 
 
-def publish_tables(stage: StageDir, unit: str, tables: Tables, info: Mapping[str, Any]) -> Marker:
-    """Writes each table (label -> table; empty rejects are left out) and claims the unit."""
-    with storage.scratch_dir(stage.out) as scratch:
-        files = {}
-        for label, table in tables.items():
-            if label == "dropped" and not len(table):
-                continue
-            files[label] = f"{scratch}/{label}.parquet"
-            write_parquet(table, files[label])
-        return stage.publish(unit, files, {"dropped": {}, **info})
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """What a pass of plan says of a bucket."""
+
+    pairs: int
+
+
+NO_GIANT_SAID = -2  # version 0.1 did not say whether a partition is a piece of a giant
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """What plan says of a host partition: its raw shards to be, and the number of the giant that it is a piece of."""
+
+    shards: int
+    giant: int | None = NO_GIANT_SAID
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """What plan says of the whole set: what critical t was compared with; None where every row is planned."""
+
+    threshold: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RatesKept:
+    rates: KeptRates
 
 
 def extract(
     stage: StageDir,
-    unit: str,
+    unit: Unit,
     files: Sequence[SourceFile],
     *,
     queries: str,
@@ -53,50 +79,46 @@ def extract(
     budget: RequestBudget,
 ) -> Marker:
     """candidates: one group of source files -> one part. One in `one_in` rejected pairs is written down, all are counted."""
-    if (done := stage.done(unit)) is not None:
-        return done
-    with notes.kept(notes_path(stage, unit)):
-        group = extract_group(
-            files,
-            queries=load_queries(queries),
-            config=config,
-            seed=seed,
-            limit=limit,
-            dropped_one_in=one_in,
-            budget=budget,
-        )
-    info = {
-        "in": group.pairs_in,
-        "out": len(group.table),
-        "dropped": {str(reason): n for reason, n in group.dropped_counts.items()},
-        "sources": [report.facts() for report in group.sources],
-    }
-    return publish_tables(stage, unit, {"rows": group.table, "dropped": group.dropped}, info)
+
+    def work() -> Marker:
+        with notes.kept(notes_path(stage, unit)):
+            group = extract_group(
+                files,
+                queries=load_queries(queries),
+                config=config,
+                seed=seed,
+                limit=limit,
+                dropped_one_in=one_in,
+                budget=budget,
+            )
+        tally = Tally(into=group.pairs_in, out=len(group.table), dropped=add_counts([group.dropped_counts]))
+        facts = Extracted(tuple(report.facts() for report in group.sources))
+        return stage.publish_tables(unit, {"rows": group.table, DROPPED_FILE: group.dropped}, tally, facts=facts)
+
+    return stage.once(unit, work)
 
 
-def notes_path(stage: StageDir, unit: str) -> str:
+def notes_path(stage: StageDir, unit: Unit) -> str:
     """Where the unit's reader writes down what it is at, on this machine."""
-    return storage.join(storage.local_scratch(stage.out), unit + notes.NOTES_FILE)
+    return storage.join(storage.local_scratch(stage.out), f"{unit}{notes.NOTES_FILE}")
 
 
 # The passes of plan. Between passes pairs are Arrow files that the stage's manifest no longer names and its janitor removes.
 
 
-def _publish_pass(
-    stage: StageDir, unit: str, files: dict[str, str], dropped: pa.Table, scratch: str, **info: Any
-) -> Marker:
-    if len(dropped):
-        files["dropped"] = f"{scratch}/dropped.parquet"
-        write_parquet(dropped, files["dropped"])
-    return stage.publish(unit, files, {"in": 0, "out": 0, "dropped": ledger.reason_counts(dropped), **info})
+def _publish_pass(stage: StageDir, unit: Unit, files: dict[str, str], dropped: pa.Table, **more: Any) -> Marker:
+    """`more`: `into`, the pairs that the unit takes in, and facts."""
+    tally = Tally(into=more.pop("into", 0), out=0, dropped=ledger.reason_counts(dropped))
+    with storage.scratch_dir(stage.out) as scratch:
+        return stage.publish(unit, files | write_tables(scratch, {DROPPED_FILE: dropped}), tally, **more)
 
 
-def _publish_pairs(stage: StageDir, unit: str, pairs: pa.Table, dropped: pa.Table) -> Marker:
+def _publish_pairs(stage: StageDir, unit: Unit, pairs: pa.Table, dropped: pa.Table) -> Marker:
     with storage.scratch_dir(stage.out) as scratch:
         path = f"{scratch}/pairs.arrow"
         with pa.OSFile(path, "wb") as sink, pa.ipc.new_stream(sink, pairs.schema, options=OPTIONS) as writer:
             writer.write_table(pairs)
-        return _publish_pass(stage, unit, {"pairs": path}, dropped, scratch, pairs=len(pairs))
+        return _publish_pass(stage, unit, {"pairs": path}, dropped, facts=Pairs(len(pairs)))
 
 
 def read_pairs(stage: StageDir, marker: Marker) -> pa.Table:
@@ -107,7 +129,7 @@ def read_pairs(stage: StageDir, marker: Marker) -> pa.Table:
 Chunk = tuple[pa.Table, Ints, pa.Table]  # rows ordered by bucket, the bucket of each, dropped
 
 
-def _publish_slices(stage: StageDir, unit: str, chunks: Iterable[Chunk], *, rows_in: int) -> Marker:
+def _publish_slices(stage: StageDir, unit: Unit, chunks: Iterable[Chunk], *, rows_in: int) -> Marker:
     dropped = [DROPPED.empty_table()]
 
     def kept() -> Iterator[tuple[pa.Table, Ints]]:
@@ -116,33 +138,27 @@ def _publish_slices(stage: StageDir, unit: str, chunks: Iterable[Chunk], *, rows
             yield rows, bucket
 
     with storage.scratch_dir(stage.out) as scratch:
-        path = f"{scratch}/slices.arrow"
-        written = [[bucket, ref.start, ref.length, ref.rows] for bucket, ref in write_slices(kept(), path)]
-        lost = pa.concat_tables(dropped)
-        return _publish_pass(stage, unit, {"slices": path}, lost, scratch, **{"in": rows_in, "slices": written})
+        files = slices.scatter_to(scratch, kept())
+        return _publish_pass(stage, unit, files, pa.concat_tables(dropped), into=rows_in)
 
 
-RATES = "rates"  # the unit of plan that keeps them
-
-
-def slice_refs(stage: StageDir, marker: Marker) -> list[tuple[int, SliceRef]]:
-    """What crosses the shuffle: (bucket, reference) of every slice of the unit."""
-    path = stage.file(marker, "slices")
-    return [(bucket, SliceRef(path, start, length, rows)) for bucket, start, length, rows in marker["slices"]]
+RATES, QUERIES = Unit("rates"), Unit("queries")  # the units of plan that speak of the whole set
 
 
 SLICE_ROWS = 1_000  # rows of a slice at least: below, headers and requests cost more than rows
 
 
-def scatter(stage: StageDir, unit: str, part: str, *, seed: int, buckets: int, config: PlanConfig) -> Marker:
+def scatter(stage: StageDir, unit: Unit, part: str, *, seed: int, buckets: int, config: PlanConfig) -> Marker:
     """Pass 1: one candidates part -> slices by URL bucket."""
-    if (done := stage.done(unit)) is not None:
-        return done
     captions, chunk_rows = config.max_captions_per_url, max(config.rows_per_bucket, SLICE_ROWS * buckets)
-    with parquet.open_file(part) as file:
-        tables = _tables(file, chunk_rows)
-        chunks = (plan.scatter(table, seed=seed, buckets=buckets, captions=captions) for table in tables)
-        return _publish_slices(stage, unit, chunks, rows_in=file.metadata.num_rows)
+
+    def work() -> Marker:
+        with parquet.open_file(part) as file:
+            tables = _tables(file, chunk_rows)
+            chunks = (plan.scatter(table, seed=seed, buckets=buckets, captions=captions) for table in tables)
+            return _publish_slices(stage, unit, chunks, rows_in=file.metadata.num_rows)
+
+    return stage.once(unit, work)
 
 
 def _tables(file: parquet.File, rows: int) -> Iterator[pa.Table]:
@@ -157,12 +173,14 @@ def _tables(file: parquet.File, rows: int) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(held, plan.SCATTERED)
 
 
-def merge(stage: StageDir, unit: str, refs: Iterable[SliceRef], *, seed: int, config: PlanConfig) -> Marker:
+def merge(stage: StageDir, unit: Unit, refs: Iterable[SliceRef], *, seed: int, config: PlanConfig) -> Marker:
     """Pass 2: the slices of one bucket -> its pairs, the captions of a URL together."""
-    if (done := stage.done(unit)) is not None:
-        return done
-    pairs, dropped = plan.merge(refs, seed=seed, captions=config.max_captions_per_url)
-    return _publish_pairs(stage, unit, pairs, dropped)
+
+    def work() -> Marker:
+        pairs, dropped = plan.merge(refs, seed=seed, captions=config.max_captions_per_url)
+        return _publish_pairs(stage, unit, pairs, dropped)
+
+    return stage.once(unit, work)
 
 
 def sketch(stage: StageDir, merged: Marker, *, cells: int) -> Ints:
@@ -172,8 +190,8 @@ def sketch(stage: StageDir, merged: Marker, *, cells: int) -> Ints:
 def rates(stage: StageDir, asked: Rates) -> Rates:
     """The rates that the whole plan goes by: those asked for when it began, since politeness may change at any time."""
     if (kept := stage.marker(RATES)) is None:
-        kept = stage.publish(RATES, {}, {"in": 0, "out": 0, "dropped": {}, "rates": asked.to_json()})
-    return rates_from_json(kept["rates"])
+        kept = stage.publish(RATES, {}, facts=RatesKept(asked.kept()))
+    return stage.facts(kept, RatesKept).rates.rates()
 
 
 def count_heavy(stage: StageDir, merged: Marker, counts: Ints, *, rates: Rates, config: PlanConfig) -> Heavy:
@@ -187,18 +205,20 @@ def count_heavy(stage: StageDir, merged: Marker, counts: Ints, *, rates: Rates, 
     )
 
 
-def thin(stage: StageDir, unit: str, merged: Marker, heavy: Heavy, *, seed: int, config: PlanConfig) -> Marker:
+def thin(stage: StageDir, unit: Unit, merged: Marker, heavy: Heavy, *, seed: int, config: PlanConfig) -> Marker:
     """Pass 4: captions and domains above their caps are thinned."""
-    if (done := stage.done(unit)) is not None:
-        return done
-    pairs, dropped = plan.thin(
-        read_pairs(stage, merged),
-        heavy,
-        seed=seed,
-        caption_cap=config.max_urls_per_caption,
-        domain_cap=config.max_urls_per_domain,
-    )
-    return _publish_pairs(stage, unit, pairs, dropped)
+
+    def work() -> Marker:
+        pairs, dropped = plan.thin(
+            read_pairs(stage, merged),
+            heavy,
+            seed=seed,
+            caption_cap=config.max_urls_per_caption,
+            domain_cap=config.max_urls_per_domain,
+        )
+        return _publish_pairs(stage, unit, pairs, dropped)
+
+    return stage.once(unit, work)
 
 
 def count_queries(stage: StageDir, thinned: Marker, *, queries: int) -> Ints:
@@ -213,13 +233,15 @@ def smallest_draws(
     return list(plan.smallest_draws(pairs, counts, hashes, seed=seed, cap=config.max_per_query))
 
 
-def weigh(stage: StageDir, unit: str, thinned: Marker, counts: Floats, *, queries: str, seed: int) -> Marker:
+def weigh(stage: StageDir, unit: Unit, thinned: Marker, counts: Floats, *, queries: str, seed: int) -> Marker:
     """Pass 5: every pair's critical t."""
-    if (done := stage.done(unit)) is not None:
-        return done
-    hashes = hashes_of(queries)
-    pairs = plan.weigh(read_pairs(stage, thinned), counts, hashes, seed=seed)
-    return _publish_pairs(stage, unit, pairs, DROPPED.empty_table())
+
+    def work() -> Marker:
+        hashes = hashes_of(queries)
+        pairs = plan.weigh(read_pairs(stage, thinned), counts, hashes, seed=seed)
+        return _publish_pairs(stage, unit, pairs, DROPPED.empty_table())
+
+    return stage.once(unit, work)
 
 
 def cells(stage: StageDir, weighed: Marker) -> Ints:
@@ -238,62 +260,68 @@ def count_owners(stage: StageDir, weighed: Marker, heavy: Heavy, threshold: floa
     return owners.count_owners(read_pairs(stage, weighed), threshold, heavy.domains[0], rates)
 
 
-def admit(stage: StageDir, unit: str, weighed: Marker, threshold: float, routing: Routing, *, seed: int) -> Marker:
+def admit(stage: StageDir, unit: Unit, weighed: Marker, threshold: float, routing: Routing, *, seed: int) -> Marker:
     """Pass 6: URLs below the threshold, those of slow domains thinned -> slices by host partition."""
-    if (done := stage.done(unit)) is not None:
-        return done
-    pairs, slow = owners.thin(read_pairs(stage, weighed), threshold, routing, seed=seed)
-    rows, dropped = plan.admit(pairs, threshold)
-    rows, partition = owners.route(rows, routing, seed=seed)
-    return _publish_slices(stage, unit, [(rows, partition, pa.concat_tables([slow, dropped]))], rows_in=0)
+
+    def work() -> Marker:
+        pairs, slow = owners.thin(read_pairs(stage, weighed), threshold, routing, seed=seed)
+        rows, dropped = plan.admit(pairs, threshold)
+        rows, partition = owners.route(rows, routing, seed=seed)
+        return _publish_slices(stage, unit, [(rows, partition, pa.concat_tables([slow, dropped]))], rows_in=0)
+
+    return stage.once(unit, work)
 
 
 def arrange(
-    stage: StageDir, unit: str, refs: Iterable[SliceRef], *, giant: int | None, seed: int, config: PlanConfig
+    stage: StageDir, unit: Unit, refs: Iterable[SliceRef], *, giant: int | None, seed: int, config: PlanConfig
 ) -> Marker:
     """Pass 7: one host partition -> its shard lists, a row group each. `giant` numbers the domain that it is a piece of."""
-    if (done := stage.done(unit)) is not None:
-        return done
-    rows = plan.arrange(read_slices(refs, PLAN), seed)
-    with storage.scratch_dir(stage.out) as scratch:
-        path = f"{scratch}/rows.parquet"
-        write_parquet(rows, path, row_group_size=config.rows_per_raw_shard)
-        shards = ceil_div(len(rows), config.rows_per_raw_shard)
-        info = {"in": 0, "out": len(rows), "dropped": {}, "shards": shards, "giant": giant}
-        return stage.publish(unit, {"rows": path}, info)
+
+    def work() -> Marker:
+        rows = plan.arrange(read_slices(refs, PLAN), seed)
+        with storage.scratch_dir(stage.out) as scratch:
+            path = f"{scratch}/rows.parquet"
+            write_parquet(rows, path, row_group_size=config.rows_per_raw_shard)
+            shards = ceil_div(len(rows), config.rows_per_raw_shard)
+            tally = Tally(into=0, out=len(rows), dropped={})
+            return stage.publish(unit, {"rows": path}, tally, facts=Partition(shards, giant))
+
+    return stage.once(unit, work)
 
 
 def publish_facts(stage: StageDir, queries: str, t: float, counts: Ints, weights: Floats) -> Marker:
     """What plan learned about the whole set: per query its memberships and the weight its draws were multiplied with,
     and the cap, in the marker, that critical t was compared with."""
-    unit = "queries"
-    if (done := stage.done(unit)) is not None:
-        return done
-    entries = load_queries(queries).entries
-    table = pa.table({"query": pa.array(entries), "pairs": pa.array(counts), "weight": pa.array(weights)})
-    cap = t if np.isfinite(t) else None
-    return publish_tables(stage, unit, {"rows": table}, {"in": 0, "out": 0, "threshold": cap})
+
+    def work() -> Marker:
+        entries = load_queries(queries).entries
+        table = pa.table({"query": pa.array(entries), "pairs": pa.array(counts), "weight": pa.array(weights)})
+        facts = Solved(t if np.isfinite(t) else None)
+        return stage.publish_tables(QUERIES, {"rows": table}, NOTHING, facts=facts)
+
+    return stage.once(QUERIES, work)
 
 
-def wanted_of_plan(scattered: Sequence[str], markers: Sequence[Marker]) -> set[str]:
+def wanted_of_plan(stage: StageDir, scattered: Sequence[Unit], markers: Sequence[Marker]) -> set[Unit]:
     """The units of a whole plan: the first pass is given, every further one follows from what the one before it wrote."""
-    by_unit = {marker["unit"]: marker for marker in markers}
-    buckets = _slices_of(by_unit, scattered)
-    passes = [f"{name}-{bucket:05d}" for name in ("merge", "thin", "weigh", "admit") for bucket in buckets]
-    partitions = _slices_of(by_unit, [unit for unit in passes if unit.startswith("admit-")])
-    return {*scattered, *passes, *(f"part-{number:05d}" for number in partitions), "queries"}
+    by_unit = {marker.unit: marker for marker in markers}
 
+    def buckets_of(units: Iterable[Unit]) -> list[int]:
+        there = (by_unit[unit] for unit in units if unit in by_unit)
+        return sorted({bucket for marker in there for bucket, _ in slice_refs(stage, marker)})
 
-def _slices_of(markers: Mapping[str, Marker], units: Iterable[str]) -> list[int]:
-    """The buckets that the units' slices go to."""
-    return sorted({bucket for unit in units if unit in markers for bucket, *_ in markers[unit]["slices"]})
+    passes = {
+        kind: [Unit.numbered(kind, bucket) for bucket in buckets_of(scattered)]
+        for kind in ("merge", "thin", "weigh", "admit")
+    }
+    partitions = [Unit.numbered("part", number) for number in buckets_of(passes["admit"])]
+    return {*scattered, *itertools.chain(*passes.values()), *partitions, QUERIES}
 
 
 def without_work(marker: Marker) -> Marker:
     """The marker of a plan unit once the stage is finished: files between passes are no longer its own. Digest and size of
     the marker as it lies on disk, which still names them, take their place."""
-    files = {label: entry for label, entry in marker["files"].items() if label in ("rows", "dropped")}
-    rest = {name: value for name, value in marker.items() if name != "slices"} | {"files": files}
-    data = to_json(marker)
-    known = {"marker_sha256": hashlib.sha256(data).hexdigest(), "marker_bytes": len(data)}
-    return rest if rest == marker else rest | known
+    files = {label: file for label, file in marker.files.items() if label in ("rows", DROPPED_FILE)}
+    # Up to version 0.3 slices stood in the marker itself.
+    facts = Rest({name: value for name, value in marker.facts.items() if name != "slices"})
+    return with_digest(replace(marker, files=files, facts=facts), to_json(marker))

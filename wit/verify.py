@@ -30,9 +30,10 @@ from PIL import Image
 
 from wit import ledger, parquet, storage
 from wit.damage import ANEW, damaged, mend, missed
+from wit.errors import InputError
 from wit.hashing import keyed_hashes, name_hashes
+from wit.layout import APART, manifest_path
 from wit.parts import (
-    APART,
     COUNTS,
     DIRECTORY,
     FILE,
@@ -45,17 +46,17 @@ from wit.parts import (
     add_counts,
     bare,
     entries,
-    manifest_path,
     read_manifest,
     shaped,
-    to_json,
 )
 from wit.publish import SAMPLES, extension_of, metadata
-from wit.records import SCHEMAS, STAGES, InputError, pair_key
+from wit.records import pair_key
 from wit.report import FILES
 from wit.resume import sealed
 from wit.retry import is_accounting, with_pictures
 from wit.shards import BLOCK, REMOVED, Member, iter_members, tar_header
+from wit.stages import SCHEMAS, STAGES
+from wit.typed import to_json
 
 Level = Literal["metadata", "sample", "full"]
 Problems = Iterator[str]

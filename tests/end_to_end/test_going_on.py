@@ -13,9 +13,10 @@ import pytest
 from pipelines.build import main
 from pipelines.session import Session
 from wit import publish
-from wit.parts import DIRECTORY, to_json
-from wit.records import InputError
+from wit.errors import InputError
+from wit.parts import DIRECTORY
 from wit.resume import sealed
+from wit.typed import to_json
 from wit.verify import verify
 
 STAGES = ("candidates", "plan", "download", "select", "publish")

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.build import main
 from wit import fingerprints, resume
-from wit.records import SCHEMAS
+from wit.stages import SCHEMAS
 from wit.verify import verify
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/upgrade"

@@ -14,7 +14,8 @@ from apache_beam.runners.runner import PipelineResult, PipelineState
 from pipelines.build import main
 from trainer import checkpoint
 from trainer.model import CLIP, MODELS
-from wit.parts import DIRECTORY, manifest_path, read_manifest
+from wit.layout import manifest_path
+from wit.parts import DIRECTORY, read_manifest
 from wit.verify import verify
 
 ENDED = "_stats.json"

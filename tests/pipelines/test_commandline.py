@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import build, commandline
-from wit.records import InputError
+from wit.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from trainer.data import crop, decode
 from trainer.model import CLIP, MODELS
 from trainer.tokenizer import tokenize
 from trainer.train import TrainConfig, recipe, train
-from wit.records import InputError
+from wit.errors import InputError
 from wit.shards import iter_samples, list_shards
 
 QUICK = dict(model="demo", epochs=6, batch_size=32, warmup_steps=5, log_every_steps=100, device="cpu")

@@ -14,7 +14,7 @@ from trainer import checkpoint
 from trainer.evaluate import main
 from trainer.model import CLIP, MODELS
 from trainer.testset import open_dataset, pictures
-from wit.records import InputError
+from wit.errors import InputError
 from wit.shards import ShardWriter
 
 CASES = Path(__file__).parents[1] / "cases" / "eval"

@@ -33,7 +33,7 @@ from trainer.train import (
     stream_config,
     train,
 )
-from wit.records import InputError
+from wit.errors import InputError
 
 SMALL = dict(model="demo-vit", epochs=3, batch_size=8, learning_rate=1e-3, warmup_steps=2, augmentation=0.5)
 

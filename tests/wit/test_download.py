@@ -24,14 +24,13 @@ import xxhash
 from PIL import Image
 
 import wit.download
-from wit.damage import DamagedFile
 from wit.download import Progress, download_partition, has_split_domains, hosts_of, owners_of
+from wit.errors import DamagedFile, OutageError
 from wit.fetch.config import FetchConfig, for_local_web
-from wit.fetch.errors import OutageError
 from wit.images.config import ImageConfig
 from wit.images.process import process
-from wit.parts import to_json
 from wit.records import FETCH, PLAN, RAW, Reason, keyed_hash, pair_key
+from wit.typed import to_json
 
 spec = importlib.util.spec_from_file_location("hostile", Path(__file__).parent / "fetch" / "hostile.py")
 assert spec and spec.loader

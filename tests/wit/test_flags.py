@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from wit import flags
 from wit.config import BuildConfig
-from wit.records import InputError
+from wit.errors import InputError
 
 
 @dataclass

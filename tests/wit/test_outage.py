@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 import wit.outage
+from wit.errors import OutageError
 from wit.fetch.config import FetchConfig
-from wit.fetch.errors import OutageError
 from wit.fetch.outcome import Outcome
 from wit.outage import OutageWatch, is_unanswered
 from wit.rawshard import RawShard

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wit import publish, storage
+from wit.errors import InputError, Stopped
 from wit.parts import Marker, StageDir, read_manifest
 from wit.publish import KeepPart, PublishConfig, plan_shards
-from wit.records import InputError, Stopped
 from wit.shards import iter_members, iter_samples, list_shards
 
 SMALL = PublishConfig(samples_per_shard=7, raw_shards_per_group=2)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from wit.errors import InputError
 from wit.matching import Matcher
 from wit.querycheck import forms, remarks
-from wit.records import InputError
 
 SHIPPED = Path(__file__).parents[2] / "queries" / "500k.txt"
 

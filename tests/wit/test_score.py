@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from wit import score, storage
-from wit.damage import DamagedFile
+from wit.errors import DamagedFile, InputError
 from wit.parts import Marker, StageDir
-from wit.records import KEEP, SCORES, InputError, pair_key
+from wit.records import KEEP, SCORES, pair_key
 from wit.select import RawShard, SelectConfig, raw_shards
 
 

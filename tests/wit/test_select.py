@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wit import balance, select, storage
+from wit.errors import InputError
 from wit.parts import Marker
-from wit.records import DROPPED, KEEP, RAW, InputError, pair_key
+from wit.records import DROPPED, KEEP, RAW, pair_key
 from wit.select import Memberships, SelectConfig
 
 SEED, QUERIES = 5, ["dog", "cat", "photo", "fox"]

@@ -12,7 +12,7 @@ import pytest
 import xxhash
 
 from wit import storage
-from wit.damage import DamagedFile
+from wit.errors import Busy, DamagedFile
 
 
 def test_a_file_is_replaced_whole_and_no_temporary_one_stays(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_second_builder_is_refused_until_the_first_is_gone_even_if_killed(tmp_
     holder = context.Process(target=hold, args=(str(tmp_path), held))
     holder.start()
     assert held.wait(10)
-    with pytest.raises(storage.Busy, match="another build is at work"), storage.only_builder(str(tmp_path)):
+    with pytest.raises(Busy, match="another build is at work"), storage.only_builder(str(tmp_path)):
         pass
     assert holder.pid is not None
     os.kill(holder.pid, signal.SIGKILL)
@@ -84,7 +84,7 @@ def test_a_second_builder_is_refused_until_the_first_is_gone_even_if_killed(tmp_
 def test_a_lease_on_an_object_store_is_exclusive_and_ends_with_its_block() -> None:
     with (
         storage.only_builder("memory://set"),
-        pytest.raises(storage.Busy, match="holds memory://set"),
+        pytest.raises(Busy, match="holds memory://set"),
         storage.only_builder("memory://set"),
     ):
         pass

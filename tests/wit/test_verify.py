@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wit.records import InputError
+from wit.errors import InputError
 from wit.shards import iter_members
 from wit.verify import verify
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from wit.reasons import InputError
+from wit.errors import InputError
 
 NO_END = float("inf")
 RATES = ("host_rate_per_s", "domain_rate_per_s", "address_rate_per_s")

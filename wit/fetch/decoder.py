@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wit import storage
+from wit.errors import InputError
 from wit.fetch.channel import Channel
 from wit.fetch.ring import DECODED, map_segment, progress_of
 from wit.images.blocklist import Blocklist
@@ -25,7 +26,7 @@ from wit.images.config import ImageConfig
 from wit.images.expected import compared
 from wit.images.process import looks_at_pixels, process
 from wit.images.results import Processed, Refused
-from wit.reasons import InputError, Reason
+from wit.reasons import Reason
 
 MEMORY_LIMIT = 900_000_000  # address space beyond what libraries take; `wit.images.limits` keeps pictures below it
 STATM = "/proc/self/statm"

@@ -22,9 +22,9 @@ from typing import Any
 
 from wit import storage
 from wit.bounded import Bounded
+from wit.errors import EngineError
 from wit.fetch.channel import Channel
 from wit.fetch.config import FetchConfig
-from wit.fetch.errors import EngineError
 from wit.fetch.outcome import Outcome, Request
 from wit.fetch.ring import DECODED, FETCHING, USUAL_BYTES, create_segment, map_segment, progress_of
 from wit.fetch.spool import Spool, Spools

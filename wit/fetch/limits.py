@@ -18,7 +18,7 @@ from typing import Any
 import ada_url
 
 from wit import storage
-from wit.reasons import InputError
+from wit.errors import InputError
 
 LEAST_RATE, MOST_RATE = 1e-4, 1e6  # requests a second, as of --host-rate-per-s: one in three hours
 WANTED = {

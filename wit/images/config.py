@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from wit.reasons import InputError
+from wit.errors import InputError
 
 ResizeMode = Literal["no", "border", "keep_ratio", "keep_ratio_largest", "center_crop"]
 ExifFields = Literal["none", "technical", "all"]

@@ -24,8 +24,8 @@ import numpy.typing as npt
 
 from wit import storage
 from wit.arrays import Ints
+from wit.errors import InputError
 from wit.querybuild.wikitext import strip_wikitext
-from wit.records import InputError
 from wit.words import END, cut_words, join_texts
 
 BREAK = re.compile(r"[,;:!?()\n\"“”|/]+|\.(?=\s|$)")  # no bigram reaches across

@@ -8,7 +8,7 @@ import re
 import zlib
 
 from wit import storage
-from wit.records import InputError
+from wit.errors import InputError
 from wit.sources.batch import Kind, SourceFile
 from wit.sources.commoncrawl import CC_BASE, list_crawl
 from wit.sources.reading import RequestBudget

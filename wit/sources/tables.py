@@ -20,8 +20,8 @@ import orjson
 import pyarrow as pa
 import zstandard
 
+from wit.errors import InputError
 from wit.images.expected import expected_hash
-from wit.records import InputError
 from wit.sources.batch import PairBatch, SourceFile, SourceReport
 from wit.sources.pages import BATCH_PAIRS, EXTRACTOR_ERROR
 from wit.sources.reading import RequestBudget, open_source

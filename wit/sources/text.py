@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import IO
 
-from wit.records import InputError
+from wit.errors import InputError
 from wit.sources.batch import SourceReport
 
 MAX_LINE_BYTES = 32 << 20

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from wit.errors import InputError
 from wit.fetch.config import BOUNDS, FetchConfig, for_local_web
-from wit.reasons import InputError
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 import wit.fetch.engine
+from wit.errors import EngineError
 from wit.fetch.config import for_local_web
 from wit.fetch.engine import Engine
-from wit.fetch.errors import EngineError
 from wit.fetch.outcome import Outcome, Request
 from wit.images.config import ImageConfig
 from wit.records import Reason

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from wit.errors import InputError
 from wit.fetch.limits import HostLimit, HostLimits, parse, read
-from wit.reasons import InputError
 
 FILE = """
 ["example.org"]

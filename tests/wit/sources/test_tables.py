@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wit import ledger
-from wit.records import InputError
+from wit.errors import InputError
 from wit.sources import SourceFile, SourceReport, read_pairs
 from wit.sources.rows import FORMATS, distinct
 from wit.sources.tables import check_hashes, check_table, format_of
