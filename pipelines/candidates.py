@@ -12,7 +12,7 @@ from pipelines.context import Context
 from wit import notes, storage, units, workers
 from wit.candidates import CandidatesConfig, rules_under
 from wit.errors import WorkerLost
-from wit.parts import Marker, StageDir
+from wit.parts import Manifest, Marker, StageDir, Unit
 from wit.sources import RequestBudget, SourceFile
 
 MOST_FILES_PER_PART = 32  # 32 WAT files match some 5 million pairs: large enough for plan, small enough for one worker
@@ -22,7 +22,7 @@ SAMPLED_ONE_IN = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    unit: str
+    unit: Unit
     files: tuple[SourceFile, ...]
 
 
@@ -32,7 +32,7 @@ def group_files(files: Sequence[SourceFile], *, files_per_part: int, limit: int 
     if limit is not None:
         size = len(files)
     starts = range(0, len(files), size)
-    return [Group(f"part-{i:05d}", tuple(files[start : start + size])) for i, start in enumerate(starts)]
+    return [Group(Unit.numbered("part", i), tuple(files[start : start + size])) for i, start in enumerate(starts)]
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
@@ -48,7 +48,7 @@ class ExtractGroup(beam.DoFn):  # type: ignore[misc]
 
     def process(self, group: Group) -> Iterator[Marker]:
         marker = self.extract(group)
-        progress.advance(len(group.files), pairs=marker["in"])
+        progress.advance(len(group.files), pairs=marker.into)
         yield marker
 
     def extract(self, group: Group) -> Marker:
@@ -78,7 +78,7 @@ class ExtractGroup(beam.DoFn):  # type: ignore[misc]
         )
 
 
-def run_candidates(context: Context) -> Marker:
+def run_candidates(context: Context) -> Manifest:
     config, stage = context.config, context.stage("candidates")
     groups = group_files(context.sources, files_per_part=config.files_per_part, limit=config.limit)
     sizes = [file.size for file in context.sources]

@@ -15,10 +15,10 @@ from pipelines.combine import Concatenate, SumArrays, SumWith, sparse
 from pipelines.context import Context
 from wit import balance, units
 from wit.owners import Owners, Rates, Routing, add_owners, plan_routing, rates_of
-from wit.parts import Marker, StageDir
+from wit.parts import Manifest, Marker, StageDir, Unit
 from wit.plan import Heavy, PlanConfig, add_heavy, bucket_count, hard_count, sketch_cells
 from wit.querylist import load_queries
-from wit.slices import SliceRef
+from wit.slices import SliceRef, slice_refs
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,6 @@ def effective_counts(counts: Any, hard: list[tuple[int, float]]) -> Any:
     return weights
 
 
-def _number(marker: Marker) -> str:
-    return str(marker["unit"]).rpartition("-")[2]
-
-
 def _done(marker: Marker) -> Marker:
     progress.advance(1)
     return marker
@@ -80,16 +76,16 @@ class Passes:
     cells: int
     rates: Rates
 
-    def scatter(self, part: tuple[str, str]) -> Marker:
+    def scatter(self, part: tuple[Unit, str]) -> Marker:
         unit, path = part
         return _done(units.scatter(self.stage, unit, path, seed=self.seed, buckets=self.buckets, config=self.config))
 
     def slices(self, marker: Marker) -> list[tuple[int, SliceRef]]:
-        return units.slice_refs(self.stage, marker)
+        return slice_refs(self.stage, marker)
 
     def merge(self, bucket: tuple[int, Iterable[SliceRef]]) -> Marker:
         number, refs = bucket
-        return _done(units.merge(self.stage, f"merge-{number:05d}", refs, seed=self.seed, config=self.config))
+        return _done(units.merge(self.stage, Unit.numbered("merge", number), refs, seed=self.seed, config=self.config))
 
     def sketch(self, merged: Marker) -> Any:
         return sparse(units.sketch(self.stage, merged, cells=self.cells))
@@ -98,7 +94,7 @@ class Passes:
         return units.count_heavy(self.stage, merged, counts, rates=self.rates, config=self.config)
 
     def thin(self, merged: Marker, heavy: Heavy) -> Marker:
-        unit = f"thin-{_number(merged)}"
+        unit = merged.unit.as_("thin")
         return _done(units.thin(self.stage, unit, merged, heavy, seed=self.seed, config=self.config))
 
     def count_queries(self, thinned: Marker) -> Any:
@@ -113,7 +109,7 @@ class Passes:
         return draws[0], hard_count(draws[1], self.config.max_per_query)
 
     def weigh(self, thinned: Marker, weights: Any) -> Marker:
-        unit = f"weigh-{_number(thinned)}"
+        unit = thinned.unit.as_("weigh")
         return _done(units.weigh(self.stage, unit, thinned, weights, queries=self.queries, seed=self.seed))
 
     def histogram(self, weighed: Marker) -> Any:
@@ -129,12 +125,12 @@ class Passes:
         return plan_routing(owners, threshold.rows, self.config)
 
     def admit(self, weighed: Marker, threshold: Threshold, routing: Routing) -> Marker:
-        unit = f"admit-{_number(weighed)}"
+        unit = weighed.unit.as_("admit")
         return _done(units.admit(self.stage, unit, weighed, threshold.t, routing, seed=self.seed))
 
     def arrange(self, partition: tuple[int, Iterable[SliceRef]], routing: Routing) -> Marker:
         number, refs = partition
-        unit, giant = f"part-{number:05d}", routing.giant_of(number)
+        unit, giant = Unit.numbered("part", number), routing.giant_of(number)
         return _done(units.arrange(self.stage, unit, refs, giant=giant, seed=self.seed, config=self.config))
 
     def publish_facts(self, threshold: Threshold, counts: Any, weights: Any) -> Marker:
@@ -218,15 +214,15 @@ def passes(stage: StageDir, config: PlanConfig, *, queries: str, seed: int, rows
     return Passes(stage, config, queries, len(load_queries(queries)), seed, buckets, cells, units.rates(stage, rates))
 
 
-def run_plan(context: Context) -> Marker:
+def run_plan(context: Context) -> Manifest:
     config, stage = context.config.plan, context.stage("plan")
     candidates, above = context.manifest("candidates"), context.stage("candidates")
-    parts = [(f"scatter-{_number(m)}", above.file(m, "rows")) for m in candidates["parts"]]
+    parts = [(part.unit.as_("scatter"), above.file(part, "rows")) for part in candidates.parts]
     rates = rates_of(config, context.config.fetch)
-    rows, queries = candidates["out"], context.config.queries
+    rows, queries = candidates.out, context.config.queries
     plan = Plan(passes(stage, config, queries=queries, seed=context.seed, rows=rows, rates=rates))
     with progress.bar("plan", stage, total=None, unit="units"):
         context.engine.run(lambda p: p | "Parts" >> beam.Create(parts) | beam.Reshuffle() | plan)
     markers = stage.markers()
-    wanted = units.wanted_of_plan([unit for unit, _ in parts], markers)
+    wanted = units.wanted_of_plan(stage, [unit for unit, _ in parts], markers)
     return stage.finish([units.without_work(marker) for marker in markers], wanted)

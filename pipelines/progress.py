@@ -36,7 +36,7 @@ def advance(units: int, pairs: int = 0) -> None:
 
 
 def _published(stage: StageDir) -> int:
-    return len([m for m in stage.markers() if not m["unit"].startswith("queries")])
+    return len([unit for unit in stage.units() if unit.place])
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ import apache_beam as beam
 from pipelines import progress
 from pipelines.context import Context
 from wit import publish
-from wit.parts import Marker, StageDir
-from wit.publish import Assignment, PublishConfig
+from wit.parts import Published, StageDir
+from wit.publish import Assignment, PublishConfig, ShardMarker
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +20,13 @@ class WriteShard:
     seed: int
     config: PublishConfig
 
-    def __call__(self, shard: Assignment) -> Marker:
+    def __call__(self, shard: Assignment) -> ShardMarker:
         marker = publish.write_shard(self.stage, shard, self.directory, seed=self.seed, config=self.config)
         progress.advance(1, pairs=shard.samples)
         return marker
 
 
-def run_publish(context: Context) -> Marker:
+def run_publish(context: Context) -> Published:
     config, stage = context.config.publish, context.stage("publish")
     parts = publish.keep_list_parts(context.manifest("select"))
     shards = list(publish.plan_shards(parts, seed=context.seed, config=config))

@@ -14,15 +14,17 @@ import pyarrow as pa
 
 import wit
 from pipelines.context import Context
-from wit import ledger, parquet, parts, report, retry, select, storage
+from wit import layout, ledger, parquet, parts, report, retry, select, storage
 from wit.damage import damaged
 from wit.images.formats import FORMATS
 from wit.images.headers import sniff
 from wit.images.process import stored_formats
-from wit.parts import Marker
+from wit.ledger import LedgerFile
+from wit.parts import File, Published, Tally
 from wit.querylist import load_queries
 from wit.select import Memberships, Shortfall
 from wit.typed import to_json
+from wit.units import QUERIES
 
 GALLERY = 48
 TOP = 20
@@ -30,47 +32,42 @@ TOP = 20
 
 def tables(context: Context, stage: str, columns: Sequence[str]) -> Iterator[pa.Table]:
     """The published rows of a stage, part by part; of download each planned URL as its last attempt left it."""
-    directory, markers = context.stage(stage), context.manifest(stage)["parts"]
+    directory, markers = context.stage(stage), context.manifest(stage).parts
     if stage == "download":
         yield from retry.last_attempts(directory.out, markers, columns)
         return
     for marker in markers:
-        if marker["unit"] != "queries" and "rows" in marker["files"]:
+        if marker.unit != QUERIES and "rows" in marker.files:
             yield parquet.read_table(directory.file(marker, "rows"), columns)
 
 
-def run_report(context: Context) -> list[dict[str, Any]]:
+def run_report(context: Context) -> list[File]:
     """Writes them all; returns name, size and digest of each file."""
     out = context.config.output
-    manifests = {"publish": context.manifest("publish")} | context.totals()
-    stages = ledger.stage_totals(manifests)
+    published, stages = context.published(), ledger.stage_totals(context.totals())
     if wrong := ledger.imbalances(stages):
-        raise RuntimeError("the ledger does not add up: " + "; ".join(wrong))
-    totals = {"stages": stages, "samples": manifests["publish"]["samples"]}
+        raise RuntimeError("the ledger does not add up: " + "; ".join(": ".join(one) for one in wrong))
+    totals = LedgerFile(stages, published.samples)
     short = shortfall(context)
     hosts, queries = host_table(context), query_table(context, short)
-    for name, table in (
-        ("sources", source_table(context)),
-        ("hosts", hosts),
-        ("queries", queries),
-    ):
-        _write(out, f"ledger/{name}.parquet", table)
-    storage.write_bytes(storage.join(out, "ledger.json"), to_json(totals))
-    facts = page_facts(context, manifests, stages, hosts, queries, short)
-    storage.write_bytes(storage.join(out, "report/index.html"), report.page(stages, gallery(context), **facts))
-    storage.write_bytes(storage.join(out, "README.md"), report.render("card.md", stages=stages, **facts))
-    tars = [f for f in manifests["publish"]["files"] if f["name"].endswith(".tar")]
-    description = report.croissant(facts["name"], totals["samples"], tars, stored_formats(context.config.image))
-    storage.write_bytes(storage.join(out, "croissant.json"), to_json(description))
-    return [parts.described(out, name) for name in report.FILES]
+    tables = {layout.SOURCES_FILE: source_table(context), layout.HOSTS_FILE: hosts, layout.QUERIES_FILE: queries}
+    for name, table in tables.items():
+        _write(out, name, table)
+    storage.write_bytes(storage.join(out, layout.LEDGER_FILE), to_json(totals))
+    facts = page_facts(context, published, stages, hosts, queries, short)
+    storage.write_bytes(storage.join(out, layout.PAGE_FILE), report.page(stages, gallery(context), **facts))
+    storage.write_bytes(storage.join(out, layout.CARD_FILE), report.render("card.md", stages=stages, **facts))
+    tars = [file for file in published.files if file.name.endswith(".tar")]
+    description = report.croissant(facts["name"], totals.samples, tars, stored_formats(context.config.image))
+    storage.write_bytes(storage.join(out, layout.CROISSANT_FILE), to_json(description))
+    return [parts.described(out, name) for name in layout.REPORT_FILES]
 
 
 def source_table(context: Context) -> pa.Table:
     """By source file; as it was written before where the candidates were deleted since."""
-    candidates = context.stage("candidates").manifest()
-    if candidates is not None:
-        return report.source_table(candidates)
-    return report.source_table_of(parquet.read_table(storage.join(context.config.output, "ledger/sources.parquet")))
+    if (groups := context.extracted()) is not None:
+        return report.source_table(groups)
+    return report.source_table_of(parquet.read_table(storage.join(context.config.output, layout.SOURCES_FILE)))
 
 
 def _write(out: str, name: str, table: pa.Table) -> None:
@@ -138,17 +135,17 @@ def _inline(tar: str, start: int, size: int, digest: str) -> str:
 
 def page_facts(
     context: Context,
-    manifests: dict[str, Marker],
-    stages: dict[str, Any],
+    published: Published,
+    stages: dict[str, Tally],
     hosts: pa.Table,
     queries: pa.Table,
     short: Shortfall,
 ) -> dict[str, Any]:
-    config, samples = context.config, manifests["publish"]["samples"]
+    config, samples = context.config, published.samples
     pairs = queries["pairs"].to_numpy()
     threshold = context.plan_facts().threshold
     covered = report.coverage(pairs, threshold)
-    survival = stages["download"]["out"] / max(stages["download"]["in"], 1)
+    survival = stages["download"].out / max(stages["download"].into, 1)
     hit = int((queries["kept"].to_numpy() > 0).sum())
     top = queries.take(pa.array(np.argsort(-pairs, kind="stable")[:TOP])).to_pylist()
     return {
@@ -156,8 +153,8 @@ def page_facts(
         "version": wit.__version__,
         "stages_run": ", ".join(stages),
         "samples_total": samples,
-        "shards_total": manifests["publish"]["shards"],
-        "candidates_in": stages["candidates"]["in"],
+        "shards_total": published.shards,
+        "candidates_in": stages["candidates"].into,
         "survival": survival,
         "hosts_total": len(set(hosts["host"].to_pylist())),
         "queries_total": len(queries),

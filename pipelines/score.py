@@ -11,7 +11,7 @@ from pipelines.context import Context
 from wit import score, select, workers
 from wit.config import BuildConfig
 from wit.errors import InputError
-from wit.parts import Marker, StageDir
+from wit.parts import Manifest, Marker, StageDir
 from wit.score import Scorer
 from wit.select import RawShard
 
@@ -39,16 +39,16 @@ class ScoreShard:
 
     def __call__(self, shard: RawShard) -> Marker:
         marker = workers.run(self.processes, score.score_shard, self.stage, shard, self.scorer)
-        progress.advance(1, pairs=marker["in"])
+        progress.advance(1, pairs=marker.into)
         return marker
 
 
-def run_score(context: Context) -> Marker:
+def run_score(context: Context) -> Manifest:
     stage, shards = context.stage("score"), select.raw_shards(context.manifest("download"))
     if context.scorer is None:
         raise ValueError("a build without a scorer has no score stage")
-    published = {marker["unit"] for marker in stage.markers()}
-    pending = [shard for shard in shards if f"part-{shard.unit}" not in published]
+    published = {marker.unit for marker in stage.markers()}
+    pending = [shard for shard in shards if shard.unit.as_("part") not in published]
     work = ScoreShard(stage, context.scorer, context.processes)
     with progress.bar("score", stage, total=len(pending), unit="raw shards"):
         if pending:
@@ -56,4 +56,4 @@ def run_score(context: Context) -> Marker:
                 lambda p: p | "Shards" >> beam.Create(pending) | beam.Reshuffle() | "Score" >> beam.Map(work)
             )
     workers.close_pools()  # each worker holds a model
-    return stage.finish(stage.markers(), (f"part-{shard.unit}" for shard in shards))
+    return stage.finish(stage.markers(), (shard.unit.as_("part") for shard in shards))

@@ -14,10 +14,10 @@ from pipelines import progress
 from pipelines.combine import SumArrays, sparse
 from pipelines.context import Context
 from wit import parquet, select
-from wit.parts import Marker, StageDir
+from wit.parts import Manifest, Marker, StageDir
 from wit.querylist import load_queries
 from wit.select import Memberships, RawShard, SelectConfig
-from wit.slices import SliceRef
+from wit.slices import SliceRef, slice_refs
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Passes:
         )
 
     def slices(self, marker: Marker) -> list[tuple[int, SliceRef]]:
-        return select.slice_refs(self.stage, marker)
+        return slice_refs(self.stage, marker)
 
     def cluster(self, bucket: tuple[int, Iterable[SliceRef]]) -> Marker:
         return select.cluster(self.stage, bucket[0], bucket[1], t=self.t, config=self.config)
@@ -68,7 +68,7 @@ class Passes:
         number, refs = verdicts
         shard = self.shards[number]
         marker = select.keep(self.stage, shard, [ref for ref in refs if ref is not None], config=self.config)
-        progress.advance(1, pairs=marker["in"])
+        progress.advance(1, pairs=marker.into)
         return marker
 
 
@@ -103,7 +103,7 @@ class Select(beam.PTransform):  # type: ignore[misc]
         )
 
 
-def run_select(context: Context) -> Marker:
+def run_select(context: Context) -> Manifest:
     config, stage = context.config, context.stage("select")
     shards = context.raw_shards()
     facts = context.plan_facts()
@@ -116,10 +116,10 @@ def run_select(context: Context) -> Marker:
         config.queries,
         len(load_queries(config.queries)),
         context.seed,
-        select.buckets_for(context.manifest("download")["out"], config.select),
+        select.buckets_for(context.manifest("download").out, config.select),
     )
     with progress.bar("select", stage, total=len(shards), unit="raw shards"):
         context.engine.run(
             lambda p: p | "Shards" >> beam.Create(range(len(shards))) | beam.Reshuffle() | Select(passes)
         )
-    return stage.finish(select.keep_parts(stage.markers()), (f"part-{shard.unit}" for shard in shards))
+    return stage.finish(select.keep_parts(stage.markers()), (shard.unit.as_("part") for shard in shards))

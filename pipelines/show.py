@@ -10,20 +10,20 @@ if __name__ == "__main__":
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from wit import flags, ledger, storage
+from wit import flags, layout, ledger, storage
 from wit.errors import InputError
-from wit.parts import COUNTS, NUMBER, read_json
-from wit.stages import STAGES
+from wit.parts import Tally, read_json, read_object
 
 PATHS = ("shards", "ledger.json", "report/index.html", "README.md", "run.json", "model")
 
 
-def funnel(stages: Mapping[str, Any]) -> Table:
+def funnel(stages: Mapping[str, Tally]) -> Table:
     """What went into every stage, what was lost where and why, what came out."""
     table = Table(title=None, box=None, pad_edge=False)
     for column, side in (("stage", "left"), ("", "left"), ("pairs", "right"), ("share", "right")):
@@ -62,22 +62,31 @@ def paths(out: str) -> list[str]:
     return [path for name in PATHS if storage.exists(path := storage.join(out, name))]
 
 
-def _read(path: str, shape: Any = None) -> dict[str, Any]:
-    return read_json(path, shape, how="run the build, or trainer.evaluate, again") or {}
+MADE_BY = "run the build, or trainer.evaluate, again"
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """What is shown of run.json."""
+
+    peak_memory_mb: float = 0
 
 
 def show(console: Console, out: str, results: Sequence[str]) -> None:
-    for path in (storage.join(out, "ledger.json"), *results):
+    ledger_path = storage.join(out, layout.LEDGER_FILE)
+    for path in (ledger_path, *results):
         if not storage.exists(path):
             raise InputError(
                 f"no such file: {path}; give the --output of a finished build, and results of trainer.evaluate"
             )
-    stages = _read(storage.join(out, "ledger.json"), {"stages": {None: COUNTS}})["stages"]
-    console.print(funnel({name: stages[name] for name in STAGES if name in stages}))
-    if peak := _read(storage.join(out, "run.json"), {"peak_memory_mb?": NUMBER}).get("peak_memory_mb"):
-        console.print(f"peak memory of all processes of the build: {peak:,.0f} MB", highlight=False)
+    totals = read_json(ledger_path, ledger.LedgerFile, how=MADE_BY)
+    console.print(funnel(ledger.stage_totals(totals.stages if totals else {})))
+    peak = read_json(layout.run_path(out), Peak, how=MADE_BY)
+    if peak and peak.peak_memory_mb:
+        console.print(f"peak memory of all processes of the build: {peak.peak_memory_mb:,.0f} MB", highlight=False)
     for path in results:
-        console.print(accuracy(_read(path)), style="bold", highlight=False, soft_wrap=True)
+        found = read_object(path, how=MADE_BY) or {}
+        console.print(accuracy(found), style="bold", highlight=False, soft_wrap=True)
     for path in [*paths(out), *results]:
         console.print(path, highlight=False, soft_wrap=True)
 

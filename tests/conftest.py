@@ -200,7 +200,9 @@ def small_build(out: str) -> str:
     totals = {"stages": ledger.stage_totals(manifests), "samples": manifests["publish"]["samples"]}
     storage.write_bytes(f"{out}/ledger.json", to_json(totals))
     prints = {stage: manifest["fingerprint"] for stage, manifest in manifests.items()}
-    report = {"fingerprint": "r" * 32, "files": [described(out, "ledger.json")]}
+    storage.write_bytes(f"{out}/report/index.html", b"<!doctype html>")
+    files = [described(out, name) for name in ("ledger.json", "report/index.html")]
+    report = {"fingerprint": "r" * 32, "files": files}
     records = {stage: resume.record(out, manifest) for stage, manifest in manifests.items()} | {"report": report}
     storage.write_bytes(f"{out}/run.json", resume.sealed({"fingerprints": prints, "stages": records}))
     return out

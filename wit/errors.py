@@ -10,6 +10,8 @@ class InputError(Exception):
 class DamagedFile(InputError):
     """A file that a build wrote is not what it was: one sentence that names it and what mends it."""
 
+    what = ""  # is wrong with it
+
 
 class Busy(RuntimeError):
     """Another build is at work in the same directory. Command lines print it and exit with 2."""

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wit.errors import InputError
+from wit.runfile import RunFile
 from wit.sources import SourceFile
 from wit.stages import SCHEMAS
 from wit.typed import to_json
@@ -111,12 +112,14 @@ class Above:
     retries: int = 0
 
 
-def gone_of(run: Mapping[str, Any]) -> dict[str, Any]:
+def gone_of(run: RunFile | None) -> dict[str, Any]:
     """What a set had of the knobs that are gone, by the run.json of its last start."""
-    found = dict(run.get("gone", {}))
+    if run is None:
+        return {}
+    found = dict(run.gone)
     for name in REMOVED:
         section, _, knob = name.partition(".")
-        had = run.get("config", {}).get(section, {})
+        had = run.section(section)
         found |= {name: had[knob]} if knob in had else {}
     return found
 

@@ -87,6 +87,11 @@ class File:
         return cls(name, size, given.get("sha256", ""), given.get("xxh3_128", ""))
 
     @property
+    def digest(self) -> storage.Digest | None:
+        found = {"sha256": self.sha256, "xxh3_128": self.xxh3_128}
+        return next((storage.Digest(name, digest) for name, digest in found.items() if digest), None)
+
+    @property
     def digests(self) -> tuple[str, ...]:
         return tuple(digest for digest in (self.sha256, self.xxh3_128) if digest)
 

@@ -102,3 +102,6 @@ class Reason(StrEnum):
     LOW_SCORE = "low_score", "select"
     REBALANCED_OUT = "rebalanced_out", "select"
     REMOVED = "removed", "select"  # tombstone
+
+
+X = 1

@@ -16,13 +16,8 @@ from jinja2 import Environment, StrictUndefined
 from wit.arrays import Ints, offsets_of, owners_of
 from wit.images.formats import Format
 from wit.ledger import funnel_rows
-from wit.parts import Marker
-
-# All that the report stage writes, relative to OUT.
-FILES = (
-    *("ledger.json", "ledger/sources.parquet", "ledger/hosts.parquet", "ledger/queries.parquet"),
-    *("report/index.html", "README.md", "croissant.json"),
-)
+from wit.parts import File, Tally
+from wit.units import Extracted
 
 SOURCES = pa.schema(
     [
@@ -55,15 +50,15 @@ QUERIES = pa.schema(
 )
 
 
-def source_reports(candidates: Marker) -> Iterator[dict[str, Any]]:
-    """One of each source file, from the candidates' markers."""
-    for marker in candidates["parts"]:
-        yield from ({"source": report["path"], **report} for report in marker["sources"])
+def source_reports(groups: Iterable[Extracted]) -> Iterator[dict[str, Any]]:
+    """One of each source file, from what candidates say of their groups."""
+    for group in groups:
+        yield from ({"source": report["path"], **report} for report in group.sources)
 
 
-def source_table(candidates: Marker) -> pa.Table:
+def source_table(groups: Iterable[Extracted]) -> pa.Table:
     """One row a source file."""
-    rows = [{**r, "lost": json.dumps(r["lost"], sort_keys=True)} for r in source_reports(candidates)]
+    rows = [{**r, "lost": json.dumps(r["lost"], sort_keys=True)} for r in source_reports(groups)]
     return pa.Table.from_pylist(rows, schema=SOURCES)
 
 
@@ -125,25 +120,23 @@ def render(template: str, **values: Any) -> bytes:
     return environment.from_string(source).render(**values).encode()
 
 
-def page(stages: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], **facts: Any) -> bytes:
+def page(stages: Mapping[str, Tally], samples: Sequence[Mapping[str, Any]], **facts: Any) -> bytes:
     """report/index.html: self-contained, no script, pictures inline."""
     return render("report.html", funnel=funnel_rows(stages), samples=samples, **facts)
 
 
-def croissant(
-    name: str, samples: int, shards: Sequence[Mapping[str, Any]], formats: Sequence[Format]
-) -> dict[str, Any]:
+def croissant(name: str, samples: int, shards: Sequence[File], formats: Sequence[Format]) -> dict[str, Any]:
     """The shards, whose pictures are of these formats, as a Croissant 1.0 description (http://mlcommons.org/croissant/1.0)."""
     types, globs = [form.media_type for form in formats], [f"*.{form.extensions[0]}" for form in formats]
     files = [
         {
             "@type": "cr:FileObject",
-            "@id": shard["name"],
-            "name": shard["name"],
-            "contentUrl": f"shards/{shard['name']}",
+            "@id": shard.name,
+            "name": shard.name,
+            "contentUrl": f"shards/{shard.name}",
             "encodingFormat": "application/x-tar",
-            "sha256": shard["sha256"],
-            "contentSize": f"{shard['bytes']} B",
+            "sha256": shard.sha256,
+            "contentSize": f"{shard.bytes} B",
         }
         for shard in shards
     ]

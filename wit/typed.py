@@ -24,9 +24,9 @@ def named(name: str, **kind: Any) -> Any:
     return dataclasses.field(metadata={"json": name}, **kind)
 
 
-def optional(default: Any) -> Any:
+def optional(default: Any, name: str | None = None) -> Any:
     """A field that is left out of JSON where it has its default."""
-    return dataclasses.field(default=default, metadata={"optional": True})
+    return dataclasses.field(default=default, metadata={"optional": True} | ({"json": name} if name else {}))
 
 
 def rest() -> Any:
@@ -101,8 +101,8 @@ def _loader(kind: Any) -> Loader:
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return functools.partial(_load_any_of, inner)
-    if origin is tuple:
-        return functools.partial(_load_tuple, _loader(inner[0]))
+    if origin in (tuple, list):
+        return functools.partial(_load_list, origin, _loader(inner[0]))
     if origin is not None and issubclass(origin, Mapping):
         return functools.partial(_load_mapping, _loader(inner[1]))
     if kind is Any:
@@ -145,10 +145,10 @@ def _load_any_of(kinds: tuple[Any, ...], value: Any) -> Any:
     raise wrong or ValueError("it is nothing that belongs there")
 
 
-def _load_tuple(one: Loader, value: Any) -> tuple[Any, ...]:
+def _load_list(kind: Callable[[Any], Any], one: Loader, value: Any) -> Any:
     if not isinstance(value, list | tuple):
         raise ValueError("it is no list")
-    return tuple(one(item) for item in value)
+    return kind(one(item) for item in value)
 
 
 def _load_mapping(one: Loader, value: Any) -> dict[str, Any]:

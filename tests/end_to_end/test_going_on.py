@@ -13,6 +13,7 @@ import pytest
 from pipelines.build import main
 from pipelines.session import Session
 from wit import publish
+from wit.damage import is_robots
 from wit.errors import InputError
 from wit.parts import DIRECTORY
 from wit.resume import sealed
@@ -20,28 +21,6 @@ from wit.typed import to_json
 from wit.verify import verify
 
 STAGES = ("candidates", "plan", "download", "select", "publish")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The folder with the one finished set that every test copies; made by the first."""
-    return {"folder": tmp_path_factory.mktemp("going-on")}
-
-
-@pytest.fixture
-def command(
-    made: dict[str, Path], upgrade: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[list[str]]:
-    """The arguments that made the finished set `set` in the working directory; the web counts from here."""
-    with upgrade.web() as port:
-        if not (made["folder"] / "set").exists():
-            monkeypatch.chdir(made["folder"])
-            upgrade.Web.broken = {3}
-            assert main(upgrade.inputs(made["folder"], port)) == 0
-            upgrade.Web.broken, upgrade.Web.asked = set(), []
-        shutil.copytree(made["folder"], tmp_path / "copy")
-        monkeypatch.chdir(tmp_path / "copy")
-        yield upgrade.inputs(tmp_path / "copy", port)
 
 
 OUTSIDE = (".lock", "places")  # the lock of the builder, and when hosts may be asked again
@@ -742,7 +721,8 @@ def test_verify_finds_every_file_that_is_flipped_cut_off_removed_or_added(comman
         for damaged in (flipped(data), data[:-1], None):
             path.unlink() if damaged is None else path.write_bytes(damaged)
             try:
-                if not verify("set", "full").problems:
+                found = verify("set", "full")
+                if not found.problems and not (is_robots(path.name) and any(path.name in note for note in found.notes)):
                     missed.append((str(path), damaged and len(damaged)))
             except InputError:
                 pass  # one sentence, exit code 2

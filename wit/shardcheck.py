@@ -1,0 +1,312 @@
+"""Published and raw shards against their tables, every sample against its row: what of `wit.verify` reads pictures."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image
+
+from wit import parquet, storage
+from wit.arrays import Hashes
+from wit.errors import DamagedFile, InputError
+from wit.hashing import keyed_hashes, name_hashes
+from wit.parts import Manifest, Published
+from wit.publish import SAMPLES, extension_of, metadata
+from wit.records import pair_key
+from wit.remedies import OURS, Problem, Problems
+from wit.retry import with_pictures
+from wit.shards import BLOCK, Member, iter_members, tar_header
+
+Level = Literal["metadata", "sample", "full"]
+Found = tuple[list[Problem], int]  # problems, and how many samples were read for them
+
+# Of samples read at level "sample": a defect in one picture of a hundred is found in a set of 500 (p > 0.99).
+SHARE = 0.01
+READERS = 8  # decoding and digests release the GIL
+
+
+def json_in(path: str) -> dict[str, Any] | None:
+    """The JSON object in a file, or None where there is none."""
+    try:
+        found = json.loads(bytes_in(path) or b"")
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def bytes_in(path: str) -> bytes | None:
+    """What is in a file, or None where there is none that can be read."""
+    try:
+        return storage.read_bytes(path) if storage.size_of_file(path) is not None else None
+    except OSError:
+        return None
+
+
+def read_columns(path: str, columns: Sequence[str]) -> pa.Table:
+    """Columns of a parquet file, all their bytes checked; raises OSError, DamagedFile or ArrowException where it is damaged."""
+    table = parquet.read_table(path, columns)
+    table.validate(full=True)
+    return table
+
+
+def table_in(path: str, columns: Sequence[str]) -> pa.Table | None:
+    """As read_columns; None where the file is damaged."""
+    if storage.size_of_file(path) is None:
+        return None
+    try:
+        return read_columns(path, columns)
+    except (OSError, InputError, pa.ArrowException):
+        return None
+
+
+# Published shards.
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One published shard as its manifest describes it; names of files are relative to OUT."""
+
+    out: str
+    number: str
+    samples: int
+
+    @property
+    def tar(self) -> str:
+        return f"shards/{self.number}.tar"
+
+    @property
+    def parquet(self) -> str:
+        return f"shards/{self.number}.parquet"
+
+    @property
+    def stats(self) -> str:
+        return f"shards/{self.number}_stats.json"
+
+    def path(self, name: str) -> str:
+        return storage.join(self.out, name)
+
+
+def published_problems(out: str, manifest: Published, select: Manifest | None, level: Level) -> Found:
+    """(problems, samples read) of shards/."""
+    tars = [file for file in manifest.files if file.name.endswith(".tar")]
+    shards = [Shard(out, file.name.removesuffix(".tar"), -1 if file.samples is None else file.samples) for file in tars]
+    problems = list(set_problems(out, manifest, shards))
+    with ThreadPoolExecutor(READERS) as readers:
+        keys, wrong = zip(*readers.map(row_problems, shards), strict=True) if shards else ((), ())
+        problems += [problem for found in wrong for problem in found]
+        read = {"metadata": None, "sample": sampled_problems, "full": shard_problems}[level]
+        looked = list(readers.map(read, shards)) if read else []
+    problems += [problem for found, _ in looked for problem in found]
+    problems += key_problems(out, list(keys), select)
+    return problems, sum(count for _, count in looked)
+
+
+def set_problems(out: str, manifest: Published, shards: Sequence[Shard]) -> Problems:
+    """The set as a whole: names, counts, sizes.json."""
+    name = "shards/MANIFEST.json"
+    if sum(shard.samples for shard in shards) != manifest.samples or manifest.out != manifest.samples:
+        yield Problem(name, f"{manifest.samples} samples are not the sum over its shards")
+    if len(shards) != manifest.shards:
+        yield Problem(name, f"{manifest.shards} shards, but {len(shards)} tars")
+    sizes = json_in(storage.join(out, "shards/sizes.json"))
+    if sizes != {f"{shard.number}.tar": shard.samples for shard in shards}:
+        yield Problem("shards/sizes.json", "not what the manifest says")
+    counted = {file.name: file.samples for file in manifest.files}
+    if any(counted.get(f"{shard.number}.parquet") != shard.samples for shard in shards):
+        yield Problem(name, "a tar and its parquet file have different counts")
+
+
+def row_problems(shard: Shard) -> tuple[list[str] | None, list[Problem]]:
+    """(keys, problems) of a shard's parquet file and stats, without looking into the tar; no keys where they cannot be read."""
+    columns = ["key", "canonical_url", "caption", "status", "image_offset", "image_size"]
+    table = table_in(shard.path(shard.parquet), columns)
+    if table is None or any(column.null_count for column in table.columns):
+        return None, [Problem(shard.parquet, "not a readable parquet file of samples")]
+    problems = []
+    if len(table) != shard.samples:
+        problems.append(Problem(shard.parquet, f"{len(table)} rows, the manifest says {shard.samples} samples"))
+    stats = json_in(shard.path(shard.stats)) or {}
+    if (stats.get("count"), stats.get("successes")) != (shard.samples, shard.samples):
+        problems.append(Problem(shard.stats, f"another count than the manifest's {shard.samples}"))
+    keys: list[str] = table["key"].to_pylist()
+    pairs = zip(keys, table["canonical_url"].to_pylist(), table["caption"].to_pylist(), strict=True)
+    problems += [
+        Problem(shard.parquet, f"{key} is not the key of its URL and caption")
+        for key, url, caption in pairs
+        if key != pair_key(url, caption)
+    ]
+    if pc.any(pc.not_equal(table["status"], "success")).as_py():
+        problems.append(Problem(shard.parquet, "holds rows that are no success"))
+    ends = pc.add(table["image_offset"], table["image_size"]).to_numpy()
+    if (table["image_offset"].to_numpy()[1:] < ends[:-1]).any():
+        problems.append(Problem(shard.parquet, "pictures overlap in the tar"))
+    return keys, problems
+
+
+def key_problems(out: str, keys: Sequence[Sequence[str] | None], select: Manifest | None) -> Problems:
+    """No key twice, and exactly those of the keep list, as far as they can be read: the file that cannot is named before."""
+    readable = [some for some in keys if some is not None]
+    published = np.sort(np.concatenate([_short(some) for some in [[], *readable]]))
+    again = np.unique(published[1:][published[1:] == published[:-1]])
+    if len(again):
+        counts = Counter(
+            key for some in readable for key, short in zip(some, _short(some), strict=True) if short in again
+        )
+        twice = (key for key in sorted(counts) if counts[key] > 1)
+        yield from (Problem("shards", f"key {key} is there more than once") for key in twice)
+    if select is None or len(readable) < len(keys):
+        return
+    parts = [part.files["rows"].name for part in select.parts if "rows" in part.files]
+    tables = [table_in(storage.join(out, name), ["key"]) for name in parts]
+    if any(table is None for table in tables):
+        return
+    kept = np.sort(np.concatenate([_short([]), *(_short(t["key"].to_pylist()) for t in tables if t is not None)]))
+    if not np.array_equal(kept, published):
+        missing, extra = len(np.setdiff1d(kept, published)), len(np.setdiff1d(published, kept))
+        said = f"{missing} selected samples are missing and {extra} are there without being selected"
+        yield Problem("shards", said)
+
+
+def _short(keys: Sequence[str]) -> Hashes:
+    """64 bits of each key, for sets of many."""
+    return name_hashes(keys)
+
+
+# Samples.
+
+
+def _rows(shard: Shard) -> list[dict[str, Any]]:
+    table = read_columns(shard.path(shard.parquet), SAMPLES.names)
+    if any(table[name].null_count for name in ("key", "caption", "format", "image_offset", "image_size")):
+        raise InputError("its parquet file has rows that are no sample")
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+def why(error: Exception) -> str:
+    """What is wrong with a file that could not be read, in words."""
+    return error.what if isinstance(error, DamagedFile) else f"{error}"
+
+
+def reading(check: Callable[[Shard], Found]) -> Callable[[Shard], Found]:
+    """The check, with files that cannot be read as problems of the shard."""
+
+    @functools.wraps(check)
+    def checked(shard: Shard) -> Found:
+        if any(storage.size_of_file(shard.path(name)) is None for name in (shard.tar, shard.parquet)):
+            return [], 0  # said before
+        try:
+            return check(shard)
+        except (OSError, InputError, pa.ArrowException) as error:
+            return [Problem(shard.tar, why(error))], 0
+
+    return checked
+
+
+@reading
+def sampled_problems(shard: Shard) -> Found:
+    """(problems, samples read): a share of the pictures, at least one, read by offset."""
+    rows = _rows(shard)
+    hashes = keyed_hashes(0, "verify", [row["key"] for row in rows]).tolist()
+    bound = max(int(SHARE * 2**64), min(hashes, default=0))
+    chosen = [row for row, drawn in zip(rows, hashes, strict=True) if drawn <= bound]
+    problems = []
+    for row in chosen:
+        head = storage.read_range(shard.path(shard.tar), row["image_offset"] - BLOCK, BLOCK + row["image_size"])
+        if head[:BLOCK] != tar_header(member_name(row), row["image_size"]):
+            said = f"no tar header of {member_name(row)} before byte {row['image_offset']}"
+            problems.append(Problem(shard.tar, said))
+        problems += picture_problems(shard.tar, row, head[BLOCK:])
+    return problems, len(chosen)
+
+
+@reading
+def shard_problems(shard: Shard) -> Found:
+    """(problems, samples read): every member of the tar against the parquet file."""
+    rows = _rows(shard)
+    problems: list[Problem] = []
+    members = iter_members(shard.path(shard.tar))
+    for row in rows:
+        three = [member for _, member in zip(range(3), members, strict=False)]
+        if [member.name for member in three] != [
+            f"{row['key']}.{e}" for e in (extension_of(row["format"]), "txt", "json")
+        ]:
+            said = f"the files of {row['key']} are not where the parquet file has them"
+            return [*problems, Problem(shard.tar, said)], 0
+        problems += sample_problems(shard.tar, row, three)
+    if (left := next(members, None)) is not None:
+        problems.append(Problem(shard.tar, f"{left.name} is in no row of the parquet file"))
+    return problems, len(rows)
+
+
+def member_name(row: Mapping[str, Any]) -> str:
+    return f"{row['key']}.{extension_of(row['format'])}"
+
+
+def sample_problems(tar: str, row: dict[str, Any], members: Sequence[Member]) -> Problems:
+    """Picture, caption and metadata of one sample."""
+    image, caption, said = members
+    if (image.offset, len(image.data)) != (row["image_offset"], row["image_size"]):
+        yield Problem(tar, f"{image.name} is not at the offset and size of its row")
+    yield from picture_problems(tar, row, image.data)
+    if caption.data != row["caption"].encode():
+        yield Problem(tar, f"{caption.name} is not the caption of its row")
+    if said.data != json.dumps(metadata(row), ensure_ascii=False).encode():
+        yield Problem(tar, f"{said.name} is not the metadata of its row")
+
+
+def picture_problems(tar: str, row: Mapping[str, Any], data: bytes) -> Problems:
+    """The bytes are those of the digest and decode to the size of the row. Only bytes whose digest is right are decoded:
+    the decoder has met them before, in a process of its own."""
+    if hashlib.sha256(data).hexdigest() != row["sha256"]:
+        yield Problem(tar, f"the picture of {row['key']} is not that of its sha256")
+        return
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            size = image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        yield Problem(tar, f"the picture of {row['key']} does not decode ({error})", how=OURS, undecodable=True)
+        return
+    if size != (row["width"], row["height"]):
+        said = f"{size[0]} x {size[1]} pixels, its row says {row['width']} x {row['height']}"
+        yield Problem(tar, f"the picture of {row['key']} has {said}")
+
+
+# Raw shards.
+
+
+def raw_problems(out: str, download: Manifest | None) -> list[Problem]:
+    """Every picture of every raw tar against its row."""
+    parts = [part.files for part in with_pictures(download.parts)] if download else []
+    names = [(files["tar"].name, files["parquet"].name) for files in parts]
+    with ThreadPoolExecutor(READERS) as readers:
+        return [problem for found in readers.map(lambda pair: _raw_problems(out, *pair), names) for problem in found]
+
+
+def _raw_problems(out: str, tar: str, parquet: str) -> list[Problem]:
+    table = table_in(storage.join(out, parquet), ["key", "reason", "tar_offset", "tar_size", "format", "sha256"])
+    path = storage.join(out, tar)
+    if table is None or storage.size_of_file(path) is None:
+        return []  # said before
+    rows = [row for row in table.to_pylist() if row["reason"] is None]
+    expected = [(member_name(row), row["tar_offset"], row["tar_size"], row["sha256"]) for row in rows]
+    try:
+        found = [
+            (member.name, member.offset, len(member.data), hashlib.sha256(member.data).hexdigest())
+            for member in iter_members(path)
+        ]
+    except (OSError, InputError) as error:
+        return [Problem(tar, why(error))]
+    return [] if found == expected else [Problem(tar, f"its pictures are not those of {storage.name_of(parquet)}")]
