@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from wit import flags
 from wit.errors import InputError
-from wit.verify import Level, Verdict, verify
+from wit.shardcheck import Level
+from wit.verify import Verdict, verify
 
 KNOBS = {"level": Level}
 LEVELS = flags.choices_of(Level)

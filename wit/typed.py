@@ -2,7 +2,7 @@
 
 A field of a dataclass is a field of the JSON object; `named` gives it another name there. One with a default may be missing; one
 that is `optional` is left out where it has its default. A field of type `Rest` holds, as they are, the fields that the class
-does not know: other versions may have written them.
+does not know: other versions may have written them. A class with a `parse` is a text in JSON.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def load(kind: type[T], value: object) -> T:
 def dump(value: Any) -> Any:
     """What `load` reads: dicts, lists, texts, numbers."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _dump(value)
+        return str(value) if hasattr(value, "parse") else _dump(value)
     if isinstance(value, Mapping):
         return {str(name): dump(one) for name, one in value.items()}
     if isinstance(value, tuple | list):
@@ -96,6 +96,8 @@ def _dump(value: Any) -> dict[str, Any]:
 
 @functools.cache
 def _loader(kind: Any) -> Loader:
+    if hasattr(kind, "parse"):
+        return functools.partial(_load_parsed, kind)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return functools.partial(_load_fields, kind)
     origin, inner = get_origin(kind), get_args(kind)
@@ -107,8 +109,6 @@ def _loader(kind: Any) -> Loader:
         return functools.partial(_load_mapping, _loader(inner[1]))
     if kind is Any:
         return lambda value: value
-    if hasattr(kind, "parse"):
-        return functools.partial(_load_parsed, kind)
     return functools.partial(_load_plain, (int, float) if kind is float else kind)
 
 
