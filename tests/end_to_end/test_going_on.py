@@ -15,8 +15,8 @@ from pipelines.session import Session
 from wit import publish
 from wit.damage import is_robots
 from wit.errors import InputError
-from wit.parts import DIRECTORY
-from wit.resume import sealed
+from wit.runfile import sealed
+from wit.stages import KINDS
 from wit.typed import to_json
 from wit.verify import verify
 
@@ -35,7 +35,7 @@ def contents(*names: str) -> dict[str, bytes]:
 
 def remove(*stages: str) -> None:
     for stage in stages:
-        shutil.rmtree(Path("set", DIRECTORY.get(stage, stage)))
+        shutil.rmtree(Path("set", KINDS[stage].directory))
 
 
 PRODUCTS = ("shards", "report", "ledger")
@@ -54,7 +54,7 @@ def test_a_finished_set_needs_none_of_its_stages_to_stay_finished(
         said = capsys.readouterr().err
         assert all(f"{stage:<10} finished before; what it wrote is gone" in said for stage in gone)
     assert contents(*PRODUCTS) == before and upgrade.Web.asked == []
-    assert not any(Path("set", DIRECTORY.get(stage, stage)).exists() for stage in gone)
+    assert not any(Path("set", KINDS[stage].directory).exists() for stage in gone)
     verdict = verify("set", "full")
     assert verdict.problems == () and len(verdict.notes) == len(gone)
     assert all(
@@ -367,7 +367,7 @@ def test_a_manifest_that_is_gone_is_written_again_from_the_markers_alone(
     assert main([*command, "--retry-failed"]) == 0
     upgrade.Web.asked.clear()
     remove(*(other for other in gone if other != stage))
-    path = Path("set", DIRECTORY.get(stage, stage), "MANIFEST.json" if stage == "publish" else "_MANIFEST.json")
+    path = Path("set", KINDS[stage].directory, KINDS[stage].manifest)
     before = path.read_bytes()
     path.unlink()
     assert main(command) == 0
@@ -539,8 +539,8 @@ def test_a_run_json_that_is_lost_is_written_anew_for_who_knows_the_seed(
 def test_a_manifest_that_run_json_does_not_know_is_one_sentence_and_its_mend_mends(
     stage: str, command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name = "MANIFEST.json" if stage == "publish" else "_MANIFEST.json"
-    path = Path("set", DIRECTORY.get(stage, stage), name)
+    name = KINDS[stage].manifest
+    path = Path("set", KINDS[stage].directory, name)
     before = path.read_bytes()
     old, new = (b'"parquet"', b'"parquft"') if stage == "download" else (b'"out"', b'"ouu": 0, "out"')
     damage(str(path.relative_to("set")), swapped(old, new))
@@ -556,7 +556,7 @@ def test_a_manifest_that_run_json_does_not_know_is_one_sentence_and_its_mend_men
 def test_what_a_later_version_wrote_is_left_to_it(
     stage: str, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = Path("set", DIRECTORY.get(stage, stage), "MANIFEST.json" if stage == "publish" else "_MANIFEST.json")
+    path = Path("set", KINDS[stage].directory, KINDS[stage].manifest)
     path.write_bytes(to_json(json.loads(path.read_bytes()) | {"schema_version": 99}))
     assert f"{path} is of schema 99 and this version of wit reads up to" in told_at(command, capsys)
 

@@ -12,13 +12,13 @@ import pytest
 from pipelines.build import main
 from pipelines.verify import main as verify_command
 from wit import publish, select
-from wit.parts import DIRECTORY
-from wit.resume import sealed
+from wit.runfile import sealed
+from wit.stages import KINDS
 from wit.verify import verify
 
 SHARD = "[0-9]" * 5
 # One file of each is damaged.
-KINDS = (
+FILES = (
     *("README.md", "croissant.json", "ledger.json", "ledger/*.parquet", "report/index.html", "run.json"),
     *("candidates/_MANIFEST.json", "candidates/part-*[0-9].json", "candidates/part-*.parquet"),
     *("plan/_MANIFEST.json", "plan/part-*.json", "plan/part-*.parquet", "plan/queries.json", "plan/queries.*.parquet"),
@@ -46,9 +46,9 @@ def files() -> list[str]:
 
 
 def test_every_file_of_a_set_is_of_one_kind(command: list[str]) -> None:
-    of = {name: [kind for kind in KINDS if fnmatch.fnmatch(name, kind)] for name in files()}
+    of = {name: [kind for kind in FILES if fnmatch.fnmatch(name, kind)] for name in files()}
     assert {name: kinds for name, kinds in of.items() if len(kinds) != 1} == {}
-    assert set(KINDS) == {kind for kinds in of.values() for kind in kinds}
+    assert set(FILES) == {kind for kinds in of.values() for kind in kinds}
 
 
 def harmed(name: str, how: str) -> None:
@@ -106,7 +106,7 @@ def mended(command: list[str], whole: Path) -> None:
     "kind, how",
     [
         slow_unless(kind not in SELDOM and (kind, how) != ("raw/*.tar", "flipped"), kind, how)
-        for kind in KINDS
+        for kind in FILES
         for how in ("gone", "flipped")
     ],
 )
@@ -126,7 +126,7 @@ def test_what_verify_says_mends_a_file_mends_it(kind: str, how: str, command: li
     "kind, how",
     [
         slow_unless(kind in OFTEN_WITHOUT_RAW and how == "gone", kind, how)
-        for kind in KINDS
+        for kind in FILES
         for how in ("gone", "flipped")
         if not kind.startswith("raw/")
     ],
@@ -165,7 +165,7 @@ def test_a_stage_that_was_deleted_is_missed_where_the_set_needs_it(
 ) -> None:
     shutil.copytree("set", "whole")
     for stage in gone:
-        shutil.rmtree(Path("set", DIRECTORY.get(stage, stage)))
+        shutil.rmtree(Path("set", KINDS[stage].directory))
     verdict = verify("set")
     assert bool(verdict.problems) == bool(problem) and verdict.to_come == ()
     assert problem is None or any(line.startswith(problem) for line in verdict.problems)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from pipelines.build import main
-from wit import fingerprints, resume
+from wit import fingerprints
+from wit.runfile import sealed
 from wit.stages import SCHEMAS
 from wit.verify import verify
 
@@ -100,7 +101,7 @@ def test_a_set_that_was_built_with_a_knob_that_is_gone_goes_on(
             assert main(command) == 0
         run = json.loads(Path("set/run.json").read_bytes())
         run["config"]["image"]["min_side_px"] = 64
-        Path("set/run.json").write_bytes(resume.sealed(run))
+        Path("set/run.json").write_bytes(sealed(run))
         asked = len(upgrade.Web.asked)
         shards = {path.name: path.read_bytes() for path in Path("set/shards").iterdir()}
         for _ in range(2):  # the first start writes a run.json whose configuration is without it

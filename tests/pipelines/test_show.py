@@ -19,7 +19,7 @@ def test_the_funnel_accuracy_beside_chance_and_paths_are_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stages = {"plan": {"in": 1_200, "out": 900, "dropped": {"balanced_out": 300}}}
-    (tmp_path / "ledger.json").write_text(json.dumps({"stages": stages}))
+    (tmp_path / "ledger.json").write_text(json.dumps({"stages": stages, "samples": 900}))
     (tmp_path / "run.json").write_text(json.dumps({"peak_memory_mb": 812.5}))
     (tmp_path / "result.json").write_text(json.dumps(RESULT))
     assert show.main([str(tmp_path), str(tmp_path / "result.json")]) == 0
@@ -32,7 +32,7 @@ def test_the_funnel_accuracy_beside_chance_and_paths_are_printed(
 def test_a_peak_that_was_not_measured_is_left_out(
     run: dict[str, float], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "ledger.json").write_text(json.dumps({"stages": {}}))
+    (tmp_path / "ledger.json").write_text(json.dumps({"stages": {}, "samples": 0}))
     (tmp_path / "run.json").write_text(json.dumps(run))
     assert show.main([str(tmp_path)]) == 0
     assert "peak memory" not in capsys.readouterr().out

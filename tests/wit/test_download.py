@@ -24,11 +24,12 @@ import xxhash
 from PIL import Image
 
 import wit.download
-from wit.download import Progress, download_partition, has_split_domains, hosts_of, owners_of
+from wit.download import PartShards, PlanPart, Progress, download_partition, has_split_domains, hosts_of, owners_of
 from wit.errors import DamagedFile, OutageError
 from wit.fetch.config import FetchConfig, for_local_web
 from wit.images.config import ImageConfig
 from wit.images.process import process
+from wit.parts import Unit
 from wit.records import FETCH, PLAN, RAW, Reason, keyed_hash, pair_key
 from wit.typed import to_json
 
@@ -46,6 +47,10 @@ def plan_row(url: str, host: str) -> dict[str, Any]:
     caption = {"key": key, "text": "a caption", "query_ids": [1], "language": "en", "page_url": "p", "critical_t": 1.0}
     row = dict.fromkeys(PLAN.names)
     return row | {"key": key, "url": url, "canonical_url": url, "host": host, "domain": host, "captions": [caption]}
+
+
+def plan_part(path: str, shards: int, rows: int, giant: int | None) -> PlanPart:
+    return PlanPart(PartShards(name_of(path), path, tuple(range(shards))), rows, giant)
 
 
 def write_plan(out: Path, urls: Sequence[str], rows_per_shard: int) -> str:
@@ -67,17 +72,28 @@ def web() -> Iterator[Any]:
         yield one
 
 
+def name_of(part: str) -> str:
+    """The number of a plan part, by its file."""
+    return Path(part).name[5:10]
+
+
 def download(part: str, shards: Sequence[int], out: Path, web: Any, **changes: Any) -> list[Any]:
     progress = changes.pop("on_progress", None)
     image = changes.pop("image", ImageConfig())
     fetch = replace(for_local_web(web.endpoints(*HOSTS)), **({"backoff_s": 0.05} | changes))
     return download_partition(
-        part, shards, out=str(out), fingerprint="f1", seed=7, fetch=fetch, image=image, on_progress=progress
+        PartShards(name_of(part), part, tuple(shards)),
+        out=str(out),
+        fingerprint="f1",
+        seed=7,
+        fetch=fetch,
+        image=image,
+        on_progress=progress,
     )
 
 
 def raw_rows(out: Path, markers: list[Any]) -> list[dict[str, Any]]:
-    tables = [pq.read_table(out / marker["files"]["parquet"]["name"]) for marker in markers]
+    tables = [pq.read_table(out / marker.files["parquet"].name) for marker in markers]
     return list(pa.concat_tables(tables).to_pylist())
 
 
@@ -88,9 +104,9 @@ def test_every_planned_row_is_there_once_with_its_picture_or_its_reason(tmp_path
     part = write_plan(tmp_path, urls, 20)
     seen: list[Progress] = []
     markers = download(part, [0, 1, 2], tmp_path, web, on_progress=seen.append)
-    assert [m["unit"] for m in markers] == ["00003-0000", "00003-0001", "00003-0002"]
-    assert [(m["in"], m["out"]) for m in markers] == [(20, 18), (20, 20), (10, 10)]
-    assert markers[0]["dropped"] == {"http_gone": 1, "not_an_image": 1}
+    assert [str(m.unit) for m in markers] == ["00003-0000", "00003-0001", "00003-0002"]
+    assert [(m.into, m.out) for m in markers] == [(20, 18), (20, 20), (10, 10)]
+    assert markers[0].dropped == {"http_gone": 1, "not_an_image": 1}
     assert (sum(p.shards for p in seen), sum(p.rows for p in seen), sum(p.successes for p in seen)) == (3, 50, 48)
     rows = raw_rows(tmp_path, markers)
     assert sorted(row["url"] for row in rows) == sorted(urls)
@@ -101,20 +117,20 @@ def test_every_planned_row_is_there_once_with_its_picture_or_its_reason(tmp_path
 def test_the_files_keep_their_contract(tmp_path: Path, web: Any) -> None:
     part = write_plan(tmp_path, serve(web, 25), 25)
     (marker,) = download(part, [0], tmp_path, web)
-    for label, entry in marker["files"].items():
-        data = (tmp_path / entry["name"]).read_bytes()
-        assert len(data) == entry["bytes"]
+    for label, entry in marker.files.items():
+        data = (tmp_path / entry.name).read_bytes()
+        assert len(data) == entry.bytes
         if label == "tar":
-            assert xxhash.xxh3_128(data).hexdigest() == entry["xxh3_128"]
+            assert xxhash.xxh3_128(data).hexdigest() == entry.xxh3_128
         else:
-            assert hashlib.sha256(data).hexdigest() == entry["sha256"]
-    raw = pq.read_table(tmp_path / marker["files"]["parquet"]["name"])
-    fetch = pq.read_table(tmp_path / marker["files"]["fetch"]["name"])
+            assert hashlib.sha256(data).hexdigest() == entry.sha256
+    raw = pq.read_table(tmp_path / marker.files["parquet"].name)
+    fetch = pq.read_table(tmp_path / marker.files["fetch"].name)
     assert raw.schema.equals(RAW) and fetch.schema.equals(FETCH)
     keys = raw["key"].to_pylist()
     assert keys == fetch["key"].to_pylist()
     assert keys == sorted(keys, key=lambda key: keyed_hash(7, "order", key))
-    data = (tmp_path / marker["files"]["tar"]["name"]).read_bytes()
+    data = (tmp_path / marker.files["tar"].name).read_bytes()
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         members = tar.getmembers()
     assert [m.name for m in members] == [f"{key}.jpg" for key in keys]
@@ -132,7 +148,7 @@ def test_two_downloads_of_one_web_are_byte_identical(tmp_path: Path, web: Any) -
     for name in ("first", "second"):
         part = write_plan(tmp_path / name, urls, 15)
         markers = download(part, [0, 1], tmp_path / name, web)
-        digests.append([marker["files"][label]["name"] for marker in markers for label in ("tar", "parquet")])
+        digests.append([marker.files[label].name for marker in markers for label in ("tar", "parquet")])
     assert digests[0] == digests[1]
 
 
@@ -160,7 +176,7 @@ def test_what_servers_said_is_one_sentence_where_it_is_not_what_was_written(
     part, path = write_plan(tmp_path, serve(web, 20), 10), tmp_path / "raw/00003.robots.json"
     path.parent.mkdir()
     path.write_bytes(to_json(kept))
-    with pytest.raises(DamagedFile, match=r"00003.robots.json is damaged \(it lacks fields\): delete it and start"):
+    with pytest.raises(DamagedFile, match=r"00003.robots.json is damaged .*: delete it, and the next"):
         download(part, [0], tmp_path, web)
     assert web.counts.total() == 0
 
@@ -172,7 +188,8 @@ def test_what_a_killed_download_published_stays(tmp_path: Path, web: Any) -> Non
         "import sys, json; from wit.download import *; from wit.fetch.config import *; from wit.images.config import *\n"
         "part, out, ends = sys.argv[1:]\n"
         "fetch = for_local_web(tuple(map(tuple, json.loads(ends))))\n"
-        "download_partition(part, range(12), out=out, fingerprint='f1', seed=7, fetch=fetch, image=ImageConfig())"
+        "part = PartShards('00003', part, tuple(range(12)))\n"
+        "download_partition(part, out=out, fingerprint='f1', seed=7, fetch=fetch, image=ImageConfig())"
     )
     ends = json.dumps(web.endpoints(*HOSTS))
     process = subprocess.Popen([sys.executable, "-c", code, part, str(tmp_path), ends])
@@ -223,8 +240,7 @@ def test_after_a_short_outage_the_build_ends_as_if_there_had_been_none(tmp_path:
                 names.update(dict.fromkeys(HOSTS, [["127.0.0.1"]]))
 
         markers = download_partition(
-            part,
-            [0, 1],
+            PartShards(name_of(part), part, (0, 1)),
             out=str(tmp_path),
             fingerprint="f1",
             seed=7,
@@ -232,7 +248,7 @@ def test_after_a_short_outage_the_build_ends_as_if_there_had_been_none(tmp_path:
             image=ImageConfig(),
             on_progress=come_back,
         )
-    assert [(m["in"], m["out"]) for m in markers] == [(20, 20), (20, 20)]
+    assert [(m.into, m.out) for m in markers] == [(20, 20), (20, 20)]
 
 
 def test_one_dead_host_is_no_outage(tmp_path: Path, web: Any) -> None:
@@ -240,7 +256,7 @@ def test_one_dead_host_is_no_outage(tmp_path: Path, web: Any) -> None:
     part = write_plan(tmp_path, urls, 100)
     ends = (*web.endpoints(*HOSTS), ("dead.example", "127.0.0.1", 1))
     (marker,) = download(part, [0], tmp_path, web, endpoints=ends, outage_floor_rows=5, retries=0)
-    assert marker["out"] == 40
+    assert marker.out == 40
 
 
 def write_part(out: Path, number: int, urls: Sequence[str]) -> str:
@@ -260,7 +276,7 @@ def test_giants_are_fetched_side_by_side_and_the_partitions_of_each_in_turn(tmp_
         ]
         for g in range(2)
     ]
-    parts = [(path, 2, 10, g) for g, pieces in enumerate(giants) for path in pieces]
+    parts = [plan_part(path, 2, 10, g) for g, pieces in enumerate(giants) for path in pieces]
     (owner,) = owners_of(parts)
     fetch = replace(for_local_web(web.endpoints(*HOSTS)), host_rate_per_s=40, respect_robots=False)
     began = time.monotonic()
@@ -268,8 +284,8 @@ def test_giants_are_fetched_side_by_side_and_the_partitions_of_each_in_turn(tmp_
         owner, out=str(tmp_path), fingerprint="f1", seed=7, fetch=fetch, image=ImageConfig()
     )
     took = time.monotonic() - began
-    assert sorted(m["unit"] for m in markers) == sorted(owner.units)
-    assert sum(m["out"] for m in markers) == 40
+    assert sorted(m.unit for m in markers) == sorted(owner.units)
+    assert sum(m.out for m in markers) == 40
     for g in range(2):
         order = [int(path[1:].partition(".")[0]) // 5 for _, host, path in web.asked if host == f"a{g}.example"]
         assert order == sorted(order)  # shard after shard, part after part
@@ -278,19 +294,19 @@ def test_giants_are_fetched_side_by_side_and_the_partitions_of_each_in_turn(tmp_
 
 
 def test_giants_start_first_and_share_few_workers() -> None:
-    parts: list[tuple[str, int, int, int | None]] = [(f"part-{n:05d}.x.parquet", 1, 50, None) for n in range(3)]
-    parts += [(f"part-{100 + n:05d}.x.parquet", 1, 1_000 + n, n // 2) for n in range(20)]
+    parts = [plan_part(f"part-{n:05d}.x.parquet", 1, 50, None) for n in range(3)]
+    parts += [plan_part(f"part-{100 + n:05d}.x.parquet", 1, 1_000 + n, n // 2) for n in range(20)]
     owners = owners_of(parts)
     assert [len(owner.chains) for owner in owners] == [5, 5, 1, 1, 1]
     assert owners[0].name == "00118" and owners[1].name == "00116"  # the largest first, spread over both
-    assert sorted(unit for owner in owners for unit in owner.units) == sorted(f"{p[0][5:10]}-0000" for p in parts)
+    assert sorted(unit for owner in owners for unit in owner.units) == sorted(Unit.raw(p.part.name, 0) for p in parts)
 
 
 def test_what_is_there_already_is_no_more_to_be_asked_for(tmp_path: Path) -> None:
     paths = [write_part(tmp_path, n, [f"http://a{n}.example/{m}.jpg" for m in range(12)]) for n in range(2)]
-    (owner,) = owners_of([(path, 3, 12, 0) for path in paths])
-    left = owner.without({"00000-0000", "00000-0001", "00001-0000"})
-    assert left.units == {"00000-0002", "00001-0001", "00001-0002"}
+    (owner,) = owners_of([plan_part(path, 3, 12, 0) for path in paths])
+    left = owner.without({Unit.parse(name) for name in ("00000-0000", "00000-0001", "00001-0000")})
+    assert {str(unit) for unit in left.units} == {"00000-0002", "00001-0001", "00001-0002"}
     assert not owner.without(owner.units).chains
     assert hosts_of(left).sort_by("host").to_pylist() == [
         {"domain": "a0.example", "host": "a0.example", "rows": 2},
@@ -309,16 +325,16 @@ def test_a_domain_that_version_0_1_had_split_is_one_giant(tmp_path: Path) -> Non
 def test_caps_publish_the_rest_as_budget_spent(tmp_path: Path, web: Any) -> None:
     part = write_plan(tmp_path, serve(web, 60), 20)
     markers = download(part, [0, 1, 2], tmp_path, web, max_requests=30)
-    assert sum(m["in"] for m in markers) == 60
-    spent = sum(m["dropped"].get(str(Reason.BUDGET_SPENT), 0) for m in markers)
-    assert spent == 60 - sum(m["out"] for m in markers) > 0
+    assert sum(m.into for m in markers) == 60
+    spent = sum(m.dropped.get(str(Reason.BUDGET_SPENT), 0) for m in markers)
+    assert spent == 60 - sum(m.out for m in markers) > 0
 
 
 def test_originals_are_kept_byte_for_byte(tmp_path: Path, web: Any) -> None:
     part = write_plan(tmp_path, serve(web, 5), 5)
     image = ImageConfig(keep_original=True, perceptual_hashes=False)
     (marker,) = download(part, [0], tmp_path, web, image=image)
-    tar = (tmp_path / marker["files"]["tar"]["name"]).read_bytes()
+    tar = (tmp_path / marker.files["tar"].name).read_bytes()
     for row in raw_rows(tmp_path, [marker]):
         n = int(row["url"].rpartition("/")[2].removesuffix(".jpg"))
         assert tar[row["tar_offset"] : row["tar_offset"] + row["tar_size"]] == hostile.picture(seed=n)
@@ -346,8 +362,8 @@ def test_of_a_blocked_picture_only_hash_list_and_url_stay_apart(tmp_path: Path, 
     (tmp_path / "bad.txt").write_text(hashlib.sha256(hostile.picture(seed=3)).hexdigest() + "\n")
     part = write_plan(tmp_path, urls, 6)
     (marker,) = download(part, [0], tmp_path, web, image=ImageConfig(blocked_hashes=(str(tmp_path / "bad.txt"),)))
-    assert (marker["out"], marker["dropped"]) == (5, {"blocked_hash": 1})
-    table = tmp_path / marker["files"]["restricted"]["name"]
+    assert (marker.out, marker.dropped) == (5, {"blocked_hash": 1})
+    table = tmp_path / marker.files["restricted"].name
     assert table.parent == tmp_path / "restricted" and table.stat().st_mode & 0o077 == 0
     blocked = hashlib.sha256(hostile.picture(seed=3)).hexdigest()
     assert pq.read_table(table).to_pylist() == [{"hash": blocked, "list": "bad.txt", "url": urls[3]}]

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from wit import publish, storage
 from wit.errors import InputError, Stopped
-from wit.parts import Marker, StageDir, read_manifest
+from wit.parts import Manifest, Marker, Published, StageDir, read_manifest
 from wit.publish import KeepPart, PublishConfig, plan_shards
 from wit.shards import iter_members, iter_samples, list_shards
+from wit.typed import to_json
 
 SMALL = PublishConfig(samples_per_shard=7, raw_shards_per_group=2)
 IMG2DATASET = publish.SAMPLES.names[:11]
@@ -63,7 +64,7 @@ def test_a_knob_without_sense_is_bad_input(knob: str) -> None:
         PublishConfig(**{knob: 0})
 
 
-def make_raw(out: str, raw: Callable[..., Marker], raw_row: Any, count: int = 20) -> Marker:
+def make_raw(out: str, raw: Callable[..., Manifest], raw_row: Any, count: int = 20) -> Manifest:
     shards = {
         f"0000{s}-0000": [
             raw_row(f"{s}-{i}", [(f"é {s} {i}", [i % 4])], look=s * 100 + i if i % 5 else None, size=(40 + i, 50))
@@ -74,53 +75,53 @@ def make_raw(out: str, raw: Callable[..., Marker], raw_row: Any, count: int = 20
     return raw(out, shards)
 
 
-def run_publish(out: str, download: Marker, seed: int = 1, config: PublishConfig = SMALL) -> Marker:
+def run_publish(out: str, download: Manifest, seed: int = 1, config: PublishConfig = SMALL) -> Published:
     """Publishes every fetched picture, as a select that drops nothing would hand them on."""
     stage = StageDir(out, "publish", "f" * 32)
     directory = publish.begin(stage)
-    keeps = [keep_everything(out, marker) for marker in download["parts"]]
+    keeps = [keep_everything(out, marker) for marker in download.parts]
     plan = list(plan_shards(keeps, seed=seed, config=config))
     shards = [publish.write_shard(stage, s, directory, seed=seed, config=config) for s in plan]
     return publish.finish(stage, shards, [shard.name for shard in plan], directory)
 
 
 def keep_everything(out: str, marker: Marker) -> KeepPart:
-    rows = pq.read_table(storage.join(out, marker["files"]["parquet"]["name"]))
+    rows = pq.read_table(storage.join(out, marker.files["parquet"].name))
     rows = rows.filter(pa.compute.is_null(rows["reason"]))
     captions = [said[0]["text"] for said in rows["captions"].to_pylist()]
     new = {
         "caption": pa.array(captions, pa.string()),
         "cluster_size": pa.repeat(pa.scalar(1, pa.int32()), len(rows)),
         "clip_score": pa.nulls(len(rows), pa.float32()),
-        "raw_shard": pa.repeat(marker["files"]["tar"]["name"], len(rows)),
+        "raw_shard": pa.repeat(marker.files["tar"].name, len(rows)),
     }
     table = pa.table([new[f.name] if f.name in new else rows[f.name] for f in publish.KEEP], schema=publish.KEEP)
-    path = f"select/part-{marker['unit']}.parquet"
+    path = f"select/part-{marker.unit}.parquet"
     storage.make_dir(storage.join(out, "select"))
     pq.write_table(table, storage.join(out, path), row_group_size=4)
-    return KeepPart(marker["unit"], path, len(table))
+    return KeepPart(str(marker.unit), path, len(table))
 
 
 @pytest.fixture
-def published(tmp_path: Path, raw: Callable[..., Marker], raw_row: Any) -> tuple[str, Marker]:
+def published(tmp_path: Path, raw: Callable[..., Manifest], raw_row: Any) -> tuple[str, Published]:
     out = str(tmp_path / "out")
     return out, run_publish(out, make_raw(out, raw, raw_row))
 
 
-def test_shards_hold_the_pictures_of_the_raw_tars(published: tuple[str, Marker]) -> None:
+def test_shards_hold_the_pictures_of_the_raw_tars(published: tuple[str, Published]) -> None:
     out, manifest = published
     raws = [m for path in storage.glob(f"{out}/raw/*.tar") for m in iter_members(path)]
     samples = [s for shard in list_shards(f"{out}/shards") for s in iter_samples(shard.path)]
     assert {s.key: s.image_bytes for s in samples} == {m.name.removesuffix(".jpg"): m.data for m in raws}
-    assert len(samples) == len(raws) == manifest["samples"] == manifest["in"] == manifest["out"] == 48
-    assert [m["samples"] for m in manifest["files"] if m["name"].endswith(".tar")] == [7] * 6 + [6]
+    assert len(samples) == len(raws) == manifest.samples == manifest.into == manifest.out == 48
+    assert [m.samples for m in manifest.files if m.name.endswith(".tar")] == [7] * 6 + [6]
     for sample in samples:
         said = sample.metadata
         assert list(said)[: len(IMG2DATASET)] == IMG2DATASET
         assert (said["key"], said["caption"], said["status"]) == (sample.key, sample.caption, "success")
 
 
-def test_the_parquet_has_a_row_a_sample_with_its_place_in_the_tar(published: tuple[str, Marker]) -> None:
+def test_the_parquet_has_a_row_a_sample_with_its_place_in_the_tar(published: tuple[str, Published]) -> None:
     out, _ = published
     for shard in list_shards(f"{out}/shards"):
         table = pq.read_table(shard.path.replace(".tar", ".parquet"))
@@ -132,7 +133,7 @@ def test_the_parquet_has_a_row_a_sample_with_its_place_in_the_tar(published: tup
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its files open
-def test_webdataset_reads_them_as_open_clip_does(published: tuple[str, Marker]) -> None:
+def test_webdataset_reads_them_as_open_clip_does(published: tuple[str, Published]) -> None:
     out, manifest = published
     sizes = json.loads(Path(f"{out}/shards/sizes.json").read_bytes())
     shards = [f"{out}/shards/{name}" for name in sizes]
@@ -140,7 +141,7 @@ def test_webdataset_reads_them_as_open_clip_does(published: tuple[str, Marker]) 
         webdataset.WebDataset(shards, shardshuffle=False).decode("pilrgb").rename(image="jpg;png;jpeg;webp", text="txt")
     )
     read = list(dataset.to_tuple("image", "text", "json", "__key__"))
-    assert len(read) == sum(sizes.values()) == manifest["samples"]
+    assert len(read) == sum(sizes.values()) == manifest.samples
     assert all(picture.size == (said["width"], said["height"]) for picture, _, said, _ in read)
     assert all((text, key) == (said["caption"], said["key"]) for _, text, said, key in read)
 
@@ -150,7 +151,7 @@ def contents(directory: str) -> dict[str, bytes]:
 
 
 def test_two_builds_and_a_resumed_one_give_the_same_bytes(
-    published: tuple[str, Marker], tmp_path: Path, raw: Callable[..., Marker], raw_row: Any
+    published: tuple[str, Published], tmp_path: Path, raw: Callable[..., Manifest], raw_row: Any
 ) -> None:
     out, manifest = published
     first = contents(f"{out}/shards")
@@ -166,17 +167,17 @@ def test_two_builds_and_a_resumed_one_give_the_same_bytes(
     assert Path(f"{other}/shards/00001.tar").stat().st_mtime_ns == untouched
 
 
-def publish_anew(out: str, download: Marker, fingerprint: str = "0" * 32, *, shards: int | None = None) -> None:
+def publish_anew(out: str, download: Manifest, fingerprint: str = "0" * 32, *, shards: int | None = None) -> None:
     """Publishes under other settings, or only the first shards of that."""
     stage = StageDir(out, "publish", fingerprint)
     directory = publish.begin(stage)
-    plan = list(plan_shards([keep_everything(out, m) for m in download["parts"]], seed=2, config=SMALL))
+    plan = list(plan_shards([keep_everything(out, m) for m in download.parts], seed=2, config=SMALL))
     made = [publish.write_shard(stage, s, directory, seed=2, config=SMALL) for s in plan[:shards]]
     publish.finish(stage, made, [shard.name for shard in plan], directory)
 
 
 def test_a_published_set_stands_whole_until_the_one_of_other_settings_takes_its_place(
-    published: tuple[str, Marker], raw: Callable[..., Marker], raw_row: Any
+    published: tuple[str, Published], raw: Callable[..., Manifest], raw_row: Any
 ) -> None:
     out, manifest = published
     storage.write_bytes(f"{out}/shards/removed.txt", b"0" * 64)
@@ -185,7 +186,7 @@ def test_a_published_set_stands_whole_until_the_one_of_other_settings_takes_its_
         publish_anew(out, download, shards=3)
     assert contents(f"{out}/shards") == first
     publish_anew(out, download)
-    assert read_manifest(out, "publish")["fingerprint"] == "0" * 32
+    assert read_manifest(out, "publish").fingerprint == "0" * 32
     again = contents(f"{out}/shards")
     assert again["removed.txt"] == first["removed.txt"] and again["00000.tar"] != first["00000.tar"]
     keys = [s.key for shard in list_shards(f"{out}/shards") for s in iter_samples(shard.path)]
@@ -193,7 +194,7 @@ def test_a_published_set_stands_whole_until_the_one_of_other_settings_takes_its_
 
 
 def test_killed_at_any_step_of_the_exchange_there_is_a_whole_set_and_a_restart_has_the_new_one(
-    published: tuple[str, Marker], raw: Callable[..., Marker], raw_row: Any, monkeypatch: pytest.MonkeyPatch
+    published: tuple[str, Published], raw: Callable[..., Manifest], raw_row: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, _ = published
     download = make_raw(out, raw, raw_row)
@@ -219,13 +220,19 @@ def test_killed_at_any_step_of_the_exchange_there_is_a_whole_set_and_a_restart_h
     assert not storage.exists(f"{out}/_shards")
 
 
+def manifest_under(fingerprint: str) -> Published:
+    """Of a set without samples."""
+    nothing: dict[str, Any] = {"into": 0, "out": 0, "dropped": {}, "shards": 0, "samples": 0, "files": ()}
+    return Published(stage="publish", fingerprint=fingerprint, schema_version=2, **nothing)
+
+
 def test_on_an_object_store_a_set_that_is_half_copied_is_none_until_the_copy_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out, old, new = "memory://half-copied", StageDir("memory://half-copied", "publish", "o"), {}
     for directory, mark in (("shards", "o"), ("_shards", "n")):
         new = {name: (mark + name).encode() for name in ("00000.tar", "00001.tar", "sizes.json")}
-        new["MANIFEST.json"] = json.dumps({"fingerprint": mark}).encode()
+        new["MANIFEST.json"] = to_json(manifest_under(mark))
         for name, data in new.items():
             storage.write_bytes(f"{out}/{directory}/{name}", data)
     stage, copy = StageDir(out, "publish", "n"), storage.copy
@@ -245,7 +252,7 @@ def test_on_an_object_store_a_set_that_is_half_copied_is_none_until_the_copy_goe
 
 
 def test_a_shard_of_which_a_file_is_gone_or_cut_off_is_made_again_and_no_other(
-    published: tuple[str, Marker], raw: Callable[..., Marker], raw_row: Any
+    published: tuple[str, Published], raw: Callable[..., Manifest], raw_row: Any
 ) -> None:
     out, _ = published
     first = contents(f"{out}/shards")
@@ -259,7 +266,7 @@ def test_a_shard_of_which_a_file_is_gone_or_cut_off_is_made_again_and_no_other(
 
 
 def test_a_smaller_buffer_changes_the_order_but_not_the_members(
-    published: tuple[str, Marker], tmp_path: Path, raw: Callable[..., Marker], raw_row: Any
+    published: tuple[str, Published], tmp_path: Path, raw: Callable[..., Manifest], raw_row: Any
 ) -> None:
     out, _ = published
     other = str(tmp_path / "other")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from wit import balance, select, storage
 from wit.errors import InputError
-from wit.parts import Marker
+from wit.parts import Manifest
 from wit.records import DROPPED, KEEP, RAW, pair_key
 from wit.select import Memberships, SelectConfig
 
@@ -34,14 +34,14 @@ def test_a_knob_without_sense_is_bad_input(knob: str, value: float) -> None:
         SelectConfig(**{knob: value})  # type: ignore[arg-type]
 
 
-def table(out: str, manifest: Marker, label: str) -> pa.Table:
+def table(out: str, manifest: Manifest, label: str) -> pa.Table:
     schema = {"rows": KEEP, "dropped": DROPPED}[label]
-    found = [m["files"][label]["name"] for m in manifest["parts"] if label in m["files"]]
+    found = [m.files[label].name for m in manifest.parts if label in m.files]
     return pa.concat_tables([schema.empty_table(), *(pq.read_table(storage.join(out, name)) for name in found)])
 
 
 def test_every_fetched_row_is_kept_or_dropped_for_one_reason(
-    tmp_path: Path, raw: Callable[..., Marker], raw_row: Any, query_file: str, run_select: Callable[..., Marker]
+    tmp_path: Path, raw: Callable[..., Manifest], raw_row: Any, query_file: str, run_select: Callable[..., Manifest]
 ) -> None:
     out = str(tmp_path / "out")
     rows = [
@@ -57,8 +57,8 @@ def test_every_fetched_row_is_kept_or_dropped_for_one_reason(
     ]
     download = raw(out, {"00000-0000": rows, "00001-0000": more})
     manifest = run_select(out, download, np.array([1, 2, 1, 3]), float("inf"), query_file, config=CONFIG, seed=SEED)
-    assert (manifest["in"], manifest["out"]) == (6, 2)
-    reasons = manifest["dropped"]
+    assert (manifest.into, manifest.out) == (6, 2)
+    reasons = manifest.dropped
     assert reasons["image_too_small"] == reasons["aspect_ratio"] == 1
     assert reasons.get("duplicate_bytes", 0) + reasons["duplicate_picture"] == 2
     kept = {r["url"].rpartition("/")[2].partition("-")[0]: r for r in table(out, manifest, "rows").to_pylist()}
@@ -78,7 +78,7 @@ def test_every_fetched_row_is_kept_or_dropped_for_one_reason(
 
 
 def test_select_gives_the_same_bytes_for_any_number_of_buckets(
-    tmp_path: Path, raw: Callable[..., Marker], raw_row: Any, query_file: str, run_select: Callable[..., Marker]
+    tmp_path: Path, raw: Callable[..., Manifest], raw_row: Any, query_file: str, run_select: Callable[..., Manifest]
 ) -> None:
     digests = []
     for buckets in (1, 7):
@@ -89,18 +89,18 @@ def test_select_gives_the_same_bytes_for_any_number_of_buckets(
         manifest = run_select(
             out, raw(out, shards), np.full(4, 6), 3.0, query_file, config=CONFIG, seed=SEED, buckets=buckets
         )
-        digests.append([e["sha256"] for m in manifest["parts"] for e in m["files"].values()])
+        digests.append([e.sha256 for m in manifest.parts for e in m.files.values()])
         assert [n for n in storage.list_dir(f"{out}/select") if n.endswith(".arrow")] == []
     assert digests[0] == digests[1]
 
 
 def test_a_shard_of_failures_gives_an_empty_part(
-    tmp_path: Path, raw: Callable[..., Marker], raw_row: Any, query_file: str, run_select: Callable[..., Marker]
+    tmp_path: Path, raw: Callable[..., Manifest], raw_row: Any, query_file: str, run_select: Callable[..., Manifest]
 ) -> None:
     out = str(tmp_path / "out")
     download = raw(out, {"00000-0000": [raw_row("a", [("dog", [0])], look=None)], "00001-0000": []})
     manifest = run_select(out, download, np.ones(4), 1.0, query_file, config=CONFIG, seed=SEED)
-    assert (manifest["in"], manifest["out"], manifest["dropped"]) == (0, 0, {})
+    assert (manifest.into, manifest.out, manifest.dropped) == (0, 0, {})
 
 
 # The rebalance, against what section 7 of CLIP's paper and the design say, pair by pair.
