@@ -54,7 +54,7 @@ class Engine:
             raise Stopped(f"the job on {runner} ended {result.state}, not DONE: start the build again to go on")
 
 
-RAISED = re.compile(r"^wit\.(?:reasons\.InputError|damage\.DamagedFile): ([^\n]*)", re.MULTILINE)
+RAISED = re.compile(r"^wit\.errors\.(?:InputError|DamagedFile): ([^\n]*)", re.MULTILINE)
 
 
 def bad_input(error: Exception) -> str | None:

@@ -264,12 +264,12 @@ CUT = "is cut off or of another size than was written"
         ("raw/*.tar", cut, ["--samples-per-shard", "7"], f"{CUT} and publish, report would need it"),
         ("raw/*-*0.*[0-9a-f].parquet", cut, ["--min-image-side-px", "33"], f"{CUT} and select, publish, report would"),
         ("raw/*-*0.*[0-9a-f].parquet", emptied, ["--retry-failed"], CUT),
-        ("raw/_MANIFEST.json", emptied, [], f"it lacks fields): {AGAIN}"),
-        ("raw/_MANIFEST.json", nameless, [], f"it lacks fields): {AGAIN}"),
-        ("shards/MANIFEST.json", emptied, [], f"it lacks fields): {AGAIN}"),
-        ("shards/MANIFEST.json", nameless, [], f"it lacks fields): {AGAIN}"),
-        ("plan/_MANIFEST.json", nameless, ["--retry-failed"], f"it lacks fields): {AGAIN}"),
-        ("run.json", emptied, [], "it lacks fields): it holds the seed"),
+        ("raw/_MANIFEST.json", emptied, [], f"it lacks in): {AGAIN}"),
+        ("raw/_MANIFEST.json", nameless, [], f"it lacks fingerprint): {AGAIN}"),
+        ("shards/MANIFEST.json", emptied, [], f"it lacks in): {AGAIN}"),
+        ("shards/MANIFEST.json", nameless, [], f"it lacks fingerprint): {AGAIN}"),
+        ("plan/_MANIFEST.json", nameless, ["--retry-failed"], f"it lacks fingerprint): {AGAIN}"),
+        ("run.json", emptied, [], "it lacks config): it holds the seed"),
         (
             "shards/*.tar",
             flipped,
@@ -503,7 +503,7 @@ ODD: list[tuple[str, Any]] = [
     ("config", {"fetch": {}, "plan": 3}),
     ("rebuild", None),
     ("rebuild", {"from": None, "pending": [3], "begun": []}),
-    ("retry", {}),
+    ("retry", {"reasons": 3}),
     ("timings_s", "x"),
     ("peak_memory_mb", "x"),
     ("stages", {"download": {"fingerprint": "x", "dropped": []}}),
@@ -518,7 +518,7 @@ def test_a_run_json_of_an_odd_shape_is_one_sentence(command: list[str], capsys: 
     run = json.loads(path.read_bytes())
     for name, odd in ODD:
         path.write_bytes(sealed(run | {name: odd}))
-        assert "set/run.json is damaged (it lacks fields)" in told_at([*command, "--samples-per-shard", "5"], capsys)
+        assert "set/run.json is damaged (" in told_at([*command, "--samples-per-shard", "5"], capsys), (name, odd)
 
 
 def test_a_run_json_that_is_lost_is_written_anew_for_who_knows_the_seed(
@@ -545,7 +545,7 @@ def test_a_manifest_that_run_json_does_not_know_is_one_sentence_and_its_mend_men
     old, new = (b'"parquet"', b'"parquft"') if stage == "download" else (b'"out"', b'"ouu": 0, "out"')
     damage(str(path.relative_to("set")), swapped(old, new))
     said = told_at([*command, "--min-image-side-px", "33"], capsys)
-    assert f"{path} is damaged (it is not the one that run.json has the digest of): {AGAIN}" in said
+    assert f"{path} is damaged (" in said and AGAIN in said
     assert any(AGAIN in problem for problem in verify("set").problems)
     path.unlink()
     assert main(command) == 0
