@@ -22,10 +22,10 @@ from wit.sources import RequestBudget
 from wit.sources.commoncrawl import CC_BASE
 from wit.sources.listing import HELP
 from wit.sources.text import check_encoding
-from wit.stages import STAGES
+from wit.stages import STAGES, USUAL
 
 SECTIONED = {"candidates", "plan", "fetch", "image", "select", "publish"}
-DEFAULT_STAGES = "candidates,plan,download,select,publish,report"
+DEFAULT_STAGES = ",".join(USUAL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from wit.fetch.limits import HostLimit, HostLimits
 from wit.owners import Owners, Rates, Routing
 from wit.plan import PlanConfig
 from wit.slices import write_slices
+from wit.typed import load, to_json
 
 SEED = 11
 UNBOUND = Rates()
@@ -92,7 +94,7 @@ def test_host_limits_count_for_the_domains_they_name(tmp_path: Path) -> None:
     left = Counter(url.split("/")[2] for url in kept["url"].to_pylist())
     assert 10 < left["slow.example"] < 70  # 36 in an hour
     assert left["quick.example"] == 1_500
-    again = owners.rates_from_json(rates.to_json())
+    again = load(owners.KeptRates, json.loads(to_json(rates.kept()))).rates()
     assert again.of_domain("www.slow.example") == 36 and again.of_host("other.example") == 900
 
 
