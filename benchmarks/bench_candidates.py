@@ -32,10 +32,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from make_wat import write_wat  # noqa: E402
 
-from wit import language  # noqa: E402
-from wit.candidates import CandidatesConfig, extract_group  # noqa: E402
-from wit.captions import clean_captions  # noqa: E402
-from wit.matching import Matcher, matcher_for  # noqa: E402
+from wit.candidates import language  # noqa: E402
+from wit.candidates.captions import clean_captions  # noqa: E402
+from wit.candidates.config import CandidatesConfig  # noqa: E402
+from wit.candidates.extract import extract_group  # noqa: E402
+from wit.candidates.matching import Matcher, matcher_for  # noqa: E402
 from wit.querylist import load_queries  # noqa: E402
 from wit.sources import RequestBudget, SourceFile, SourceReport, read_pairs  # noqa: E402
 from wit.urls import canonical_url  # noqa: E402
@@ -149,8 +150,8 @@ def beam_share(wat: str, queries: str, folder: str, *, groups: int = 6) -> tuple
 
     from pipelines.candidates import ExtractGroup, Group
     from pipelines.engine import Engine
-    from wit import units
     from wit.parts import StageDir
+    from wit.plan import passes
 
     work = [Group(f"part-{i:05d}", (SourceFile("wat", wat),)) for i in range(groups)]
     bare, engine = (StageDir(f"{folder}/{name}", "candidates", "f" * 32) for name in ("bare", "beam"))
@@ -159,7 +160,7 @@ def beam_share(wat: str, queries: str, folder: str, *, groups: int = 6) -> tuple
     def loop() -> None:
         config, seed, one_in, limit, budget = knobs
         for group in work:
-            units.extract(
+            passes.extract(
                 bare,
                 group.unit,
                 group.files,

@@ -82,9 +82,9 @@ def run_ours(directory: str, rows: int) -> None:
     from pipelines.engine import Engine
     from pipelines.memory import few_arenas
     from pipelines.plan import Plan, passes
-    from wit.owners import Rates
     from wit.parts import StageDir
-    from wit.plan import PlanConfig
+    from wit.plan.config import PlanConfig
+    from wit.plan.owners import Rates
 
     few_arenas()
     parts = make_parts(directory, rows)

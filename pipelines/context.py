@@ -7,17 +7,19 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pipelines.engine import Engine
-from wit import parquet, select, units
+from wit import parquet, select
 from wit.arrays import Floats, Ints
+from wit.candidates.passes import Extracted
 from wit.config import BuildConfig
 from wit.errors import InputError
 from wit.parts import Manifest, Published, StageDir, Tally, read_manifest, read_published
+from wit.plan.facts import Solved
+from wit.plan.passes import QUERIES
 from wit.runfile import Record
 from wit.score import Scorer
 from wit.select import RawShard
 from wit.sources import SourceFile
 from wit.stages import STAGES
-from wit.units import Extracted
 
 T = TypeVar("T")
 
@@ -87,11 +89,11 @@ class Context:
     def plan_facts(self) -> PlanFacts:
         """The per-query table of the finished plan, and the threshold that critical t was compared with."""
         stage = self.stage("plan")
-        (marker,) = self.manifest("plan").of(units.QUERIES.kind)
-        path, solved = stage.file(marker, "rows"), stage.facts(marker, units.Solved).threshold
+        (marker,) = self.manifest("plan").of(QUERIES.kind)
+        path, solved = stage.file(marker, "rows"), stage.facts(marker, Solved)
         table = parquet.read_table(path, ["pairs", "weight"])
-        threshold = float("inf") if solved is None else solved
-        cap = threshold / self.config.plan.oversample
+        threshold = float("inf") if solved.threshold is None else solved.threshold
+        cap = threshold / self.config.plan.oversample if solved.cap is None else solved.cap
         return PlanFacts(path, table["pairs"].to_numpy(), table["weight"].to_numpy(), threshold, cap)
 
     def extracted(self) -> list[Extracted] | None:

@@ -32,8 +32,8 @@ from wit.fetch.config import FetchConfig
 from wit.images.config import ImageConfig
 from wit.layout import OUTAGE_FILE, RETRY
 from wit.parts import Manifest, Marker, StageDir, Unit, check_complete
+from wit.plan.facts import NO_GIANT_SAID, Partition
 from wit.stages import before_stage
-from wit.units import NO_GIANT_SAID, Partition
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own

@@ -21,10 +21,10 @@ from wit.images.headers import sniff
 from wit.images.process import stored_formats
 from wit.ledger import LedgerFile
 from wit.parts import File, Published, Tally
+from wit.plan.passes import QUERIES
 from wit.querylist import load_queries
 from wit.select import Memberships, Shortfall
 from wit.typed import to_json
-from wit.units import QUERIES
 
 GALLERY = 48
 TOP = 20

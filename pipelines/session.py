@@ -20,8 +20,9 @@ from pipelines.engine import Engine, quiet_beam
 from pipelines.memory import PeakMemory, few_arenas
 from pipelines.score import scorer_of
 from pipelines.show import funnel, paths
-from wit import advice, demo, language, layout, ledger, resume, storage, workers
+from wit import advice, demo, layout, ledger, resume, storage, workers
 from wit import config as configuration
+from wit.candidates import language
 from wit.config import BuildConfig
 from wit.damage import missed
 from wit.errors import InputError

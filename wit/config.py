@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from wit.candidates import CandidatesConfig
+from wit.candidates.config import CandidatesConfig
 from wit.errors import InputError
 from wit.fetch.config import FetchConfig, for_local_web
 from wit.flags import instead
 from wit.images.config import ImageConfig
-from wit.plan import PlanConfig
+from wit.plan.config import PlanConfig
 from wit.publish import PublishConfig
 from wit.retry import reasons_of
 from wit.select import SelectConfig

@@ -14,10 +14,10 @@ import pyarrow as pa
 from jinja2 import Environment, StrictUndefined
 
 from wit.arrays import Ints, offsets_of, owners_of
+from wit.candidates.passes import Extracted
 from wit.images.formats import Format
 from wit.ledger import funnel_rows
 from wit.parts import File, Tally
-from wit.units import Extracted
 
 SOURCES = pa.schema(
     [

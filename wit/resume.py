@@ -28,13 +28,13 @@ from wit.parts import (
     read_published,
     wrote,
 )
+from wit.plan.passes import RATES, without_work
 from wit.publish import manifests_of
 from wit.retry import in_rounds
 from wit.runfile import Record, RunFile, SeenSource
 from wit.select import keep_parts
 from wit.stages import KINDS, PRODUCTS, SCHEMAS, STAGES
 from wit.typed import to_json
-from wit.units import RATES, without_work
 
 SOURCES = layout.SOURCES_FILE  # all that the report needs of candidates: as long as it is there, they may be gone
 EVIDENCE = 8  # markers of a stage that are looked at for the schema it was begun under

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wit import balance, ledger, parquet, storage
+from wit import ledger, parquet, storage
 from wit.arrays import Floats, Hashes, Ids, Ints, Mask, as_schema, ceil_div, list_of, offsets_of, one_array, owners_of
 from wit.damage import damaged
 from wit.dedup import PICTURE, VERDICT, bucket_of, cluster_bucket
@@ -29,6 +29,7 @@ from wit.errors import InputError
 from wit.filters import first_reasons, image_filters
 from wit.layout import DROPPED as DROPPED_FILE
 from wit.parts import Manifest, Marker, StageDir, Tally, Unit, write_tables
+from wit.plan import balance
 from wit.querylist import hashes_of
 from wit.records import CAPTION, DROPPED, KEEP, SCORES, Reason
 from wit.retry import with_pictures

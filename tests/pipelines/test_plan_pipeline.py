@@ -10,9 +10,9 @@ from apache_beam import Create, Pipeline
 
 from pipelines.engine import Engine
 from pipelines.plan import Plan, passes
-from wit.owners import Rates
 from wit.parts import StageDir, Unit, write_parquet
-from wit.plan import PlanConfig
+from wit.plan.config import PlanConfig
+from wit.plan.owners import Rates
 
 QUERIES = ["dog", "cat", "photo", "red fox"]
 ROWS = [

@@ -8,10 +8,10 @@ from apache_beam import Create
 
 from pipelines.engine import Engine
 from pipelines.plan import Plan, passes
-from wit.owners import Rates
 from wit.parts import StageDir, Unit, write_parquet
-from wit.plan import PlanConfig
-from wit.units import Pairs
+from wit.plan.config import PlanConfig
+from wit.plan.owners import Rates
+from wit.plan.passes import Pairs
 
 TASKS, ROWS = 8, 3_000
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from wit.candidates.matching import Matcher
 from wit.errors import InputError
-from wit.matching import Matcher
 from wit.querycheck import forms, remarks
 
 SHIPPED = Path(__file__).parents[2] / "queries" / "500k.txt"

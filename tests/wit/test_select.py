@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wit import balance, select, storage
+from wit import select, storage
 from wit.errors import InputError
+from wit.hashing import name_hashes
 from wit.parts import Manifest
+from wit.plan import balance
 from wit.records import DROPPED, KEEP, RAW, pair_key
 from wit.select import Memberships, SelectConfig
 
@@ -128,7 +130,7 @@ def raw_table(pairs: Pairs) -> pa.Table:
 
 def obvious_survivors(pairs: Pairs, counts: list[int], t: float) -> set[str]:
     """The twin: keys with some query whose draw times (count x survival) is below t."""
-    hashes, kept = balance.query_hashes(QUERIES), set()
+    hashes, kept = name_hashes(QUERIES), set()
     for i, (ids, fetched) in enumerate(pairs):
         key = pair_key(f"http://a.example/{i}", "x")
         for q in ids if fetched else []:
@@ -150,7 +152,7 @@ def test_the_rebalance_is_that_of_the_obvious_twin(pairs: Pairs, counts: list[in
     raw = raw_table(pairs)
     memberships = select.membership_counts(raw, queries=4, config=CONFIG)
     weights = select.surviving_counts(np.array(counts), memberships)
-    found = select.pictures(raw, 0, weights, balance.query_hashes(QUERIES), seed=SEED, config=CONFIG)
+    found = select.pictures(raw, 0, weights, name_hashes(QUERIES), seed=SEED, config=CONFIG)
     verdicts = select.judge(found, t=t, config=CONFIG)
     kept = verdicts.filter(pa.compute.is_null(verdicts["reason"]))
     assert set(kept["key"].to_pylist()) == obvious_survivors(pairs, counts, t)
@@ -158,7 +160,7 @@ def test_the_rebalance_is_that_of_the_obvious_twin(pairs: Pairs, counts: list[in
 
 def test_after_losses_a_frequent_query_still_contributes_about_t() -> None:
     n, t = 8_000, 1_000
-    hashes = balance.query_hashes(QUERIES)
+    hashes = name_hashes(QUERIES)
     keys = [pair_key(f"http://a.example/{i}", "x") for i in range(n)]
     draws = balance.pair_draws(SEED, keys, np.arange(n + 1), np.full(n, 2, np.int32), hashes)
     planned = [i for i in range(n) if draws[i] * n < 2 * t]  # what plan samples at an oversample of 2
@@ -193,7 +195,7 @@ def test_an_oversample_below_one_over_survival_is_reported(
 
 
 def test_captions_of_a_row_are_ordered_by_their_new_critical_t() -> None:
-    url, hashes = "http://a.example/0", balance.query_hashes(QUERIES)
+    url, hashes = "http://a.example/0", name_hashes(QUERIES)
     said = [{"key": pair_key(url, text), "text": text, "query_ids": [i], **CAPTION} for i, text in enumerate("ab")]
     raw = raw_table([([0], True)])
     rows = raw.set_column(

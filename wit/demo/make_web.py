@@ -24,7 +24,7 @@ import pyarrow as pa
 from PIL import Image
 
 from wit import storage
-from wit.captions import reject_caption
+from wit.candidates.captions import reject_caption
 from wit.demo import drawing, layout, wording
 from wit.demo.drawing import Drawing, Subject, encode
 from wit.demo.tables import KEPT_OUT, PICTURES, SEED, load, pick, save

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from wit.candidates.language import detect
 from wit.demo.tables import pick
-from wit.language import detect
 
 # {} is the name, {a} the name with its article
 ENGLISH = (

@@ -24,9 +24,9 @@ import numpy.typing as npt
 
 from wit import storage
 from wit.arrays import Ints
+from wit.candidates.words import END, cut_words, join_texts
 from wit.errors import InputError
 from wit.querybuild.wikitext import strip_wikitext
-from wit.words import END, cut_words, join_texts
 
 BREAK = re.compile(r"[,;:!?()\n\"“”|/]+|\.(?=\s|$)")  # no bigram reaches across
 

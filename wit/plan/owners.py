@@ -18,7 +18,8 @@ from wit.arrays import Floats, Hashes, Ints, run_lengths
 from wit.fetch.config import FetchConfig
 from wit.fetch.limits import HostLimit, HostLimits, read
 from wit.hashing import column_hashes, fraction, keyed_hashes, name_hash, name_hashes
-from wit.plan import PlanConfig, bucket_count, critical_of_rows, drop_rows, row_starts
+from wit.plan.config import PlanConfig
+from wit.plan.pairs import bucket_count, critical_of_rows, drop_rows, row_starts
 from wit.reasons import Reason
 from wit.urls import host_of, registrable_domain
 

@@ -13,12 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from wit.arrays import Floats, Hashes, Ids, Ints
-from wit.hashing import fraction, keyed_hashes, mixed, name_hashes
-
-
-def query_hashes(queries: Sequence[str]) -> Hashes:
-    """One 64-bit hash a query, of its text, so that a draw survives a reordered or extended query list."""
-    return name_hashes(queries)
+from wit.hashing import fraction, keyed_hashes, mixed
 
 
 def pair_draws(seed: int, keys: Sequence[str], offsets: Ints, ids: Ids, hashes: Hashes) -> Floats:

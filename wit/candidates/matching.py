@@ -31,10 +31,10 @@ import numpy as np
 import numpy.typing as npt
 
 from wit.arrays import Ids, Ints
-from wit.captions import clean_captions
+from wit.candidates.captions import clean_captions
+from wit.candidates.words import END, END_NUMBER, Vocabulary, WordKeys, cut_metaclip, cut_words, join_texts, word_keys
 from wit.hashing import GOLDEN
 from wit.querylist import QueryList
-from wit.words import END, END_NUMBER, Vocabulary, WordKeys, cut_metaclip, cut_words, join_texts, word_keys
 
 Mode = Literal["words", "metaclip"]
 Offsets = Ints

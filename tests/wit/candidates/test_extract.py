@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from wit.candidates import CandidatesConfig, extract_group
+from wit.candidates.config import CandidatesConfig
+from wit.candidates.extract import extract_group
 from wit.querylist import query_list
 from wit.records import CANDIDATES, DROPPED, Reason, pair_key
 from wit.sources import SourceFile

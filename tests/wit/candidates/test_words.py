@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wit.words import END, END_NUMBER, UNKNOWN_NUMBER, Vocabulary, cut_words, join_texts, word_keys
+from wit.candidates.words import END, END_NUMBER, UNKNOWN_NUMBER, Vocabulary, cut_words, join_texts, word_keys
 
 WORDS = st.text("abé狐", min_size=1, max_size=40) | st.sampled_from(
     ["a" * n for n in (7, 8, 9, 15, 16, 17, 24, 25, 5000)]

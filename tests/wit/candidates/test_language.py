@@ -3,8 +3,8 @@ import re
 
 import pytest
 
+from wit.candidates.language import CODES, check_codes, detect, long_enough
 from wit.errors import InputError
-from wit.language import CODES, check_codes, detect, long_enough
 
 
 def test_languages_of_plain_sentences():

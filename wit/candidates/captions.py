@@ -13,8 +13,8 @@ from typing import ClassVar
 
 import ftfy
 
+from wit.candidates.words import NO_SPACE_SCRIPTS
 from wit.records import Reason
-from wit.words import NO_SPACE_SCRIPTS
 
 # --- cleaning ---------------------------------------------------------------------------------------------------------
 

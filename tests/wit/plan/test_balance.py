@@ -2,7 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wit import balance
+from wit.hashing import name_hashes
+from wit.plan import balance
 from wit.records import pair_key
 
 QUERIES = ["dog", "cat", "photo", "red fox"]
@@ -18,7 +19,7 @@ def make_pairs(n: int) -> tuple[list[str], np.ndarray, np.ndarray]:
 def test_a_frequent_query_contributes_about_t_and_a_rare_one_everything() -> None:
     keys, offsets, ids = make_pairs(20_000)
     counts = balance.count_queries(ids, 4)
-    draws = balance.pair_draws(7, keys, offsets, ids, balance.query_hashes(QUERIES))
+    draws = balance.pair_draws(7, keys, offsets, ids, name_hashes(QUERIES))
     kept = balance.critical_t(draws, counts, offsets, ids) < 2_000
     has_cat = np.diff(offsets) == 2
     assert kept[has_cat].all()  # 2,000 of "cat" are not above the cap
@@ -27,9 +28,9 @@ def test_a_frequent_query_contributes_about_t_and_a_rare_one_everything() -> Non
 
 def test_a_draw_depends_on_seed_pair_and_query_text_alone() -> None:
     keys, offsets, ids = make_pairs(100)
-    hashes = balance.query_hashes(QUERIES)
+    hashes = name_hashes(QUERIES)
     draws = balance.pair_draws(7, keys, offsets, ids, hashes)
-    other_order = balance.query_hashes(["new", *QUERIES])
+    other_order = name_hashes(["new", *QUERIES])
     assert (balance.pair_draws(7, keys, offsets, ids + 1, other_order) == draws).all()
     assert (balance.pair_draws(8, keys, offsets, ids, hashes) != draws).all()
     assert draws.min() >= 0 and draws.max() < 1
@@ -39,7 +40,7 @@ def test_draws_are_uniform_and_independent_of_each_other() -> None:
     keys, offsets, _ = make_pairs(20_000)
     offsets = np.arange(0, 40_001, 2)
     ids = np.tile(np.array([0, 1], np.int32), 20_000)
-    draws = balance.pair_draws(1, keys, offsets, ids, balance.query_hashes(QUERIES)).reshape(-1, 2)
+    draws = balance.pair_draws(1, keys, offsets, ids, name_hashes(QUERIES)).reshape(-1, 2)
     assert abs(float(draws.mean()) - 0.5) < 0.01
     assert abs(float(np.corrcoef(draws.T)[0, 1])) < 0.03
 
