@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 def work(told: dict[str, Any], out: Path, number: int) -> None:
     import pyarrow.parquet as pq
 
-    from wit.download import download_partition
+    from wit.download.partition import download_partition
     from wit.fetch.config import FetchConfig
     from wit.images.config import ImageConfig
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pipelines.engine import Engine
-from wit import parquet, select
+from wit import parquet
 from wit.arrays import Floats, Ints
 from wit.candidates.passes import Extracted
 from wit.config import BuildConfig
+from wit.download.published import FetchedShard, raw_shards
 from wit.errors import InputError
 from wit.parts import Manifest, Published, StageDir, Tally, read_manifest, read_published
 from wit.plan.facts import Solved
 from wit.plan.passes import QUERIES
 from wit.runfile import Record
 from wit.score import Scorer
-from wit.select import RawShard
 from wit.sources import SourceFile
 from wit.stages import STAGES
 
@@ -102,7 +102,7 @@ class Context:
         found = stage.manifest()
         return [stage.facts(part, Extracted) for part in found.parts] if found else None
 
-    def raw_shards(self) -> tuple[RawShard, ...]:
+    def raw_shards(self) -> tuple[FetchedShard, ...]:
         """The published raw shards, with their scores where this build has any."""
         scores = self.manifest("score") if self.scorer else None
-        return tuple(select.raw_shards(self.manifest("download"), scores))
+        return tuple(raw_shards(self.manifest("download"), scores))

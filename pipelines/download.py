@@ -14,8 +14,9 @@ import apache_beam as beam
 
 from pipelines import progress
 from pipelines.context import Context
-from wit import preflight, retry, storage
-from wit.download import (
+from wit import storage
+from wit.download import preflight, retry
+from wit.download.partition import (
     SPLIT,
     Owner,
     PartShards,

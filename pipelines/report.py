@@ -14,8 +14,9 @@ import pyarrow as pa
 
 import wit
 from pipelines.context import Context
-from wit import layout, ledger, parquet, parts, report, retry, select, storage
+from wit import layout, ledger, parquet, parts, report, select, storage
 from wit.damage import damaged
+from wit.download.published import last_attempts
 from wit.images.formats import FORMATS
 from wit.images.headers import sniff
 from wit.images.process import stored_formats
@@ -34,7 +35,7 @@ def tables(context: Context, stage: str, columns: Sequence[str]) -> Iterator[pa.
     """The published rows of a stage, part by part; of download each planned URL as its last attempt left it."""
     directory, markers = context.stage(stage), context.manifest(stage).parts
     if stage == "download":
-        yield from retry.last_attempts(directory.out, markers, columns)
+        yield from last_attempts(directory.out, markers, columns)
         return
     for marker in markers:
         if marker.unit != QUERIES and "rows" in marker.files:

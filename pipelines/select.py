@@ -14,9 +14,10 @@ from pipelines import progress
 from pipelines.combine import SumArrays, sparse
 from pipelines.context import Context
 from wit import parquet, select
+from wit.download.published import FetchedShard
 from wit.parts import Manifest, Marker, StageDir
 from wit.querylist import load_queries
-from wit.select import Memberships, RawShard, SelectConfig
+from wit.select import Memberships, SelectConfig
 from wit.slices import SliceRef, slice_refs
 
 
@@ -25,7 +26,7 @@ class Passes:
     """The units of select with what they all need."""
 
     stage: StageDir
-    shards: tuple[RawShard, ...]
+    shards: tuple[FetchedShard, ...]
     config: SelectConfig
     facts: str  # plan's table of queries, whose weights the draws were multiplied with
     t: float

@@ -25,6 +25,7 @@ from wit import config as configuration
 from wit.candidates import language
 from wit.config import BuildConfig
 from wit.damage import missed
+from wit.download.retry import has_failed
 from wit.errors import InputError
 from wit.fetch import limits
 from wit.fingerprints import Inputs, gone_of
@@ -33,7 +34,6 @@ from wit.querycheck import remarks
 from wit.querylist import load_queries
 from wit.report import source_reports
 from wit.resume import Stage
-from wit.retry import has_failed
 from wit.runfile import Rebuild, Record, Retry, RunFile, load_run, read_run, recorded, sealed
 from wit.score import Scorer
 from wit.sources import SourceFile, list_sources, version_of

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from wit import ledger, publish, select, storage
+from wit.download.published import raw_shards
 from wit.parts import Manifest, Published, StageDir, Tally, Unit, described, read_manifest, write_parquet
 from wit.publish import PublishConfig
 from wit.records import CANDIDATES, RAW, keyed_hash, pair_key
@@ -156,7 +157,7 @@ def select_all(
     scores: Manifest | None = None,
 ) -> Manifest:
     """The passes of select in order, as any engine runs them; `counts` [queries]."""
-    stage, shards, n = StageDir(out, "select", "e" * 32), select.raw_shards(download, scores), len(counts)
+    stage, shards, n = StageDir(out, "select", "e" * 32), raw_shards(download, scores), len(counts)
     empty = Memberships(np.zeros(n, np.int64), np.zeros(n, np.int64))
     memberships = sum((select.count(out, s, queries=n, config=config) for s in shards), empty)
     weights = select.surviving_counts(counts, memberships)

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from wit.candidates.config import CandidatesConfig
+from wit.download.retry import reasons_of
 from wit.errors import InputError
 from wit.fetch.config import FetchConfig, for_local_web
 from wit.flags import instead
 from wit.images.config import ImageConfig
 from wit.plan.config import PlanConfig
 from wit.publish import PublishConfig
-from wit.retry import reasons_of
 from wit.select import SelectConfig
 from wit.sources import RequestBudget
 from wit.sources.commoncrawl import CC_BASE

@@ -16,6 +16,7 @@ from typing import Any
 from wit import layout, storage
 from wit.advice import flag
 from wit.damage import damaged, missed
+from wit.download.retry import in_rounds
 from wit.errors import DamagedFile, InputError
 from wit.fingerprints import BESIDE_CANDIDATES, Above, Inputs, forms
 from wit.parts import (
@@ -30,7 +31,6 @@ from wit.parts import (
 )
 from wit.plan.passes import RATES, without_work
 from wit.publish import manifests_of
-from wit.retry import in_rounds
 from wit.runfile import Record, RunFile, SeenSource
 from wit.select import keep_parts
 from wit.stages import KINDS, PRODUCTS, SCHEMAS, STAGES

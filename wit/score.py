@@ -12,9 +12,9 @@ import pyarrow as pa
 from wit import parquet, storage
 from wit.arrays import offsets_of
 from wit.damage import damaged
+from wit.download.published import FetchedShard
 from wit.parts import Marker, StageDir, Tally, write_parquet
 from wit.records import SCORES
-from wit.select import RawShard
 from wit.shards import iter_members, split_name
 
 BATCH = 64  # pictures at a time; fixed, since a model's last bits depend on it
@@ -32,7 +32,7 @@ class Scorer(Protocol):
     def __call__(self, pairs: Sequence[tuple[bytes, str]]) -> list[float | None]: ...
 
 
-def score_shard(stage: StageDir, shard: RawShard, scorer: Scorer) -> Marker:
+def score_shard(stage: StageDir, shard: FetchedShard, scorer: Scorer) -> Marker:
     """Publishes the scores of one raw shard, one row a fetched picture in the order of its tar; reads the tar once."""
     unit = shard.unit.as_("part")
 
@@ -46,7 +46,7 @@ def score_shard(stage: StageDir, shard: RawShard, scorer: Scorer) -> Marker:
     return stage.once(unit, work)
 
 
-def scores(out: str, shard: RawShard, scorer: Scorer) -> pa.Table:
+def scores(out: str, shard: FetchedShard, scorer: Scorer) -> pa.Table:
     """records.SCORES of one raw shard, for the captions that plan chose."""
     keys, places, captions, digests = fetched(storage.join(out, shard.parquet))
     pairs = zip(pictures(storage.join(out, shard.tar), keys, digests), captions, strict=True)

@@ -25,14 +25,14 @@ from wit import ledger, parquet, storage
 from wit.arrays import Floats, Hashes, Ids, Ints, Mask, as_schema, ceil_div, list_of, offsets_of, one_array, owners_of
 from wit.damage import damaged
 from wit.dedup import PICTURE, VERDICT, bucket_of, cluster_bucket
+from wit.download.published import FetchedShard
 from wit.errors import InputError
 from wit.filters import first_reasons, image_filters
 from wit.layout import DROPPED as DROPPED_FILE
-from wit.parts import Manifest, Marker, StageDir, Tally, Unit, write_tables
+from wit.parts import Marker, StageDir, Tally, Unit, write_tables
 from wit.plan import balance
 from wit.querylist import hashes_of
 from wit.records import CAPTION, DROPPED, KEEP, SCORES, Reason
-from wit.retry import with_pictures
 from wit.slices import SliceRef, read_slices, scatter_to
 
 KEEP_ROW_GROUP = 512  # publish reads runs of about 100 rows: a run should not cost the whole table
@@ -62,30 +62,6 @@ class SelectConfig:
                 raise InputError(f"{flag} is {value}: give at least {least}")
         if self.min_clip_score is not None and not -1 <= self.min_clip_score <= 1:
             raise InputError(f"--min-clip-score is {self.min_clip_score}: give a cosine similarity, from -1 to 1")
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class RawShard:
-    """A published raw shard; paths are relative to OUT."""
-
-    unit: Unit
-    tar: str
-    parquet: str
-    scores: str | None = None
-
-
-def raw_shards(download: Manifest, score: Manifest | None = None) -> list[RawShard]:
-    """The raw shards of the download stage's manifest, in order, with their scores if that stage ran."""
-    scores = {part.unit.place: part.files["rows"].name for part in (score.parts if score else ())}
-    return sorted(
-        RawShard(
-            part.unit,
-            part.files["tar"].name,
-            part.files["parquet"].name,
-            scores[part.unit.place] if score else None,
-        )
-        for part in with_pictures(download.parts)
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +183,9 @@ def judge(found: pa.Table, *, t: float, config: SelectConfig) -> pa.Table:
     return pa.concat_tables([best, dropped]).sort_by([("raw", "ascending"), ("row", "ascending")])
 
 
-def keep_list(raw: pa.Table, shard: RawShard, verdicts: pa.Table, config: SelectConfig) -> tuple[pa.Table, pa.Table]:
+def keep_list(
+    raw: pa.Table, shard: FetchedShard, verdicts: pa.Table, config: SelectConfig
+) -> tuple[pa.Table, pa.Table]:
     """(KEEP rows in the order of the raw tar, DROPPED rows) of one raw shard; `verdicts` are those on its survivors.
 
     Every fetched picture is in exactly one of the two; what download lost is in neither."""
@@ -225,7 +203,7 @@ def keep_list(raw: pa.Table, shard: RawShard, verdicts: pa.Table, config: Select
     return rows, _dropped_rows(raw.take(pa.array(lost)), reasons[lost].tolist(), details[lost].tolist())
 
 
-def _keep_rows(raw: pa.Table, shard: RawShard, verdicts: pa.Table) -> pa.Table:
+def _keep_rows(raw: pa.Table, shard: FetchedShard, verdicts: pa.Table) -> pa.Table:
     judged = {name: verdicts[name] for name in ("key", "captions", "critical_t", "cluster_size")}
     scored = pc.equal(raw["key"], verdicts["key"])  # the score is of plan's caption: another one has none
     return as_schema(
@@ -261,7 +239,7 @@ def _dropped_rows(raw: pa.Table, reasons: list[str], details: list[str]) -> pa.T
 # As units of work: each reads and writes published files, may run anywhere and any number of times.
 
 
-def read_raw(out: str, shard: RawShard) -> pa.Table:
+def read_raw(out: str, shard: FetchedShard) -> pa.Table:
     """The RAW table of the shard with a further column `clip_score`, null where there is none."""
     raw = parquet.read_table(storage.join(out, shard.parquet))
     found = pa.nulls(len(raw), pa.float32())
@@ -273,7 +251,7 @@ def read_raw(out: str, shard: RawShard) -> pa.Table:
     return raw.append_column(KEEP.field("clip_score"), found)
 
 
-def count(out: str, shard: RawShard, *, queries: int, config: SelectConfig) -> Memberships:
+def count(out: str, shard: FetchedShard, *, queries: int, config: SelectConfig) -> Memberships:
     """Pass 1: what one raw shard adds to the survival of every query. The pairs of a retry were planned once, before."""
     found = membership_counts(read_raw(out, shard), queries=queries, config=config)
     return Memberships(np.zeros_like(found.planned), found.surviving) if shard.unit.is_retry else found
@@ -286,7 +264,7 @@ def buckets_for(pictures: int, config: SelectConfig) -> int:
 def scatter(
     stage: StageDir,
     number: int,
-    shard: RawShard,
+    shard: FetchedShard,
     weights: Floats,
     *,
     queries: str,
@@ -315,7 +293,7 @@ def cluster(stage: StageDir, bucket: int, refs: Iterable[SliceRef], *, t: float,
     return stage.once(unit, work)
 
 
-def keep(stage: StageDir, shard: RawShard, refs: Iterable[SliceRef], *, config: SelectConfig) -> Marker:
+def keep(stage: StageDir, shard: FetchedShard, refs: Iterable[SliceRef], *, config: SelectConfig) -> Marker:
     """Pass 4: one raw shard and the verdicts on its pictures -> its part of the keep list, and its dropped rows."""
     unit = shard.unit.as_("part")
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from wit import layout, ledger, storage
 from wit.damage import COPY_OR_WEB, is_robots
+from wit.download.published import is_accounting
 from wit.errors import DamagedFile, InputError
 from wit.parts import (
     AnyManifest,
@@ -35,7 +36,6 @@ from wit.parts import (
 )
 from wit.remedies import STRANGER, Problem, Problems, directory_of, manifest_of, stage_of, told
 from wit.resume import written_again
-from wit.retry import is_accounting
 from wit.runfile import Record, RunFile, SeenSource, load_run, sealed
 from wit.shardcheck import READERS, Level, bytes_in, json_in, published_problems, raw_problems, table_in
 from wit.shards import REMOVED
@@ -309,14 +309,16 @@ def never_looked_at(run: RunFile | None, problems: Sequence[Problem], read: int)
     """(problems, notes): pictures that were stored without a look at their pixels, as was asked for, are no problem."""
     image = run.section("image") if run else {}
     looked = not image.get("keep_original") or image.get("perceptual_hashes", True)
+    check = image.get("check_pixels", "none")
     cut = [problem for problem in problems if problem.undecodable]
-    if looked or image.get("check_pixels", "none") != "none" or not cut:
+    if looked or check == "full" or not cut:
         return list(problems), []
     examples = "; ".join(f"{problem.name}: {problem.what}" for problem in cut[:EXAMPLES])
     more = "; ..." if len(cut) > EXAMPLES else ""
+    seen = "nobody looked at them before" if check == "none" else "JPEGs were told by their structure alone"
     note = (
-        f"{len(cut):,} of {read:,} pictures that were read do not decode: the set was built with --check-pixels none, so nobody "
-        f"looked at them before; --check-pixels fast --rebuild-from download leaves them out, and asks the web for everything "
+        f"{len(cut):,} of {read:,} pictures that were read do not decode: the set was built with --check-pixels {check}, so "
+        f"{seen}; --check-pixels full --rebuild-from download leaves them out, and asks the web for everything "
         f"again ({examples}{more})"
     )
     return [problem for problem in problems if not problem.undecodable], [note]

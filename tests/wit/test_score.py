@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from wit import score, storage
+from wit.download.published import FetchedShard, raw_shards
 from wit.errors import DamagedFile, InputError
 from wit.parts import Manifest, StageDir
 from wit.records import KEEP, SCORES, pair_key
-from wit.select import RawShard, SelectConfig, raw_shards
+from wit.select import SelectConfig
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def test_scores_of_another_shard_are_refused(tmp_path: Path, raw: Callable[..., 
     download = raw(out, {f"00000-000{i}": [raw_row(f"{i}", [("x", [0])], look=1)] for i in (0, 1)})
     one, two = raw_shards(download)
     with pytest.raises(DamagedFile, match="is not that of its sha256.*--rebuild-from download"):
-        score.scores(out, RawShard("x", one.tar, two.parquet), ByCaption({}))
+        score.scores(out, FetchedShard("x", one.tar, two.parquet), ByCaption({}))
     with pytest.raises(InputError, match="cut off"):
         storage.write_bytes(storage.join(out, one.tar), storage.read_bytes(storage.join(out, one.tar))[:100])
         score.scores(out, one, ByCaption({}))

@@ -15,11 +15,11 @@ import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import wit.rawshard
+import wit.download.rawshard
+from wit.download.rawshard import RawShard, in_order
 from wit.fetch.outcome import Outcome
 from wit.fetch.spool import Spools
 from wit.images.results import Processed
-from wit.rawshard import RawShard, in_order
 from wit.reasons import Reason
 from wit.records import PLAN, keyed_hash, pair_key
 
@@ -82,7 +82,7 @@ def test_the_tar_is_the_same_in_any_order_and_after_any_second_try(
     spools = Spools(str(folder))
     shard = RawShard("u", 0, planned(ROWS), str(folder))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wit.rawshard, "APPEND_BYTES", 1_000)
+        patch.setattr(wit.download.rawshard, "APPEND_BYTES", 1_000)
         for number in arrivals:
             first_try = Outcome(number, Reason.TIMEOUT) if number in again else None
             lost = Outcome(number, Reason.HTTP_GONE) if number in LOST else None

@@ -4,9 +4,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from wit.download.preflight import SURVIVAL, TAR_BYTES, lines, picture_bytes, preflight
 from wit.fetch.config import FetchConfig
 from wit.images.config import ImageConfig
-from wit.preflight import SURVIVAL, TAR_BYTES, lines, picture_bytes, preflight
 
 
 def part(**hosts: int) -> pa.Table:

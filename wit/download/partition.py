@@ -21,15 +21,15 @@ import pyarrow as pa
 from wit import parquet, storage
 from wit.arrays import ceil_div
 from wit.damage import damaged
+from wit.download.outage import OutageWatch
+from wit.download.rawshard import RawShard, in_order
 from wit.fetch.config import FetchConfig
 from wit.fetch.engine import Engine, Known
 from wit.fetch.outcome import Outcome, Request
 from wit.images.config import ImageConfig
 from wit.images.expected import expected_hash
 from wit.layout import KNOWN_ENDING, RESTRICTED, places_path
-from wit.outage import OutageWatch
 from wit.parts import Beside, Marker, StageDir, Tally, Unit, add_counts, read_object
-from wit.rawshard import RawShard, in_order
 from wit.records import PLAN
 from wit.typed import load, to_json
 

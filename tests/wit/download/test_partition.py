@@ -23,8 +23,16 @@ import pytest
 import xxhash
 from PIL import Image
 
-import wit.download
-from wit.download import PartShards, PlanPart, Progress, download_partition, has_split_domains, hosts_of, owners_of
+import wit.download.partition
+from wit.download.partition import (
+    PartShards,
+    PlanPart,
+    Progress,
+    download_partition,
+    has_split_domains,
+    hosts_of,
+    owners_of,
+)
 from wit.errors import DamagedFile, OutageError
 from wit.fetch.config import FetchConfig, for_local_web
 from wit.images.config import ImageConfig
@@ -33,7 +41,7 @@ from wit.parts import Unit
 from wit.records import FETCH, PLAN, RAW, Reason, keyed_hash, pair_key
 from wit.typed import to_json
 
-spec = importlib.util.spec_from_file_location("hostile", Path(__file__).parent / "fetch" / "hostile.py")
+spec = importlib.util.spec_from_file_location("hostile", Path(__file__).parents[1] / "fetch" / "hostile.py")
 assert spec and spec.loader
 hostile = sys.modules.setdefault("hostile", importlib.util.module_from_spec(spec))
 if not hasattr(hostile, "hostile_web"):
@@ -185,7 +193,8 @@ def test_what_a_killed_download_published_stays(tmp_path: Path, web: Any) -> Non
     urls = serve(web, 120)
     part = write_plan(tmp_path, urls, 10)
     code = (
-        "import sys, json; from wit.download import *; from wit.fetch.config import *; from wit.images.config import *\n"
+        "import sys, json; from wit.download.partition import *; from wit.fetch.config import *\n"
+        "from wit.images.config import *\n"
         "part, out, ends = sys.argv[1:]\n"
         "fetch = for_local_web(tuple(map(tuple, json.loads(ends))))\n"
         "part = PartShards('00003', part, tuple(range(12)))\n"
@@ -280,7 +289,7 @@ def test_giants_are_fetched_side_by_side_and_the_partitions_of_each_in_turn(tmp_
     (owner,) = owners_of(parts)
     fetch = replace(for_local_web(web.endpoints(*HOSTS)), host_rate_per_s=40, respect_robots=False)
     began = time.monotonic()
-    markers = wit.download.download(
+    markers = wit.download.partition.download(
         owner, out=str(tmp_path), fingerprint="f1", seed=7, fetch=fetch, image=ImageConfig()
     )
     took = time.monotonic() - began
@@ -341,17 +350,17 @@ def test_originals_are_kept_byte_for_byte(tmp_path: Path, web: Any) -> None:
 
 
 def test_draining_leaves_the_rest_for_the_next_start(tmp_path: Path, web: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wit.download, "WINDOW", 40)
+    monkeypatch.setattr(wit.download.partition, "WINDOW", 40)
     part = write_plan(tmp_path, serve(web, 400), 10)
 
     def drain(progress: Progress) -> None:
         if progress.shards:
-            wit.download.drain()
+            wit.download.partition.drain()
 
     try:
         markers = download(part, range(40), tmp_path, web, on_progress=drain)
     finally:
-        wit.download.resume()
+        wit.download.partition.resume()
     assert 1 <= len(markers) < 40
     assert [path.name for path in (tmp_path / "_tmp").iterdir()] == ["places"]
     assert len(download(part, range(40), tmp_path, web)) == 40

@@ -8,14 +8,15 @@ every pair once, by its last attempt.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wit import layout, ledger, parquet, storage
+from wit import layout, ledger, storage
 from wit.arrays import ceil_div
+from wit.download.published import is_accounting, last_attempts
 from wit.errors import InputError
 from wit.flags import instead
 from wit.parts import Marker, StageDir, Tally, Unit, write_parquet
@@ -26,16 +27,6 @@ TRANSIENT = tuple(sorted(str(reason) for reason in Reason if reason.transient))
 
 def partition_name(number: int) -> str:
     return f"r{number:04d}"
-
-
-def is_accounting(unit: Unit) -> bool:
-    """Whether the unit holds no pictures and only moves a round's rows between the losses."""
-    return unit.kind == "retried"
-
-
-def with_pictures(markers: Iterable[Marker]) -> list[Marker]:
-    """The markers of raw shards, without those that only account."""
-    return [marker for marker in markers if not is_accounting(marker.unit)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +56,6 @@ def reasons_of(names: str | None, *, failed: bool) -> tuple[str, ...]:
 def has_failed(download: Tally, reasons: Sequence[str]) -> bool:
     """Whether any pair of the download stage's manifest was lost for one of the reasons."""
     return any(name in reasons for name in download.dropped)
-
-
-def last_attempts(out: str, markers: Sequence[Marker], columns: Sequence[str]) -> Iterator[pa.Table]:
-    """The rows of all raw shards with these columns, each planned URL once: as its last attempt left it."""
-    later: set[str] = set()
-    for marker in sorted(with_pictures(markers), key=lambda m: (m.unit.is_retry, m.unit), reverse=True):
-        path = storage.join(out, marker.files["parquet"].name)
-        table = parquet.read_table(path, list(dict.fromkeys([*columns, "key"])))
-        keys = table["key"].to_pylist()
-        if later:
-            table = table.filter(pa.array([key not in later for key in keys]))
-        if marker.unit.is_retry:
-            later.update(keys)
-        yield table.select(list(columns))
 
 
 def failed_rows(out: str, markers: Sequence[Marker], reasons: Sequence[str]) -> pa.Table:

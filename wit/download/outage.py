@@ -6,10 +6,10 @@ import statistics
 import time
 from collections import Counter, deque
 
+from wit.download.rawshard import RawShard
 from wit.errors import OutageError
 from wit.fetch.config import FetchConfig
 from wit.fetch.outcome import Outcome
-from wit.rawshard import RawShard
 from wit.reasons import Reason
 
 WINDOW_S = 120.0  # domains that answered so lately show that our network is there

@@ -9,12 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-import wit.outage
+import wit.download.outage
+from wit.download.outage import OutageWatch, is_unanswered
+from wit.download.rawshard import RawShard
 from wit.errors import OutageError
 from wit.fetch.config import FetchConfig
 from wit.fetch.outcome import Outcome
-from wit.outage import OutageWatch, is_unanswered
-from wit.rawshard import RawShard
 from wit.reasons import Reason
 from wit.records import PLAN
 
@@ -99,6 +99,6 @@ def test_a_silent_domain_alone_is_waited_for_once(tmp_path: Path, monkeypatch: p
     """Nobody else was met lately: it may be we, so it is asked again; but then it is the domain, and stops nothing."""
     watch = OutageWatch(CONFIG)
     watch.suspects(finished(tmp_path, MANY, GOOD))
-    monkeypatch.setattr(wit.outage, "WINDOW_S", 0.0)
+    monkeypatch.setattr(wit.download.outage, "WINDOW_S", 0.0)
     dead = finished(tmp_path, ["dead.example"], SILENT)
     assert [watch.suspects(dead) for _ in range(6)] == [True, True, False, False, False, False]
