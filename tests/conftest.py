@@ -15,10 +15,12 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from wit import ledger, publish, select, storage
+from wit import ledger, select, storage
 from wit.download.published import raw_shards
 from wit.parts import Manifest, Published, StageDir, Tally, Unit, described, read_manifest, write_parquet
-from wit.publish import PublishConfig
+from wit.publish import order, whole
+from wit.publish.config import PublishConfig
+from wit.publish.shard import write_shard
 from wit.records import CANDIDATES, RAW, keyed_hash, pair_key
 from wit.runfile import Record, RunFile, recorded, sealed
 from wit.select import Memberships, SelectConfig
@@ -179,11 +181,11 @@ def select_all(
 
 def publish_all(out: str, chosen: Manifest, *, config: PublishConfig, seed: int) -> Published:
     """publish, one shard after the other."""
-    stage, parts = StageDir(out, "publish", "f" * 32), publish.keep_list_parts(chosen)
-    directory = publish.begin(stage)
-    plan = list(publish.plan_shards(parts, seed=seed, config=config))
-    shards = [publish.write_shard(stage, s, directory, seed=seed, config=config) for s in plan]
-    return publish.finish(stage, shards, [shard.name for shard in plan], directory)
+    stage, parts = StageDir(out, "publish", "f" * 32), order.keep_list_parts(chosen)
+    directory = whole.begin(stage)
+    plan = list(order.plan_shards(parts, seed=seed, config=config))
+    shards = [write_shard(stage, s, directory, seed=seed, config=config) for s in plan]
+    return whole.finish(stage, shards, [shard.name for shard in plan], directory)
 
 
 def small_build(out: str) -> str:

@@ -16,7 +16,7 @@ from wit.fetch.config import FetchConfig, for_local_web
 from wit.flags import instead
 from wit.images.config import ImageConfig
 from wit.plan.config import PlanConfig
-from wit.publish import PublishConfig
+from wit.publish.config import PublishConfig
 from wit.select import SelectConfig
 from wit.sources import RequestBudget
 from wit.sources.commoncrawl import CC_BASE

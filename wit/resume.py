@@ -30,7 +30,7 @@ from wit.parts import (
     wrote,
 )
 from wit.plan.passes import RATES, without_work
-from wit.publish import manifests_of
+from wit.publish.whole import manifests_of
 from wit.runfile import Record, RunFile, SeenSource
 from wit.select import keep_parts
 from wit.stages import KINDS, PRODUCTS, SCHEMAS, STAGES

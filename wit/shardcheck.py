@@ -23,7 +23,7 @@ from wit.download.published import with_pictures
 from wit.errors import DamagedFile, InputError
 from wit.hashing import keyed_hashes, name_hashes
 from wit.parts import Manifest, Published
-from wit.publish import SAMPLES, extension_of, metadata
+from wit.publish.sample import SAMPLES, extension_of, metadata
 from wit.records import pair_key
 from wit.remedies import OURS, Problem, Problems
 from wit.shards import BLOCK, Member, iter_members, tar_header

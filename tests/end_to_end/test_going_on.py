@@ -12,9 +12,9 @@ import pytest
 
 from pipelines.build import main
 from pipelines.session import Session
-from wit import publish
 from wit.damage import is_robots
 from wit.errors import InputError
+from wit.publish import order
 from wit.runfile import sealed
 from wit.stages import KINDS
 from wit.typed import to_json
@@ -186,7 +186,7 @@ def test_a_round_of_retries_that_was_killed_is_gone_on_with_and_not_done_again(
     """Before run.json says that its downloads are there; before its set is published."""
     upgrade.Web.broken = {3}  # so that there is something to retry after it, too
     with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
-        patched.setattr({"settle": Session, "plan_shards": publish}[at], at, broken_at(at))
+        patched.setattr({"settle": Session, "plan_shards": order}[at], at, broken_at(at))
         main([*command, *retry])
     assert upgrade.Web.asked and raw_retries() == 1
     upgrade.Web.asked.clear()
@@ -210,7 +210,7 @@ def test_a_round_for_other_reasons_is_another_round(
 ) -> None:
     upgrade.Web.broken = {3}
     with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
-        patched.setattr(publish, "plan_shards", broken_at("plan_shards"))
+        patched.setattr(order, "plan_shards", broken_at("plan_shards"))
         main([*command, "--retry-failed"])
     assert main(command) == 0 and raw_retries() == 1  # without the flag what is there is finished
     upgrade.Web.asked.clear()
@@ -675,7 +675,7 @@ def test_rebuild_from_keeps_the_set_until_the_new_one_stands_and_goes_on_after_a
     before = contents("shards")
     changed = [*command, "--image-size", "16", "--rebuild-from", "download"]
     with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
-        patched.setattr(publish, "plan_shards", lambda *_, **__: 1 / 0)
+        patched.setattr(order, "plan_shards", lambda *_, **__: 1 / 0)
         main(changed)
     assert contents("shards") == before
     asked = upgrade.pictures_asked()

@@ -11,7 +11,8 @@ import pytest
 
 from pipelines.build import main
 from pipelines.verify import main as verify_command
-from wit import publish, select
+from wit import select
+from wit.publish import order
 from wit.runfile import sealed
 from wit.stages import KINDS
 from wit.verify import verify
@@ -221,9 +222,9 @@ def test_a_set_that_was_stopped_before_anything_was_finished_is_a_set(
     "more, module, name, to_come",
     [
         (["--rebuild-from", "download"], select, "count", ("select", "publish", "report")),
-        (["--rebuild-from", "select"], publish, "plan_shards", ("publish", "report")),
+        (["--rebuild-from", "select"], order, "plan_shards", ("publish", "report")),
         (["--retry-failed"], select, "count", ("select", "publish", "report")),
-        (["--min-image-side-px", "39"], publish, "plan_shards", ("publish", "report")),
+        (["--min-image-side-px", "39"], order, "plan_shards", ("publish", "report")),
     ],
 )
 def test_a_set_that_is_being_made_anew_is_not_finished_and_nothing_of_it_is_a_stranger(

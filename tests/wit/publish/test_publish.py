@@ -12,15 +12,20 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wit import publish, storage
+from wit import storage
 from wit.errors import InputError, Stopped
 from wit.parts import Manifest, Marker, Published, StageDir, read_manifest
-from wit.publish import KeepPart, PublishConfig, plan_shards
+from wit.publish import whole
+from wit.publish.config import PublishConfig
+from wit.publish.order import KeepPart, plan_shards
+from wit.publish.sample import SAMPLES
+from wit.publish.shard import extents, read_pictures, write_shard
+from wit.records import KEEP
 from wit.shards import iter_members, iter_samples, list_shards
 from wit.typed import to_json
 
 SMALL = PublishConfig(samples_per_shard=7, raw_shards_per_group=2)
-IMG2DATASET = publish.SAMPLES.names[:11]
+IMG2DATASET = SAMPLES.names[:11]
 
 parts = st.lists(st.integers(1, 60), min_size=1, max_size=9).map(
     lambda sizes: [KeepPart(f"{i:05d}-0000", f"p{i}", rows) for i, rows in enumerate(sizes)]
@@ -78,11 +83,11 @@ def make_raw(out: str, raw: Callable[..., Manifest], raw_row: Any, count: int = 
 def run_publish(out: str, download: Manifest, seed: int = 1, config: PublishConfig = SMALL) -> Published:
     """Publishes every fetched picture, as a select that drops nothing would hand them on."""
     stage = StageDir(out, "publish", "f" * 32)
-    directory = publish.begin(stage)
+    directory = whole.begin(stage)
     keeps = [keep_everything(out, marker) for marker in download.parts]
     plan = list(plan_shards(keeps, seed=seed, config=config))
-    shards = [publish.write_shard(stage, s, directory, seed=seed, config=config) for s in plan]
-    return publish.finish(stage, shards, [shard.name for shard in plan], directory)
+    shards = [write_shard(stage, s, directory, seed=seed, config=config) for s in plan]
+    return whole.finish(stage, shards, [shard.name for shard in plan], directory)
 
 
 def keep_everything(out: str, marker: Marker) -> KeepPart:
@@ -95,7 +100,7 @@ def keep_everything(out: str, marker: Marker) -> KeepPart:
         "clip_score": pa.nulls(len(rows), pa.float32()),
         "raw_shard": pa.repeat(marker.files["tar"].name, len(rows)),
     }
-    table = pa.table([new[f.name] if f.name in new else rows[f.name] for f in publish.KEEP], schema=publish.KEEP)
+    table = pa.table([new[f.name] if f.name in new else rows[f.name] for f in KEEP], schema=KEEP)
     path = f"select/part-{marker.unit}.parquet"
     storage.make_dir(storage.join(out, "select"))
     pq.write_table(table, storage.join(out, path), row_group_size=4)
@@ -170,10 +175,10 @@ def test_two_builds_and_a_resumed_one_give_the_same_bytes(
 def publish_anew(out: str, download: Manifest, fingerprint: str = "0" * 32, *, shards: int | None = None) -> None:
     """Publishes under other settings, or only the first shards of that."""
     stage = StageDir(out, "publish", fingerprint)
-    directory = publish.begin(stage)
+    directory = whole.begin(stage)
     plan = list(plan_shards([keep_everything(out, m) for m in download.parts], seed=2, config=SMALL))
-    made = [publish.write_shard(stage, s, directory, seed=2, config=SMALL) for s in plan[:shards]]
-    publish.finish(stage, made, [shard.name for shard in plan], directory)
+    made = [write_shard(stage, s, directory, seed=2, config=SMALL) for s in plan[:shards]]
+    whole.finish(stage, made, [shard.name for shard in plan], directory)
 
 
 def test_a_published_set_stands_whole_until_the_one_of_other_settings_takes_its_place(
@@ -205,9 +210,9 @@ def test_killed_at_any_step_of_the_exchange_there_is_a_whole_set_and_a_restart_h
 
         Path(f"{out}/shards/removed.txt").write_bytes(b"0" * 64)
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(publish.storage, step, killed)
+            patched.setattr(whole.storage, step, killed)
             if step == "remove":  # the last thing of all
-                publish.install(out)
+                whole.install(out)
             else:
                 publish_anew(out, download, step.ljust(32))
         there = contents(f"{out}/shards")
@@ -243,11 +248,11 @@ def test_on_an_object_store_a_set_that_is_half_copied_is_none_until_the_copy_goe
         copy(path, to)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(publish.storage, "copy", cut_off)
-        publish.install(out)
+        patched.setattr(whole.storage, "copy", cut_off)
+        whole.install(out)
     assert old.manifest() is None and read_manifest(out, "publish") is None
-    assert publish.begin(stage) == f"{out}/_shards"
-    publish.install(out)
+    assert whole.begin(stage) == f"{out}/_shards"
+    whole.install(out)
     assert contents(f"{out}/shards") == new and storage.list_dir(f"{out}/_shards") == []
 
 
@@ -298,10 +303,10 @@ def test_ranged_reads_fetch_exactly_what_is_wanted(
     random.shuffle(rows)
     table = pa.Table.from_pylist(rows)
     with ThreadPoolExecutor(2) as readers:
-        pictures = publish.read_pictures(str(out), table, readers)
+        pictures = read_pictures(str(out), table, readers)
     assert [bytes(p) for p in pictures] == [
         content[r["raw_shard"]][r["tar_offset"] : r["tar_offset"] + r["tar_size"]] for r in rows
     ]
-    reads = publish.extents(table, gap=gap)
+    reads = extents(table, gap=gap)
     for one, two in zip(reads, reads[1:], strict=False):
         assert one.path != two.path or two.start - one.stop > gap
