@@ -88,6 +88,12 @@ def read_slices(refs: Iterable[SliceRef], schema: pa.Schema) -> pa.Table:
     return pa.concat_tables(tables).combine_chunks() if tables else schema.empty_table()
 
 
+def write_stream(table: pa.Table, path: str) -> None:
+    """Writes a local file that `parse` reads."""
+    with storage.open_write(path) as sink, pa.ipc.new_stream(sink, table.schema, options=OPTIONS) as writer:
+        writer.write_table(table)
+
+
 def parse(path: str, data: bytes) -> pa.Table:
     """The rows of an Arrow stream that was read from a file; raises DamagedFile where it is none."""
     with parquet.naming(path):

@@ -30,7 +30,7 @@ from wit.plan.pairs import Heavy, bucket_count, sketch_cells
 from wit.plan.threshold import Threshold, hard_count
 from wit.querylist import hashes_of, load_queries
 from wit.records import DROPPED, PLAN
-from wit.slices import OPTIONS, SliceRef, read_slices, slice_refs
+from wit.slices import SliceRef, read_slices, slice_refs
 from wit.typed import Rest, to_json
 
 SLICE_ROWS = 1_000  # rows of a slice at least: below, headers and requests cost more than rows
@@ -201,8 +201,7 @@ class Passes:
     def _publish_pairs(self, unit: Unit, pairs: pa.Table, dropped: pa.Table) -> Marker:
         with storage.scratch_dir(self.stage.out) as scratch:
             path = storage.join(scratch, "pairs.arrow")
-            with pa.OSFile(path, "wb") as sink, pa.ipc.new_stream(sink, pairs.schema, options=OPTIONS) as writer:
-                writer.write_table(pairs)
+            slices.write_stream(pairs, path)
             files = {"pairs": path} | write_tables(scratch, {DROPPED_LABEL: dropped})
             return self.stage.publish(unit, files, _lost(dropped), facts=Pairs(len(pairs)))
 
