@@ -66,7 +66,7 @@ METHODS = ("read_text", "write_text", "write_bytes", "unlink", "mkdir")
 MAY_OPEN = {
     "wit/parquet.py": {"pa.OSFile"},
     "wit/fetch/decoder.py": {"open", "os.open"},  # /proc of its own, and /dev/null
-    "wit/demo/make_web.py": {"os.makedirs"},
+    "wit/demo/making/make_web.py": {"os.makedirs"},
 }
 
 

@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from wit import demo
-from wit.demo import tables, wording
-from wit.demo.drawing import on_white, spoken_name
-from wit.demo.layout import HOSTS
-from wit.demo.make_web import KEPT_OUT_BITS, phash
+from wit.demo import tables
+from wit.demo.making import wording
+from wit.demo.making.drawing import on_white, spoken_name
+from wit.demo.making.layout import HOSTS
+from wit.demo.making.make_web import KEPT_OUT_BITS, phash
 from wit.demo.zero_shot import zero_shot_set
 from wit.images import hashes
 from wit.images.config import ImageConfig

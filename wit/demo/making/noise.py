@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from wit.demo.making.wording import certain_english, with_article
 from wit.demo.tables import KEPT, SEED
-from wit.demo.wording import certain_english, with_article
 from wit.records import Reason, keyed_hash
 
 Found = tuple[str | None, str, str | None, str | None]  # alt, fate, src as written or None, URL or None

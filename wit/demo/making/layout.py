@@ -14,9 +14,9 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import pyarrow as pa
 
-from wit.demo import wording
-from wit.demo.drawing import slug
-from wit.demo.noise import WITHOUT_ROBOTS, caption_noise, trouble_items, url_noise
+from wit.demo.making import wording
+from wit.demo.making.drawing import slug
+from wit.demo.making.noise import WITHOUT_ROBOTS, caption_noise, trouble_items, url_noise
 from wit.demo.tables import KEPT, KEPT_OUT, PAGES, RESOURCES, SEED, TAGS, pick
 from wit.records import Reason, keyed_hash
 from wit.urls import absolute_url, canonical_url

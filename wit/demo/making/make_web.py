@@ -1,4 +1,4 @@
-"""Makes the demonstration web: `python -m wit.demo.make_web --packages DIR` draws its pictures and writes wit/demo/assets.
+"""Makes the demonstration web: `python -m wit.demo.making.make_web --packages DIR` draws its pictures and writes wit/demo/assets.
 
 Not needed by users. It wants npm, apt-get, dpkg-deb and `pip install resvg-py`; the packages stay in DIR for the next run.
 `--layout-only` keeps the pictures and lays out pages, tags and answers anew, from DIR's translations. The same packages
@@ -25,8 +25,8 @@ from PIL import Image
 
 from wit import storage
 from wit.candidates.captions import reject_caption
-from wit.demo import drawing, layout, wording
-from wit.demo.drawing import Drawing, Subject, encode
+from wit.demo.making import drawing, layout, wording
+from wit.demo.making.drawing import Drawing, Subject, encode
 from wit.demo.tables import KEPT_OUT, PICTURES, SEED, load, pick, save
 from wit.images.config import ImageConfig
 from wit.images.process import process
