@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from trainer.config import TrainConfig
 from trainer.data import StreamConfig
 from trainer.evaluate import EvaluateConfig
-from trainer.train import TrainConfig
 from wit.config import BuildConfig
 
 ROOT = Path(__file__).parents[1]

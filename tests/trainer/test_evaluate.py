@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from trainer import checkpoint
+from trainer.config import TrainConfig, recipe
 from trainer.evaluate import class_embeddings, describe, main, wilson, zero_shot
 from trainer.model import CLIP, MODELS
 from trainer.testset import open_dataset
 from trainer.tokenizer import tokenize
-from trainer.train import TrainConfig, recipe, train
+from trainer.train import train
 from wit.shards import ShardWriter
 
 QUICK = dict(model="demo", epochs=6, batch_size=32, warmup_steps=5, log_every_steps=100, device="cpu")

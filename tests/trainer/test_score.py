@@ -10,10 +10,11 @@ from torch.nn import functional as F
 
 from trainer import checkpoint, score
 from trainer.augment import normalise
+from trainer.config import TrainConfig, recipe
 from trainer.data import crop, decode
 from trainer.model import CLIP, MODELS
 from trainer.tokenizer import tokenize
-from trainer.train import TrainConfig, recipe, train
+from trainer.train import train
 from wit.errors import InputError
 from wit.shards import iter_samples, list_shards
 

@@ -19,17 +19,16 @@ import pytest
 import torch
 
 from trainer import checkpoint
+from trainer.config import TrainConfig, parse
 from trainer.data import Stream
 from trainer.model import CLIP, MODELS
 from trainer.ranks import Ranks
 from trainer.train import (
     Numbers,
-    TrainConfig,
     Trainer,
     learning_rate,
     main,
     parameter_groups,
-    parse,
     stream_config,
     train,
 )
