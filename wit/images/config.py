@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wit.errors import InputError
+from wit.images.formats import EncodeFormat
 
 ResizeMode = Literal["no", "border", "keep_ratio", "keep_ratio_largest", "center_crop"]
 ExifFields = Literal["none", "technical", "all"]
 CheckPixels = Literal["fast", "full", "none"]
-EncodeFormat = Literal["jpg", "png", "webp"]
 
 
 def is_colour(word: str) -> bool:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import io
+from typing import Any, get_args
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from wit.images.formats import EXTENSIONS, FORMATS, SAMPLE_EXTENSIONS
+from wit.images.config import ImageConfig
+from wit.images.formats import EXTENSIONS, FORMATS, SAMPLE_EXTENSIONS, EncodeFormat
 from wit.images.headers import sniff
+from wit.images.pixels import encode
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -22,3 +26,12 @@ def test_an_extension_belongs_to_one_format_and_shards_use_the_first() -> None:
     assert sum(len(form.extensions) for form in FORMATS.values()) == len(EXTENSIONS)
     assert SAMPLE_EXTENSIONS[:4] == ("jpg", "jpeg", "png", "webp")
     assert {name for name, form in FORMATS.items() if form.kept} == {"jpg", "png", "webp"}
+
+
+def test_what_pictures_are_encoded_to_says_what_that_takes() -> None:
+    assert {name for name, form in FORMATS.items() if form.storing} == set(get_args(EncodeFormat))
+
+
+@pytest.mark.parametrize("name", get_args(EncodeFormat))
+def test_a_picture_is_encoded_as_its_format(name: Any) -> None:
+    assert sniff(encode(np.zeros((8, 8, 3), np.uint8), ImageConfig(encode_format=name, encode_quality=9))) == name

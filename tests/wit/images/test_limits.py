@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from wit.images.config import ImageConfig
-from wit.images.limits import MAX_SIDE, WORKING_BYTES, beyond_limits, decoding_bytes, working_bytes
+from wit.images.formats import MAX_SIDE
+from wit.images.limits import WORKING_BYTES, beyond_limits, decoding_bytes, working_bytes
 from wit.images.results import Probe
 from wit.reasons import Reason
 
