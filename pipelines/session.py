@@ -181,6 +181,7 @@ class Session:
         session.context = dataclasses.replace(session.context, retries=retries)
         session.check()
         session.tell_what_was_refused()
+        resume.drop_damaged(config.output, run.rebuild.pending)
         run.at_work = []
         session.save()
         _clear_up(config.output)
@@ -197,6 +198,8 @@ class Session:
         for name, stage in self.stages.items():
             if stage.manifest is not None:
                 records[name] = recorded(out, stage.manifest, records.get(name))
+            elif stage.record is not None:
+                records[name] = stage.record
         schemas = {name: above.schema for name, above in known.items()}
         self.context = dataclasses.replace(self.context, fingerprints=prints, schemas=schemas)
 
@@ -348,6 +351,7 @@ def _begin(
     run = load_run(json.loads(to_json(given)))  # as the next start will read it
     return dataclasses.replace(
         run,
+        fingerprints=dict(last.fingerprints),
         timings_s=dict(last.timings_s),
         peak_memory_mb=last.peak_memory_mb,
         stages=dict(last.records),

@@ -11,6 +11,7 @@ CANDIDATES = (
     "finished set does not need"
 )
 COPY_OR_WEB = "put a copy back, or build again with --rebuild-from download, which asks the web for everything again"
+NO_FILE = "move away what stands there and start again"
 ROBOTS = "delete it, and the next download asks servers again"  # what they said: nobody else reads it
 MANIFEST_AGAIN = "start the build again, which writes it anew from what lies beside it"
 BY_PLACE = {

@@ -22,6 +22,11 @@ SIZES_FILE, SHARD_ENDING = "sizes.json", "_stats.json"
 OUTAGE_FILE = "_OUTAGE.txt"
 
 
+def is_apart(name: str) -> bool:
+    """Whether a file, by its name relative to OUT, stands in such a directory: no stage reads it."""
+    return name.partition("/")[0] in APART
+
+
 def stage_path(out: str, stage: str) -> str:
     return storage.join(out, KINDS[stage].directory)
 

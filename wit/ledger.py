@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from wit.parts import Tally, add_counts
 from wit.records import Reason
-from wit.stages import STAGES
+from wit.stages import STAGES, USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,15 @@ def plain(tally: Tally) -> Tally:
 
 
 def imbalances(stages: Mapping[str, Tally]) -> list[tuple[str, str]]:
-    """What does not add up, (stage, sentence): within a stage (into = out + dropped) and from one stage to the next."""
+    """What does not add up, (stage, sentence): within a stage (into = out + dropped) and from one stage to the next, where the
+    numbers of both are known."""
     wrong = []
     previous: tuple[str, int] | None = None
-    for name, total in stages.items():
+    for name in STAGES:
+        total = stages.get(name)
+        if total is None:
+            previous = None if name in USUAL else previous
+            continue
         lost = sum(total.dropped.values())
         if total.into != total.out + lost:
             wrong.append((name, f"{total.into} in, but {total.out} out and {lost} dropped"))

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wit import layout, storage
-from wit.damage import damaged
+from wit.damage import NO_FILE, damaged
 from wit.errors import Stopped
 from wit.layout import APART
 from wit.stages import KINDS, SCHEMAS
@@ -408,7 +408,7 @@ def read_object(path: str, *, how: str | None = None) -> dict[str, Any] | None:
     if not storage.exists(path):
         return None
     if storage.size_of_file(path) is None:
-        raise damaged(path, "it is no file", how)
+        raise damaged(path, "it is no file", NO_FILE)
     try:
         found = json.loads(storage.read_bytes(path))
     except (ValueError, RecursionError) as error:

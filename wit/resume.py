@@ -19,19 +19,22 @@ from wit.damage import damaged, missed
 from wit.download.retry import in_rounds
 from wit.errors import DamagedFile, InputError
 from wit.fingerprints import BESIDE_CANDIDATES, Above, Inputs, forms
+from wit.layout import is_apart
+from wit.ledger import LedgerFile, imbalances, stage_totals
 from wit.parts import (
     AnyManifest,
     Marker,
     StageDir,
+    Tally,
     Unit,
     lacking,
+    read_json,
     read_manifest,
-    read_published,
     wrote,
 )
 from wit.plan.passes import RATES, without_work
 from wit.publish.whole import manifests_of
-from wit.runfile import Record, RunFile, SeenSource
+from wit.runfile import IMPLIED, Record, RunFile, SeenSource
 from wit.select import keep_parts
 from wit.stages import KINDS, PRODUCTS, SCHEMAS, STAGES
 from wit.typed import to_json
@@ -66,6 +69,11 @@ class Stage:
         """Whether it finished and all that it wrote can be read."""
         return (self.record if self.name == "report" else self.manifest) is not None and not self.missing
 
+    @property
+    def readable(self) -> bool:
+        """Whether all is there that other stages read of it: no rejected pairs, and nothing that is restricted."""
+        return self.whole or self.manifest is not None and all(is_apart(name) for name in self.missing)
+
 
 def survey(out: str, run: RunFile, config: Any, inputs: Inputs) -> dict[str, Stage]:
     """Every stage as it lies under OUT, for these settings; `run` is the last start's run.json."""
@@ -78,6 +86,8 @@ def survey(out: str, run: RunFile, config: Any, inputs: Inputs) -> dict[str, Sta
         if known == read:
             possible = forms(name, config, inputs, known)
             found[name] = _stage(out, run, name, manifests.get(name), possible)
+            if name == "download":
+                found[name] = _with_rounds(found[name], run, config, inputs)
         else:
             found[name] = Stage(name, None)
     return found
@@ -85,12 +95,12 @@ def survey(out: str, run: RunFile, config: Any, inputs: Inputs) -> dict[str, Sta
 
 def _stage(out: str, run: RunFile, name: str, manifest: AnyManifest | None, possible: Sequence[Above]) -> Stage:
     """The stage under the form of its fingerprint that lies on disk; the newest where none does."""
-    record = run.records.get(name)
+    record = run.records.get(name) or implied(out, run).get(name)
     there = {found.fingerprint for found in (record, manifest) if found}
     there |= {marker.fingerprint for marker in _some_markers(StageDir(out, name, ""))} if manifest is None else set()
     form = next((form for form in possible if form.fingerprint in there), possible[0])
     manifest = manifest if manifest and manifest.fingerprint == form.fingerprint else None
-    record = record if record and record.fingerprint == form.fingerprint else _implied(out, run, name, form)
+    record = record if record and record.fingerprint == form.fingerprint else None
     if manifest is not None:
         written, missing = wrote(manifest), StageDir(out, name, form.fingerprint).missing(manifest)
     else:
@@ -103,11 +113,27 @@ def _stage(out: str, run: RunFile, name: str, manifest: AnyManifest | None, poss
     return dataclasses.replace(found, above=dataclasses.replace(form, wrote=written, retries=found.retries))
 
 
+MOST_ROUNDS = 100  # of retries, that are tried for an implied record
+
+
+def _with_rounds(download: Stage, run: RunFile, config: Any, inputs: Inputs) -> Stage:
+    """The download with as many rounds of retries as the fingerprint behind it tells, where nothing else does."""
+    record, above = download.record, download.above
+    if record is None or above is None or not record.is_implied or record.retries is not None:
+        return download
+    later = "score" if "score" in run.fingerprints else "select"
+    for rounds in range(MOST_ROUNDS):
+        found = dataclasses.replace(above, retries=rounds)
+        if run.fingerprints.get(later) in {of.fingerprint for of in forms(later, config, inputs, {"download": found})}:
+            return dataclasses.replace(download, above=found, record=dataclasses.replace(record, retries=rounds))
+    return download
+
+
 def _manifest(out: str, run: RunFile, name: str) -> AnyManifest | None:
     """The stage's manifest, whatever its fingerprint; raises InputError where a later version wrote it, and DamagedFile where it
     is not the one that run.json has the digest of, unless its stage was at work."""
-    found, kept = read_manifest(out, name), run.records.get(name)
-    path = layout.manifest_path(out, name)
+    path, kept, anew = layout.manifest_path(out, name), run.records.get(name), name in run.rebuild.pending
+    found = standing(out, name) if anew and storage.size_of_file(path) is not None else read_manifest(out, name)
     for version in (one.schema_version for one in (found, kept) if one):
         if version is not None and version > SCHEMAS[name]:
             raise InputError(
@@ -115,7 +141,7 @@ def _manifest(out: str, run: RunFile, name: str) -> AnyManifest | None:
                 "wrote it, or a later one"
             )
     at_work = STAGES if run.at_work is None else run.at_work
-    if found is None or name in at_work or kept is None or kept.manifest_sha256 is None:
+    if found is None or name in at_work or anew or kept is None or kept.manifest_sha256 is None:
         return found
     if storage.sha256_file(path) != kept.manifest_sha256:
         raise damaged(path, "it is not the one that run.json has the digest of")
@@ -130,14 +156,39 @@ def _some_markers(stage: StageDir) -> Iterator[Marker]:
             yield marker
 
 
-def _implied(out: str, run: RunFile, name: str, form: Above) -> Record | None:
-    """Version 0.1.0 kept no records; but its published set bears a fingerprint that hangs on all above it."""
-    if form.schema != 1 or name in PRODUCTS or run.fingerprints.get(name) != form.fingerprint:
+def standing(out: str, name: str) -> AnyManifest | None:
+    """The stage's manifest; None where what stands there is none."""
+    try:
+        return read_manifest(out, name)
+    except DamagedFile:
         return None
-    published = read_manifest(out, "publish")
+
+
+def drop_damaged(out: str, names: Collection[str]) -> None:
+    """Removes the manifests that are damaged, of stages that are made anew."""
+    for name in (name for name in names if name != "report" and standing(out, name) is None):
+        storage.remove(layout.manifest_path(out, name))
+
+
+def implied(out: str, run: RunFile) -> dict[str, Record]:
+    """Version 0.1.0 kept no records; but its published set bears a fingerprint that hangs on all above it, and ledger.json has
+    the numbers. So these are the stages of which nothing is left; `run` is as the last start left it."""
+    published = standing(out, "publish") if run.fingerprints else None
     if published is None or published.fingerprint != run.fingerprints.get("publish"):
-        return None
-    return Record(fingerprint=form.fingerprint, wrote="implied")
+        return {}
+    names = [name for name in run.fingerprints if name not in PRODUCTS and name not in run.records]
+    names = [name for name in names if standing(out, name) is None and not StageDir(out, name, "").units()]
+    try:
+        totals = read_json(storage.join(out, layout.LEDGER_FILE), LedgerFile) if names else None
+    except DamagedFile:
+        return {}
+    if totals is None or totals.samples != published.out or imbalances(counted := stage_totals(totals.stages)):
+        return {}
+    return {name: _as_counted(run.fingerprints[name], counted[name]) for name in names if name in counted}
+
+
+def _as_counted(fingerprint: str, tally: Tally) -> Record:
+    return Record(fingerprint=fingerprint, wrote=IMPLIED, into=tally.into, out=tally.out, dropped=tally.dropped)
 
 
 def restore(out: str, records: Mapping[str, Record]) -> None:
@@ -189,18 +240,17 @@ def _whole_marker(stage: StageDir, unit: Unit) -> Marker | None:
 def to_run(stages: Mapping[str, Stage], asked: Collection[str], rebuilding: Collection[str], retry: bool) -> list[str]:
     """The stages that have to run, in order: those that are not whole, unless they were once and nobody misses them."""
     runs: list[str] = []
-    for name in (name for name in reversed(STAGES) if name in asked):
+    stays = _report_must_stay(stages, rebuilding if "publish" in asked else ())
+    for name in (name for name in reversed(STAGES) if name in asked and not (name == "report" and stays)):
         stage = stages[name]
         missed = name in PRODUCTS or any(name in _opens(later, stages) for later in runs)
         if (
             name in rebuilding
             or (name == "download" and retry)
-            or not (stage.whole or stage.finished and not missed)
+            or not (stage.whole or stage.finished and not missed or stage.readable and name not in PRODUCTS)
             or _to_mend(name, stages)
         ):
             runs.append(name)
-    if "report" in runs and _report_must_stay(stages, runs):
-        runs.remove("report")
     return runs[::-1]
 
 
@@ -209,7 +259,7 @@ def _to_mend(name: str, stages: Mapping[str, Stage]) -> bool:
     without asking the web or reading the sources."""
     stage = stages[name]
     made_here = name in ("plan", "score", "select") and stage.manifest is not None and bool(stage.missing)
-    return made_here and all(stages[above].whole for above in KINDS[name].opens if above in stages)
+    return made_here and all(stages[above].readable for above in KINDS[name].opens if above in stages)
 
 
 def _opens(name: str, stages: Mapping[str, Stage]) -> Sequence[str]:
@@ -217,9 +267,9 @@ def _opens(name: str, stages: Mapping[str, Stage]) -> Sequence[str]:
     return (*KINDS[name].opens, "candidates") if again else KINDS[name].opens
 
 
-def _report_must_stay(stages: Mapping[str, Stage], runs: Collection[str]) -> bool:
+def _report_must_stay(stages: Mapping[str, Stage], rebuilding: Collection[str]) -> bool:
     """Whether a page that version 0.1.0 wrote, without a record, cannot be written anew for want of what it was made from."""
-    return "publish" not in runs and stages["publish"].whole and not stages["download"].whole
+    return "publish" not in rebuilding and stages["publish"].whole and not stages["download"].readable
 
 
 def check_going_on(
@@ -229,11 +279,11 @@ def check_going_on(
     start's run.json, `now` this one's."""
     opened = [(later, read) for later in runs for read in KINDS[later].opens if read in stages and read not in runs]
     for later, read in opened:
-        if read != "download" and stages[read].finished and not stages[read].whole:
+        if read != "download" and stages[read].finished and not stages[read].readable:
             raise InputError(f"{_gone(out, stages[read])} and {later} needs it: add {read} to --stages")
     download = stages["download"]
     needed = "download" in runs or any("download" in KINDS[name].opens for name in runs)
-    if not needed or download.whole:
+    if not needed or download.readable:
         return
     how = "or say --rebuild-from download, which asks the web for everything again"
     if download.finished and not _all_published(out, download):
@@ -297,17 +347,17 @@ def _of_others(out: str, run: RunFile | None, download: Stage) -> bool:
     """Whether raw/ holds shards of other settings, or held them when the set was finished."""
     mine = download.above.fingerprint if download.above else ""
     there = [marker.fingerprint != mine for marker in _some_markers(StageDir(out, "download", ""))]
-    before = (run is not None and "download" in run.records) or read_manifest(out, "publish") is not None
+    before = (run is not None and "download" in run.records) or standing(out, "publish") is not None
     return any(there) or bool(before and not there)
 
 
 def lost(out: str) -> str:
     """What throwing downloads away would cost, in words."""
-    raw, published = read_manifest(out, "download"), read_published(out)
+    raw, published = standing(out, "download"), standing(out, "publish")
     shards = len(StageDir(out, "download", "").units())
     pictures = f" with {raw.out:,} pictures" if raw else ""
     size = f" ({sum(file.bytes for file in raw.entries) / 1e6:,.1f} MB)" if raw else ""
-    samples = f" and the set of {published.samples:,} samples made of them" if published else ""
+    samples = f" and the set of {published.out:,} samples made of them" if published else ""
     return f"{shards:,} downloaded shards{pictures}{size}{samples}"
 
 

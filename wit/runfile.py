@@ -13,6 +13,7 @@ from wit.damage import damaged
 from wit.parts import AnyManifest, File, Manifest, Published, Tally, described, read_object, wrote
 from wit.typed import Rest, dump, load, optional, rest, to_json
 
+IMPLIED = "implied"  # in the place of the digest of what a stage wrote
 READERS = 8  # requests in flight
 SECTIONS = ("candidates", "plan", "image", "select", "publish")
 
@@ -48,6 +49,11 @@ class Record:
         if self.into is None or self.out is None or self.dropped is None:
             return None
         return Tally(into=self.into, out=self.out, dropped=self.dropped)
+
+    @property
+    def is_implied(self) -> bool:
+        """Whether nothing of the stage was left when it was made: version 0.1.0 kept no records."""
+        return self.wrote == IMPLIED
 
 
 @dataclass(slots=True)

@@ -35,11 +35,11 @@ from wit.parts import (
     read_manifest,
 )
 from wit.remedies import STRANGER, Problem, Problems, directory_of, manifest_of, stage_of, told
-from wit.resume import written_again
+from wit.resume import implied, written_again
 from wit.runfile import Record, RunFile, SeenSource, load_run, sealed
 from wit.shardcheck import READERS, Level, bytes_in, json_in, published_problems, raw_problems, table_in
 from wit.shards import REMOVED
-from wit.stages import SCHEMAS, STAGES
+from wit.stages import PRODUCTS, SCHEMAS, STAGES, USUAL
 from wit.typed import dump, load, to_json
 
 EXAMPLES = 3
@@ -71,7 +71,7 @@ def verify(out: str, level: Level = "metadata") -> Verdict:
     problems += found
     found_set, select, download = (manifests.get(stage) for stage in ("publish", "select", "download"))
     published = found_set if isinstance(found_set, Published) else None
-    problems += ledger_problems(out, {**_deleted(run), **manifests}, published or _records(run).get("publish"))
+    problems += ledger_problems(out, {**_deleted(out, run), **manifests}, published or _records(run).get("publish"))
     read = 0
     if published is not None:
         found, read = published_problems(out, published, select if isinstance(select, Manifest) else None, level)
@@ -99,6 +99,9 @@ def _manifests(out: str) -> tuple[dict[str, AnyManifest], list[Problem]]:
     """(the manifests of all stages that finished, what is wrong with others: nothing below those can be trusted)."""
     found, problems = dict[str, AnyManifest](), list[Problem]()
     for stage in STAGES:
+        if off := no_file(out, manifest_of(stage)):
+            problems.append(off)
+            continue
         try:
             manifest = read_manifest(out, stage)
         except (OSError, InputError) as error:
@@ -129,9 +132,11 @@ def _lacks(manifest: AnyManifest) -> str:
 
 
 def _restorable(out: str, run: RunFile | None, stage: str) -> bool:
-    """Whether the next start can write a stage's manifest again; taken for granted of sets that keep no record."""
+    """Whether the next start can write a stage's manifest again; of sets that keep no record any marker is enough."""
     kept = _records(run).get(stage)
-    return kept is None or written_again(StageDir(out, stage, kept.fingerprint), kept) is not None
+    if kept is None:
+        return stage in PRODUCTS or bool(StageDir(out, stage, "").units())
+    return written_again(StageDir(out, stage, kept.fingerprint), kept) is not None
 
 
 # What is finished, and what is being made.
@@ -192,12 +197,18 @@ def stage_problems(out: str, stage: str, manifest: AnyManifest, run: RunFile | N
         yield from part_problems(out, stage, part, thinned=(manifest.dropped_one_in or 1) > 1)
 
 
+def no_file(out: str, name: str) -> Problem | None:
+    """What is wrong where something else than a file stands."""
+    path = storage.join(out, name)
+    if storage.size_of_file(path) is not None or not storage.exists(path):
+        return None
+    return Problem(name, "no file: move away what stands there", lost=True, gone=True)
+
+
 def size_problems(out: str, file: File) -> Problems:
-    path = storage.join(out, file.name)
-    size = storage.size_of_file(path)
+    size = storage.size_of_file(storage.join(out, file.name))
     if size is None:
-        said = "no file: move away what stands there" if storage.exists(path) else "missing"
-        yield Problem(file.name, said, lost=True, gone=True)
+        yield no_file(out, file.name) or Problem(file.name, "missing", lost=True, gone=True)
     elif size != file.bytes:
         yield Problem(file.name, f"{size} bytes, the manifest says {file.bytes}", lost=True)
 
@@ -260,7 +271,11 @@ def _records(run: RunFile | None) -> dict[str, Record]:
 def _records_hold(run: RunFile) -> bool:
     """Whether every record has what it is checked by."""
     return all(
-        (record.tally is None or None not in (record.wrote, record.units, record.manifest_sha256, record.beside))
+        (
+            record.tally is None
+            or record.is_implied
+            or None not in (record.wrote, record.units, record.manifest_sha256, record.beside)
+        )
         and (stage != "report" or record.files is not None)
         and all(file.digests for file in (*(record.beside or ()), *(record.files or ())))
         for stage, record in run.records.items()
@@ -296,7 +311,9 @@ def ledger_problems(out: str, totals: Mapping[str, Tally], published: Published 
     try:
         found = load(ledger.LedgerFile, json_in(storage.join(out, layout.LEDGER_FILE)))
     except ValueError:
-        yield Problem(layout.LEDGER_FILE, "missing or not what the report stage writes")
+        unknown = [directory_of(stage) for stage in USUAL if stage not in stages and stage != "report"]
+        how = f"put a copy back: it alone has the numbers of {unknown[0]}/, which was deleted" if unknown else None
+        yield Problem(layout.LEDGER_FILE, "missing or not what the report stage writes", how=how)
         return
     for stage in dict.fromkeys([*stages, *found.stages]):
         if found.stages.get(stage) != stages.get(stage):
@@ -331,9 +348,9 @@ OUTSIDE = (".lock", "_LEASE.json")  # of the machine that builds
 OUTSIDE_DIRS = ("_tmp", "_shards", "_retry", "model", "zero-shot")
 
 
-def _deleted(run: RunFile | None) -> dict[str, Tally]:
-    """What run.json recorded of stages that count pairs."""
-    records = _records(run)
+def _deleted(out: str, run: RunFile | None) -> dict[str, Tally]:
+    """What run.json recorded of stages that count pairs; of version 0.1.0 what is implied of those that are gone."""
+    records = _records(run) | (implied(out, run) if run else {})
     tallies = {stage: records[stage].tally for stage in STAGES if stage in records}
     return {stage: tally for stage, tally in tallies.items() if tally is not None}
 
@@ -370,15 +387,15 @@ def whole_problems(out: str, run: RunFile | None, manifests: Manifests) -> tuple
     found, plain = strangers(run, manifests, [*named, *beside], there)
     problems += found
     notes += [f"no digest covers {', '.join(plain)}: the set is of version 0.1.0"] if plain else []
+    problems += loose_problems(out, run)
     left = {name.partition("/")[0] for name in there}
-    for stage in (
-        stage for stage in _unfinished(run, manifests) if stage in _deleted(run) and stage not in _making(run)
-    ):
+    deleted = _deleted(out, run)
+    for stage in (stage for stage in _unfinished(run, manifests) if stage in deleted and stage not in _making(run)):
         if directory_of(stage) not in left:
-            gone = gone_problems(stage, run, manifests)
+            gone = gone_problems(stage, run, manifests, deleted)
             said = f"{directory_of(stage)}/ was deleted after it was finished: what it wrote is not looked at"
             problems, notes = [*problems, *gone], [*notes, *([] if gone else [said])]
-        elif manifest_of(stage) not in there:
+        elif not storage.exists(layout.manifest_path(out, stage)):
             problems.append(Problem(manifest_of(stage), "missing, the stage was finished", lost=True))
     return problems, notes
 
@@ -399,7 +416,8 @@ def strangers(
     covered |= {f"{directory_of(stage)}/{part.unit}.json" for stage, part in parts}
     loose = {beside.name for _, part in parts for beside in part.beside}
     first = run is not None and run.is_first
-    loose |= {*layout.REPORT_FILES, layout.RUN_FILE} if first else set()
+    # Nothing else goes by these names: of version 0.1.0 the next start records what has a manifest, and that is not the report.
+    loose |= {*layout.REPORT_FILES, *([layout.RUN_FILE] if first else [])}
     unknown = [name for name in there if name not in covered and name not in loose and name != layout.RUN_FILE]
     made = {*_unfinished(run, manifests), *_making(run)}
     # What the report wrote stands in run.json, which is named itself where it cannot be read.
@@ -407,15 +425,29 @@ def strangers(
     open_ = {name for name in unknown if stage_of(name) in made or (first and name.startswith(f"{layout.DEMO}/"))}
     found = [Problem(n, "not of this set: no manifest names it", how=STRANGER) for n in unknown if n not in open_]
     plain = [name for name in there if name in loose - covered or name in open_]
-    return found, plain if first else []
+    return found, plain if first else [name for name in plain if name in layout.REPORT_FILES]
 
 
-def gone_problems(stage: str, run: RunFile | None, manifests: Manifests) -> list[Problem]:
+def loose_problems(out: str, run: RunFile | None) -> list[Problem]:
+    """What is wrong with what the report of version 0.1.0 wrote, of which run.json has no record."""
+    if run is None or "report" in run.records:
+        return []
+    page = storage.size_of_file(storage.join(out, layout.PAGE_FILE)) is not None and "report" not in _making(run)
+    found = []
+    for name in layout.REPORT_FILES:
+        if off := no_file(out, name):
+            found.append(off)
+        elif page and name != layout.LEDGER_FILE and not storage.exists(storage.join(out, name)):  # that is read
+            found.append(Problem(name, "missing", lost=True, gone=True))
+    return found
+
+
+def gone_problems(stage: str, run: RunFile | None, manifests: Manifests, deleted: Mapping[str, Tally]) -> list[Problem]:
     """What is wrong with a finished stage of which nothing is left, where the set cannot do without it."""
     if stage == "publish":
         samples = _records(run)["publish"].samples or 0
         return [Problem("shards/", f"gone, with the {samples:,} samples that were published", lost=True)]
-    if stage == "download" and "publish" not in manifests and "publish" not in _deleted(run):
+    if stage == "download" and "publish" not in manifests and "publish" not in deleted:
         return [Problem("raw/", "gone, and the set that is to be made of it is not published yet", how=COPY_OR_WEB)]
     return []
 

@@ -95,6 +95,21 @@ def test_a_misspelt_flag_is_refused() -> None:
         commandline.parse(["--runner=SparkRunner", "--oversampel", "2"])
 
 
+@pytest.mark.parametrize(
+    "flag, said",
+    [
+        ("--max_num_wokers=3", "unknown option --max-num-wokers; did you mean --max_num_workers?"),
+        ("--no-perceptual-hashs", "unknown option --no-perceptual-hashs; did you mean --no-perceptual-hashes?"),
+        ("--qqqzzz", "no option of wit or Beam: --qqqzzz; see --help"),
+        ("--keep-original=True", '--keep-original takes no value: leave out "=True"'),
+    ],
+)
+def test_what_was_meant_is_told_in_one_sentence(flag: str, said: str) -> None:
+    with pytest.raises(InputError) as refused:
+        commandline.parse([flag])
+    assert str(refused.value) == said
+
+
 @pytest.mark.parametrize("stages", ["plan,candidates", "candidates,plan", " plan , candidates,plan"])
 def test_stages_run_in_their_order_in_whatever_order_they_are_given(stages: str) -> None:
     assert commandline.parse(["--stages", stages])[0].stage_names() == ["candidates", "plan"]

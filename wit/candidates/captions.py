@@ -95,13 +95,26 @@ URL = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 FILE_EXTENSIONS = frozenset(
     "jpg|jpeg|jfif|png|gif|webp|avif|heic|svg|bmp|tif|tiff|ico|psd|eps|pdf|mp4|mov|php|asp|aspx|htm|html".split("|")
 )
+# What programs put behind the name of a copy; browsers, behind that of a second download; pages, behind an address.
+_OF_A_COPY = r"(?: ?- ?|_)(?:copy|edit(?:ed)?)(?: ?\(\d+\))?"
+NAMED = re.compile(
+    rf"\.(?:{'|'.join(sorted(FILE_EXTENSIONS))})(?:{_OF_A_COPY}| ?\(\d+\)| \d+|\?[^\s?]*|\.{{1,3}})?\Z", re.IGNORECASE
+)
 FILE_STEM = re.compile(  # what cameras, phones and uploads call a file
+    r"(?:(?:img|image|dsc[nf]?|pxl|mvi|gopr|cimg|screen ?shot|whatsapp image|foto|bild)[ _-]*\d[\d _.()x-]*"
+    r"|(?:photo|pic|file|wp)(?:[_-]+|(?=\d{4}))\d[\d _.()x-]*"  # "Photo 51" and "WP 8.1" are names of other things
+    r"|(?=[0-9a-f_-]*\d)(?=[0-9_-]*[a-f])[0-9a-f_-]{16,}"  # without a letter: ISBNs, years
+    rf")(?:{_OF_A_COPY})?",
+    re.IGNORECASE,
+)
+EARLIER_STEM = re.compile(  # as sets up to schema 2 of candidates have it
     r"(?:img|image|photo|pic|dsc[nf]?|pxl|mvi|wp|screen ?shot|whatsapp image|file|foto|bild)[ _-]*\d[\d _.()x-]*"
     r"|(?=[0-9a-f_-]*\d)[0-9a-f_-]{16,}",
     re.IGNORECASE,
 )
 MOST_WORDS_OF_FILE_NAME = 3  # "My summer holiday.JPEG"; more words before the extension are a sentence
-WORD = re.compile(r"[^\W\d_]{2}")  # what has it is a word, not a number or a sign
+QUOTES = "\"'`\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
+WORD = re.compile(r"[^\W\d_]")  # what has it is a word, not a number or a sign
 MIN_WORDS_TO_REPEAT = 6  # below it a repeated word is normal: "New York, New York"
 
 # Captions that say nothing about the picture: what templates, galleries and shops write into every page, folded.
@@ -150,14 +163,22 @@ def is_url(caption: str, rules: CaptionRules) -> Reason | None:
 
 
 def is_file_name(caption: str, rules: CaptionRules) -> Reason | None:
-    """Only a caption that is one as a whole; a sentence may end in one."""
-    stem, dot, extension = caption.rpartition(".")
-    named = dot and extension.lower() in FILE_EXTENSIONS and (rules.file_name_by_last_word or _is_name(stem))
-    return Reason.CAPTION_IS_FILE_NAME if named or FILE_STEM.fullmatch(caption) else None
+    """Only a caption that is one as a whole, quoted or not; a sentence may end in one. In doubt it is none."""
+    if rules.file_name_by_last_word:
+        _, dot, extension = caption.rpartition(".")
+        named = bool(dot and extension.lower() in FILE_EXTENSIONS or EARLIER_STEM.fullmatch(caption))
+    else:
+        name = caption.strip(QUOTES)
+        named = bool(FILE_STEM.fullmatch(name)) or _is_name(name)
+    return Reason.CAPTION_IS_FILE_NAME if named else None
 
 
-def _is_name(stem: str) -> bool:
-    return sum(bool(WORD.search(word)) for word in stem.split(" ")) <= MOST_WORDS_OF_FILE_NAME
+def _is_name(caption: str) -> bool:
+    found = NAMED.search(caption) if "." in caption else None
+    if found is None:
+        return False
+    words = [word for word in caption[: found.start()].split(" ") if WORD.search(word)]
+    return sum(max(_wide(word), 1) for word in words) <= MOST_WORDS_OF_FILE_NAME
 
 
 def is_boilerplate(caption: str, rules: CaptionRules) -> Reason | None:

@@ -18,7 +18,7 @@ from wit import parquet
 from wit.sources.batch import SourceFile, SourceReport
 from wit.sources.delimited import Lines, csv_rows, tsv_rows
 from wit.sources.pages import BATCH_PAIRS
-from wit.sources.text import LOOKED_AT_BYTES, encoding_of, lines
+from wit.sources.text import LOOKED_AT_BYTES, encoding_of, lines, pieces, read_up_to
 
 URL_NAMES = ("url", "image_url", "img_url", "imageurl", "image", "img", "src", "link")
 MAX_GROUP_ROWS = 1 << 24  # what the footer of a damaged file says of its rows may be anything
@@ -146,21 +146,29 @@ def _parse_json(text: str | bytes) -> Any:
 def _read_json(stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iterator[Row | None]:
     """One JSON value: a list of objects, or an object of columns (lists, or objects by row number as pandas writes them);
     files of one object a line go by this name too."""
-    data = stream.read(MAX_JSON_BYTES + 1)
+    data, failed = read_up_to(pieces(stream), MAX_JSON_BYTES + 1)
     if len(data) > MAX_JSON_BYTES:
         report.error = f"is larger than {MAX_JSON_BYTES:,} bytes: convert it to jsonl or parquet"
         return
     if encoding := file.encoding or encoding_of(data[:LOOKED_AT_BYTES]):
         data = data.decode(encoding, "replace").removeprefix("\ufeff").encode("utf-8", "replace")
     value = _parse_json(data.removeprefix(b"\xef\xbb\xbf"))
+    if failed is not None:
+        whole = data[: data.rfind(b"\n") + 1]  # lines, if it is one object a line
+        yield from () if data.lstrip()[:1] == b"[" else _read_jsonl(io.BytesIO(whole), _in_utf8(file), report)
+        raise failed
     if not isinstance(value, list) and not _is_columns(value):
-        yield from _read_jsonl(io.BytesIO(data), dataclasses.replace(file, encoding=None), report)
+        yield from _read_jsonl(io.BytesIO(data), _in_utf8(file), report)
         return
     rows = value if isinstance(value, list) else _rows_of_columns(value)
     for row in rows:
         if not isinstance(row, dict):
             report.lose_row("bad_row", "no JSON object")
         yield row if isinstance(row, dict) else None
+
+
+def _in_utf8(file: SourceFile) -> SourceFile:
+    return dataclasses.replace(file, encoding=None)
 
 
 def _is_columns(value: Any) -> bool:

@@ -11,8 +11,8 @@ import codecs
 import io
 import itertools
 import re
-from collections.abc import Iterable, Iterator
-from typing import IO
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, AnyStr
 
 from wit.errors import InputError
 from wit.sources.batch import SourceReport
@@ -32,14 +32,37 @@ _WHOLE_UTF8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\x
 
 def lines(stream: IO[bytes], report: SourceReport, encoding: str | None = None) -> Iterator[str]:
     """The lines of a file without their ends; `encoding` where the user names it, else by what is in it."""
-    head = stream.read(LOOKED_AT_BYTES)
+    rest = pieces(stream)
+    head, failed = read_up_to(rest, LOOKED_AT_BYTES)
     found = _with_order(encoding, head) if encoding else encoding_of(head)
-    rest = itertools.chain([head], iter(lambda: stream.read(LOOKED_AT_BYTES), b""))
+    rest = itertools.chain([head], _raising(failed) if failed else rest)
     if found is None:
         old = b"\r" in head and b"\n" not in head  # as on a Macintosh of the last century
         yield from _guessed_lines((piece.replace(b"\r", b"\n") for piece in rest) if old else rest, report)
     else:
         yield from _decoded_lines(io.BufferedReader(_Chained(rest)), found, head, report)
+
+
+def pieces(stream: IO[bytes]) -> Iterator[bytes]:
+    """What a stream holds; where reading fails, all that came before."""
+    return iter(lambda: stream.read1(LOOKED_AT_BYTES), b"")  # type: ignore[attr-defined]
+
+
+def read_up_to(found: Iterator[bytes], size: int) -> tuple[bytes, Exception | None]:
+    """(the first bytes, at least `size` of them where there are so many; why there are no more)."""
+    taken, had = list[bytes](), 0
+    try:
+        while had < size and (piece := next(found, b"")):
+            taken.append(piece)
+            had += len(piece)
+    except Exception as error:  # whose it is to say is who reads on
+        return b"".join(taken), error
+    return b"".join(taken), None
+
+
+def _raising(error: Exception) -> Iterator[bytes]:
+    raise error
+    yield b""
 
 
 def _with_order(encoding: str, head: bytes) -> str:
@@ -115,7 +138,7 @@ class _Chained(io.RawIOBase):
 
 def _guessed_lines(pieces: Iterable[bytes], report: SourceReport) -> Iterator[str]:
     stream = io.BufferedReader(_Chained(pieces))
-    for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE_BYTES), b"")):
+    for number, line in enumerate(_first_of_long(stream.readline, b"\n", report)):
         if number == 0:
             line = line.removeprefix(codecs.BOM_UTF8)
         try:
@@ -127,10 +150,20 @@ def _guessed_lines(pieces: Iterable[bytes], report: SourceReport) -> Iterator[st
         yield text.rstrip("\r\n")
 
 
+def _first_of_long(read: Callable[[int], AnyStr], end: AnyStr, report: SourceReport) -> Iterator[AnyStr]:
+    """Every line, of one that is too long the beginning: one line is one row."""
+    while line := read(MAX_LINE_BYTES):
+        if len(line) >= MAX_LINE_BYTES and not line.endswith(end):
+            report.repair("line_cut_off")
+            while (more := read(MAX_LINE_BYTES)) and not more.endswith(end):
+                pass
+        yield line
+
+
 def _decoded_lines(stream: io.BufferedReader, encoding: str, head: bytes, report: SourceReport) -> Iterator[str]:
     newline = "\n" if "\n" in head.decode(encoding, "replace") else None
     text = io.TextIOWrapper(stream, encoding, errors="replace", newline=newline)
-    for number, line in enumerate(iter(lambda: text.readline(MAX_LINE_BYTES), "")):
+    for number, line in enumerate(_first_of_long(text.readline, "\n", report)):
         if "\ufffd" in line:
             report.repair("bad_encoding")
         yield (line.removeprefix("\ufeff") if number == 0 else line).rstrip("\r\n")
