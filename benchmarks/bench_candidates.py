@@ -148,19 +148,19 @@ def beam_share(wat: str, queries: str, folder: str, *, groups: int = 6) -> tuple
     """CPU seconds of the same groups of files, published as parts: in a bare loop, and under Beam's local runner."""
     import apache_beam as beam
 
-    from pipelines.candidates import ExtractGroup, Group
+    from pipelines.candidates import ExtractGroup
     from pipelines.engine import Engine
-    from wit.parts import StageDir
-    from wit.plan import passes
+    from wit.candidates.passes import Group, extract
+    from wit.parts import StageDir, Unit
 
-    work = [Group(f"part-{i:05d}", (SourceFile("wat", wat),)) for i in range(groups)]
+    work = [Group(Unit.numbered("part", i), (SourceFile("wat", wat),)) for i in range(groups)]
     bare, engine = (StageDir(f"{folder}/{name}", "candidates", "f" * 32) for name in ("bare", "beam"))
     knobs = (CandidatesConfig(), 1, 1_000, None, RequestBudget())
 
     def loop() -> None:
         config, seed, one_in, limit, budget = knobs
         for group in work:
-            passes.extract(
+            extract(
                 bare,
                 group.unit,
                 group.files,
@@ -172,8 +172,8 @@ def beam_share(wat: str, queries: str, folder: str, *, groups: int = 6) -> tuple
                 budget=budget,
             )
 
-    extract = ExtractGroup(engine, queries, *knobs, processes=0)
-    pipeline = lambda p: p | beam.Create(work) | beam.Reshuffle() | beam.ParDo(extract)  # noqa: E731
+    under_beam = ExtractGroup(engine, queries, *knobs, processes=0)
+    pipeline = lambda p: p | beam.Create(work) | beam.Reshuffle() | beam.ParDo(under_beam)  # noqa: E731
     return seconds_of(loop), seconds_of(lambda: Engine((), 1).run(pipeline))
 
 
