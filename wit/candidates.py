@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from wit import language, notes
 from wit.arrays import Ints
 from wit.captions import CaptionRules, clean_caption, reject_caption
+from wit.errors import InputError
 from wit.hashing import GOLDEN, keyed_hash
 from wit.matching import Matcher, Mode, matcher_for
 from wit.querylist import QueryList
@@ -146,6 +147,8 @@ def _take_surely(
     """As `_take_batch`; pairs that make it raise are lost, alone and by name: halves are tried until one is a single pair."""
     try:
         _take_batch(batch, left, matcher, config, to)
+    except InputError:  # no stranger's fault, and no pair's
+        raise
     except Exception:  # strangers wrote the pair: what we did not think of costs it, and not the build
         if len(batch) == 1:
             report.lose(EXTRACTOR_ERROR, place=f"source_offset {batch.offset[0]}: {EXTRACTOR_ERROR}")

@@ -97,12 +97,31 @@ class _Local:
 _LOCAL = _Local()
 
 
+EXTRAS = dict.fromkeys(("s3", "s3a"), "aws") | dict.fromkeys(("gs", "gcs"), "gcp")  # of this package, by scheme
+
+
 def _fs(path: str) -> tuple[Any, str]:
     if is_local(path):
         return _LOCAL, os.path.abspath(os.path.expanduser(path.removeprefix("file://")))
     import fsspec.core
 
-    return fsspec.core.url_to_fs(path)  # type: ignore[no-any-return]
+    scheme = path.partition("://")[0]
+    try:
+        return fsspec.core.url_to_fs(path)  # type: ignore[no-any-return]
+    except ImportError as error:
+        extra = EXTRAS.get(scheme)
+        fix = f"pip install wit[{extra}]" if extra else f"{error}".rstrip(".")
+        raise InputError(f"{path} needs a client of {scheme}:// that is not installed: {fix}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        said = f"{error}".partition("\n")[0]  # pyarrow's, of hdfs:// without Java, has a hundred more lines
+        raise InputError(
+            f"{path} cannot be opened ({said}): install what {scheme}:// needs, or give another place"
+        ) from error
+    except ValueError as error:  # which fsspec raises for a scheme that nobody knows
+        known = "a path of this machine, s3://, gs://, hdfs:// or https://"
+        raise InputError(f"{path} cannot be opened ({error}): give {known}") from error
 
 
 def local_path(path: str) -> str:
@@ -150,6 +169,23 @@ VERSIONS = (
 def is_stream(path: str) -> bool:
     """Whether a local path is neither a file nor a directory but a pipe or a device, which may block and gives its bytes once."""
     return is_local(path) and exists(path) and not is_dir(path) and size_of_file(path) is None
+
+
+def read_given(flag: str, path: str) -> str:
+    """The text of a file that a flag names and that is read again while the build runs; raises InputError where it cannot be."""
+    if is_stream(path):
+        raise InputError(f"{flag} {path} is no file, and it is read again while the build runs: write it to one")
+    try:
+        return read_bytes(path).decode()
+    except FileNotFoundError:
+        raise InputError(f"{flag} {path}: no such file; give the path of one, or leave the flag out") from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{flag} {path} is no UTF-8 text ({error.reason} at byte {error.start}): give another file"
+        ) from error
+    except OSError as error:
+        said = error.strerror or f"{error}"
+        raise InputError(f"{flag} {path} cannot be read ({said}): give a file that this user can read") from error
 
 
 def version(path: str) -> str | None:
