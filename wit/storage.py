@@ -41,17 +41,23 @@ REFUSALS = {
     errno.EIO: "look after the disk",
 }
 SAID = re.compile(r"\[Errno (\d+)\] ([^\n]*)")
+WRAPPED = re.compile(
+    r"^[^']*\[errno \d+\] "
+)  # pyarrow's "Error writing bytes to file. Detail: [errno 28] No space left"
 
 
-def refusal(error: BaseException) -> str | None:
+def refusal(error: BaseException, near: str = "") -> str | None:
     """What the operating system refused and what to do, in a sentence, wherever that stands in an exception: of one that was
-    raised in a worker an engine keeps the words alone. None where it is no such refusal."""
+    raised in a worker an engine keeps the words alone. `near` is the place to name where the words name none. None where it is
+    no such refusal."""
     found = [(int(number), words) for number, words in SAID.findall(f"{error}")]
     known = [(number, words) for number, words in found if number in REFUSALS]
     if not known:
         return None
     number, words = known[-1]
-    return f"{words.split(' [while running')[0].strip()}: {REFUSALS[number]}"
+    words = WRAPPED.sub("", words.split(" [while running")[0].strip())
+    where = f" in {near}" if near and "'" not in words else ""
+    return f"{words}{where}: {REFUSALS[number]}"
 
 
 def is_local(path: str) -> bool:
@@ -391,8 +397,19 @@ def _into_place(temporary: str, inner: str) -> None:
     os.replace(temporary, inner)
 
 
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """An OSError of the block names this place where it names none, as those of writes to an open file do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = path
+        raise
+
+
 def _write_through(path: str, data: bytes | memoryview) -> None:
-    with open(path, "wb") as out:
+    with naming(os.path.dirname(path)), open(path, "wb") as out:
         out.write(data)
         out.flush()
         os.fsync(out.fileno())
@@ -405,7 +422,7 @@ def append_bytes(path: str, data: bytes) -> None:
         return
     _, inner = _fs(path)
     os.makedirs(os.path.dirname(inner) or ".", exist_ok=True)
-    with open(inner, "ab") as out:
+    with naming(inner), open(inner, "ab") as out:
         out.write(data)
 
 
@@ -635,10 +652,16 @@ class HashedFile:
             fcntl.fcntl(self._fd, fcntl.F_SETFL, 0)
             self._direct = False
 
+    def abandon(self) -> None:
+        """Ends the file as it is, without what is still in the buffer: after an error, or where nobody wants it any more."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
     def close(self) -> Digest:
         """Ends the file; returns the digest of all of it."""
         self._flush()
-        os.close(self._fd)
+        self.abandon()
         self._buffer.release()
         self._pages.close()
         return Digest("xxh3_128", self._digest.hexdigest())

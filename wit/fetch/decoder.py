@@ -65,7 +65,7 @@ class OpenSpool:
 
 class Decoder:
     """Messages in: ("decode", id, expected hash, offset, length, spool, loan, end).
-    Messages out: ("decoded", id, result, offset, size)."""
+    Messages out: ("decoded", id, result, offset, size); ("unwritten", error number), the last, where the disk refuses."""
 
     def __init__(self, channel: Channel, ring_fd: int, ring_size: int, work: Work = process) -> None:
         self.channel, self.work = channel, work
@@ -87,7 +87,12 @@ class Decoder:
                 self.progress[DECODED] += 1  # the supervisor's answer to who was at fault, and since when
                 signal.setitimer(signal.ITIMER_REAL, config.decode_timeout_s + 5)
                 result = self.decode(self.memory[offset : offset + length], config, blocked, expected)
-                self.channel.post(("decoded", id, *self.stored(result, *spool)))
+                try:
+                    stored = self.stored(result, *spool)
+                except OSError as error:  # no fault of the picture
+                    self.channel.send(("unwritten", error.errno))
+                    return
+                self.channel.post(("decoded", id, *stored))
                 if self.channel.ripe():
                     self.channel.flush()
             signal.setitimer(signal.ITIMER_REAL, 0)
