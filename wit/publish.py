@@ -20,7 +20,7 @@ import pyarrow as pa
 from wit import parquet, storage
 from wit.arrays import Floats, Ints, as_schema, ceil_div
 from wit.damage import damaged
-from wit.errors import DamagedFile, InputError
+from wit.errors import DamagedFile
 from wit.hashing import keyed_hash, keyed_hashes
 from wit.images.formats import EXTENSIONS
 from wit.layout import SHARD_ENDING, SIZES_FILE, next_shards_path, shards_path
@@ -36,6 +36,7 @@ from wit.parts import (
     read_published,
     write_parquet,
 )
+from wit.ranges import Range, check_ranges
 from wit.records import KEEP
 from wit.shards import REMOVED, ShardWriter
 from wit.stages import KINDS, SCHEMAS
@@ -75,6 +76,13 @@ SAMPLES = pa.schema(
 NOT_IN_JSON = ("image_offset", "image_size", "raw_shard")  # places, not facts about the sample
 
 
+RANGES = {
+    "samples_per_shard": Range(1, 1e9),
+    "raw_shards_per_group": Range(1, 1e6),
+    "publish_buffer_mb": Range(1e-3, 1e6),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class PublishConfig:
     samples_per_shard: int = 10_000
@@ -85,13 +93,7 @@ class PublishConfig:
     """pictures that a publish worker holds; samples are shuffled within it"""
 
     def __post_init__(self) -> None:
-        for flag, value in (
-            ("--samples-per-shard", self.samples_per_shard),
-            ("--raw-shards-per-group", self.raw_shards_per_group),
-            ("--publish-buffer-mb", self.publish_buffer_mb),
-        ):
-            if value <= 0:
-                raise InputError(f"{flag} is {value}: give a number above 0")
+        check_ranges(self, RANGES)
 
 
 @dataclass(frozen=True, slots=True, order=True)

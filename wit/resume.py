@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from wit import layout, storage
-from wit.advice import flag
 from wit.damage import damaged, missed
 from wit.errors import DamagedFile, InputError
 from wit.fingerprints import BESIDE_CANDIDATES, Above, Inputs, forms, is_moot
@@ -29,6 +28,7 @@ from wit.parts import (
     wrote,
 )
 from wit.publish import manifests_of
+from wit.ranges import flag
 from wit.retry import in_rounds, is_accounting
 from wit.runfile import Record, RunFile, SeenSource
 from wit.select import keep_parts

@@ -85,7 +85,7 @@ def test_every_pair_meets_its_fate(tmp_path, url, caption, reason):
         ({"languages": ("de",)}, ["de", None]),
         ({"languages": ("de", "en")}, ["en", "de", None]),
         ({"languages": ("any",)}, [None, None, None]),
-        ({"language_min_score": 1.1}, [None]),
+        ({"language_min_score": 1.0}, [None]),
         ({"language_min_words": 1, "language_min_chars": 1, "languages": ("xx",)}, []),
     ],
 )

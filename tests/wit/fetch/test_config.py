@@ -9,13 +9,13 @@ import certifi
 import pytest
 
 from wit.errors import InputError
-from wit.fetch.config import BOUNDS, FetchConfig, for_local_web
+from wit.fetch.config import RANGES, FetchConfig, for_local_web
 
 
 @pytest.mark.parametrize(
     "knob, value, words",
     [
-        *[(name, -1, f"--{name.replace('_', '-')} is -1: give a number from") for name in BOUNDS],
+        *[(name, -1, f"--{name.replace('_', '-')} is -1: give a number from") for name in RANGES],
         *[(name, float("nan"), "is nan: give a number") for name in ("timeout_s", "host_rate_per_s", "retries")],
         *[(name, 0, "is 0: give a number from 1") for name in ("in_flight", "per_host", "per_domain", "per_address")],
         ("host_rate_per_s", 1e-12, "or 0 for no limit"),
@@ -41,7 +41,7 @@ def test_what_cannot_be_meant_is_named_with_its_flag(knob: str, value: Any, word
 
 def test_every_number_is_bounded() -> None:
     numbers = {f.name for f in dataclasses.fields(FetchConfig) if f.type in ("int", "float")}
-    assert numbers == set(BOUNDS)
+    assert numbers == set(RANGES)
 
 
 @pytest.mark.parametrize("contact", ["", "you@example.org", "https://example.org/crawler", "http://10.0.0.1:8000"])
