@@ -189,6 +189,8 @@ class Session:
         session = cls(context, run, before, peak, inputs)
         session.look()
         run.retry, retries = _retry(config, run, session.stages["download"])
+        if (asked := config.retried_reasons()) and not run.retry.reasons:
+            print(f"nothing is left to retry: no pair was lost to {', '.join(asked)}", file=sys.stderr)
         session.context = dataclasses.replace(session.context, retries=retries)
         session.check()
         session.tell_what_was_refused()

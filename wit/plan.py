@@ -66,7 +66,8 @@ class PlanConfig:
     max_per_query: int = 20_000
     """pairs that one query contributes at most (CLIP section 2.2); ignored with --target"""
     target: int | None = None
-    """planned rows in all: the cap per query is solved for it (400M: --target 400000000)"""
+    """rows in all that the cap per query is solved for (400M: --target 400000000); as of any cap, up to --oversample times as
+    many are planned, since not all arrive: it is no number of published samples yet"""
     cap: Literal["expected", "hard"] = "expected"
     """expected: a query contributes max-per-query on average; hard: never more"""
     oversample: float = 2.0

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+import wit
 from wit.errors import InputError
 from wit.ranges import MANY, Range, check_ranges
 
@@ -166,7 +167,7 @@ class FetchConfig:
     @property
     def user_agent_header(self) -> str:
         about = f" (+{self.contact})" if self.contact else ""
-        return f"{self.user_agent}/1.0{about}"
+        return f"{self.user_agent}/{wit.__version__}{about}"
 
 
 def for_local_web(endpoints: Iterable[tuple[str, str, int]], base: FetchConfig | None = None) -> FetchConfig:

@@ -8,6 +8,7 @@ from typing import Any
 import certifi
 import pytest
 
+import wit
 from wit.errors import InputError
 from wit.fetch.config import RANGES, FetchConfig, for_local_web
 
@@ -67,3 +68,8 @@ def test_certificates_to_trust_must_be_there() -> None:
     with pytest.raises(InputError, match="--ca-file /nowhere/at/all.pem is no file"):
         FetchConfig(ca_file="/nowhere/at/all.pem").check_ca_file()
     FetchConfig(ca_file=certifi.where()).check_ca_file()
+
+
+def test_the_user_agent_bears_the_version() -> None:
+    header = FetchConfig(contact="you@example.org").user_agent_header
+    assert header == f"wit/{wit.__version__} (+you@example.org)"
