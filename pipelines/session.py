@@ -29,6 +29,7 @@ from wit.download.retry import has_failed
 from wit.errors import InputError
 from wit.fetch import limits
 from wit.fingerprints import Inputs, gone_of
+from wit.images.blocklist import load_blocklist
 from wit.parts import File, Manifest, StageDir
 from wit.querycheck import remarks
 from wit.querylist import load_queries
@@ -54,15 +55,15 @@ def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session
     config = _absolute(config)
     scorer = scorer_of(config)
     odd = remarks(config.queries, config.candidates.matching)
-    if config.candidates.language_model is None:  # another model may have labels of its own
-        language.check_codes(config.candidates.languages)
+    _check_files(config)
+    engine = Engine(beam_flags, threads=config.processes())
+    engine.check()
     _refuse_foreign(config.output, config.seed)
     sources = [file for spec in config.source if spec != "demo" for file in listed(spec, config)]
     if config.image.verify_hash is not None:
         check_hashes([file for file in sources if file.size is not None][:TABLES_LOOKED_AT], config.image.verify_hash)
     if "demo" not in config.source and "download" in config.stage_names():
         config.fetch.check()
-    limits.read(config.fetch.host_limits)
     for line in odd:
         print(line, file=sys.stderr)
     with contextlib.ExitStack() as stack:
@@ -76,7 +77,19 @@ def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session
             config = configuration.for_demo(config, web.endpoints)
         stack.enter_context(workers.closing_pools())
         peak = stack.enter_context(PeakMemory())
-        yield Session.start(config, sources, beam_flags, peak, scorer, before)
+        yield Session.start(config, sources, engine, peak, scorer, before)
+
+
+def _check_files(config: BuildConfig) -> None:
+    """Raises InputError where a file that a flag names, beside the sources, the queries and the checkpoint, is not what it is
+    for: workers would tell it too late."""
+    if (model := config.candidates.language_model) is None:
+        language.check_codes(config.candidates.languages)
+    else:  # which may have labels of its own
+        language.check_model(model)
+    load_blocklist(config.image.blocked_hashes)
+    limits.read(config.fetch.host_limits)
+    config.fetch.check_ca_file()
 
 
 def listed(spec: str, config: BuildConfig) -> list[SourceFile]:
@@ -161,7 +174,7 @@ class Session:
         cls,
         config: BuildConfig,
         sources: list[SourceFile],
-        beam_flags: tuple[str, ...],
+        engine: Engine,
         peak: PeakMemory,
         scorer: Scorer | None,
         before: RunFile | None,
@@ -170,14 +183,15 @@ class Session:
         throw downloads away unasked or needs what is gone. `before` is run.json of the last start."""
         if before is not None:
             resume.restore(config.output, before.records)
-        run = _begin(config, sources, beam_flags, scorer, before)
+        run = _begin(config, sources, engine.flags, scorer, before)
         model = (scorer.model, scorer.sha256) if scorer else None
         inputs = Inputs(run.seed, run.queries_sha256, sources, model, run.gone)
-        engine = Engine(beam_flags, threads=config.processes())
         context = Context(config, tuple(sources), run.seed, engine, {}, scorer, 0, run.rebuild.pending, run.records)
         session = cls(context, run, before, peak, inputs)
         session.look()
         run.retry, retries = _retry(config, run, session.stages["download"])
+        if (asked := config.retried_reasons()) and not run.retry.reasons:
+            print(f"nothing is left to retry: no pair was lost to {', '.join(asked)}", file=sys.stderr)
         session.context = dataclasses.replace(session.context, retries=retries)
         session.check()
         session.tell_what_was_refused()

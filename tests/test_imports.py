@@ -11,7 +11,7 @@ FORBIDDEN = {
     "trainer": ("apache_beam", "pipelines"),
     "pipelines": (),
 }
-TRAINER_MAY_USE = {"wit.early", "wit.flags", "wit.records", "wit.shards", "wit.storage"}
+TRAINER_MAY_USE = {"wit.early", "wit.flags", "wit.ranges", "wit.records", "wit.shards", "wit.storage"}
 
 
 def imported(path: Path) -> set[str]:

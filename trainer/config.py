@@ -11,7 +11,28 @@ from trainer import checkpoint
 from trainer.device import pick_device
 from trainer.model import MODELS
 from wit import flags, storage
+from wit.ranges import WHOLE, Range, check_ranges
 from wit.records import InputError
+
+STEPS = Range(1, 1e9)
+RANGES = {
+    "epochs": Range(1e-6, 1e6),
+    "batch_size": Range(1, 1e7),
+    "learning_rate": Range(0, 100),
+    "warmup_steps": Range(0, 1e9),
+    "weight_decay": Range(0, 100),
+    "beta2": Range(0, 0.999999),  # at 1 the moment never moves
+    "epsilon": Range(0, 1),
+    "augmentation": Range(0, 1),
+    "seed": Range(-WHOLE, WHOLE - 1),
+    "shuffle_buffer": Range(0, 1e9),
+    "workers": Range(0, 4_096),
+    "cache_mb": Range(0, 1e8),
+    "log_every_steps": STEPS,
+    "checkpoint_every_steps": STEPS,
+    "checkpoint_every_minutes": Range(0, 1e7),
+    "keep_checkpoints": Range(1, 1e6),
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +64,7 @@ class TrainConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the towers' arithmetic; weights and loss stay float32."""
     seed: int = 0
-    """Fixes weights, order, crops and augmentation."""
+    """Fixes weights, order, crops and augmentation; any whole number."""
     shuffle_captions: bool = False
     """Control run: captions permuted against pictures, fixed by the seed; accuracy must fall to chance."""
     shuffle_buffer: int = 10_000
@@ -64,6 +85,9 @@ class TrainConfig:
     """Newest checkpoints kept."""
     resume: bool = False
     """Goes on from the newest checkpoint of --output, exactly where it stopped; starts anew where there is none."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, RANGES)
 
 
 KNOBS = flags.knobs_of(TrainConfig)
@@ -98,9 +122,6 @@ def check(config: TrainConfig) -> None:
     """Raises InputError for what is wrong with the configuration, before anything is touched."""
     if config.model not in MODELS:
         raise InputError(f"no such model: {config.model}; {flags.instead(config.model, MODELS)}")
-    for name in ("epochs", "batch_size", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints"):
-        if getattr(config, name) <= 0:
-            raise InputError(f"--{name.replace('_', '-')} must be above 0, not {getattr(config, name)}")
     for path in (config.output, storage.join(config.output, "checkpoints")):
         if storage.exists(path) and not storage.is_dir(path):
             raise InputError(f"{path} is a file; give a directory as --output")

@@ -35,6 +35,7 @@ from trainer.tally import Hit, Share, by_group, share, wilson
 from trainer.testset import Dataset, open_dataset, pictures
 from trainer.tokenizer import clean, tokenize
 from wit import flags, storage
+from wit.ranges import Range, check_ranges
 from wit.records import InputError
 
 NAMED = 5  # of names that are told, the first
@@ -58,6 +59,9 @@ class EvaluateConfig:
     """Pictures at a time."""
     device: str = "auto"
     """cpu, cuda, or auto: cuda where there is one."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {"batch_size": Range(1, 1e7)})
 
 
 @dataclass(frozen=True)
@@ -208,7 +212,8 @@ def evaluate(config: EvaluateConfig) -> Result:
     device, dataset = pick_device(config.device), open_dataset(config.dataset)
     beside = config.checkpoint if storage.is_dir(config.checkpoint) else config.checkpoint.rpartition("/")[0] or "."
     output = config.output or storage.join(beside, f"zero-shot-{dataset.name}.json")
-    check(config, output)
+    if storage.is_dir(output):
+        raise InputError(f"--output {output} is a directory; give the name of a JSON file")
     console = Console(highlight=False, soft_wrap=True)
     for sentence in told_dataset(dataset):
         console.print(sentence, markup=False)
@@ -227,13 +232,6 @@ def evaluate(config: EvaluateConfig) -> Result:
     storage.write_bytes(output, json.dumps(written, indent=2).encode() + b"\n")
     console.print(f"written to {output}", markup=False)
     return result
-
-
-def check(config: EvaluateConfig, output: str) -> None:
-    if config.batch_size <= 0:
-        raise InputError(f"--batch-size must be above 0, not {config.batch_size}")
-    if storage.is_dir(output):
-        raise InputError(f"--output {output} is a directory; give the name of a JSON file")
 
 
 CODES = (

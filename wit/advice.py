@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wit.parts import Tally
+from wit.ranges import flag
 from wit.records import Reason
 from wit.stages import STAGES
 
@@ -65,10 +66,6 @@ SETTINGS: Mapping[Reason, tuple[str, ...]] = {
 }
 
 BY_NAME = {str(reason): settings for reason, settings in SETTINGS.items()}
-
-
-def flag(setting: str) -> str:
-    return "--" + setting.replace("_", "-")
 
 
 def nothing_kept(totals: Mapping[str, Tally]) -> str:

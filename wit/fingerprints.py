@@ -22,6 +22,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from wit.errors import InputError
@@ -68,6 +69,17 @@ ADDED: Mapping[str, Added] = {  # "section.knob": Added(since=2, before=None)
 MOOT: Mapping[str, Callable[[Any], bool]] = {  # "section.knob": where nobody reads it, so that it changes nothing
     "image.check_pixels": lambda image: not image.keep_original or image.perceptual_hashes,
 }
+
+
+def is_moot(section: str, knob: str, values: Mapping[str, Any]) -> bool:
+    """Whether nobody reads the knob under these values of its section, as run.json has them."""
+    moot = MOOT.get(f"{section}.{knob}")
+    try:
+        return moot is not None and moot(SimpleNamespace(**values))
+    except AttributeError:  # an earlier version's, without what decides over it
+        return False
+
+
 REMOVED: Mapping[str, Removed] = {  # "section.knob": Removed(until=1, was=50_000)
     "image.min_side_px": Removed(until=2, was=0),
 }

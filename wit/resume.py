@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from wit import layout, storage
-from wit.advice import flag
 from wit.damage import damaged, missed
+from wit.download.published import is_accounting
 from wit.download.retry import in_rounds
 from wit.errors import DamagedFile, InputError
-from wit.fingerprints import BESIDE_CANDIDATES, Above, Inputs, forms
+from wit.fingerprints import BESIDE_CANDIDATES, Above, Inputs, forms, is_moot
 from wit.layout import is_apart
 from wit.ledger import LedgerFile, imbalances, stage_totals
 from wit.parts import (
@@ -34,6 +34,7 @@ from wit.parts import (
 )
 from wit.plan.passes import RATES, without_work
 from wit.publish.whole import manifests_of
+from wit.ranges import flag
 from wit.runfile import IMPLIED, Record, RunFile, SeenSource
 from wit.select import keep_parts
 from wit.stages import KINDS, PRODUCTS, SCHEMAS, STAGES
@@ -293,14 +294,14 @@ def check_going_on(
         differences += changed(run, now, (*FIRST_HALF, "select", "publish"))
         since = f" ({'; '.join(differences)})" if differences else ""
         raise InputError(f"{gone} and {readers} would need it{since}: put it back, keep the settings, {how}")
-    if "download" in runs and not download.finished and _of_others(out, run, download):
+    if "download" in runs and not download.finished and _of_others(out, run, download) and (loss := lost(out)):
         why = "; ".join(changed(run, now, FIRST_HALF)) or "the plan is no longer the one that they were planned by"
         keep = (
             f"Keep the settings of {out}/run.json"
             if run
             else "Give the --seed and the settings that they were made with"
         )
-        raise InputError(f"these settings would throw away {lost(out)}: {why}. {keep}, choose another --output, {how}")
+        raise InputError(f"these settings would throw away {loss}: {why}. {keep}, choose another --output, {how}")
 
 
 def _gone(out: str, stage: Stage) -> str:
@@ -329,9 +330,13 @@ def passed_over(out: str, stage: Stage) -> str:
     lost = _gone(out, stage)
     if stage.manifest is not None:
         return f"finished before; {lost}: nothing needs it now; to mend the set {missed(stage.missing[0])}"
-    if directory.units():
-        left, units = len(directory.markers()), (stage.record and stage.record.units) or "many"
-        lost = f"{directory.manifest_path} is gone and {left} of its {units} units are left"
+    units, left = (stage.record and stage.record.units) or "many", len(directory.markers())
+    files = sum(not name.endswith((".json", storage.UNFINISHED)) for name in storage.list_dir(directory.path))
+    if files:
+        some = f"markers (.json) of {left} of its {units} units are left, beside {files:,} files"
+        lost = f"{directory.manifest_path} is gone and {some}"
+        wants = "" if stage.name != "download" else ", and without it other filters would ask the web again"
+        return f"finished before; {lost}: nothing needs it now{wants}: put back what is gone of {place}"
     return f"finished before; {lost}: nothing needs it, {place} may be deleted"
 
 
@@ -352,9 +357,12 @@ def _of_others(out: str, run: RunFile | None, download: Stage) -> bool:
 
 
 def lost(out: str) -> str:
-    """What throwing downloads away would cost, in words."""
+    """What throwing downloads away would cost, in words; empty where there is nothing to lose."""
     raw, published = standing(out, "download"), standing(out, "publish")
-    shards = len(StageDir(out, "download", "").units())
+    shards = sum(not is_accounting(unit) for unit in StageDir(out, "download", "").units())
+    nothing_fetched = not shards or (raw is not None and not raw.out)
+    if nothing_fetched and not (published and published.out):
+        return ""
     pictures = f" with {raw.out:,} pictures" if raw else ""
     size = f" ({sum(file.bytes for file in raw.entries) / 1e6:,.1f} MB)" if raw else ""
     samples = f" and the set of {published.out:,} samples made of them" if published else ""
@@ -374,7 +382,9 @@ def changed(run: RunFile | None, now: RunFile, sections: Collection[str]) -> lis
     for section in sections:
         was, is_ = run.section(section), now.section(section)
         said += [
-            _knob(name, was[name], is_[name]) for name in sorted(was.keys() & is_.keys()) if was[name] != is_[name]
+            _knob(name, was[name], is_[name])
+            for name in sorted(was.keys() & is_.keys())
+            if was[name] != is_[name] and not (is_moot(section, name, was) and is_moot(section, name, is_))
         ]
     for name in BESIDE_CANDIDATES:
         had, has = run.config.get(name), now.config[name]

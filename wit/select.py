@@ -26,16 +26,25 @@ from wit.arrays import Floats, Hashes, Ids, Ints, Mask, as_schema, ceil_div, lis
 from wit.damage import damaged
 from wit.dedup import PICTURE, VERDICT, bucket_of, cluster_bucket
 from wit.download.published import FetchedShard
-from wit.errors import InputError
 from wit.filters import first_reasons, image_filters
 from wit.layout import DROPPED as DROPPED_FILE
 from wit.parts import Marker, StageDir, Tally, Unit, write_tables
 from wit.plan import balance
 from wit.querylist import hashes_of
+from wit.ranges import Range, check_ranges
 from wit.records import CAPTION, DROPPED, KEEP, SCORES, Reason
 from wit.slices import SliceRef, read_slices, scatter_to
 
 KEEP_ROW_GROUP = 512  # publish reads runs of about 100 rows: a run should not cost the whole table
+
+
+RANGES = {
+    "min_image_side_px": Range(0, 100_000),
+    "max_aspect_ratio": Range(1, 100_000),
+    "min_clip_score": Range(-1, 1),
+    "max_captions_per_sample": Range(1, 10_000),
+    "rows_per_dedup_bucket": Range(1, 1e9),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +54,14 @@ class SelectConfig:
     max_aspect_ratio: float = 3.0
     """pictures whose longer side is more than this times the shorter are dropped (DataComp's bound)"""
     min_clip_score: float | None = None
-    """pairs whose cosine similarity is below this are dropped (needs the score stage; useful values depend on the model)"""
+    """pairs whose cosine similarity (-1 to 1) is below this are dropped (needs scores; useful values depend on the model)"""
     max_captions_per_sample: int = 16
     """captions that a cluster of duplicates carries, the one that is written included"""
     rows_per_dedup_bucket: int = 500_000
     """pictures that one worker compares"""
 
     def __post_init__(self) -> None:
-        for flag, value, least in (
-            ("--min-image-side-px", self.min_image_side_px, 0),
-            ("--max-aspect-ratio", self.max_aspect_ratio, 1),
-            ("--max-captions-per-sample", self.max_captions_per_sample, 1),
-            ("--rows-per-dedup-bucket", self.rows_per_dedup_bucket, 1),
-        ):
-            if value < least:
-                raise InputError(f"{flag} is {value}: give at least {least}")
-        if self.min_clip_score is not None and not -1 <= self.min_clip_score <= 1:
-            raise InputError(f"--min-clip-score is {self.min_clip_score}: give a cosine similarity, from -1 to 1")
+        check_ranges(self, RANGES)
 
 
 @dataclass(frozen=True, slots=True)

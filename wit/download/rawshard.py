@@ -83,7 +83,9 @@ class RawShard:
 
     def ask_again(self, rows: list[int], spools: Spools) -> None:
         """Forgets the outcomes of some rows. The tar so far becomes the spool of the pictures in it, and another is begun."""
-        self.close()
+        if self._tar is not None:
+            self._tar.close()
+            self._tar = None
         waiting = sum(place is not None for place in self.places)
         spool = spools.adopt(self.tar_path, waiting) if waiting else None
         for outcome, place in zip(self.outcomes, self.places, strict=False):
@@ -106,10 +108,10 @@ class RawShard:
             os.chmod(restricted, 0o600)
         return self._tar.close()
 
-    def close(self) -> None:
-        """Closes the tar where one is open."""
+    def abandon(self) -> None:
+        """Closes the tar where one is open, whole or not: nobody reads it."""
         if self._tar is not None:
-            self._tar.close()
+            self._tar.abandon()
         self._tar = None
 
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 from wit.errors import InputError
+from wit.ranges import MANY, Range, check_ranges
+
+RANGES = {
+    **dict.fromkeys(("max_per_query", "target"), Range(1, MANY)),
+    "oversample": Range(1, 1_000),
+    "max_captions_per_url": Range(1, 10_000),
+    **dict.fromkeys(("max_urls_per_caption", "max_urls_per_domain"), Range(0, MANY)),
+    "max_domain_hours": Range(0, 1e6),
+    "max_urls_per_domain_partition": Range(1, MANY),
+    **dict.fromkeys(("rows_per_bucket", "rows_per_partition", "rows_per_raw_shard"), Range(1, 1e9)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +49,4 @@ class PlanConfig:
     def __post_init__(self) -> None:
         if self.cap == "hard" and self.target is not None:
             raise InputError("--cap hard needs --max-per-query and --target solves for it: leave out one of the two")
-        if min(self.max_per_query, self.rows_per_bucket, self.rows_per_partition, self.rows_per_raw_shard) < 1:
-            raise InputError("--max-per-query and the --rows-per-... options must be at least 1")
-        if not 0 <= self.max_domain_hours < math.inf:  # nor is nan
-            raise InputError(
-                f"--max-domain-hours is {self.max_domain_hours}: give a number from 0 on, or 0 for no limit"
-            )
-        if self.max_urls_per_domain_partition < 1:
-            raise InputError("--max-urls-per-domain-partition must be at least 1")
-        if not 1 <= self.oversample < math.inf:
-            raise InputError(f"--oversample is {self.oversample}: it must be at least 1, for instance 2")
+        check_ranges(self, RANGES)

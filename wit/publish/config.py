@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wit.errors import InputError
+from wit.ranges import Range, check_ranges
+
+RANGES = {
+    "samples_per_shard": Range(1, 1e9),
+    "raw_shards_per_group": Range(1, 1e6),
+    "publish_buffer_mb": Range(1e-3, 1e6),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +23,4 @@ class PublishConfig:
     """pictures that a publish worker holds; samples are shuffled within it"""
 
     def __post_init__(self) -> None:
-        for flag, value in (
-            ("--samples-per-shard", self.samples_per_shard),
-            ("--raw-shards-per-group", self.raw_shards_per_group),
-            ("--publish-buffer-mb", self.publish_buffer_mb),
-        ):
-            if value <= 0:
-                raise InputError(f"{flag} is {value}: give a number above 0")
+        check_ranges(self, RANGES)

@@ -26,7 +26,7 @@ from wit.sources.batch import PairBatch, SourceFile, SourceReport
 from wit.sources.pages import BATCH_PAIRS, EXTRACTOR_ERROR
 from wit.sources.reading import RequestBudget, open_source
 from wit.sources.rows import FORMATS, FREE_FORMATS, URL_NAMES, Row, read_rows
-from wit.sources.text import LOOKED_AT_BYTES, check_readable, pieces, read_up_to
+from wit.sources.text import LOOKED_AT_BYTES, check_named, check_readable, pieces, read_up_to
 from wit.sources.zstd import ZstdStream
 from wit.urls import Resolver
 
@@ -150,8 +150,9 @@ def check_table(file: SourceFile) -> None:
     """Raises InputError if a local table lacks a column that is needed, as far as its first row tells, or is text that cannot
     be told to be any; damage is left to be reported when the table is read."""
     form, compression = format_of(file.path)
-    if form != "parquet" and file.encoding is None:
-        check_readable(_head(file, compression), file.name)
+    if form != "parquet":
+        head = _head(file, compression)
+        check_named(file.encoding, head, file.name) if file.encoding else check_readable(head, file.name)
     report = SourceReport(file.path)
     row = _first_names(file, report)
     if row is None:

@@ -3,6 +3,7 @@
 What is not UTF-8 is told apart line by line, so that a file that was pasted together comes out right: a line in which no
 character of several bytes is whole UTF-8, and whose bytes read as Western European text, is Windows-1252, as browsers take
 it to be (Encoding standard, section 8). Of any other line the bytes that make no sense are replaced. Both are counted.
+Where the user names the encoding, bytes that it does not have stand as UNDECODED, so that their row can be told.
 """
 
 from __future__ import annotations
@@ -25,6 +26,19 @@ BOMS_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 CP1252 = "windows-1252"
 NOT_OF_FILES = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape")
 
+# Half a character, which no encoding has: it stands for bytes that the encoding that the user named does not have.
+UNDECODED = "\udcff"
+
+
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return UNDECODED, error.end
+
+
+MARKED = "wit.marked"  # as `errors` of a decoder
+codecs.register_error(MARKED, _mark)
+
 # What Windows-1252 does not have; letters beyond ASCII in a row, as only other scripts have them.
 _FOREIGN = re.compile(rb"[\x81\x8d\x8f\x90\x9d]|[\x80-\xff]{4}")
 _WHOLE_UTF8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
@@ -40,7 +54,9 @@ def lines(stream: IO[bytes], report: SourceReport, encoding: str | None = None) 
         old = b"\r" in head and b"\n" not in head  # as on a Macintosh of the last century
         yield from _guessed_lines((piece.replace(b"\r", b"\n") for piece in rest) if old else rest, report)
     else:
-        yield from _decoded_lines(io.BufferedReader(_Chained(rest)), found, head, report)
+        yield from _decoded_lines(
+            io.BufferedReader(_Chained(rest)), found, head, report, MARKED if encoding else "replace"
+        )
 
 
 def pieces(stream: IO[bytes]) -> Iterator[bytes]:
@@ -114,6 +130,31 @@ def check_readable(head: bytes, path: str) -> None:
         )
 
 
+MOST_UNDECODED = 0.1  # of the first lines: more is another encoding than the one that was named
+
+
+def check_named(encoding: str, head: bytes, path: str) -> None:
+    """Raises InputError where too many of the first lines of a text hold bytes that the encoding that the user named does not
+    have."""
+    text = head.decode(_with_order(encoding, head), MARKED)
+    found = text.splitlines()[: -1 if len(head) == LOOKED_AT_BYTES else None]
+    bad = [number for number, line in enumerate(found, 1) if UNDECODED in line]
+    if len(bad) <= MOST_UNDECODED * len(found):
+        return
+    seems = encoding_of(head) or ("utf-8" if _is_utf8(head[: head.rfind(b"\n") + 1] or head) else None)
+    if seems is None and all(_is_utf8(line) or _is_western(line) for line in head.split(b"\n")[:-1]):
+        seems = CP1252
+    fix = (
+        f"it seems to be {seems}: give that, or leave --encoding out"
+        if seems
+        else "say what it is, or leave --encoding out"
+    )
+    raise InputError(
+        f"{path} is not {encoding}, which lacks bytes in {len(bad):,} of its first {len(found):,} lines (line {bad[0]:,} is the "
+        f"first of them); {fix}"
+    )
+
+
 class _Chained(io.RawIOBase):
     """Pieces of bytes as one stream."""
 
@@ -160,11 +201,13 @@ def _first_of_long(read: Callable[[int], AnyStr], end: AnyStr, report: SourceRep
         yield line
 
 
-def _decoded_lines(stream: io.BufferedReader, encoding: str, head: bytes, report: SourceReport) -> Iterator[str]:
+def _decoded_lines(
+    stream: io.BufferedReader, encoding: str, head: bytes, report: SourceReport, errors: str
+) -> Iterator[str]:
     newline = "\n" if "\n" in head.decode(encoding, "replace") else None
-    text = io.TextIOWrapper(stream, encoding, errors="replace", newline=newline)
+    text = io.TextIOWrapper(stream, encoding, errors=errors, newline=newline)
     for number, line in enumerate(_first_of_long(text.readline, "\n", report)):
-        if "\ufffd" in line:
+        if errors == "replace" and "\ufffd" in line:
             report.repair("bad_encoding")
         yield (line.removeprefix("\ufeff") if number == 0 else line).rstrip("\r\n")
 

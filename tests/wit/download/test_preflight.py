@@ -63,8 +63,21 @@ def test_a_picture_takes_what_its_settings_make_of_it(image: ImageConfig, expect
 def test_the_words_have_every_number() -> None:
     said = "\n".join(lines(estimate(part(ax=7_200)), 2_000_000_000))
     for number in (
-        "7,200 pictures of 1 hosts, 7,201 requests",
-        "x: 7,200 pictures, 1.0 hours",
+        "7,200 pictures of 1 host, 7,201 requests",
+        "x: 7,200 pictures, about 1.0 hours at its rate",
+        "time       about 1.0 hours",
         "0.037 GB, 2.000 GB are free",
     ):
         assert number in said
+
+
+def test_few_are_said_as_a_person_says_them() -> None:
+    said = "\n".join(lines(estimate(part(ax=1), fetch=replace(FETCH, respect_robots=False)), None))
+    assert "1 picture of 1 host, 1 request\n" in said
+    assert "x: 1 picture, a few minutes at its rate" in said and said.endswith("time       a few minutes")
+
+
+def test_of_domains_that_take_as_long_the_one_of_most_pictures_is_the_slowest_then_the_first_by_name() -> None:
+    free = replace(FETCH, domain_rate_per_s=0, host_rate_per_s=0)  # none of them takes any time
+    assert estimate(part(ax=5, ay=9), part(az=9), fetch=free).slowest == "y"  # type: ignore[attr-defined]
+    assert estimate(part(az=9), part(ay=9, ax=5), fetch=free).slowest == "y"  # type: ignore[attr-defined]

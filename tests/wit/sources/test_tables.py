@@ -230,6 +230,52 @@ def test_an_encoding_may_be_named(tmp_path: Path, encoding: str, text: str) -> N
     assert report.repaired == {}
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8", "shift_jis", "utf-16-le"])
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "lines.json", "list.json", "urls.txt"])
+def test_rows_with_bytes_that_the_named_encoding_lacks_are_bad_and_told(
+    tmp_path: Path, name: str, encoding: str
+) -> None:
+    bad = b"\x00\xdc" if encoding == "utf-16-le" else b"\xff"
+    urls = [f"https://a.example/{number}" for number in range(20)]
+    if name == "urls.txt":
+        lines, captions, place = urls, [None] * 20, "line 8: "
+    elif name.endswith(("sv",)):
+        comma = "\t" if name == "t.tsv" else ","
+        lines, captions, place = (
+            [f"url{comma}caption", *(f"{url}{comma}a fox" for url in urls)],
+            ["a fox"] * 20,
+            "line 9: ",
+        )
+    else:
+        lines = [json.dumps({"url": url, "caption": "a fox"}) for url in urls]
+        captions, place = ["a fox"] * 20, "row 8: " if name == "list.json" else "line 8: "
+    text = f"[{','.join(lines)}]" if name == "list.json" else "\n".join(lines) + "\n"
+    data = text.encode(encoding).replace(mark := "example/7".encode(encoding), mark + bad)
+    pairs, _, report = read(tmp_path / name, data, encoding=encoding)
+    kept = [pair for pair in zip(urls, captions, strict=True) if not str(pair[0]).endswith("/7")]
+    assert pairs == kept and report.lost == {"bad_row": 1} and report.repaired == {}
+    assert report.first_bad == [f"{place}bytes that {encoding} does not have"]
+
+
+@pytest.mark.parametrize(
+    "named, really, seems",
+    [
+        ("ascii", "cp1252", "it seems to be windows-1252"),
+        ("ascii", "utf-8", "it seems to be utf-8"),
+        ("utf-8", "cp1252", "it seems to be windows-1252"),
+        ("ascii", "utf-16", "it seems to be utf-16-le"),
+        ("ascii", "shift_jis", "say what it is"),
+    ],
+)
+def test_another_encoding_than_the_one_named_is_refused_with_what_it_seems_to_be(
+    tmp_path: Path, named: str, really: str, seems: str
+) -> None:
+    rows = [f"https://a.example/{n},{'赤い狐' if really == 'shift_jis' else 'un café là-bas'}" for n in range(9)]
+    (tmp_path / "t.csv").write_bytes("\n".join(["url,caption", *rows, ""]).encode(really))
+    with pytest.raises(InputError, match=f"is not {named}, which lacks bytes in .*{seems}"):
+        check_table(SourceFile("table", str(tmp_path / "t.csv"), encoding=named))
+
+
 @pytest.mark.parametrize("encoding", ["cp1251", "shift_jis", "gb18030", "big5", "euc_kr"])
 def test_text_in_another_encoding_is_refused_before_anything_starts(tmp_path: Path, encoding: str) -> None:
     words = {
