@@ -28,7 +28,7 @@ from wit.shards import SAMPLE_EXTENSIONS, Member, is_sample_file, iter_members, 
 PICTURES = (*SAMPLE_EXTENSIONS, "ppm", "pgm")
 PROMPT = "a photo of a {}."  # CLIP section 3.1.4: the default, where an ImageFolder brings none
 TEXTS = ("classnames.txt", "templates.txt", "groups.txt")
-PARTS = "a dataset has classnames.txt, templates.txt and images/"
+PARTS = "a dataset has classnames.txt, templates.txt and images/, or a folder of pictures a class (ImageFolder)"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Dataset:
 def open_dataset(path: str) -> Dataset:
     """The dataset of a directory; raises InputError where it is not one."""
     if not storage.is_dir(path):
-        raise InputError(f"no such dataset: {path}; give a directory with classnames.txt, templates.txt and images/")
+        raise InputError(f"no such dataset: {path}; {PARTS}")
     foreign = storage.exists(storage.join(path, "zeroshot_classification_templates.txt"))
     dataset = open_clip_benchmark(path) if foreign else open_pictures(path)
     if bad := [template for template in dataset.templates if "{}" not in template]:

@@ -251,3 +251,14 @@ def test_folders_of_pictures_beside_images_are_refused(tmp_path: Path) -> None:
         Image.new("RGB", (8, 8)).save(tmp_path / name / "0.png")
     with pytest.raises(InputError, match=r"holds images/ and folders of pictures beside it \(blue_star/\)"):
         open_dataset(str(tmp_path))
+
+
+@pytest.mark.parametrize("names", [[], ["a.jpg"]], ids=["empty", "flat"])
+def test_what_is_no_dataset_is_told_of_both_layouts(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(
+            InputError, match=r"classnames.txt, templates.txt and images/, or a folder of pictures a class"
+        ):
+            open_dataset(str(path))
