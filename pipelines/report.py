@@ -24,6 +24,7 @@ from wit.ledger import LedgerFile
 from wit.parts import File, Published, Tally
 from wit.plan.passes import QUERIES
 from wit.querylist import load_queries
+from wit.reasons import Reason
 from wit.select import Memberships, Shortfall
 from wit.typed import to_json
 
@@ -49,8 +50,7 @@ def run_report(context: Context) -> list[File]:
     if wrong := ledger.imbalances(stages):
         raise RuntimeError("the ledger does not add up: " + "; ".join(": ".join(one) for one in wrong))
     totals = LedgerFile(stages, published.samples)
-    short = shortfall(context)
-    hosts, queries = host_table(context), query_table(context, short)
+    hosts, (queries, short) = host_table(context), query_table(context)
     tables = {layout.SOURCES_FILE: source_table(context), layout.HOSTS_FILE: hosts, layout.QUERIES_FILE: queries}
     for name, table in tables.items():
         _write(out, name, table)
@@ -93,21 +93,24 @@ def shortfall(context: Context) -> Shortfall:
     return select.shortfall(facts.weights, memberships, t=facts.cap, oversample=oversample)
 
 
-def query_table(context: Context, short: Shortfall) -> pa.Table:
+def query_table(context: Context) -> tuple[pa.Table, Shortfall]:
+    """(by query, what queries lack)."""
     entries = load_queries(context.config.queries).entries
     facts, n = context.plan_facts(), len(entries)
     arrived = (t.filter(pa.compute.is_null(t["reason"])) for t in tables(context, "download", ["captions", "reason"]))
+    kept = report.membership_counts(tables(context, "select", ["captions"]), n)
+    short = select.still_lacking(shortfall(context), kept, facts.cap)
     columns = {
         "query": pa.array(entries),
         "pairs": pa.array(facts.pairs),
         "planned": pa.array(report.membership_counts(tables(context, "plan", ["captions"]), n)),
         "downloaded": pa.array(report.membership_counts(arrived, n)),
-        "kept": pa.array(report.membership_counts(tables(context, "select", ["captions"]), n)),
-        "capped": pa.array(facts.weights > facts.threshold),
+        "kept": pa.array(kept),
+        "capped": pa.array(facts.pairs > facts.cap),
         "lacking": pa.array(np.round(short.missing).astype(np.int64)),
         "enough_oversample": pa.array(short.oversample, mask=short.oversample == 0),
     }
-    return pa.table(columns, schema=report.QUERIES)
+    return pa.table(columns, schema=report.QUERIES), short
 
 
 def gallery(context: Context) -> list[dict[str, str]]:
@@ -144,8 +147,8 @@ def page_facts(
 ) -> dict[str, Any]:
     config, samples = context.config, published.samples
     pairs = queries["pairs"].to_numpy()
-    threshold = context.plan_facts().threshold
-    covered = report.coverage(pairs, threshold)
+    cap = context.plan_facts().cap
+    covered = report.coverage(pairs, cap)
     survival = stages["download"].out / max(stages["download"].into, 1)
     hit = int((queries["kept"].to_numpy() > 0).sum())
     top = queries.take(pa.array(np.argsort(-pairs, kind="stable")[:TOP])).to_pylist()
@@ -163,6 +166,11 @@ def page_facts(
         "queries_sha256": load_queries(config.queries).digest,
         "coverage": covered,
         "coverage_most": max((n for _, n in covered.bins), default=1) or 1,
+        "cap": "none" if np.isinf(cap) else f"{cap:,.0f}",
+        "oversample": config.plan.oversample,
+        "unmatched": queries.filter(pa.compute.equal(queries["pairs"], 0))["query"].slice(0, TOP).to_pylist(),
+        "left_for_language": stages["candidates"].dropped.get(str(Reason.LANGUAGE), 0),
+        "languages": ", ".join(config.candidates.languages),
         "top_queries": [row for row in top if row["pairs"]],
         "worst_hosts": worst_hosts(hosts),
         "warnings": warnings(context, short),

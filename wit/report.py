@@ -43,7 +43,7 @@ QUERIES = pa.schema(
         ("planned", pa.int64()),
         ("downloaded", pa.int64()),
         ("kept", pa.int64()),
-        ("capped", pa.bool_()),
+        ("capped", pa.bool_()),  # more pairs than the cap
         ("lacking", pa.int64()),  # pairs below the cap, of a query that was sampled too thinly
         ("enough_oversample", pa.float64()),  # that it would not lack with; null where nothing lacks
     ]
@@ -101,7 +101,7 @@ class Coverage:
 
 
 def coverage(counts: Ints, cap: float | None) -> Coverage:
-    """The shape MetaCLIP publishes: entries without a match, in the tail, and above the cap with their share."""
+    """The shape MetaCLIP publishes: entries without a match, in the tail, and with more matches than the cap, and their share."""
     edges = [10**k for k in range(10)]
     names = [f"{low:,} to {high - 1:,}" for low, high in zip(edges, edges[1:], strict=False)]
     filled = [int(((counts >= low) & (counts < high)).sum()) for low, high in zip(edges, edges[1:], strict=False)]

@@ -140,6 +140,12 @@ class Shortfall:
         )
 
 
+def still_lacking(short: Shortfall, kept: Ints, t: float) -> Shortfall:
+    """The shortfall without what queries have all the same: a pair that was kept for another query counts for all it has."""
+    missing = np.minimum(short.missing, np.maximum(t - kept, 0))
+    return Shortfall(missing, np.where(missing > 0.5, short.oversample, 0))
+
+
 def shortfall(counts: npt.NDArray[Any], memberships: Memberships, *, t: float, oversample: float) -> Shortfall:
     """By the counts before balancing [queries], what was planned and survived of each, the cap and plan's oversample."""
     survival = memberships.surviving / np.maximum(memberships.planned, 1)

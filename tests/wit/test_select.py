@@ -214,3 +214,10 @@ def test_without_a_cap_nothing_lacks() -> None:
     memberships = Memberships(np.array([10, 0]), np.array([0, 0]))
     short = select.shortfall(np.array([10.0, 0.0]), memberships, t=np.inf, oversample=1.5)
     assert short.missing.tolist() == short.oversample.tolist() == [0, 0] and not short.describe(1.5)
+
+
+def test_a_query_lacks_nothing_that_it_has_by_way_of_others() -> None:
+    short = select.Shortfall(np.array([2.0, 5.0, 3.0]), np.array([1.25, 2.0, 1.5]))
+    left = select.still_lacking(short, np.array([8, 6, 0]), 8.0)
+    assert left.missing.tolist() == [0, 2, 3] and left.oversample.tolist() == [0, 2, 1.5]
+    assert select.still_lacking(short, np.zeros(3, np.int64), np.inf).missing.tolist() == [2, 5, 3]
