@@ -45,7 +45,7 @@ class Counted:
 
     def __call__(self, *given: Any) -> Marker:
         marker = self.work(*given)
-        advance(1)
+        advance(1, pairs=marker.into)
         return marker
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 import wit
 from pipelines.context import Context
-from wit import layout, ledger, parquet, parts, report, select, storage
+from wit import layout, ledger, parquet, parts, report, storage
 from wit.damage import damaged
 from wit.download.published import last_attempts
 from wit.images.formats import FORMATS
@@ -25,7 +25,9 @@ from wit.parts import File, Published, Tally
 from wit.plan.passes import QUERIES
 from wit.querylist import load_queries
 from wit.reasons import Reason
-from wit.select import Memberships, Shortfall
+from wit.select.passes import count
+from wit.select.survival import Memberships, Shortfall, still_lacking
+from wit.select.survival import shortfall as lacking_of
 from wit.typed import to_json
 
 GALLERY = 48
@@ -86,11 +88,11 @@ def shortfall(context: Context) -> Shortfall:
     config, facts = context.config, context.plan_facts()
     planned, surviving = np.zeros((2, len(facts.pairs)), np.int64)
     for shard in context.raw_shards():
-        found = select.count(config.output, shard, queries=len(facts.pairs), config=config.select)
+        found = count(config.output, shard, queries=len(facts.pairs), config=config.select)
         planned += found.planned
         surviving += found.surviving
     memberships, oversample = Memberships(planned, surviving), config.plan.oversample
-    return select.shortfall(facts.weights, memberships, t=facts.cap, oversample=oversample)
+    return lacking_of(facts.weights, memberships, t=facts.cap, oversample=oversample)
 
 
 def query_table(context: Context) -> tuple[pa.Table, Shortfall]:
@@ -99,7 +101,7 @@ def query_table(context: Context) -> tuple[pa.Table, Shortfall]:
     facts, n = context.plan_facts(), len(entries)
     arrived = (t.filter(pa.compute.is_null(t["reason"])) for t in tables(context, "download", ["captions", "reason"]))
     kept = report.membership_counts(tables(context, "select", ["captions"]), n)
-    short = select.still_lacking(shortfall(context), kept, facts.cap)
+    short = still_lacking(shortfall(context), kept, facts.cap)
     columns = {
         "query": pa.array(entries),
         "pairs": pa.array(facts.pairs),

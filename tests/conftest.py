@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from wit import ledger, select, storage
+from wit import ledger, storage
 from wit.download.published import raw_shards
 from wit.parts import Manifest, Published, StageDir, Tally, Unit, described, read_manifest, write_parquet
 from wit.publish import order, whole
@@ -23,9 +23,10 @@ from wit.publish.config import PublishConfig
 from wit.publish.shard import write_shard
 from wit.records import CANDIDATES, RAW, keyed_hash, pair_key
 from wit.runfile import Record, RunFile, recorded, sealed
-from wit.select import Memberships, SelectConfig
+from wit.select.config import SelectConfig
+from wit.select.passes import Passes, keep_parts
+from wit.select.survival import Memberships, surviving_counts
 from wit.shards import ShardWriter
-from wit.slices import slice_refs
 from wit.stages import STAGES
 from wit.typed import to_json
 
@@ -159,24 +160,17 @@ def select_all(
     scores: Manifest | None = None,
 ) -> Manifest:
     """The passes of select in order, as any engine runs them; `counts` [queries]."""
-    stage, shards, n = StageDir(out, "select", "e" * 32), raw_shards(download, scores), len(counts)
-    empty = Memberships(np.zeros(n, np.int64), np.zeros(n, np.int64))
-    memberships = sum((select.count(out, s, queries=n, config=config) for s in shards), empty)
-    weights = select.surviving_counts(counts, memberships)
-    scattered = [
-        select.scatter(stage, i, s, weights, queries=queries, seed=seed, buckets=buckets, config=config)
-        for i, s in enumerate(shards)
-    ]
-    slices = [r for marker in scattered for r in slice_refs(stage, marker)]
-    verdicts = [
-        ref
-        for bucket in sorted({b for b, _ in slices})
-        for marker in [select.cluster(stage, bucket, [r for b, r in slices if b == bucket], t=t, config=config)]
-        for ref in slice_refs(stage, marker)
-    ]
-    for i, shard in enumerate(shards):
-        select.keep(stage, shard, [ref for number, ref in verdicts if number == i], config=config)
-    return stage.finish(select.keep_parts(stage.markers()), [])
+    stage, shards, n = StageDir(out, "select", "e" * 32), tuple(raw_shards(download, scores)), len(counts)
+    passes = Passes(stage, shards, config, "", t, queries, n, seed, buckets)
+    memberships = sum((passes.count(i) for i in range(len(shards))), np.zeros((2, n), np.int64))
+    weights = surviving_counts(counts, Memberships(*memberships))
+    slices = [ref for i in range(len(shards)) for ref in passes.slices(passes.scatter(i, weights))]
+    numbers = sorted({bucket for bucket, _ in slices})
+    clustered = [passes.cluster((number, [ref for at, ref in slices if at == number])) for number in numbers]
+    verdicts = [ref for marker in clustered for ref in passes.slices(marker)]
+    for i in range(len(shards)):
+        passes.keep((i, [ref for number, ref in verdicts if number == i]))
+    return stage.finish(keep_parts(stage.markers()), [])
 
 
 def publish_all(out: str, chosen: Manifest, *, config: PublishConfig, seed: int) -> Published:

@@ -17,7 +17,7 @@ from wit.images.config import ImageConfig
 from wit.plan.config import PlanConfig
 from wit.publish.config import PublishConfig
 from wit.ranges import MANY, WHOLE, Range, check_ranges
-from wit.select import SelectConfig
+from wit.select.config import SelectConfig
 from wit.sources import RequestBudget
 from wit.sources.commoncrawl import CC_BASE
 from wit.sources.listing import HELP

@@ -36,7 +36,7 @@ from wit.plan.passes import RATES, without_work
 from wit.publish.whole import manifests_of
 from wit.ranges import flag
 from wit.runfile import IMPLIED, Record, RunFile, SeenSource
-from wit.select import keep_parts
+from wit.select.passes import keep_parts
 from wit.stages import KINDS, PRODUCTS, SCHEMAS, STAGES
 from wit.typed import to_json
 

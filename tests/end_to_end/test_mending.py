@@ -12,9 +12,9 @@ import pytest
 
 from pipelines.build import main
 from pipelines.verify import main as verify_command
-from wit import select
 from wit.publish import order
 from wit.runfile import sealed
+from wit.select import passes
 from wit.stages import KINDS
 from wit.verify import verify
 
@@ -305,9 +305,9 @@ def test_a_set_that_was_stopped_before_anything_was_finished_is_a_set(
 @pytest.mark.parametrize(
     "more, module, name, to_come",
     [
-        (["--rebuild-from", "download"], select, "count", ("select", "publish", "report")),
+        (["--rebuild-from", "download"], passes, "count", ("select", "publish", "report")),
         (["--rebuild-from", "select"], order, "plan_shards", ("publish", "report")),
-        (["--retry-failed"], select, "count", ("select", "publish", "report")),
+        (["--retry-failed"], passes, "count", ("select", "publish", "report")),
         (["--min-image-side-px", "39"], order, "plan_shards", ("publish", "report")),
     ],
 )

@@ -13,7 +13,7 @@ from wit.download.published import FetchedShard, raw_shards
 from wit.errors import DamagedFile, InputError
 from wit.parts import Manifest, StageDir
 from wit.records import KEEP, SCORES, pair_key
-from wit.select import SelectConfig
+from wit.select.config import SelectConfig
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wit import select, storage
+from wit import storage
 from wit.errors import InputError
 from wit.hashing import name_hashes
 from wit.parts import Manifest
 from wit.plan import balance
 from wit.records import DROPPED, KEEP, RAW, pair_key
-from wit.select import Memberships, SelectConfig
+from wit.select.config import SelectConfig
+from wit.select.keep import judge, pictures, weigh
+from wit.select.survival import Memberships, Shortfall, membership_counts, shortfall, still_lacking, surviving_counts
 
 SEED, QUERIES = 5, ["dog", "cat", "photo", "fox"]
 CONFIG = SelectConfig()
@@ -150,10 +152,10 @@ def obvious_survivors(pairs: Pairs, counts: list[int], t: float) -> set[str]:
 )
 def test_the_rebalance_is_that_of_the_obvious_twin(pairs: Pairs, counts: list[int], t: float) -> None:
     raw = raw_table(pairs)
-    memberships = select.membership_counts(raw, queries=4, config=CONFIG)
-    weights = select.surviving_counts(np.array(counts), memberships)
-    found = select.pictures(raw, 0, weights, name_hashes(QUERIES), seed=SEED, config=CONFIG)
-    verdicts = select.judge(found, t=t, config=CONFIG)
+    memberships = membership_counts(raw, queries=4, config=CONFIG)
+    weights = surviving_counts(np.array(counts), memberships)
+    found = pictures(raw, 0, weights, name_hashes(QUERIES), seed=SEED, config=CONFIG)
+    verdicts = judge(found, t=t, config=CONFIG)
     kept = verdicts.filter(pa.compute.is_null(verdicts["reason"]))
     assert set(kept["key"].to_pylist()) == obvious_survivors(pairs, counts, t)
 
@@ -166,10 +168,10 @@ def test_after_losses_a_frequent_query_still_contributes_about_t() -> None:
     planned = [i for i in range(n) if draws[i] * n < 2 * t]  # what plan samples at an oversample of 2
     raw = raw_table([([2] if i in set(planned) else [0], i % 10 < 6) for i in range(n)])  # the web loses 40%
     raw = raw.take(pa.array(planned))
-    memberships = select.membership_counts(raw, queries=4, config=CONFIG)
-    weights = select.surviving_counts(np.full(4, n), memberships)
-    found = select.pictures(raw, 0, weights, hashes, seed=SEED, config=CONFIG)
-    kept = (select.judge(found, t=t, config=CONFIG)["reason"].to_pylist()).count(None)
+    memberships = membership_counts(raw, queries=4, config=CONFIG)
+    weights = surviving_counts(np.full(4, n), memberships)
+    found = pictures(raw, 0, weights, hashes, seed=SEED, config=CONFIG)
+    kept = (judge(found, t=t, config=CONFIG)["reason"].to_pylist()).count(None)
     assert abs(kept - t) < 5 * np.sqrt(t)
 
 
@@ -185,7 +187,7 @@ def test_an_oversample_below_one_over_survival_is_reported(
     planned: int, surviving: int, queries: int, missing: int, oversample: float
 ) -> None:
     memberships = Memberships(np.array([planned, 5]), np.array([surviving, 1]))
-    short = select.shortfall(np.array([8_000, 5]), memberships, t=1_000, oversample=2.0)
+    short = shortfall(np.array([8_000, 5]), memberships, t=1_000, oversample=2.0)
     assert (int((short.missing > 0).sum()), short.missing.sum(), short.oversample.max()) == (
         queries,
         missing,
@@ -204,7 +206,7 @@ def test_captions_of_a_row_are_ordered_by_their_new_critical_t() -> None:
         pa.array([said], raw.schema.field("captions").type),
     )
     for weights, first in (([1.0, 1e9], "a"), ([1e9, 1.0], "b")):
-        weighed = select.weigh(rows, np.array(weights + [0.0, 0.0]), hashes, seed=SEED).to_pylist()[0]
+        weighed = weigh(rows, np.array(weights + [0.0, 0.0]), hashes, seed=SEED).to_pylist()[0]
         assert [c["text"] for c in weighed["captions"]] == [first, "ab".replace(first, "")]
         assert weighed["key"] == pair_key(url, first) and weighed["critical_t"] == weighed["captions"][0]["critical_t"]
 
@@ -212,12 +214,12 @@ def test_captions_of_a_row_are_ordered_by_their_new_critical_t() -> None:
 def test_without_a_cap_nothing_lacks() -> None:
     """A target that the plan could not fill has no threshold."""
     memberships = Memberships(np.array([10, 0]), np.array([0, 0]))
-    short = select.shortfall(np.array([10.0, 0.0]), memberships, t=np.inf, oversample=1.5)
+    short = shortfall(np.array([10.0, 0.0]), memberships, t=np.inf, oversample=1.5)
     assert short.missing.tolist() == short.oversample.tolist() == [0, 0] and not short.describe(1.5)
 
 
 def test_a_query_lacks_nothing_that_it_has_by_way_of_others() -> None:
-    short = select.Shortfall(np.array([2.0, 5.0, 3.0]), np.array([1.25, 2.0, 1.5]))
-    left = select.still_lacking(short, np.array([8, 6, 0]), 8.0)
+    short = Shortfall(np.array([2.0, 5.0, 3.0]), np.array([1.25, 2.0, 1.5]))
+    left = still_lacking(short, np.array([8, 6, 0]), 8.0)
     assert left.missing.tolist() == [0, 2, 3] and left.oversample.tolist() == [0, 2, 1.5]
-    assert select.still_lacking(short, np.zeros(3, np.int64), np.inf).missing.tolist() == [2, 5, 3]
+    assert still_lacking(short, np.zeros(3, np.int64), np.inf).missing.tolist() == [2, 5, 3]

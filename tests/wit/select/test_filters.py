@@ -1,8 +1,8 @@
 import pyarrow as pa
 import pytest
 
-from wit.filters import first_reasons, image_filters
 from wit.records import Reason
+from wit.select.filters import first_reasons, image_filters
 
 FILTERS = image_filters(min_side_px=32, max_aspect_ratio=3.0)
 

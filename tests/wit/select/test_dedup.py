@@ -5,7 +5,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wit.dedup import PICTURE, bucket_of, cluster_bucket
+from wit.select.dedup import PICTURE, bucket_of, cluster_bucket
 
 Picture = dict[str, Any]
 
