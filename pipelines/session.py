@@ -30,6 +30,7 @@ from wit.errors import InputError
 from wit.fetch import limits
 from wit.fingerprints import Inputs, gone_of
 from wit.images.blocklist import load_blocklist
+from wit.lease import only_builder
 from wit.parts import File, Manifest, StageDir
 from wit.querycheck import remarks
 from wit.querylist import load_queries
@@ -69,7 +70,7 @@ def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session
     with contextlib.ExitStack() as stack:
         if "demo" in config.source:
             print(DEMO_NOTE, file=sys.stderr)
-        stack.enter_context(storage.only_builder(config.output))
+        stack.enter_context(only_builder(config.output))
         before = read_run(config.output)
         if "demo" in config.source:
             web = stack.enter_context(demo.serve())

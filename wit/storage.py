@@ -10,16 +10,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import hashlib
-import json
-import mmap
 import os
 import re
 import shutil
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -27,7 +22,7 @@ from typing import IO, Any, NamedTuple
 import xxhash
 
 from wit.damage import damaged
-from wit.errors import Busy, InputError
+from wit.errors import InputError
 
 # What an operating system refuses and a person can mend; anything else that it says is a bug of ours.
 REFUSALS = {
@@ -515,71 +510,6 @@ def digest_of(path: str, algorithm: str) -> Digest:
     return Digest(algorithm, found.hexdigest())
 
 
-LEASE_S = 120  # an object store's lease: renewed every third of it, free to take once it has run out
-
-
-@contextlib.contextmanager
-def only_builder(out: str) -> Iterator[None]:
-    """One builder per OUT: a kernel lock locally, which ends with its process; an expiring lease on object stores.
-    Raises Busy where another one is at work, InputError where there can be no directory."""
-    if is_local(out):
-        with _local_lock(out.removeprefix("file://")):
-            yield
-        return
-    with _lease(join(out, "_LEASE.json")):
-        yield
-
-
-@contextlib.contextmanager
-def _local_lock(out: str) -> Iterator[None]:
-    try:
-        os.makedirs(out, exist_ok=True)
-    except (FileNotFoundError, FileExistsError) as error:  # /proc/x; a link to nowhere
-        raise InputError(f"no directory can be made at --output {out}: choose another place") from error
-    with open(os.path.join(out, ".lock"), "a", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(f"another build is at work in {out}: wait for its end, or choose another --output") from None
-        yield
-
-
-@contextlib.contextmanager
-def _lease(path: str) -> Iterator[None]:
-    mine = os.urandom(8).hex()
-
-    def body() -> bytes:
-        return json.dumps({"owner": mine, "expires": time.time() + LEASE_S}).encode()
-
-    if not claim(path, body()):
-        if _expires(path) > time.time():
-            raise Busy(f"another build holds {path}: wait for its end, or {LEASE_S} s after its last sign of life")
-        remove(path)
-        if not claim(path, body()):
-            raise Busy(f"another build has just taken {path}")
-    stop = threading.Event()
-
-    def renew() -> None:
-        while not stop.wait(LEASE_S / 3):
-            write_bytes(path, body())
-
-    thread = threading.Thread(target=renew, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        remove(path)
-
-
-def _expires(path: str) -> float:
-    try:
-        return float(json.loads(read_bytes(path))["expires"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise damaged(path, "it is no lease", "delete it if no other build is at work there") from error
-
-
 def open_spool(path: str) -> int:
     """The descriptor of a local scratch file, made where it is missing, for writing and reading back at any place while a
     stage works; it is never published."""
@@ -589,87 +519,3 @@ def open_spool(path: str) -> int:
 def open_write(path: str) -> IO[bytes]:
     """A new local file for work in progress, which `publish` moves into place when it is finished."""
     return open(path, "wb", buffering=1 << 20)
-
-
-class HashedFile:
-    """A new local file for work in progress, with the XXH3-128 of what was written, which takes a tenth of SHA-256's time.
-
-    It goes to the disk past the system's cache where the file system can do that (O_DIRECT): nobody reads it again soon, a copy
-    is saved, and so are the cache's fresh pages, which cost several copies (docs/log.md); the fsync of `publish` finds nothing
-    left to do. One buffer is filled again and again for the same reason."""
-
-    BUFFER_BYTES = 1 << 20
-    ALIGNMENT = 4096  # of memory, length and offset of a direct write; 512 would do for most disks
-
-    def __init__(self, path: str) -> None:
-        self._fd, self._direct = _open_direct(path)
-        self._pages = mmap.mmap(-1, self.BUFFER_BYTES)
-        self._buffer = memoryview(self._pages)
-        self._filled = 0
-        self._digest = xxhash.xxh3_128()
-        self.size = 0
-
-    def write(self, data: bytes) -> None:
-        self.size += len(data)
-        rest = memoryview(data)
-        while rest:
-            piece = rest[: len(self._room())]
-            self._buffer[self._filled : self._filled + len(piece)] = piece
-            self._filled, rest = self._filled + len(piece), rest[len(piece) :]
-
-    def copy(self, fd: int, offset: int, size: int) -> None:
-        """Appends `size` bytes of another file; raises EOFError where it has fewer."""
-        self.size += size
-        while size:
-            read = os.preadv(fd, [self._room()[:size]], offset)
-            if not read:
-                raise EOFError("a spool is shorter than what was written to it")
-            self._filled, offset, size = self._filled + read, offset + read, size - read
-
-    def _room(self) -> memoryview:
-        """The free part of the buffer, never empty."""
-        if self._filled == self.BUFFER_BYTES:
-            self._flush()
-        return self._buffer[self._filled :]
-
-    def _flush(self) -> None:
-        """Writes what is in the buffer; what is no multiple of ALIGNMENT only at the end, since that ends direct writing."""
-        piece = self._buffer[: self._filled]
-        self._digest.update(piece)
-        self._filled = 0
-        if len(piece) % self.ALIGNMENT:
-            self._write_through_cache()
-        while piece:
-            try:
-                piece = piece[os.write(self._fd, piece) :]
-            except OSError as error:
-                if error.errno != errno.EINVAL or not self._direct:
-                    raise
-                self._write_through_cache()  # a file system that promised more than it does
-
-    def _write_through_cache(self) -> None:
-        if self._direct:
-            fcntl.fcntl(self._fd, fcntl.F_SETFL, 0)
-            self._direct = False
-
-    def abandon(self) -> None:
-        """Ends the file as it is, without what is still in the buffer: after an error, or where nobody wants it any more."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def close(self) -> Digest:
-        """Ends the file; returns the digest of all of it."""
-        self._flush()
-        self.abandon()
-        self._buffer.release()
-        self._pages.close()
-        return Digest("xxh3_128", self._digest.hexdigest())
-
-
-def _open_direct(path: str) -> tuple[int, bool]:
-    """The descriptor of a new file, and whether it is written past the system's cache."""
-    how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    with contextlib.suppress(AttributeError, OSError):  # macOS has no O_DIRECT, some file systems refuse it
-        return os.open(path, how | os.O_DIRECT, 0o666), True
-    return os.open(path, how, 0o666), False

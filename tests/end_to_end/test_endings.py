@@ -19,6 +19,7 @@ from PIL import Image
 
 from pipelines.build import main
 from wit import storage
+from wit.lease import only_builder
 from wit.verify import verify
 
 ROOT = Path(__file__).parents[2]
@@ -209,7 +210,7 @@ def test_an_output_that_cannot_be_written_is_bad_input(
         (["--config", "full"], "full"),
         (["--config", "missing.toml"], "no such configuration file"),
         (["--stages", "candidates,plans"], "no such stage"),
-        (["--no-such-flag"], "unknown option"),
+        (["--no-such-flag"], "no option of wit or Beam"),
         (["--dry-run", "--rebuild-from", "plan"], "--dry-run throws nothing away"),
     ],
 )
@@ -227,7 +228,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
 
 
 def test_a_second_build_of_one_output_is_told_so(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with storage.only_builder("set"):
+    with only_builder("set"):
         assert main(command) == 2
     assert "another build is at work" in capsys.readouterr().err
 

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from wit import storage
+from wit.direct import HashedFile
 from wit.fetch.outcome import Outcome
 from wit.fetch.spool import Spools
 from wit.parts import Unit, write_parquet
@@ -46,7 +47,7 @@ class RawShard:
     def _begin(self) -> None:
         self._tars += 1
         self.tar_path = f"{self._scratch}-{self._tars}.tar"
-        self._tar: storage.HashedFile | None = None
+        self._tar: HashedFile | None = None
         self.places: list[int | None] = []  # where the bytes of each picture begin in the tar; None where there is none
         self._ready = self._taken = self._ready_bytes = 0
 
@@ -70,7 +71,7 @@ class RawShard:
 
     def append(self, outcomes: list[Outcome]) -> None:
         """Copies the pictures of the next outcomes into the tar."""
-        tar = self._tar = self._tar or storage.HashedFile(self.tar_path)
+        tar = self._tar = self._tar or HashedFile(self.tar_path)
         for outcome in outcomes:
             if outcome.picture is None or outcome.spool is None:
                 self.places.append(None)
