@@ -19,6 +19,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from wit import storage
 from wit.records import InputError
@@ -235,10 +236,18 @@ def list_tars(folder: str, count: int) -> tuple[list[str], tuple[str, ...]]:
     return [storage.join(folder, name) for name in tars], left_out
 
 
-def pictures(dataset: Dataset) -> Iterator[tuple[bytes, int]]:
-    """The bytes and the class of every picture; raises InputError where a tar holds what is no picture of a class."""
+class Picture(NamedTuple):
+    """One picture of a dataset: its bytes, its class, and the path of its file, or of its tar with its key behind it."""
+
+    data: bytes
+    label: int
+    name: str
+
+
+def pictures(dataset: Dataset) -> Iterator[Picture]:
+    """Every picture in order; raises InputError where a tar holds what is no picture of a class."""
     for path, label in dataset.files:
-        yield storage.read_bytes(path), label
+        yield Picture(storage.read_bytes(path), label, path)
     for path in dataset.tars:
         members = (member for member in iter_members(path) if is_sample_file(member.name))
         samples = itertools.groupby(members, key=lambda member: split_name(member.name)[0])
@@ -250,7 +259,7 @@ def pictures(dataset: Dataset) -> Iterator[tuple[bytes, int]]:
             raise InputError(f"{path} holds no pictures: its samples are KEY.jpg with KEY.cls")
 
 
-def picture_of(path: str, key: str, members: Iterable[Member], classes: int) -> tuple[bytes, int]:
+def picture_of(path: str, key: str, members: Iterable[Member], classes: int) -> Picture:
     files = {split_name(member.name)[1]: member.data for member in members}
     picture = next((files[form] for form in PICTURES if form in files), None)
     if picture is None:
@@ -264,4 +273,4 @@ def picture_of(path: str, key: str, members: Iterable[Member], classes: int) -> 
         raise InputError(
             f"{path}: {key}.cls is {label[:20]!r}, no class number below {classes}, the lines of classnames.txt"
         )
-    return picture, int(label)
+    return Picture(picture, int(label), f"{path}: {key}")

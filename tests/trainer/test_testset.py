@@ -104,7 +104,7 @@ def test_a_name_with_an_odd_space_in_it_is_one_line(tmp_path: Path) -> None:
 def test_a_tars_pictures_of_every_extension_are_read_and_macos_own_files_are_not(tmp_path: Path, name: str) -> None:
     members = [(f"._{name}", b"x"), (name, PICTURE), ("._a.cls", b"x"), ("a.cls", b"1\n")]
     dataset = open_dataset(str(benchmark(tmp_path / "set", *members)))
-    assert list(pictures(dataset)) == [(PICTURE, 1)]
+    assert [(found.data, found.label) for found in pictures(dataset)] == [(PICTURE, 1)]
 
 
 @pytest.mark.parametrize("name", ["0.tar.gz", "0.tgz", "0.tar"])
@@ -114,7 +114,7 @@ def test_a_packed_tar_is_read(tmp_path: Path, name: str) -> None:
     packed = gzip.compress(plain.read_bytes())
     plain.unlink()
     (dataset / "test" / name).write_bytes(packed)
-    assert list(pictures(open_dataset(str(dataset)))) == [(PICTURE, 0)]
+    assert [(found.data, found.label) for found in pictures(open_dataset(str(dataset)))] == [(PICTURE, 0)]
 
 
 def spoil(dataset: Path, how: str) -> None:
