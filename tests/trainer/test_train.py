@@ -314,7 +314,7 @@ def test_a_shard_with_another_count_stops_a_run_that_goes_on_when_it_is_mended(
 
 def explosive(shards: str, output: Path, **knobs: object) -> TrainConfig:
     """A run whose weights leave the range of numbers within a few steps."""
-    return config(shards, output, **({"learning_rate": 1e38, "warmup_steps": 100, "checkpoint_every_steps": 1} | knobs))
+    return config(shards, output, **({"learning_rate": 100, "weight_decay": 100, "checkpoint_every_steps": 1} | knobs))
 
 
 def test_a_step_that_is_not_finite_is_never_kept_and_going_on_does_not_start_from_it(
