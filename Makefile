@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 OUT ?= out/demo
 
-.PHONY: demo test test-slow test-exits check format lint types bench-candidates bench-download clean
+.PHONY: demo test test-slow test-exits stats check format lint types bench-candidates bench-download clean
 
 .venv: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
@@ -30,6 +30,9 @@ test-slow: .venv
 
 test-exits: .venv
 	$(RUN) tests/exits.py $(if $(TIMES),--times $(TIMES))
+
+stats:
+	@$(RUN) tests/stats.py
 
 check: format lint types
 	$(RUN) -m pytest -n 2 --dist loadfile

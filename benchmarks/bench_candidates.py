@@ -32,10 +32,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from make_wat import write_wat  # noqa: E402
 
-from wit import language  # noqa: E402
-from wit.candidates import CandidatesConfig, extract_group  # noqa: E402
-from wit.captions import clean_captions  # noqa: E402
-from wit.matching import Matcher, matcher_for  # noqa: E402
+from wit.candidates import language  # noqa: E402
+from wit.candidates.captions import clean_captions  # noqa: E402
+from wit.candidates.config import CandidatesConfig  # noqa: E402
+from wit.candidates.extract import extract_group  # noqa: E402
+from wit.candidates.matching import Matcher, matcher_for  # noqa: E402
 from wit.querylist import load_queries  # noqa: E402
 from wit.sources import RequestBudget, SourceFile, SourceReport, read_pairs  # noqa: E402
 from wit.urls import canonical_url  # noqa: E402
@@ -147,19 +148,19 @@ def beam_share(wat: str, queries: str, folder: str, *, groups: int = 6) -> tuple
     """CPU seconds of the same groups of files, published as parts: in a bare loop, and under Beam's local runner."""
     import apache_beam as beam
 
-    from pipelines.candidates import ExtractGroup, Group
+    from pipelines.candidates import ExtractGroup
     from pipelines.engine import Engine
-    from wit import units
-    from wit.parts import StageDir
+    from wit.candidates.passes import Group, extract
+    from wit.parts import StageDir, Unit
 
-    work = [Group(f"part-{i:05d}", (SourceFile("wat", wat),)) for i in range(groups)]
+    work = [Group(Unit.numbered("part", i), (SourceFile("wat", wat),)) for i in range(groups)]
     bare, engine = (StageDir(f"{folder}/{name}", "candidates", "f" * 32) for name in ("bare", "beam"))
     knobs = (CandidatesConfig(), 1, 1_000, None, RequestBudget())
 
     def loop() -> None:
         config, seed, one_in, limit, budget = knobs
         for group in work:
-            units.extract(
+            extract(
                 bare,
                 group.unit,
                 group.files,
@@ -171,8 +172,8 @@ def beam_share(wat: str, queries: str, folder: str, *, groups: int = 6) -> tuple
                 budget=budget,
             )
 
-    extract = ExtractGroup(engine, queries, *knobs, processes=0)
-    pipeline = lambda p: p | beam.Create(work) | beam.Reshuffle() | beam.ParDo(extract)  # noqa: E731
+    under_beam = ExtractGroup(engine, queries, *knobs, processes=0)
+    pipeline = lambda p: p | beam.Create(work) | beam.Reshuffle() | beam.ParDo(under_beam)  # noqa: E731
     return seconds_of(loop), seconds_of(lambda: Engine((), 1).run(pipeline))
 
 

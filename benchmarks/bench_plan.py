@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -64,15 +65,16 @@ def candidates(start: int, rows: int, total: int) -> pa.Table:
     )
 
 
-def make_parts(directory: str, rows: int) -> list[tuple[str, str]]:
-    from wit.parts import write_parquet
+def make_parts(directory: str, rows: int) -> list[tuple[Any, str]]:
+    """(unit, path) of each part of candidates."""
+    from wit.parts import Unit, write_parquet
 
     parts = []
     for number, start in enumerate(range(0, rows, PART_ROWS)):
         path = f"{directory}/candidates-{number:05d}.parquet"
         if not os.path.exists(path):
             write_parquet(candidates(start, min(PART_ROWS, rows - start), rows), path)
-        parts.append((f"scatter-{number:05d}", path))
+        parts.append((Unit.numbered("scatter", number), path))
     return parts
 
 
@@ -81,17 +83,18 @@ def run_ours(directory: str, rows: int) -> None:
 
     from pipelines.engine import Engine
     from pipelines.memory import few_arenas
-    from pipelines.plan import Plan, passes
-    from wit.owners import Rates
+    from pipelines.plan import Plan
     from wit.parts import StageDir
-    from wit.plan import PlanConfig
+    from wit.plan.config import PlanConfig
+    from wit.plan.owners import Rates
+    from wit.plan.passes import passes
 
     few_arenas()
     parts = make_parts(directory, rows)
     stage = StageDir(f"{directory}/out", "plan", "f" * 32)
     plan = Plan(passes(stage, PlanConfig(), queries=f"{directory}/queries.txt", seed=1, rows=rows, rates=Rates()))
     Engine((), threads=2).run(lambda p: p | beam.Create(parts) | beam.Reshuffle() | plan)
-    planned = sum(m["out"] for m in stage.markers())
+    planned = sum(marker.out for marker in stage.markers())
     print(f"planned {planned}", flush=True)
 
 

@@ -23,10 +23,11 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from trainer.config import TrainConfig
 from trainer.data import Batch
 from trainer.device import pick_device
 from trainer.model import MODELS
-from trainer.train import Ranks, TrainConfig, Trainer
+from trainer.train import Ranks, Trainer
 
 WARM_UP_STEPS = 5
 

@@ -16,15 +16,15 @@ ROOT = Path(__file__).parents[1]
 def work(told: dict[str, Any], out: Path, number: int) -> None:
     import pyarrow.parquet as pq
 
-    from wit.download import download_partition
+    from wit.download.partition import PartShards, download_partition
     from wit.fetch.config import FetchConfig
     from wit.images.config import ImageConfig
 
     part = str(out / f"part-{number:05d}.parquet")
     fetch = FetchConfig(**{k: freeze(v) for k, v in told["fetch"].items()})
     image = ImageConfig(**{k: freeze(v) for k, v in told["image"].items()})
-    shards = range(pq.read_metadata(part).num_row_groups)
-    download_partition(part, shards, out=told["out"], fingerprint="bench", seed=1, fetch=fetch, image=image)
+    piece = PartShards(f"{number:05d}", part, tuple(range(pq.read_metadata(part).num_row_groups)))
+    download_partition(piece, out=told["out"], fingerprint="bench", seed=1, fetch=fetch, image=image)
 
 
 def freeze(value: Any) -> Any:

@@ -23,9 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from pipelines.report import run_report
     from pipelines.score import run_score
     from pipelines.select import run_select
-    from wit.fetch.errors import OutageError
-    from wit.records import InputError, Stopped
-    from wit.storage import Busy, refusal
+    from wit.errors import Busy, InputError, OutageError, Stopped
+    from wit.storage import refusal
 
     run = {
         "candidates": run_candidates,
@@ -36,9 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "publish": run_publish,
         "report": run_report,
     }
-    given, started = list(sys.argv[1:] if arguments is None else arguments), False
+    given, started, out = list(sys.argv[1:] if arguments is None else arguments), False, ""
     try:
         config, beam_flags = commandline.parse(given)
+        out = config.output
         with ending.interruptible(), session.opened(config, beam_flags) as build:
             started = True
             stages = before_download(config.stage_names()) if config.dry_run else config.stage_names()
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"stopped: by {error}; to go on: python -m pipelines.build {shlex.join(given)}", file=sys.stderr)
         return 3
     except (OSError, RuntimeError) as error:  # the latter is all that Beam leaves of the former
-        if (refused := refusal(error)) is None:
+        if (refused := refusal(error, out)) is None:
             raise
         print(f"stopped: {refused}, then start the build again" if started else f"error: {refused}", file=sys.stderr)
         return 3 if started else 2

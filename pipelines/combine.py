@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -77,3 +78,13 @@ class Concatenate(beam.CombineFn):  # type: ignore[misc]
 
     def extract_output(self, parts: list[Any]) -> Any:
         return np.concatenate(parts) if parts else np.zeros(0)
+
+
+@dataclass(eq=False)  # not frozen: Beam sets attributes of its own
+class Summed(beam.PTransform):  # type: ignore[misc]
+    """Arrays of one shape -> their sum. They travel as what is not zero in them."""
+
+    shape: tuple[int, ...]
+
+    def expand(self, arrays: beam.PCollection) -> beam.PCollection:
+        return arrays | beam.Map(sparse) | beam.CombineGlobally(SumArrays(self.shape))

@@ -11,8 +11,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from wit import flags
 from wit.config import BuildConfig
 from wit.configfile import counted, from_toml
+from wit.errors import InputError
 from wit.fingerprints import check_gone
-from wit.records import InputError
 from wit.storage import check_text
 
 EXIT_CODES = (
@@ -67,7 +67,8 @@ def _refuse_unknown(given: list[str]) -> None:
     _, unknown = parser.parse_known_args(given)
     if unknown:
         check_gone(unknown[0])
-        flags.check_names(unknown, KNOBS)
+        beams = [name.removeprefix("--") for name in parser._option_string_actions if name.startswith("--")]
+        flags.check_names(unknown, KNOBS, beams)
         raise InputError(f"unknown argument {unknown[0]}: see python -m pipelines.build --help")
 
 

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 from pipelines.engine import Engine
-from wit import parquet, select
+from wit import parquet
+from wit.arrays import Floats, Ints
+from wit.candidates.passes import Extracted
 from wit.config import BuildConfig
-from wit.parts import Marker, StageDir
-from wit.records import STAGES, InputError
+from wit.download.published import FetchedShard, raw_shards
+from wit.errors import InputError
+from wit.parts import Manifest, Published, StageDir, Tally, read_manifest, read_published
+from wit.plan.facts import Solved
+from wit.plan.passes import QUERIES
+from wit.runfile import Record
 from wit.score import Scorer
-from wit.select import RawShard
 from wit.sources import SourceFile
+from wit.stages import STAGES
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +30,8 @@ class PlanFacts:
     compared with."""
 
     path: str
-    pairs: Any
-    weights: Any
+    pairs: Ints
+    weights: Floats
     threshold: float
     cap: float  # of which the threshold is `oversample` times as much
 
@@ -38,7 +46,7 @@ class Context:
     scorer: Scorer | None = None
     retries: int = 0  # rounds of --retry-failed that the raw shards have, this run's included
     rebuilding: Collection[str] = ()  # stages of --rebuild-from that are still to be made anew
-    records: Mapping[str, Marker] = field(default_factory=dict)  # run.json's, of stages that finished
+    records: Mapping[str, Record] = field(default_factory=dict)  # run.json's, of stages that finished
     schemas: Mapping[str, int] = field(default_factory=dict)  # that the fingerprints are of
 
     @property
@@ -49,18 +57,29 @@ class Context:
     def stage(self, name: str) -> StageDir:
         return StageDir(self.config.output, name, self.fingerprints.get(name, ""))
 
-    def totals(self) -> dict[str, Marker]:
-        """The manifest of every finished stage, or what run.json recorded of it where its files were deleted since."""
-        found = {name: self.stage(name).manifest() or self._record(name) for name in STAGES if name != "report"}
-        return {name: totals for name, totals in found.items() if totals and "in" in totals}
+    def totals(self) -> dict[str, Tally]:
+        """The statistics of every finished stage, by its manifest or by what run.json recorded where that was deleted since."""
+        found = {name: self._tally(name) for name in STAGES if name != "report"}
+        return {name: tally for name, tally in found.items() if tally is not None}
 
-    def _record(self, name: str) -> Marker | None:
-        record = self.records.get(name)
-        return record if record and record["fingerprint"] == self.fingerprints.get(name) else None
+    def _tally(self, name: str) -> Tally | None:
+        mine = self.fingerprints.get(name)
+        manifest, record = read_manifest(self.config.output, name), self.records.get(name)
+        if manifest is not None and manifest.fingerprint == mine:
+            return manifest
+        return record.tally if record and record.fingerprint == mine else None
 
-    def manifest(self, name: str) -> Marker:
+    def manifest(self, name: str) -> Manifest:
         """The finished stage's manifest; raises InputError if it is still to run."""
-        found = self.stage(name).manifest()
+        return self._there(name, self.stage(name).manifest())
+
+    def published(self) -> Published:
+        """The manifest of the published set; raises InputError if it is still to be made."""
+        found = read_published(self.config.output)
+        mine = found is not None and found.fingerprint == self.fingerprints.get("publish")
+        return self._there("publish", found if mine else None)
+
+    def _there(self, name: str, found: T | None) -> T:
         if found is None:
             raise InputError(
                 f"{self.config.output} holds no finished {name} stage for these settings: add it to --stages"
@@ -69,14 +88,21 @@ class Context:
 
     def plan_facts(self) -> PlanFacts:
         """The per-query table of the finished plan, and the threshold that critical t was compared with."""
-        marker = next(m for m in self.manifest("plan")["parts"] if m["unit"] == "queries")
-        path = self.stage("plan").file(marker, "rows")
+        stage = self.stage("plan")
+        (marker,) = self.manifest("plan").of(QUERIES.kind)
+        path, solved = stage.file(marker, "rows"), stage.facts(marker, Solved)
         table = parquet.read_table(path, ["pairs", "weight"])
-        threshold = float("inf") if marker["threshold"] is None else marker["threshold"]
-        cap = threshold / self.config.plan.oversample
+        threshold = float("inf") if solved.threshold is None else solved.threshold
+        cap = threshold / self.config.plan.oversample if solved.cap is None else solved.cap
         return PlanFacts(path, table["pairs"].to_numpy(), table["weight"].to_numpy(), threshold, cap)
 
-    def raw_shards(self) -> tuple[RawShard, ...]:
+    def extracted(self) -> list[Extracted] | None:
+        """What candidates say of their groups; None where they were deleted since."""
+        stage = self.stage("candidates")
+        found = stage.manifest()
+        return [stage.facts(part, Extracted) for part in found.parts] if found else None
+
+    def raw_shards(self) -> tuple[FetchedShard, ...]:
         """The published raw shards, with their scores where this build has any."""
         scores = self.manifest("score") if self.scorer else None
-        return tuple(select.raw_shards(self.manifest("download"), scores))
+        return tuple(raw_shards(self.manifest("download"), scores))

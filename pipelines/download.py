@@ -14,10 +14,13 @@ import apache_beam as beam
 
 from pipelines import progress
 from pipelines.context import Context
-from wit import preflight, retry, storage
-from wit.download import (
+from wit import storage
+from wit.download import preflight, retry
+from wit.download.partition import (
     SPLIT,
     Owner,
+    PartShards,
+    PlanPart,
     download,
     drain,
     has_split_domains,
@@ -25,11 +28,13 @@ from wit.download import (
     owners_of,
     resume,
 )
+from wit.errors import Drained, OutageError, Stopped
 from wit.fetch.config import FetchConfig
-from wit.fetch.errors import OutageError
 from wit.images.config import ImageConfig
-from wit.parts import Marker, StageDir, check_complete
-from wit.records import STAGES, Stopped
+from wit.layout import OUTAGE_FILE, RETRY
+from wit.parts import Manifest, Marker, StageDir, Unit, check_complete
+from wit.plan.facts import NO_GIANT_SAID, Partition
+from wit.stages import before_stage
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
@@ -59,15 +64,11 @@ class DownloadOwner(beam.DoFn):  # type: ignore[misc]
 
 def before_download(stages: list[str]) -> list[str]:
     """Those of the stages that send no request to hosts of pictures."""
-    return [name for name in stages if STAGES.index(name) < STAGES.index("download")]
+    return [name for name in stages if name in before_stage("download")]
 
 
 def outage_path(stage: StageDir) -> str:
-    return storage.join(stage.path, "_OUTAGE.txt")
-
-
-class Drained(Stopped):
-    """The download was asked to stop, and did so cleanly."""
+    return storage.join(stage.path, OUTAGE_FILE)
 
 
 @contextlib.contextmanager
@@ -93,59 +94,59 @@ def draining_on_sigterm() -> Iterator[threading.Event]:
         resume()
 
 
-def run_download(context: Context) -> Marker:
+def run_download(context: Context) -> Manifest:
     """Every raw shard of the plan, and if asked for a further round over what failed for a passing reason."""
     stage = context.stage("download")
     manifest = stage.manifest() or first_pass(context)
-    if context.retries == manifest.get("retries", 0):
+    if context.retries == (manifest.retries or 0):
         return manifest
     part, shards, accounting = retry.write_round(
         stage,
         context.retries,
-        manifest["parts"],
+        manifest.parts,
         context.config.retried_reasons(),
         rows_per_shard=context.config.plan.rows_per_raw_shard,
     )
     name = retry.partition_name(context.retries)
-    again = [Owner(name, (((part, tuple(range(shards))),),), hears_all=True)]
-    markers = [*manifest["parts"], accounting, *download_parts(context, again)]
-    storage.remove(storage.join(stage.out, "_retry"))
-    return stage.finish(markers, [marker["unit"] for marker in markers], retries=context.retries)
+    again = [Owner(name, ((PartShards(name, part, tuple(range(shards))),),), hears_all=True)]
+    markers = [*manifest.parts, accounting, *download_parts(context, again)]
+    storage.remove(storage.join(stage.out, RETRY))
+    return stage.finish(markers, [marker.unit for marker in markers], retries=context.retries)
 
 
-def first_pass(context: Context) -> Marker:
+def first_pass(context: Context) -> Manifest:
     """Every raw shard of the plan, and the rounds of retries that were finished if it is only their manifest that is gone."""
     stage, owners = context.stage("download"), plan_owners(context)
     tell_what_it_takes(context)
     markers = download_parts(context, owners)
     rounds, retried = retry.finished_rounds(stage.markers(), context.config.plan.rows_per_raw_shard)
     info = {"retries": rounds} if rounds else {}
-    return stage.finish([*markers, *retried], [*units_of(owners), *(marker["unit"] for marker in retried)], **info)
+    return stage.finish([*markers, *retried], [*units_of(owners), *(marker.unit for marker in retried)], **info)
 
 
 def plan_owners(context: Context) -> list[Owner]:
     """Who downloads which parts of the plan, the slowest first."""
     above = context.stage("plan")
-    parts = [m for m in context.manifest("plan")["parts"] if m["unit"].startswith("part-")]
-    return owners_of([(above.file(m, "rows"), m["shards"], m["out"], giant_of(above, m)) for m in parts])
+    return owners_of([plan_part(above, marker) for marker in context.manifest("plan").of("part")])
 
 
-def units_of(owners: list[Owner]) -> list[str]:
+def plan_part(above: StageDir, marker: Marker) -> PlanPart:
+    """A host partition as the plan has it."""
+    facts, path = above.facts(marker, Partition), above.file(marker, "rows")
+    giant = facts.giant
+    if giant == NO_GIANT_SAID:  # version 0.1
+        giant = SPLIT if has_split_domains(path) else None
+    return PlanPart(PartShards(marker.unit.place, path, tuple(range(facts.shards))), marker.out, giant)
+
+
+def units_of(owners: list[Owner]) -> list[Unit]:
     """The raw shards that the owners are to publish."""
     return [unit for owner in owners for unit in sorted(owner.units)]
 
 
-def giant_of(above: StageDir, marker: Marker) -> int | None:
-    """The number of the giant domain that the part is a piece of."""
-    if "giant" in marker:
-        giant: int | None = marker["giant"]
-        return giant
-    return SPLIT if has_split_domains(above.file(marker, "rows")) else None  # of version 0.1
-
-
 def pending_of(context: Context, owners: list[Owner]) -> list[Owner]:
     """The owners, with those raw shards that are not there yet."""
-    published = {marker["unit"] for marker in context.stage("download").markers()}
+    published = {marker.unit for marker in context.stage("download").markers()}
     return [left for owner in owners if (left := owner.without(published)).chains]
 
 
@@ -190,10 +191,10 @@ def download_parts(context: Context, owners: list[Owner]) -> list[Marker]:
     markers = stage.markers()
     if storage.exists(outage_path(stage)):
         raise OutageError(storage.read_bytes(outage_path(stage)).decode())
-    missing = wanted - {marker["unit"] for marker in markers}
+    missing = wanted - {marker.unit for marker in markers}
     if asked_to_stop.is_set():
         raise Drained(
             f"by SIGTERM, {len(wanted) - len(missing)} of {len(wanted)} raw shards are published: start the build again"
         )
-    check_complete(stage.stage, wanted, (str(marker["unit"]) for marker in markers))
-    return [marker for marker in markers if marker["unit"] in wanted]
+    check_complete(stage.stage, [str(unit) for unit in wanted], (str(marker.unit) for marker in markers))
+    return [marker for marker in markers if marker.unit in wanted]

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any, TextIO
 
@@ -55,6 +56,7 @@ def interruptible() -> Iterator[None]:
         asked.append(NAMES[signal.Signals(number)])
         logging.disable(logging.CRITICAL)  # what threads say of their ends helps nobody
         threading.excepthook = lambda _: None
+        warnings.simplefilter("ignore")  # that of a resource tracker which is ended too
         sys.stderr = _MainThreadOnly(sys.stderr)  # type: ignore[assignment]
         workers.give_up()
         end_children()

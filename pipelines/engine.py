@@ -11,7 +11,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions, TypeOptions
 from apache_beam.runners.runner import PipelineState
 
-from wit.records import InputError, Stopped
+from wit.errors import InputError, Stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +26,35 @@ class Engine:
 
     @property
     def local(self) -> bool:
-        return self.options().view_as(StandardOptions).runner in (None, "FnApiRunner")
+        return self.runner == "FnApiRunner"
+
+    @property
+    def runner(self) -> str:
+        return str(self.options().view_as(StandardOptions).runner or "FnApiRunner")
 
     def options(self) -> PipelineOptions:
         return PipelineOptions(list(self.flags))
+
+    def check(self) -> None:
+        """Raises InputError for a runner that there is none of, and for options that Beam refuses."""
+        try:
+            beam.Pipeline(runner=self.runner, options=self.options())
+        except (ValueError, ImportError, AttributeError) as error:
+            said = f"{error}".strip().rstrip(".").replace("\n", " ")
+            raise InputError(
+                f"--runner {self.runner} cannot be used ({said}): give what is missing, another runner, or none for this machine"
+            ) from error
 
     def run(self, build: Callable[[beam.Pipeline], object]) -> None:
         """Builds the pipeline and waits for its end; raises what it raised, InputError where bad input ended a worker, and
         Stopped where the job ends in any other state than DONE: cancelled, drained, lost."""
         options = self.options()
         options.view_as(TypeOptions).pipeline_type_check = False  # mypy has checked; Beam's reading of hints is its own
-        runner = options.view_as(StandardOptions).runner or "FnApiRunner"
-        if runner == "FnApiRunner":
+        if self.local:
             direct = options.view_as(DirectOptions)
             direct.direct_running_mode = "multi_threading" if self.threads > 1 else "in_memory"
             direct.direct_num_workers = self.threads
-        pipeline = beam.Pipeline(runner=runner, options=options)
+        pipeline = beam.Pipeline(runner=self.runner, options=options)
         build(pipeline)
         try:
             result = pipeline.run()
@@ -51,10 +64,10 @@ class Engine:
                 raise
             raise InputError(said) from error
         if result.state != PipelineState.DONE:
-            raise Stopped(f"the job on {runner} ended {result.state}, not DONE: start the build again to go on")
+            raise Stopped(f"the job on {self.runner} ended {result.state}, not DONE: start the build again to go on")
 
 
-RAISED = re.compile(r"^wit\.(?:reasons\.InputError|damage\.DamagedFile): ([^\n]*)", re.MULTILINE)
+RAISED = re.compile(r"^wit\.errors\.(?:InputError|DamagedFile): ([^\n]*)", re.MULTILINE)
 
 
 def bad_input(error: Exception) -> str | None:

@@ -6,7 +6,9 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -19,7 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from wit.parts import StageDir
+from wit.parts import Marker, StageDir
 
 POLL_S = 0.5
 MARKERS_EVERY = 20  # polls between two listings of markers: a listing costs a request on an object store
@@ -35,8 +37,20 @@ def advance(units: int, pairs: int = 0) -> None:
         _counts["pairs"] += pairs
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A unit of work that counts as one in the running stage's progress."""
+
+    work: Callable[..., Marker]
+
+    def __call__(self, *given: Any) -> Marker:
+        marker = self.work(*given)
+        advance(1, pairs=marker.into)
+        return marker
+
+
 def _published(stage: StageDir) -> int:
-    return len([m for m in stage.markers() if not m["unit"].startswith("queries")])
+    return len([unit for unit in stage.units() if unit.place])
 
 
 @contextlib.contextmanager

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 import tyro
 
 from wit import flags
+from wit.errors import InputError
 from wit.querybuild.entries import write_entries
 from wit.querybuild.recipes import PackagesRecipe, WikipediaRecipe, build_entries
-from wit.records import InputError
+from wit.storage import refusal
 
 RECIPES = {"wikipedia": WikipediaRecipe, "packages": PackagesRecipe}
 
@@ -37,10 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check(given)
         recipe = tyro.extras.subcommand_cli_from_dict(RECIPES, args=given, description=__doc__)
         entries, taken = build_entries(recipe)
+        write_entries(entries, recipe.output)
     except InputError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
-    write_entries(entries, recipe.output)
+    except OSError as error:
+        if (refused := refusal(error)) is None:
+            raise
+        print(f"error: {refused}", file=sys.stderr)
+        return 2
     for (group, from_), count in sorted(taken.items()):
         print(f"{count:>9,}  {from_.value} refused: {group}")
     for origin, count in sorted(Counter(entry.origin.value for entry in entries).items()):

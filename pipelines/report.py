@@ -14,14 +14,21 @@ import pyarrow as pa
 
 import wit
 from pipelines.context import Context
-from wit import ledger, parquet, parts, report, retry, select, storage
+from wit import layout, ledger, parquet, parts, report, storage
 from wit.damage import damaged
+from wit.download.published import last_attempts
 from wit.images.formats import FORMATS
 from wit.images.headers import sniff
 from wit.images.process import stored_formats
-from wit.parts import Marker
+from wit.ledger import LedgerFile
+from wit.parts import File, Published, Tally
+from wit.plan.passes import QUERIES
 from wit.querylist import load_queries
-from wit.select import Memberships, Shortfall
+from wit.reasons import Reason
+from wit.select.passes import count
+from wit.select.survival import Memberships, Shortfall, still_lacking
+from wit.select.survival import shortfall as lacking_of
+from wit.typed import to_json
 
 GALLERY = 48
 TOP = 20
@@ -29,47 +36,41 @@ TOP = 20
 
 def tables(context: Context, stage: str, columns: Sequence[str]) -> Iterator[pa.Table]:
     """The published rows of a stage, part by part; of download each planned URL as its last attempt left it."""
-    directory, markers = context.stage(stage), context.manifest(stage)["parts"]
+    directory, markers = context.stage(stage), context.manifest(stage).parts
     if stage == "download":
-        yield from retry.last_attempts(directory.out, markers, columns)
+        yield from last_attempts(directory.out, markers, columns)
         return
     for marker in markers:
-        if marker["unit"] != "queries" and "rows" in marker["files"]:
+        if marker.unit != QUERIES and "rows" in marker.files:
             yield parquet.read_table(directory.file(marker, "rows"), columns)
 
 
-def run_report(context: Context) -> list[dict[str, Any]]:
+def run_report(context: Context) -> list[File]:
     """Writes them all; returns name, size and digest of each file."""
     out = context.config.output
-    manifests = {"publish": context.manifest("publish")} | context.totals()
-    stages = ledger.stage_totals(manifests)
+    published, stages = context.published(), ledger.stage_totals(context.totals())
     if wrong := ledger.imbalances(stages):
-        raise RuntimeError("the ledger does not add up: " + "; ".join(wrong))
-    totals = {"stages": stages, "samples": manifests["publish"]["samples"]}
-    short = shortfall(context)
-    hosts, queries = host_table(context), query_table(context, short)
-    for name, table in (
-        ("sources", source_table(context)),
-        ("hosts", hosts),
-        ("queries", queries),
-    ):
-        _write(out, f"ledger/{name}.parquet", table)
-    storage.write_bytes(storage.join(out, "ledger.json"), parts.to_json(totals))
-    facts = page_facts(context, manifests, stages, hosts, queries, short)
-    storage.write_bytes(storage.join(out, "report/index.html"), report.page(stages, gallery(context), **facts))
-    storage.write_bytes(storage.join(out, "README.md"), report.render("card.md", stages=stages, **facts))
-    tars = [f for f in manifests["publish"]["files"] if f["name"].endswith(".tar")]
-    description = report.croissant(facts["name"], totals["samples"], tars, stored_formats(context.config.image))
-    storage.write_bytes(storage.join(out, "croissant.json"), parts.to_json(description))
-    return [parts.described(out, name) for name in report.FILES]
+        raise RuntimeError("the ledger does not add up: " + "; ".join(": ".join(one) for one in wrong))
+    totals = LedgerFile(stages, published.samples)
+    hosts, (queries, short) = host_table(context), query_table(context)
+    tables = {layout.SOURCES_FILE: source_table(context), layout.HOSTS_FILE: hosts, layout.QUERIES_FILE: queries}
+    for name, table in tables.items():
+        _write(out, name, table)
+    storage.write_bytes(storage.join(out, layout.LEDGER_FILE), to_json(totals))
+    facts = page_facts(context, published, stages, hosts, queries, short)
+    storage.write_bytes(storage.join(out, layout.PAGE_FILE), report.page(stages, gallery(context), **facts))
+    storage.write_bytes(storage.join(out, layout.CARD_FILE), report.render("card.md", stages=stages, **facts))
+    tars = [file for file in published.files if file.name.endswith(".tar")]
+    description = report.croissant(facts["name"], totals.samples, tars, stored_formats(context.config.image))
+    storage.write_bytes(storage.join(out, layout.CROISSANT_FILE), to_json(description))
+    return [parts.described(out, name) for name in layout.REPORT_FILES]
 
 
 def source_table(context: Context) -> pa.Table:
     """By source file; as it was written before where the candidates were deleted since."""
-    candidates = context.stage("candidates").manifest()
-    if candidates is not None:
-        return report.source_table(candidates)
-    return report.source_table_of(parquet.read_table(storage.join(context.config.output, "ledger/sources.parquet")))
+    if (groups := context.extracted()) is not None:
+        return report.source_table(groups)
+    return report.source_table_of(parquet.read_table(storage.join(context.config.output, layout.SOURCES_FILE)))
 
 
 def _write(out: str, name: str, table: pa.Table) -> None:
@@ -87,28 +88,31 @@ def shortfall(context: Context) -> Shortfall:
     config, facts = context.config, context.plan_facts()
     planned, surviving = np.zeros((2, len(facts.pairs)), np.int64)
     for shard in context.raw_shards():
-        found = select.count(config.output, shard, queries=len(facts.pairs), config=config.select)
+        found = count(config.output, shard, queries=len(facts.pairs), config=config.select)
         planned += found.planned
         surviving += found.surviving
     memberships, oversample = Memberships(planned, surviving), config.plan.oversample
-    return select.shortfall(facts.weights, memberships, t=facts.cap, oversample=oversample)
+    return lacking_of(facts.weights, memberships, t=facts.cap, oversample=oversample)
 
 
-def query_table(context: Context, short: Shortfall) -> pa.Table:
+def query_table(context: Context) -> tuple[pa.Table, Shortfall]:
+    """(by query, what queries lack)."""
     entries = load_queries(context.config.queries).entries
     facts, n = context.plan_facts(), len(entries)
     arrived = (t.filter(pa.compute.is_null(t["reason"])) for t in tables(context, "download", ["captions", "reason"]))
+    kept = report.membership_counts(tables(context, "select", ["captions"]), n)
+    short = still_lacking(shortfall(context), kept, facts.cap)
     columns = {
         "query": pa.array(entries),
         "pairs": pa.array(facts.pairs),
         "planned": pa.array(report.membership_counts(tables(context, "plan", ["captions"]), n)),
         "downloaded": pa.array(report.membership_counts(arrived, n)),
-        "kept": pa.array(report.membership_counts(tables(context, "select", ["captions"]), n)),
-        "capped": pa.array(facts.weights > facts.threshold),
+        "kept": pa.array(kept),
+        "capped": pa.array(facts.pairs > facts.cap),
         "lacking": pa.array(np.round(short.missing).astype(np.int64)),
         "enough_oversample": pa.array(short.oversample, mask=short.oversample == 0),
     }
-    return pa.table(columns, schema=report.QUERIES)
+    return pa.table(columns, schema=report.QUERIES), short
 
 
 def gallery(context: Context) -> list[dict[str, str]]:
@@ -137,17 +141,17 @@ def _inline(tar: str, start: int, size: int, digest: str) -> str:
 
 def page_facts(
     context: Context,
-    manifests: dict[str, Marker],
-    stages: dict[str, Any],
+    published: Published,
+    stages: dict[str, Tally],
     hosts: pa.Table,
     queries: pa.Table,
     short: Shortfall,
 ) -> dict[str, Any]:
-    config, samples = context.config, manifests["publish"]["samples"]
+    config, samples = context.config, published.samples
     pairs = queries["pairs"].to_numpy()
-    threshold = context.plan_facts().threshold
-    covered = report.coverage(pairs, threshold)
-    survival = stages["download"]["out"] / max(stages["download"]["in"], 1)
+    cap = context.plan_facts().cap
+    covered = report.coverage(pairs, cap)
+    survival = stages["download"].out / max(stages["download"].into, 1)
     hit = int((queries["kept"].to_numpy() > 0).sum())
     top = queries.take(pa.array(np.argsort(-pairs, kind="stable")[:TOP])).to_pylist()
     return {
@@ -155,8 +159,8 @@ def page_facts(
         "version": wit.__version__,
         "stages_run": ", ".join(stages),
         "samples_total": samples,
-        "shards_total": manifests["publish"]["shards"],
-        "candidates_in": stages["candidates"]["in"],
+        "shards_total": published.shards,
+        "candidates_in": stages["candidates"].into,
         "survival": survival,
         "hosts_total": len(set(hosts["host"].to_pylist())),
         "queries_total": len(queries),
@@ -164,6 +168,11 @@ def page_facts(
         "queries_sha256": load_queries(config.queries).digest,
         "coverage": covered,
         "coverage_most": max((n for _, n in covered.bins), default=1) or 1,
+        "cap": "none" if np.isinf(cap) else f"{cap:,.0f}",
+        "oversample": config.plan.oversample,
+        "unmatched": queries.filter(pa.compute.equal(queries["pairs"], 0))["query"].slice(0, TOP).to_pylist(),
+        "left_for_language": stages["candidates"].dropped.get(str(Reason.LANGUAGE), 0),
+        "languages": ", ".join(config.candidates.languages),
         "top_queries": [row for row in top if row["pairs"]],
         "worst_hosts": worst_hosts(hosts),
         "warnings": warnings(context, short),

@@ -8,12 +8,12 @@ import apache_beam as beam
 
 from pipelines import progress
 from pipelines.context import Context
-from wit import score, select, workers
+from wit import score, workers
 from wit.config import BuildConfig
-from wit.parts import Marker, StageDir
-from wit.records import InputError
+from wit.download.published import FetchedShard, raw_shards
+from wit.errors import InputError
+from wit.parts import Manifest, Marker, StageDir
 from wit.score import Scorer
-from wit.select import RawShard
 
 
 def scorer_of(config: BuildConfig) -> Scorer | None:
@@ -37,18 +37,18 @@ class ScoreShard:
     scorer: Scorer
     processes: int
 
-    def __call__(self, shard: RawShard) -> Marker:
+    def __call__(self, shard: FetchedShard) -> Marker:
         marker = workers.run(self.processes, score.score_shard, self.stage, shard, self.scorer)
-        progress.advance(1, pairs=marker["in"])
+        progress.advance(1, pairs=marker.into)
         return marker
 
 
-def run_score(context: Context) -> Marker:
-    stage, shards = context.stage("score"), select.raw_shards(context.manifest("download"))
+def run_score(context: Context) -> Manifest:
+    stage, shards = context.stage("score"), raw_shards(context.manifest("download"))
     if context.scorer is None:
         raise ValueError("a build without a scorer has no score stage")
-    published = {marker["unit"] for marker in stage.markers()}
-    pending = [shard for shard in shards if f"part-{shard.unit}" not in published]
+    published = {marker.unit for marker in stage.markers()}
+    pending = [shard for shard in shards if shard.unit.as_("part") not in published]
     work = ScoreShard(stage, context.scorer, context.processes)
     with progress.bar("score", stage, total=len(pending), unit="raw shards"):
         if pending:
@@ -56,4 +56,4 @@ def run_score(context: Context) -> Marker:
                 lambda p: p | "Shards" >> beam.Create(pending) | beam.Reshuffle() | "Score" >> beam.Map(work)
             )
     workers.close_pools()  # each worker holds a model
-    return stage.finish(stage.markers(), (f"part-{shard.unit}" for shard in shards))
+    return stage.finish(stage.markers(), (shard.unit.as_("part") for shard in shards))

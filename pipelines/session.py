@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
-from typing import Any
 
 from rich.console import Console
 
@@ -21,23 +20,28 @@ from pipelines.engine import Engine, quiet_beam
 from pipelines.memory import PeakMemory, few_arenas
 from pipelines.score import scorer_of
 from pipelines.show import funnel, paths
-from wit import advice, demo, language, ledger, parts, resume, storage, workers
+from wit import advice, demo, layout, ledger, resume, storage, workers
 from wit import config as configuration
+from wit.candidates import language
 from wit.config import BuildConfig
-from wit.damage import damaged, missed
-from wit.download import PLACES
+from wit.damage import missed
+from wit.download.retry import has_failed
+from wit.errors import InputError
 from wit.fetch import limits
 from wit.fingerprints import Inputs, gone_of
-from wit.publish import next_dir
+from wit.images.blocklist import load_blocklist
+from wit.lease import only_builder
+from wit.parts import File, Manifest, StageDir
 from wit.querycheck import remarks
 from wit.querylist import load_queries
-from wit.records import STAGES, InputError
 from wit.report import source_reports
 from wit.resume import Stage
-from wit.retry import has_failed
+from wit.runfile import Rebuild, Record, Retry, RunFile, load_run, read_run, recorded, sealed
 from wit.score import Scorer
 from wit.sources import SourceFile, list_sources, version_of
 from wit.sources.tables import check_hashes
+from wit.stages import PRODUCTS, STAGES, from_stage
+from wit.typed import to_json
 
 TABLES_LOOKED_AT = 8  # for a column of hashes: they are of one list
 SHOWN_PROBLEMS = 20  # the rest is in ledger/sources.parquet
@@ -52,29 +56,41 @@ def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session
     config = _absolute(config)
     scorer = scorer_of(config)
     odd = remarks(config.queries, config.candidates.matching)
-    if config.candidates.language_model is None:  # another model may have labels of its own
-        language.check_codes(config.candidates.languages)
+    _check_files(config)
+    engine = Engine(beam_flags, threads=config.processes())
+    engine.check()
     _refuse_foreign(config.output, config.seed)
     sources = [file for spec in config.source if spec != "demo" for file in listed(spec, config)]
     if config.image.verify_hash is not None:
         check_hashes([file for file in sources if file.size is not None][:TABLES_LOOKED_AT], config.image.verify_hash)
     if "demo" not in config.source and "download" in config.stage_names():
         config.fetch.check()
-    limits.read(config.fetch.host_limits)
     for line in odd:
         print(line, file=sys.stderr)
     with contextlib.ExitStack() as stack:
         if "demo" in config.source:
             print(DEMO_NOTE, file=sys.stderr)
-        stack.enter_context(storage.only_builder(config.output))
-        before = _previous(config.output)
+        stack.enter_context(only_builder(config.output))
+        before = read_run(config.output)
         if "demo" in config.source:
             web = stack.enter_context(demo.serve())
             sources += demo_sources(config.output)
             config = configuration.for_demo(config, web.endpoints)
         stack.enter_context(workers.closing_pools())
         peak = stack.enter_context(PeakMemory())
-        yield Session.start(config, sources, beam_flags, peak, scorer, before)
+        yield Session.start(config, sources, engine, peak, scorer, before)
+
+
+def _check_files(config: BuildConfig) -> None:
+    """Raises InputError where a file that a flag names, beside the sources, the queries and the checkpoint, is not what it is
+    for: workers would tell it too late."""
+    if (model := config.candidates.language_model) is None:
+        language.check_codes(config.candidates.languages)
+    else:  # which may have labels of its own
+        language.check_model(model)
+    load_blocklist(config.image.blocked_hashes)
+    limits.read(config.fetch.host_limits)
+    config.fetch.check_ca_file()
 
 
 def listed(spec: str, config: BuildConfig) -> list[SourceFile]:
@@ -133,14 +149,14 @@ def _refuse_foreign(out: str, seed: int | None) -> None:
     there = storage.list_dir(out)
     names = [name for name in there if name not in (".lock", "_LEASE.json", "_tmp")]
     names = [name for name in names if not name.endswith(storage.UNFINISHED)]
-    if names and "run.json" not in names:
-        if not any(storage.exists(parts.manifest_path(out, stage)) for stage in STAGES):
+    if names and layout.RUN_FILE not in names:
+        if not any(storage.exists(layout.manifest_path(out, stage)) for stage in STAGES):
             raise InputError(
                 f"--output {out} holds files of something else ({names[0]}, ...): choose an empty directory"
             )
         if seed is None:
             raise InputError(f"{storage.join(out, 'run.json')} is gone: {missed('run.json')}")
-    for name in sorted(parts.DIRECTORIES.intersection(there)):
+    for name in sorted(layout.DIRECTORIES.intersection(there)):
         if not storage.is_dir(storage.join(out, name)):
             raise InputError(f"{storage.join(out, name)} stands where a directory belongs: move it away")
 
@@ -148,8 +164,8 @@ def _refuse_foreign(out: str, seed: int | None) -> None:
 @dataclasses.dataclass
 class Session:
     context: Context
-    run: dict[str, Any]
-    before: dict[str, Any]  # run.json of the last start
+    run: RunFile
+    before: RunFile | None  # of the last start
     peak: PeakMemory
     inputs: Inputs
     stages: dict[str, Stage] = dataclasses.field(default_factory=dict)
@@ -159,44 +175,29 @@ class Session:
         cls,
         config: BuildConfig,
         sources: list[SourceFile],
-        beam_flags: tuple[str, ...],
+        engine: Engine,
         peak: PeakMemory,
         scorer: Scorer | None,
-        before: dict[str, Any],
+        before: RunFile | None,
     ) -> Session:
         """Fixes the seed and the fingerprints, and writes run.json; raises InputError, with nothing touched, if going on would
         throw downloads away unasked or needs what is gone. `before` is run.json of the last start."""
-        resume.restore(config.output, before.get("stages", {}))
-        seed = config.seed if config.seed is not None else before.get("seed", secrets.randbits(63))
-        digest = load_queries(config.queries).digest
-        run = {
-            "config": dataclasses.asdict(config),
-            "seed": seed,
-            "queries_sha256": digest,
-            "sources": [dataclasses.asdict(source) for source in sources],
-            "beam_flags": list(beam_flags),
-            "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
-            "timings_s": before.get("timings_s", {}),
-            "peak_memory_mb": before.get("peak_memory_mb", 0.0),
-            "stages": dict(before.get("stages", {})),
-            "at_work": before.get("at_work", STAGES),  # earlier versions did not say
-            "rebuild": _rebuild(config, before),
-            "retry": before.get("retry", NO_ROUND),
-            "gone": gone_of(before),
-        }
-        run = json.loads(parts.to_json(run))  # as the next start will read it
-        if scorer is not None:
-            run["score_model"] = {"name": scorer.model, "sha256": scorer.sha256}
-        inputs = Inputs(seed, digest, sources, (scorer.model, scorer.sha256) if scorer else None, run["gone"])
-        engine = Engine(beam_flags, threads=config.processes())
-        context = Context(config, tuple(sources), seed, engine, {}, scorer, 0, run["rebuild"]["pending"], run["stages"])
+        if before is not None:
+            resume.restore(config.output, before.records)
+        run = _begin(config, sources, engine.flags, scorer, before)
+        model = (scorer.model, scorer.sha256) if scorer else None
+        inputs = Inputs(run.seed, run.queries_sha256, sources, model, run.gone)
+        context = Context(config, tuple(sources), run.seed, engine, {}, scorer, 0, run.rebuild.pending, run.records)
         session = cls(context, run, before, peak, inputs)
         session.look()
-        run["retry"], retries = _retry(config, run, session.stages["download"])
+        run.retry, retries = _retry(config, run, session.stages["download"])
+        if (asked := config.retried_reasons()) and not run.retry.reasons:
+            print(f"nothing is left to retry: no pair was lost to {', '.join(asked)}", file=sys.stderr)
         session.context = dataclasses.replace(session.context, retries=retries)
         session.check()
         session.tell_what_was_refused()
-        run["at_work"] = []
+        resume.drop_damaged(config.output, run.rebuild.pending)
+        run.at_work = []
         session.save()
         _clear_up(config.output)
         return session
@@ -207,44 +208,45 @@ class Session:
         self.stages = resume.survey(out, self.run, self.context.config, self.inputs)
         known = {name: stage.above for name, stage in self.stages.items() if stage.above is not None}
         prints = {name: above.fingerprint for name, above in known.items()}
-        self.run["fingerprints"] = prints
-        records = self.run["stages"]
+        self.run.fingerprints = prints
+        records = self.run.records
         for name, stage in self.stages.items():
             if stage.manifest is not None:
-                records[name] = resume.record(out, stage.manifest, records.get(name))
+                records[name] = recorded(out, stage.manifest, records.get(name))
+            elif stage.record is not None:
+                records[name] = stage.record
         schemas = {name: above.schema for name, above in known.items()}
         self.context = dataclasses.replace(self.context, fingerprints=prints, schemas=schemas)
 
     def to_run(self) -> list[str]:
         """The stages that are still to run."""
-        download = self.stages["download"]
-        done = (download.manifest or download.record or {}).get("retries", 0)
-        asked = self.context.config.stage_names()
-        return resume.to_run(self.stages, asked, self.run["rebuild"]["pending"], self.context.retries > done)
+        asked, again = self.context.config.stage_names(), self.context.retries > self.stages["download"].retries
+        return resume.to_run(self.stages, asked, self.run.rebuild.pending, again)
 
     def check(self) -> None:
-        if "download" not in self.run["rebuild"]["pending"]:
+        if "download" not in self.run.rebuild.pending:
             resume.check_going_on(self.context.config.output, self.before, self.run, self.stages, self.to_run())
 
     def tell_what_was_refused(self) -> None:
         """What a finished download refused under settings that were changed since."""
-        record = self.run["stages"].get("download", {})
-        if not self.stages["download"].finished or "dropped" not in record:
+        record = self.run.records.get("download")
+        if not self.stages["download"].finished or record is None or record.dropped is None:
             return
-        was = record.setdefault("fetch", self.before.get("config", self.run["config"])["fetch"])
+        if record.fetch is None:
+            record.fetch = (self.before or self.run).section("fetch")
         asked = self.context.config.retried_reasons()  # which this start fetches as it is
-        refused = {reason: n for reason, n in record["dropped"].items() if reason not in asked}
-        for line in advice.refused_before(was, self.run["config"]["fetch"], refused):
+        refused = {reason: n for reason, n in record.dropped.items() if reason not in asked}
+        for line in advice.refused_before(record.fetch, self.run.section("fetch"), refused):
             print(line, file=sys.stderr)
 
     def nothing_kept(self) -> str | None:
         """Why a finished set has no samples; None where it has some, or was not to be published."""
         published = self.context.totals().get("publish")
         asked = "publish" in self.context.config.stage_names()
-        return advice.nothing_kept(self.context.totals()) if asked and published and not published["out"] else None
+        return advice.nothing_kept(self.context.totals()) if asked and published and not published.out else None
 
     def save(self) -> None:
-        storage.write_bytes(storage.join(self.context.config.output, "run.json"), resume.sealed(self.run))
+        storage.write_bytes(layout.run_path(self.context.config.output), sealed(self.run))
 
     def run_stage(self, name: str, work: Callable[[Context], object]) -> None:
         """Runs the stage unless it is finished, or was and nobody misses what is gone of it."""
@@ -252,28 +254,29 @@ class Session:
             self.pass_over(name)
             return
         self.check()  # the stages before it may have come out other than they were
-        rebuild = self.run["rebuild"]
-        self.run["at_work"] = [name]  # from here on its manifest may be another than run.json has the digest of
+        rebuild = self.run.rebuild
+        self.run.at_work = [name]  # from here on its manifest may be another than run.json has the digest of
         self.save()
-        if name in rebuild["pending"] and name not in rebuild["begun"]:
+        if name in rebuild.pending and name not in rebuild.begun:
             self.throw_away(name)
         started = time.monotonic()
         made = work(self.context)
-        self.run["timings_s"][name] = round(time.monotonic() - started, 2)
-        self.run["peak_memory_mb"] = max(self.run["peak_memory_mb"], self.peak.megabytes)
+        self.run.timings_s[name] = round(time.monotonic() - started, 2)
+        self.run.peak_memory_mb = max(self.run.peak_memory_mb, self.peak.megabytes)
         self.settle(name)
         if name == "report":
-            self.run["stages"][name] = {"fingerprint": self.context.fingerprints[name], "files": made}
+            files = tuple(file for file in made if isinstance(file, File)) if isinstance(made, list) else ()
+            self.run.records[name] = Record(fingerprint=self.context.fingerprints[name], files=files)
         self.look()
         if name == "download":
-            self.run["stages"][name]["fetch"] = self.run["config"]["fetch"]
-        self.run["at_work"] = []
+            self.run.records[name].fetch = self.run.section("fetch")
+        self.run.at_work = []
         self.save()
 
     def settle(self, name: str) -> bool:
         """Strikes a stage that is done off the lists of what is still to be made; whether it stood in any."""
-        rebuild, held = self.run["rebuild"], False
-        for names in (rebuild["pending"], rebuild["begun"], self.run["retry"]["pending"]):
+        held = False
+        for names in (self.run.rebuild.pending, self.run.rebuild.begun, self.run.retry.pending):
             if name in names:
                 names.remove(name)
                 held = True
@@ -281,10 +284,10 @@ class Session:
 
     def pass_over(self, name: str) -> None:
         stage, directory = self.stages[name], self.context.stage(name)
-        if stage.manifest and "parts" in stage.manifest and not stage.missing:
-            directory.tidy(stage.manifest["parts"])  # in case the run that finished it was killed there
+        if isinstance(stage.manifest, Manifest) and not stage.missing:
+            directory.tidy(stage.manifest.parts)  # in case the run that finished it was killed there
         if name == "publish":
-            storage.remove(next_dir(directory.out))
+            storage.remove(layout.next_shards_path(directory.out))
         if self.settle(name):
             self.save()
         print(f"{name:<10} {resume.passed_over(directory.out, stage)}", file=sys.stderr)
@@ -295,22 +298,21 @@ class Session:
         stage = self.context.stage(name)
         if name == "download":
             stage.clear()
-        elif name not in resume.PRODUCTS:
+        elif name not in PRODUCTS:
             stage.forget()
-        self.run["rebuild"]["begun"].append(name)
+        self.run.rebuild.begun.append(name)
         self.save()
 
     def withdraw_scores(self) -> None:
         """Removes scores of an earlier start where this one is without them, once a set without them stands."""
         if "score" not in self.stages and "publish" in self.context.config.stage_names():
-            parts.StageDir(self.context.config.output, "score", "").clear()
-            if self.run["stages"].pop("score", None):
+            StageDir(self.context.config.output, "score", "").clear()
+            if self.run.records.pop("score", None):
                 self.save()
 
     def source_problems(self) -> list[str]:
         """One line for each source file of which something could not be read."""
-        candidates = self.context.stage("candidates").manifest()
-        return ledger.source_problems(source_reports(candidates)) if candidates else []
+        return ledger.source_problems(source_reports(self.context.extracted() or ()))
 
     def show_funnel(self) -> None:
         """The last word of a build: what went in, what was lost where and why, what came out."""
@@ -331,9 +333,9 @@ class Session:
 def _clear_up(out: str) -> None:
     """Removes work in progress of a run that was killed; in the stages' directories each stage does that. When hosts may be
     asked again is kept, where it is the file that it was."""
-    scratch = storage.join(out, "_tmp")
+    scratch = storage.join(out, layout.SCRATCH)
     for name in storage.list_dir(scratch):
-        if name != PLACES or storage.size_of_file(storage.join(scratch, name)) is None:
+        if name != layout.PLACES_FILE or storage.size_of_file(storage.join(scratch, name)) is None:
             storage.remove(storage.join(scratch, name))
     for folder in (out, storage.join(out, "ledger"), storage.join(out, "report")):
         for name in storage.list_dir(folder):
@@ -341,46 +343,61 @@ def _clear_up(out: str) -> None:
                 storage.remove(storage.join(folder, name))
 
 
-def _previous(out: str) -> dict[str, Any]:
-    """run.json of the last start; raises DamagedFile where it is not what that wrote. Version 0.1.0 kept neither records nor
-    a digest."""
-    path = storage.join(out, "run.json")
-    found = parts.read_json(path)
-    if found is None:
-        return {}
-    ours = "stages" in found or "sha256" in found
-    if ours and storage.read_bytes(path) != resume.sealed(found):
-        raise damaged(path, "its bytes are not those of the digest in it")
-    if not parts.shaped(found, parts.RUN | (parts.RECORDS if ours else {})):
-        raise damaged(path, "it lacks fields")
-    return found
+def _begin(
+    config: BuildConfig,
+    sources: Sequence[SourceFile],
+    beam_flags: Sequence[str],
+    scorer: Scorer | None,
+    before: RunFile | None,
+) -> RunFile:
+    """run.json of this start, with what it takes over from the last one."""
+    fresh = RunFile(config={}, seed=secrets.randbits(63), queries_sha256="", sources=())
+    last = before or fresh
+    given = {
+        "config": dataclasses.asdict(config),
+        "seed": config.seed if config.seed is not None else last.seed,
+        "queries_sha256": load_queries(config.queries).digest,
+        "sources": [dataclasses.asdict(source) for source in sources],
+        "beam_flags": list(beam_flags),
+        "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "gone": gone_of(before),
+        "score_model": {"name": scorer.model, "sha256": scorer.sha256} if scorer else None,
+    }
+    run = load_run(json.loads(to_json(given)))  # as the next start will read it
+    return dataclasses.replace(
+        run,
+        fingerprints=dict(last.fingerprints),
+        timings_s=dict(last.timings_s),
+        peak_memory_mb=last.peak_memory_mb,
+        stages=dict(last.records),
+        at_work=list(STAGES) if last.at_work is None else last.at_work,
+        rebuild=_rebuild(config, last.rebuild),
+        retry=last.retry,
+    )
 
 
-def _rebuild(config: BuildConfig, before: dict[str, Any]) -> dict[str, Any]:
-    """What --rebuild-from, of this start or of one that was killed, still has to make anew, and which of it was begun."""
-    last, asked = before.get("rebuild", {"from": None, "pending": [], "begun": []}), config.rebuild_from
-    if asked is None or (last["pending"] and last["from"] == asked):
-        return dict(last)
-    pending = [name for name in STAGES[STAGES.index(asked) :] if name in config.stage_names()]
-    return {"from": asked, "pending": pending, "begun": []}
+def _rebuild(config: BuildConfig, last: Rebuild) -> Rebuild:
+    """What --rebuild-from asks for: what the last start was at, if it is the same."""
+    asked = config.rebuild_from
+    if asked is None or (last.pending and last.from_ == asked):
+        return dataclasses.replace(last)
+    return Rebuild(asked, [name for name in from_stage(asked) if name in config.stage_names()], [])
 
 
-NO_ROUND: dict[str, Any] = {"reasons": [], "round": 0, "pending": []}
-
-
-def _retry(config: BuildConfig, run: dict[str, Any], download: Stage) -> tuple[dict[str, Any], int]:
+def _retry(config: BuildConfig, run: RunFile, download: Stage) -> tuple[Retry, int]:
     """(the round of retries with the stages that are still to run for it, the rounds that the raw shards will have).
 
     A round that was killed, at whatever stage, is gone on with by the same command; once its last stage has run the command
     asks for another one, where anything is left to retry."""
-    manifest = None if "download" in run["rebuild"]["pending"] else download.manifest or download.record
-    done = int((manifest or {}).get("retries", 0))
-    last, reasons = run["retry"], list(config.retried_reasons())
+    anew = "download" in run.rebuild.pending
+    done = 0 if anew else download.retries
+    lost = None if anew else download.manifest or (download.record.tally if download.record else None)
+    last, reasons = run.retry, list(config.retried_reasons())
     if not reasons:
         return last, done
-    if last["pending"] and last["reasons"] == reasons and last["round"] in (done, done + 1):
-        return last, int(last["round"])
-    if manifest is not None and not has_failed(manifest, reasons):
-        return NO_ROUND, done
-    pending = [name for name in STAGES[STAGES.index("download") :] if name in config.stage_names()]
-    return {"reasons": reasons, "round": done + 1, "pending": pending}, done + 1
+    if last.pending and last.reasons == reasons and last.round in (done, done + 1):
+        return last, last.round
+    if not anew and download.finished and (lost is None or not has_failed(lost, reasons)):
+        return Retry(), done
+    pending = [name for name in from_stage("download") if name in config.stage_names()]
+    return Retry(reasons, done + 1, pending), done + 1

@@ -10,19 +10,20 @@ if __name__ == "__main__":
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.table import Table
 
-from wit import flags, ledger, storage
-from wit.parts import COUNTS, NUMBER, read_json
-from wit.records import STAGES, InputError
+from wit import flags, layout, ledger, storage
+from wit.errors import InputError
+from wit.parts import Tally, read_json, read_object
+from wit.typed import load
 
 PATHS = ("shards", "ledger.json", "report/index.html", "README.md", "run.json", "model")
 
 
-def funnel(stages: Mapping[str, Any]) -> Table:
+def funnel(stages: Mapping[str, Tally]) -> Table:
     """What went into every stage, what was lost where and why, what came out."""
     table = Table(title=None, box=None, pad_edge=False)
     for column, side in (("stage", "left"), ("", "left"), ("pairs", "right"), ("share", "right")):
@@ -33,27 +34,71 @@ def funnel(stages: Mapping[str, Any]) -> Table:
     return table
 
 
-def accuracy(result: Mapping[str, Any]) -> str:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The accuracy over the pictures of a group."""
+
+    images: int
+    top1: float
+    top1_interval: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """What the nearest training picture by raw pixels is right in."""
+
+    training_images: int
+    top1: float
+    top1_interval: tuple[float, ...]
+    groups: Mapping[str, Part] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroShot:
+    """What is shown of a result of trainer.evaluate."""
+
+    model: str
+    dataset: str
+    classes: int
+    chance: float
+    top1: float
+    top1_interval: tuple[float, ...]
+    shuffled_captions: bool = False
+    groups: Mapping[str, Part] = field(default_factory=dict)
+    nearest: Nearest | None = None
+
+
+def accuracy(result: ZeroShot) -> str:
     """A zero-shot evaluation beside chance, and where they were measured, beside the nearest training picture by raw
     pixels and group by group."""
-    control = "control run, trained on shuffled captions: " if result.get("shuffled_captions") else ""
+    control = "control run, trained on shuffled captions: " if result.shuffled_captions else ""
     lines = [
-        f"{control}zero-shot top-1 of {result['model']} on {result['dataset']}: {share(result)} "
-        f"over {result['classes']:,} classes, chance {result['chance']:.4f}"
+        f"{control}zero-shot top-1 of {result.model} on {result.dataset}: {share(result)} "
+        f"over {result.classes:,} classes, chance {result.chance:.4f}"
     ]
-    nearest = result.get("nearest") or {}
+    nearest = result.nearest
     if nearest:
-        lines.append(f"  nearest of {nearest['training_images']:,} training pictures by raw pixels: {share(nearest)}")
-    for group, part in result.get("groups", {}).items():
-        beside = nearest.get("groups", {}).get(group)
+        lines.append(f"  nearest of {nearest.training_images:,} training pictures by raw pixels: {share(nearest)}")
+    for group, part in result.groups.items():
+        beside = nearest.groups.get(group) if nearest else None
         by_pixels = f", by raw pixels {share(beside)}" if beside else ""
-        lines.append(f"  {group} ({part['images']:,} images): {share(part)}{by_pixels}")
+        lines.append(f"  {group} ({part.images:,} images): {share(part)}{by_pixels}")
     return "\n".join(lines)
 
 
-def share(part: Mapping[str, Any]) -> str:
-    low, high = part["top1_interval"]
-    return f"{part['top1']:.4f} (95 % {low:.4f} to {high:.4f})"
+def share(part: ZeroShot | Nearest | Part) -> str:
+    low, high = part.top1_interval
+    return f"{part.top1:.4f} (95 % {low:.4f} to {high:.4f})"
+
+
+def read_result(path: str) -> ZeroShot:
+    """A result of trainer.evaluate; raises InputError where the file is none."""
+    try:
+        found = load(ZeroShot, read_object(path, how=MADE_BY))
+        accuracy(found)
+    except ValueError as error:
+        raise InputError(f"{path} is no result of trainer.evaluate ({error}): give the JSON that it writes") from error
+    return found
 
 
 def paths(out: str) -> list[str]:
@@ -61,22 +106,31 @@ def paths(out: str) -> list[str]:
     return [path for name in PATHS if storage.exists(path := storage.join(out, name))]
 
 
-def _read(path: str, shape: Any = None) -> dict[str, Any]:
-    return read_json(path, shape, how="run the build, or trainer.evaluate, again") or {}
+MADE_BY = "run the build, or trainer.evaluate, again"
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """What is shown of run.json."""
+
+    peak_memory_mb: float = 0
 
 
 def show(console: Console, out: str, results: Sequence[str]) -> None:
-    for path in (storage.join(out, "ledger.json"), *results):
+    ledger_path = storage.join(out, layout.LEDGER_FILE)
+    for path in (ledger_path, *results):
         if not storage.exists(path):
             raise InputError(
                 f"no such file: {path}; give the --output of a finished build, and results of trainer.evaluate"
             )
-    stages = _read(storage.join(out, "ledger.json"), {"stages": {None: COUNTS}})["stages"]
-    console.print(funnel({name: stages[name] for name in STAGES if name in stages}))
-    if peak := _read(storage.join(out, "run.json"), {"peak_memory_mb?": NUMBER}).get("peak_memory_mb"):
-        console.print(f"peak memory of all processes of the build: {peak:,.0f} MB", highlight=False)
-    for path in results:
-        console.print(accuracy(_read(path)), style="bold", highlight=False, soft_wrap=True)
+    measured = [read_result(path) for path in results]
+    totals = read_json(ledger_path, ledger.LedgerFile, how=MADE_BY)
+    console.print(funnel(ledger.stage_totals(totals.stages if totals else {})))
+    peak = read_json(layout.run_path(out), Peak, how=MADE_BY)
+    if peak and peak.peak_memory_mb:
+        console.print(f"peak memory of all processes of the build: {peak.peak_memory_mb:,.0f} MB", highlight=False)
+    for result in measured:
+        console.print(accuracy(result), style="bold", highlight=False, soft_wrap=True)
     for path in [*paths(out), *results]:
         console.print(path, highlight=False, soft_wrap=True)
 

@@ -12,8 +12,9 @@ import sys
 from collections.abc import Sequence
 
 from wit import flags
-from wit.records import InputError
-from wit.verify import Level, Verdict, verify
+from wit.errors import InputError
+from wit.shardcheck import Level
+from wit.verify import Verdict, verify
 
 KNOBS = {"level": Level}
 LEVELS = flags.choices_of(Level)

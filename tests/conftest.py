@@ -15,12 +15,20 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from wit import ledger, publish, resume, select, storage
-from wit.parts import Marker, StageDir, described, read_manifest, to_json, write_parquet
-from wit.publish import PublishConfig
-from wit.records import CANDIDATES, RAW, STAGES, keyed_hash, pair_key
-from wit.select import Memberships, SelectConfig
+from wit import ledger, storage
+from wit.download.published import raw_shards
+from wit.parts import Manifest, Published, StageDir, Tally, Unit, described, read_manifest, write_parquet
+from wit.publish import order, whole
+from wit.publish.config import PublishConfig
+from wit.publish.shard import write_shard
+from wit.records import CANDIDATES, RAW, keyed_hash, pair_key
+from wit.runfile import Record, RunFile, recorded, sealed
+from wit.select.config import SelectConfig
+from wit.select.passes import Passes, keep_parts
+from wit.select.survival import Memberships, surviving_counts
 from wit.shards import ShardWriter
+from wit.stages import STAGES
+from wit.typed import to_json
 
 
 def load_upgrade() -> Any:
@@ -107,7 +115,7 @@ def raw_record(row: Row, seed: int) -> dict[str, Any]:
     return record
 
 
-def publish_raw(out: str, shards: Mapping[str, Sequence[Row]], *, seed: int = 1) -> Marker:
+def publish_raw(out: str, shards: Mapping[str, Sequence[Row]], *, seed: int = 1) -> Manifest:
     """Raw shards as download publishes them (unit -> rows), and the stage's manifest."""
     stage = StageDir(out, "download", "d" * 32)
     for unit, rows in shards.items():
@@ -124,7 +132,7 @@ def publish_raw(out: str, shards: Mapping[str, Sequence[Row]], *, seed: int = 1)
             write_parquet(pa.Table.from_pylist(records, schema=RAW), files["parquet"])
             fetched = sum(r["reason"] is None for r in records)
             lost = {"http_not_found": len(records) - fetched} if fetched < len(records) else {}
-            stage.publish(unit, files, {"in": len(records), "out": fetched, "dropped": lost})
+            stage.publish(Unit.parse(unit), files, Tally(into=len(records), out=fetched, dropped=lost))
     return stage.finish(stage.markers(), [])
 
 
@@ -134,14 +142,14 @@ def raw_row() -> type[Row]:
 
 
 @pytest.fixture
-def raw() -> Callable[..., Marker]:
+def raw() -> Callable[..., Manifest]:
     """(OUT, {unit: rows}) -> published raw shards and the manifest of the download stage."""
     return publish_raw
 
 
 def select_all(
     out: str,
-    download: Marker,
+    download: Manifest,
     counts: Any,
     t: float,
     queries: str,
@@ -149,36 +157,29 @@ def select_all(
     config: SelectConfig,
     seed: int,
     buckets: int = 2,
-    scores: Marker | None = None,
-) -> Marker:
+    scores: Manifest | None = None,
+) -> Manifest:
     """The passes of select in order, as any engine runs them; `counts` [queries]."""
-    stage, shards, n = StageDir(out, "select", "e" * 32), select.raw_shards(download, scores), len(counts)
-    empty = Memberships(np.zeros(n, np.int64), np.zeros(n, np.int64))
-    memberships = sum((select.count(out, s, queries=n, config=config) for s in shards), empty)
-    weights = select.surviving_counts(counts, memberships)
-    scattered = [
-        select.scatter(stage, i, s, weights, queries=queries, seed=seed, buckets=buckets, config=config)
-        for i, s in enumerate(shards)
-    ]
-    slices = [r for marker in scattered for r in select.slice_refs(stage, marker)]
-    verdicts = [
-        ref
-        for bucket in sorted({b for b, _ in slices})
-        for marker in [select.cluster(stage, bucket, [r for b, r in slices if b == bucket], t=t, config=config)]
-        for ref in select.slice_refs(stage, marker)
-    ]
-    for i, shard in enumerate(shards):
-        select.keep(stage, shard, [ref for number, ref in verdicts if number == i], config=config)
-    return stage.finish(select.keep_parts(stage.markers()), [])
+    stage, shards, n = StageDir(out, "select", "e" * 32), tuple(raw_shards(download, scores)), len(counts)
+    passes = Passes(stage, shards, config, "", t, queries, n, seed, buckets)
+    memberships = sum((passes.count(i) for i in range(len(shards))), np.zeros((2, n), np.int64))
+    weights = surviving_counts(counts, Memberships(*memberships))
+    slices = [ref for i in range(len(shards)) for ref in passes.slices(passes.scatter(i, weights))]
+    numbers = sorted({bucket for bucket, _ in slices})
+    clustered = [passes.cluster((number, [ref for at, ref in slices if at == number])) for number in numbers]
+    verdicts = [ref for marker in clustered for ref in passes.slices(marker)]
+    for i in range(len(shards)):
+        passes.keep((i, [ref for number, ref in verdicts if number == i]))
+    return stage.finish(keep_parts(stage.markers()), [])
 
 
-def publish_all(out: str, chosen: Marker, *, config: PublishConfig, seed: int) -> Marker:
+def publish_all(out: str, chosen: Manifest, *, config: PublishConfig, seed: int) -> Published:
     """publish, one shard after the other."""
-    stage, parts = StageDir(out, "publish", "f" * 32), publish.keep_list_parts(chosen)
-    directory = publish.begin(stage)
-    plan = list(publish.plan_shards(parts, seed=seed, config=config))
-    shards = [publish.write_shard(stage, s, directory, seed=seed, config=config) for s in plan]
-    return publish.finish(stage, shards, [shard.name for shard in plan], directory)
+    stage, parts = StageDir(out, "publish", "f" * 32), order.keep_list_parts(chosen)
+    directory = whole.begin(stage)
+    plan = list(order.plan_shards(parts, seed=seed, config=config))
+    shards = [write_shard(stage, s, directory, seed=seed, config=config) for s in plan]
+    return whole.finish(stage, shards, [shard.name for shard in plan], directory)
 
 
 def small_build(out: str) -> str:
@@ -195,14 +196,21 @@ def small_build(out: str) -> str:
     chosen = select_all(out, download, np.full(4, 10), 6.0, queries, config=SelectConfig(), seed=1)
     publish_all(out, chosen, config=PublishConfig(samples_per_shard=7, raw_shards_per_group=2), seed=1)
     manifests = {stage: m for stage in STAGES if (m := read_manifest(out, stage))}
-    totals = {"stages": ledger.stage_totals(manifests), "samples": manifests["publish"]["samples"]}
+    totals = ledger.LedgerFile(ledger.stage_totals(manifests), manifests["publish"].out)
     storage.write_bytes(f"{out}/ledger.json", to_json(totals))
-    prints = {stage: manifest["fingerprint"] for stage, manifest in manifests.items()}
     storage.write_bytes(f"{out}/report/index.html", b"<!doctype html>")
-    files = [described(out, name) for name in ("ledger.json", "report/index.html")]
-    report = {"fingerprint": "r" * 32, "files": files}
-    records = {stage: resume.record(out, manifest) for stage, manifest in manifests.items()} | {"report": report}
-    storage.write_bytes(f"{out}/run.json", resume.sealed({"fingerprints": prints, "stages": records}))
+    files = tuple(described(out, name) for name in ("ledger.json", "report/index.html"))
+    records = {stage: recorded(out, manifest) for stage, manifest in manifests.items()}
+    run = RunFile(
+        config={"fetch": {}},
+        seed=1,
+        queries_sha256="q",
+        sources=(),
+        fingerprints={stage: manifest.fingerprint for stage, manifest in manifests.items()},
+        stages=records | {"report": Record(fingerprint="r" * 32, files=files)},
+        at_work=[],
+    )
+    storage.write_bytes(f"{out}/run.json", sealed(run))
     return out
 
 
@@ -210,18 +218,18 @@ def publish_keys(stage: StageDir, keys: list[str]) -> None:
     """A stage that hands on all its rows, of which only the keys matter here."""
     with storage.scratch_dir(stage.out) as scratch:
         write_parquet(pa.table({"key": keys}), f"{scratch}/rows.parquet")
-        info = {"in": len(keys), "out": len(keys), "dropped": {}}
-        stage.publish("part-00000", {"rows": f"{scratch}/rows.parquet"}, info)
+        tally = Tally(into=len(keys), out=len(keys), dropped={})
+        stage.publish(Unit.numbered("part", 0), {"rows": f"{scratch}/rows.parquet"}, tally)
     stage.finish(stage.markers(), [])
 
 
 @pytest.fixture
-def run_select() -> Callable[..., Marker]:
+def run_select() -> Callable[..., Manifest]:
     return select_all
 
 
 @pytest.fixture
-def run_publish() -> Callable[..., Marker]:
+def run_publish() -> Callable[..., Manifest]:
     return publish_all
 
 

@@ -1,18 +1,25 @@
-"""A knob that nobody reads promises what does not happen: every field of a configuration is read somewhere."""
+"""A knob that nobody reads promises what does not happen: every field of a configuration is read somewhere, and a number that
+cannot be meant is refused."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
+import math
+import re
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pipelines import commandline
+from trainer.config import TrainConfig
 from trainer.data import StreamConfig
 from trainer.evaluate import EvaluateConfig
-from trainer.train import TrainConfig
 from wit.config import BuildConfig
+from wit.errors import InputError
+from wit.querybuild.recipes import PackagesRecipe, WikipediaRecipe
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,3 +61,54 @@ READ = read_names()
 @pytest.mark.parametrize("section, name", KNOBS, ids=[f"{section.__name__}.{name}" for section, name in KNOBS])
 def test_every_knob_is_read(section: type, name: str) -> None:
     assert name in READ, f"--{name.replace('_', '-')} is a knob that nothing reads"
+
+
+NUMBERS = [
+    (section, name)
+    for config in (BuildConfig, TrainConfig, EvaluateConfig, WikipediaRecipe, PackagesRecipe)
+    for section in sections(config)
+    for name, hint in typing.get_type_hints(section).items()
+    if {int, float} & {hint, *typing.get_args(hint)}
+]
+BELOW_0 = {"seed", "min_clip_score", "min_pmi"}  # numbers of these mean something, and their help says so
+NEEDED = {
+    "shards": "s",
+    "model": "demo",
+    "output": "o",
+    "checkpoint": "c",
+    "dataset": "d",
+    "dump": ("x",),
+    "wordnet": "w",
+}
+
+
+def made(section: type, **knobs: object) -> object:
+    """The configuration with these knobs, and no others but those that it cannot do without."""
+    needed = [field.name for field in dataclasses.fields(section) if field.default is field.default_factory]
+    return section(**{name: NEEDED[name] for name in needed} | knobs)
+
+
+@pytest.mark.parametrize("section, name", NUMBERS, ids=[f"{section.__name__}.{name}" for section, name in NUMBERS])
+@pytest.mark.parametrize("value", [-1, -(10**30), 10**30, math.nan, math.inf], ids=repr)
+def test_a_number_that_cannot_be_meant_is_refused_with_the_range(section: type, name: str, value: float) -> None:
+    if value == -1 and name in BELOW_0:
+        made(section, **{name: value})
+        return
+    with pytest.raises(InputError, match=f"--{name.replace('_', '-')} is {re.escape(f'{value}')}: give a number from"):
+        made(section, **{name: value})
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--language-min-score", "7"], "--language-min-score is 7.0: give a number from 0 to 1"),
+        (["--min-letter-share", "7"], "--min-letter-share is 7.0: give a number from 0 to 1"),
+        (["--limit", "0"], "--limit is 0: give a number from 1 to 1000000000000"),
+        (["--encode-quality", "0"], "--encode-quality is 0: give a number from 1 to 100"),
+        (["--encode-quality", "10", "--encode-format", "png"], "--encode-quality is 10: give a number from 0 to 9"),
+        (["--min-caption-chars", "2000"], "--min-caption-chars is 2000 and --max-caption-chars 1000: no caption"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_on_the_command_line(arguments: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        commandline.parse(arguments)

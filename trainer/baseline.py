@@ -19,6 +19,7 @@ from torch import Tensor
 
 from trainer.data import Pixels, decode
 from trainer.tally import Hit
+from trainer.testset import Picture
 from wit.shards import iter_samples, list_shards
 
 SIDE_PX = 10  # of 8 to 32 px that at which most of the demonstration's test set is found (docs/log.md)
@@ -91,9 +92,9 @@ def nearest_classes(pixels: Tensor, training: Training) -> Tensor:
     return training.labels[torch.cat([part.argmin(dim=1) for part in parts])]
 
 
-def nearest_by_pixels(pictures: Iterable[tuple[bytes, int]], training: Training) -> list[Hit]:
+def nearest_by_pixels(pictures: Iterable[Picture], training: Training) -> list[Hit]:
     """Whether each picture's class is that of the nearest training picture; one that does not decode is not found."""
-    found = [(flat_pixels(data), label) for data, label in pictures]
+    found = [(flat_pixels(picture.data), picture.label) for picture in pictures]
     good = [pixels for pixels, _ in found if pixels is not None]
     if not good or not len(training.labels):
         return [(label, False) for _, label in found]

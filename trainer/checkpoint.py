@@ -8,6 +8,7 @@ PyTorch itself does not look at it.
 from __future__ import annotations
 
 import io
+import pickle
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -108,6 +109,10 @@ def read(path: str) -> dict[str, Any]:
     data = storage.read_bytes(path)
     try:
         state = _state(data)
+    except pickle.UnpicklingError as error:  # whose words are advice to run what stands there
+        raise InputError(
+            f"{path} is no checkpoint of trainer.train: it holds more than numbers and texts; {GIVE}"
+        ) from error
     except Exception as error:  # flipped bytes raise what they like in zipfile, pickle and PyTorch
         raise InputError(f"{path} is no whole checkpoint ({f'{error}'.partition(chr(10))[0]}): {GIVE}") from error
     if not is_finite(state):

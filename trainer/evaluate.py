@@ -32,9 +32,10 @@ from trainer.data import crop, decode
 from trainer.device import pick_device
 from trainer.model import CLIP
 from trainer.tally import Hit, Share, by_group, share, wilson
-from trainer.testset import Dataset, open_dataset, pictures
+from trainer.testset import Dataset, Picture, open_dataset, pictures
 from trainer.tokenizer import clean, tokenize
 from wit import flags, storage
+from wit.ranges import Range, check_ranges
 from wit.records import InputError
 
 NAMED = 5  # of names that are told, the first
@@ -59,6 +60,12 @@ class EvaluateConfig:
     device: str = "auto"
     """cpu, cuda, or auto: cuda where there is one."""
 
+    def __post_init__(self) -> None:
+        check_ranges(self, {"batch_size": Range(1, 1e7)})
+
+
+MOST_NAMED = 1_000  # corrupt pictures in the result
+
 
 @dataclass(frozen=True)
 class Result:
@@ -68,6 +75,7 @@ class Result:
     classes: int
     images: int
     corrupt: int
+    corrupt_pictures: tuple[str, ...]  # the first of them, by path, or by tar and key
     left_out: int  # files beside the pictures that are none by their names
     without_pictures: tuple[int, ...]  # numbers of classes that no picture is of, and that are guessed all the same
     top1: float
@@ -102,14 +110,14 @@ def class_embeddings(model: CLIP, dataset: Dataset, device: torch.device) -> Ten
     return F.normalize(torch.stack(rows), dim=-1)
 
 
-def batches(dataset: Dataset, size: int, batch_size: int) -> Iterator[tuple[Tensor, list[int], list[int]]]:
-    """Pictures `[batch, 3, size, size]` in 0..1 cropped at their centre, their classes, and those of what did not decode."""
+def batches(dataset: Dataset, size: int, batch_size: int) -> Iterator[tuple[Tensor, list[int], list[Picture]]]:
+    """Pictures `[batch, 3, size, size]` in 0..1 cropped at their centre, their classes, and what did not decode."""
     remaining = pictures(dataset)
     while part := list(itertools.islice(remaining, batch_size)):
-        found = [(decode(data, size), label) for data, label in part]
-        good = [(crop(pixels, size), label) for pixels, label in found if pixels is not None]
+        found = [(decode(picture.data, size), picture) for picture in part]
+        good = [(crop(pixels, size), picture.label) for pixels, picture in found if pixels is not None]
         stacked = torch.stack([torch.tensor(pixels) for pixels, _ in good]) if good else torch.empty(0, size, size, 3)
-        broken = [label for pixels, label in found if pixels is None]
+        broken = [picture for pixels, picture in found if pixels is None]
         yield stacked.permute(0, 3, 1, 2).float() / 255, [label for _, label in good], broken
 
 
@@ -120,18 +128,20 @@ def zero_shot(model: CLIP, dataset: Dataset, *, batch_size: int = 256, device: s
     model = model.to(where).eval()
     classes = class_embeddings(model, dataset, where)
     hits: list[Hit] = []
-    top5 = corrupt = 0
+    top5, corrupt = 0, list[str]()
     for images, labels, broken in batches(dataset, model.config.image_size, batch_size):
         scores = model.encode_image(normalise(images.to(where))) @ classes.T
         best = scores.topk(min(5, len(dataset.classnames)), dim=1).indices.cpu() == torch.tensor(labels)[:, None]
-        hits += [*zip(labels, best[:, 0].tolist(), strict=True), *((label, False) for label in broken)]
-        top5, corrupt = top5 + int(best.any(dim=1).sum()), corrupt + len(broken)
+        hits += [*zip(labels, best[:, 0].tolist(), strict=True), *((picture.label, False) for picture in broken)]
+        top5 += int(best.any(dim=1).sum())
+        corrupt += [picture.name for picture in broken]
     first = share(hits)
     return Result(
         dataset=dataset.name,
         classes=len(dataset.classnames),
         images=first.images,
-        corrupt=corrupt,
+        corrupt=len(corrupt),
+        corrupt_pictures=tuple(corrupt[:MOST_NAMED]),
         left_out=len(dataset.left_out),
         without_pictures=tuple(sorted(set(range(len(dataset.classnames))) - {label for label, _ in hits})),
         top1=first.top1,
@@ -157,6 +167,9 @@ def describe(result: Result) -> str:
         f"  top-1 {told(result.top1, result.top1_interval)}, chance {result.chance:.4f}",
         f"  top-5 {told(result.top5, result.top5_interval)}, chance {min(1.0, 5 * result.chance):.4f}",
     ]
+    if result.corrupt:
+        more = ", ..." if result.corrupt > NAMED else ""
+        lines.append(f"  corrupt, so wrong: {', '.join(result.corrupt_pictures[:NAMED])}{more}")
     by_pixels = result.nearest.groups if result.nearest else {}
     if result.nearest:
         lines.append(
@@ -208,7 +221,8 @@ def evaluate(config: EvaluateConfig) -> Result:
     device, dataset = pick_device(config.device), open_dataset(config.dataset)
     beside = config.checkpoint if storage.is_dir(config.checkpoint) else config.checkpoint.rpartition("/")[0] or "."
     output = config.output or storage.join(beside, f"zero-shot-{dataset.name}.json")
-    check(config, output)
+    if storage.is_dir(output):
+        raise InputError(f"--output {output} is a directory; give the name of a JSON file")
     console = Console(highlight=False, soft_wrap=True)
     for sentence in told_dataset(dataset):
         console.print(sentence, markup=False)
@@ -227,13 +241,6 @@ def evaluate(config: EvaluateConfig) -> Result:
     storage.write_bytes(output, json.dumps(written, indent=2).encode() + b"\n")
     console.print(f"written to {output}", markup=False)
     return result
-
-
-def check(config: EvaluateConfig, output: str) -> None:
-    if config.batch_size <= 0:
-        raise InputError(f"--batch-size must be above 0, not {config.batch_size}")
-    if storage.is_dir(output):
-        raise InputError(f"--output {output} is a directory; give the name of a JSON file")
 
 
 CODES = (

@@ -19,6 +19,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from wit import storage
 from wit.records import InputError
@@ -28,7 +29,7 @@ from wit.shards import SAMPLE_EXTENSIONS, Member, is_sample_file, iter_members, 
 PICTURES = (*SAMPLE_EXTENSIONS, "ppm", "pgm")
 PROMPT = "a photo of a {}."  # CLIP section 3.1.4: the default, where an ImageFolder brings none
 TEXTS = ("classnames.txt", "templates.txt", "groups.txt")
-PARTS = "a dataset has classnames.txt, templates.txt and images/"
+PARTS = "a dataset has classnames.txt, templates.txt and images/, or a folder of pictures a class (ImageFolder)"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Dataset:
 def open_dataset(path: str) -> Dataset:
     """The dataset of a directory; raises InputError where it is not one."""
     if not storage.is_dir(path):
-        raise InputError(f"no such dataset: {path}; give a directory with classnames.txt, templates.txt and images/")
+        raise InputError(f"no such dataset: {path}; {PARTS}")
     foreign = storage.exists(storage.join(path, "zeroshot_classification_templates.txt"))
     dataset = open_clip_benchmark(path) if foreign else open_pictures(path)
     if bad := [template for template in dataset.templates if "{}" not in template]:
@@ -235,10 +236,18 @@ def list_tars(folder: str, count: int) -> tuple[list[str], tuple[str, ...]]:
     return [storage.join(folder, name) for name in tars], left_out
 
 
-def pictures(dataset: Dataset) -> Iterator[tuple[bytes, int]]:
-    """The bytes and the class of every picture; raises InputError where a tar holds what is no picture of a class."""
+class Picture(NamedTuple):
+    """One picture of a dataset: its bytes, its class, and the path of its file, or of its tar with its key behind it."""
+
+    data: bytes
+    label: int
+    name: str
+
+
+def pictures(dataset: Dataset) -> Iterator[Picture]:
+    """Every picture in order; raises InputError where a tar holds what is no picture of a class."""
     for path, label in dataset.files:
-        yield storage.read_bytes(path), label
+        yield Picture(storage.read_bytes(path), label, path)
     for path in dataset.tars:
         members = (member for member in iter_members(path) if is_sample_file(member.name))
         samples = itertools.groupby(members, key=lambda member: split_name(member.name)[0])
@@ -250,7 +259,7 @@ def pictures(dataset: Dataset) -> Iterator[tuple[bytes, int]]:
             raise InputError(f"{path} holds no pictures: its samples are KEY.jpg with KEY.cls")
 
 
-def picture_of(path: str, key: str, members: Iterable[Member], classes: int) -> tuple[bytes, int]:
+def picture_of(path: str, key: str, members: Iterable[Member], classes: int) -> Picture:
     files = {split_name(member.name)[1]: member.data for member in members}
     picture = next((files[form] for form in PICTURES if form in files), None)
     if picture is None:
@@ -264,4 +273,4 @@ def picture_of(path: str, key: str, members: Iterable[Member], classes: int) -> 
         raise InputError(
             f"{path}: {key}.cls is {label[:20]!r}, no class number below {classes}, the lines of classnames.txt"
         )
-    return picture, int(label)
+    return Picture(picture, int(label), f"{path}: {key}")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wit.parts import Marker
-from wit.records import STAGES, Reason
+from wit.parts import Tally
+from wit.ranges import flag
+from wit.records import Reason
+from wit.stages import STAGES
 
 R = Reason
 # The settings that a Reason hangs on, the first of them the one to try. "source" stands for other input: no flag brings back
@@ -66,29 +68,25 @@ SETTINGS: Mapping[Reason, tuple[str, ...]] = {
 BY_NAME = {str(reason): settings for reason, settings in SETTINGS.items()}
 
 
-def flag(setting: str) -> str:
-    return "--" + setting.replace("_", "-")
-
-
-def nothing_kept(totals: Mapping[str, Marker]) -> str:
+def nothing_kept(totals: Mapping[str, Tally]) -> str:
     """Why a build that finished kept nothing, in one sentence: what took most where the last pair was lost, the flag that
     decides over it, and what took more before that."""
     stages = [(stage, totals[stage]) for stage in STAGES if stage in totals]
-    if not stages or not stages[0][1]["in"]:
+    if not stages or not stages[0][1].into:
         return "nothing was kept: the sources hold no pairs (ledger/sources.parquet says what was read): give another --source"
-    stage, last = next((stage, total) for stage, total in stages if not total["out"])
+    stage, last = next((stage, total) for stage, total in stages if not total.out)
     said = f"nothing was kept: {_most(stage, last)}"
-    counts = {(name, reason): n for name, total in stages for reason, n in total["dropped"].items()}
+    counts = {(name, reason): n for name, total in stages for reason, n in total.dropped.items()}
     most = max(counts, key=lambda item: (counts[item], item))
     if most[0] != stage:
         said += f"; before that {_most(most[0], totals[most[0]])}"
     return said
 
 
-def _most(stage: str, total: Marker) -> str:
-    reason = max(total["dropped"], key=lambda name: (total["dropped"][name], name))
+def _most(stage: str, total: Tally) -> str:
+    reason = max(total.dropped, key=lambda name: (total.dropped[name], name))
     which = flag(BY_NAME.get(reason, ("source",))[0])
-    return f"{total['dropped'][reason]:,} of {total['in']:,} pairs left {stage} as {reason}, on which {which} decides"
+    return f"{total.dropped[reason]:,} of {total.into:,} pairs left {stage} as {reason}, on which {which} decides"
 
 
 def refused_before(was: Mapping[str, Any], is_: Mapping[str, Any], dropped: Mapping[str, int]) -> list[str]:

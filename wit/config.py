@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from wit.candidates import CandidatesConfig
+from wit.candidates.config import CandidatesConfig
+from wit.download.retry import reasons_of
+from wit.errors import InputError
 from wit.fetch.config import FetchConfig, for_local_web
 from wit.flags import instead
 from wit.images.config import ImageConfig
-from wit.plan import PlanConfig
-from wit.publish import PublishConfig
-from wit.records import STAGES, InputError
-from wit.retry import reasons_of
-from wit.select import SelectConfig
+from wit.plan.config import PlanConfig
+from wit.publish.config import PublishConfig
+from wit.ranges import MANY, WHOLE, Range, check_ranges
+from wit.select.config import SelectConfig
 from wit.sources import RequestBudget
 from wit.sources.commoncrawl import CC_BASE
 from wit.sources.listing import HELP
 from wit.sources.text import check_encoding
+from wit.stages import STAGES, USUAL
 
 SECTIONED = {"candidates", "plan", "fetch", "image", "select", "publish"}
-DEFAULT_STAGES = "candidates,plan,download,select,publish,report"
+RANGES = {
+    "source_requests_per_s": Range(1e-4, 1e6),
+    **dict.fromkeys(("source_readers", "files_per_part"), Range(0, 1_000_000)),
+    "picture_bytes": Range(1, 1e9),
+    "limit": Range(1, MANY),
+    "seed": Range(-WHOLE, WHOLE - 1),
+    "workers": Range(0, 4_096),
+}
+DEFAULT_STAGES = ",".join(USUAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +73,7 @@ class BuildConfig:
     limit: int | None = None
     """read at most this many pairs from the sources: a quick look"""
     seed: int | None = None
-    """secret key of all decisions (default: drawn at the first start and kept in run.json)"""
+    """secret key of all decisions, any whole number (default: drawn at the first start and kept in run.json)"""
     files_per_part: int = 0
     """source files extracted by one worker into one part (0 = by the number of files: 1 on a laptop, up to 32)"""
     workers: int = 0
@@ -77,22 +86,14 @@ class BuildConfig:
     publish: PublishConfig = field(default_factory=PublishConfig)
 
     def __post_init__(self) -> None:
-        for name in ("workers", "source_readers", "files_per_part", "limit", "picture_bytes"):
-            if (getattr(self, name) or 0) < 0:
-                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give a number from 0 on")
+        check_ranges(self, RANGES)
         if self.dry_run and self.rebuild_from is not None:
             raise InputError("--dry-run throws nothing away: leave out --rebuild-from, or give another --output")
-        sections = [self, *(getattr(self, name) for name in sorted(SECTIONED))]
-        for name, value in ((knob.name, getattr(of, knob.name)) for of in sections for knob in dataclasses.fields(of)):
-            if isinstance(value, float) and math.isnan(value):  # which no comparison refuses
-                raise InputError(f"--{name.replace('_', '-')} is nan: give a number")
         check_encoding(self.encoding)
         self.stage_names()
         self.retried_reasons()
         if not self.source:
             raise InputError(f"--source is empty: give {HELP}")
-        if not 0 < self.source_requests_per_s < float("inf"):
-            raise InputError(f"--source-requests-per-s is {self.source_requests_per_s}: give a number above 0")
 
     def stage_names(self) -> list[str]:
         """The stages asked for, in the order they run, whatever order they are given in; raises InputError for an unknown one."""

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from wit import storage
 from wit.config import SECTIONED, BuildConfig
+from wit.errors import InputError
 from wit.fingerprints import check_gone
 from wit.flags import choices_of, instead
-from wit.records import InputError
 
 COUNTED = ("target", "limit", "max_per_query")  # knobs that may be written as 400M
 COUNT = re.compile(r"(\d+(?:\.\d+)?)([kKmMgGbB])")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wit.reasons import InputError
+from wit.errors import DamagedFile
 
 ANEW = "delete it and start the build again, which makes it anew"
 AGAIN = "start the build again, which makes it anew"  # of one that is missed without being read
@@ -11,6 +11,7 @@ CANDIDATES = (
     "finished set does not need"
 )
 COPY_OR_WEB = "put a copy back, or build again with --rebuild-from download, which asks the web for everything again"
+NO_FILE = "move away what stands there and start again"
 ROBOTS = "delete it, and the next download asks servers again"  # what they said: nobody else reads it
 MANIFEST_AGAIN = "start the build again, which writes it anew from what lies beside it"
 BY_PLACE = {
@@ -27,12 +28,6 @@ BY_NAME = dict.fromkeys(("ledger.json", "README.md", "croissant.json"), BY_PLACE
     "run.json": f"{RUN}, or move it away and {GIVEN}, or {OTHER}",
     **dict.fromkeys(("_MANIFEST.json", "MANIFEST.json"), f"delete it and {MANIFEST_AGAIN}"),
 }
-
-
-class DamagedFile(InputError):
-    """A file that a build wrote is not what it was: one sentence that names it and what mends it."""
-
-    what = ""  # is wrong with it
 
 
 def is_robots(path: str) -> bool:

@@ -22,11 +22,14 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
-from wit.parts import to_json
-from wit.records import SCHEMAS, InputError
+from wit.errors import InputError
+from wit.runfile import RunFile
 from wit.sources import SourceFile
+from wit.stages import SCHEMAS
+from wit.typed import to_json
 
 SECTIONS = {"candidates": "candidates", "plan": "plan", "download": "image", "select": "select", "publish": "publish"}
 BESIDE_CANDIDATES = ("limit", "files_per_part", "url_col", "caption_col", "encoding")  # of BuildConfig itself
@@ -66,6 +69,17 @@ ADDED: Mapping[str, Added] = {  # "section.knob": Added(since=2, before=None)
 MOOT: Mapping[str, Callable[[Any], bool]] = {  # "section.knob": where nobody reads it, so that it changes nothing
     "image.check_pixels": lambda image: not image.keep_original or image.perceptual_hashes,
 }
+
+
+def is_moot(section: str, knob: str, values: Mapping[str, Any]) -> bool:
+    """Whether nobody reads the knob under these values of its section, as run.json has them."""
+    moot = MOOT.get(f"{section}.{knob}")
+    try:
+        return moot is not None and moot(SimpleNamespace(**values))
+    except AttributeError:  # an earlier version's, without what decides over it
+        return False
+
+
 REMOVED: Mapping[str, Removed] = {  # "section.knob": Removed(until=1, was=50_000)
     "image.min_side_px": Removed(until=2, was=0),
 }
@@ -110,12 +124,14 @@ class Above:
     retries: int = 0
 
 
-def gone_of(run: Mapping[str, Any]) -> dict[str, Any]:
+def gone_of(run: RunFile | None) -> dict[str, Any]:
     """What a set had of the knobs that are gone, by the run.json of its last start."""
-    found = dict(run.get("gone", {}))
+    if run is None:
+        return {}
+    found = dict(run.gone)
     for name in REMOVED:
         section, _, knob = name.partition(".")
-        had = run.get("config", {}).get(section, {})
+        had = run.section(section)
         found |= {name: had[knob]} if knob in had else {}
     return found
 

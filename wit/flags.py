@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from wit.records import InputError
+from wit.errors import InputError
 
 FEW = 15  # names that are listed even where one of them is near
 OF_ALL = ("help", "tyro-print-completion", "tyro-write-completion")
@@ -19,11 +19,17 @@ OF_ALL = ("help", "tyro-print-completion", "tyro-write-completion")
 def instead(word: str, known: Iterable[str], *, prefix: str = "") -> str:
     """What to write in place of a name that is none: the nearest that is known, and all where they are few or none is near."""
     names = list(known)
-    plain = {_plain(name): name for name in reversed(names)}
-    near = [plain[name] for name in difflib.get_close_matches(_plain(word), plain, n=1)]
-    guess = f"did you mean {prefix}{near[0]}?" if near else ""
-    have = f"have {', '.join(prefix + name for name in names)}" if not near or len(names) <= FEW else ""
+    near = _nearest(word, names)
+    guess = f"did you mean {prefix}{near}?" if near else ""
+    have = f"have {', '.join(prefix + name for name in names)}" if names and (not near or len(names) <= FEW) else ""
     return "; ".join(filter(None, (have, guess)))
+
+
+def _nearest(word: str, known: Iterable[str]) -> str | None:
+    """The name that was meant, where one is near."""
+    plain = {_plain(name): name for name in reversed(list(known))}
+    near = difflib.get_close_matches(_plain(word), plain, n=1)
+    return plain[near[0]] if near else None
 
 
 def _plain(name: str) -> str:
@@ -41,16 +47,32 @@ def knobs_of(config: type) -> dict[str, Any]:
     return found
 
 
-def check_names(arguments: Sequence[str], knobs: Mapping[str, Any]) -> None:
-    """Raises InputError for a flag that is none of the knobs."""
-    known = {*knobs, *OF_ALL, *(f"no-{name}" for name, hint in knobs.items() if hint is bool)}
+def check_names(arguments: Sequence[str], knobs: Mapping[str, Any], beams: Sequence[str] | None = None) -> None:
+    """Raises InputError for a flag that is none of the knobs. `beams` are Beam's flags, where what is not ours goes there."""
+    names = [*knobs, *(f"no-{name}" for name, hint in knobs.items() if hint is bool)]
     for flag, _ in _given(arguments):
-        if flag not in known:
-            raise InputError(f"unknown option --{flag}; {instead(flag, knobs, prefix='--')}")
+        if flag in names or flag in OF_ALL:
+            continue
+        ours = _of_its_sense(flag, names)
+        if beams is None:
+            raise InputError("; ".join(filter(None, (f"unknown option --{flag}", instead(flag, ours, prefix="--")))))
+        if near := _nearest(flag, ours) or _nearest(flag, _of_its_sense(flag, beams)):
+            raise InputError(f"unknown option --{flag}; did you mean --{near}?")
+        raise InputError(f"no option of wit or Beam: --{flag}; see --help")
+
+
+def _of_its_sense(flag: str, names: Iterable[str]) -> list[str]:
+    """The names that it may have been meant for: never the opposite."""
+    return [name for name in names if name.startswith("no") == flag.startswith("no")]
 
 
 def check_values(arguments: Sequence[str], knobs: Mapping[str, Any]) -> None:
     """Raises InputError for a value that is none of those that a knob can have."""
+    for argument in arguments:
+        flag, _, word = argument.removeprefix("--").replace("_", "-").partition("=")
+        if word and argument.startswith("--") and knobs.get(flag.removeprefix("no-")) is bool:
+            more = f", or write --no-{flag}" if word.casefold() == "false" and not flag.startswith("no-") else ""
+            raise InputError(f'--{flag} takes no value: leave out "={word}"{more}')
     for flag, value in _given(arguments):
         choices = choices_of(knobs.get(flag))
         if choices and value is not None and value not in choices:

@@ -6,37 +6,52 @@ a retried bundle twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from wit.parts import Marker, add_counts
-from wit.records import STAGES, Reason
+from wit.parts import Tally, add_counts
+from wit.records import Reason
+from wit.stages import STAGES, USUAL
 
 
-def stage_totals(manifests: Mapping[str, Marker]) -> dict[str, Any]:
-    """{"in", "out", "dropped": {reason: n}} of every stage that ran, in the order of the stages."""
-    return {
-        stage: {"in": m["in"], "out": m["out"], "dropped": add_counts([m["dropped"]])}
-        for stage in STAGES
-        if (m := manifests.get(stage)) is not None
-    }
+@dataclass(frozen=True, slots=True)
+class LedgerFile:
+    """ledger.json: the totals of every stage, and the samples that were published."""
+
+    stages: Mapping[str, Tally]
+    samples: int
 
 
-def imbalances(stages: Mapping[str, Any]) -> list[str]:
-    """What does not add up: within a stage (in = out + dropped) and from one stage to the next. Empty if all does."""
+def stage_totals(manifests: Mapping[str, Tally]) -> dict[str, Tally]:
+    """The statistics of every stage that ran, in the order of the stages."""
+    return {stage: plain(manifests[stage]) for stage in STAGES if stage in manifests}
+
+
+def plain(tally: Tally) -> Tally:
+    """Statistics without what a manifest says besides."""
+    return Tally(into=tally.into, out=tally.out, dropped=add_counts([tally.dropped]))
+
+
+def imbalances(stages: Mapping[str, Tally]) -> list[tuple[str, str]]:
+    """What does not add up, (stage, sentence): within a stage (into = out + dropped) and from one stage to the next, where the
+    numbers of both are known."""
     wrong = []
     previous: tuple[str, int] | None = None
-    for name, total in stages.items():
-        lost = sum(total["dropped"].values())
-        if total["in"] != total["out"] + lost:
-            wrong.append(f"{name}: {total['in']} in, but {total['out']} out and {lost} dropped")
-        if previous and previous[1] != total["in"]:
-            wrong.append(f"{name}: {total['in']} in, but {previous[0]} gave {previous[1]}")
-        unknown = [r for r in total["dropped"] if r not in set(Reason)]
-        wrong += [f"{name}: unknown reason {r}" for r in unknown]
-        previous = (name, total["out"])
+    for name in STAGES:
+        total = stages.get(name)
+        if total is None:
+            previous = None if name in USUAL else previous
+            continue
+        lost = sum(total.dropped.values())
+        if total.into != total.out + lost:
+            wrong.append((name, f"{total.into} in, but {total.out} out and {lost} dropped"))
+        if previous and previous[1] != total.into:
+            wrong.append((name, f"{total.into} in, but {previous[0]} gave {previous[1]}"))
+        wrong += [(name, f"unknown reason {reason}") for reason in total.dropped if reason not in set(Reason)]
+        previous = (name, total.out)
     return wrong
 
 
@@ -67,12 +82,13 @@ def source_problems(sources: Iterable[Mapping[str, Any]]) -> list[str]:
     return said
 
 
-def funnel_rows(stages: Mapping[str, Any]) -> Sequence[tuple[str, str, int, float]]:
+def funnel_rows(stages: Mapping[str, Tally]) -> list[tuple[str, str, int, float]]:
     """(stage, what, pairs, share of the stage's input) for printing: input, each loss by size, output."""
     rows = []
     for name, total in stages.items():
-        whole = max(total["in"], 1)
-        rows.append((name, "in", total["in"], 1.0))
-        rows += [(name, r, n, n / whole) for r, n in sorted(total["dropped"].items(), key=lambda x: (-x[1], x[0]))]
-        rows.append((name, "out", total["out"], total["out"] / whole))
+        whole = max(total.into, 1)
+        losses = sorted(total.dropped.items(), key=lambda loss: (-loss[1], loss[0]))
+        rows.append((name, "in", total.into, 1.0))
+        rows += [(name, reason, n, n / whole) for reason, n in losses]
+        rows.append((name, "out", total.out, total.out / whole))
     return rows

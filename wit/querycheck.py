@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from wit.captions import clean_captions
-from wit.matching import Mode
+from wit.candidates.captions import clean_captions
+from wit.candidates.matching import Mode
+from wit.candidates.words import END, cut_words, join_texts
+from wit.errors import InputError
 from wit.queryfile import QueryFile, read_queries
 from wit.querylist import load_queries, read_file
-from wit.records import InputError
-from wit.words import END, cut_words, join_texts
 
 SHOWN = 3  # entries named of each kind
 # What MetaCLIP's cutting leaves in no caption: marks stand alone.

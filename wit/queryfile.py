@@ -10,7 +10,7 @@ import zlib
 from typing import NamedTuple
 
 from wit import storage
-from wit.records import InputError
+from wit.errors import InputError
 
 UNREADABLE = {  # first bytes of what else is given by mistake, and what to do with it
     b"BZh": ("compressed by bzip2", "decompress it with `bunzip2`"),

@@ -7,9 +7,10 @@ import hashlib
 from dataclasses import dataclass, field
 
 from wit import storage
-from wit.balance import Hashes, query_hashes
+from wit.arrays import Hashes
+from wit.errors import InputError
+from wit.hashing import name_hashes
 from wit.queryfile import read_queries
-from wit.records import InputError
 
 MAX_ENTRY_CHARS = 1_000  # a longer line is not a query: most likely another file was given by mistake
 
@@ -72,10 +73,10 @@ def _parsed(data: bytes, path: str) -> QueryList:
 
 
 def hashes_of(path: str) -> Hashes:
-    """`balance.query_hashes` of a query list, made once a worker."""
+    """One 64-bit hash a query, of its text, so that a draw survives a reordered or extended list; made once a worker."""
     return _hashes(load_queries(path).digest, path)
 
 
 @functools.lru_cache(maxsize=1)
 def _hashes(digest: str, path: str) -> Hashes:
-    return query_hashes(load_queries(path).entries)
+    return name_hashes(load_queries(path).entries)

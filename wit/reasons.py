@@ -104,9 +104,4 @@ class Reason(StrEnum):
     REMOVED = "removed", "select"  # tombstone
 
 
-class InputError(Exception):
-    """Bad input from the user: one sentence that names the fix. Command lines print it and exit with 2."""
-
-
-class Stopped(Exception):
-    """The build ended before its end: one sentence that says what to do. Command lines print it and exit with 3."""
+X = 1

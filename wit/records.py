@@ -7,29 +7,13 @@ reaches the shards or leaves the build under exactly one `Reason` (design: in = 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 import pyarrow as pa
 
-from wit.reasons import InputError as InputError
+from wit.errors import InputError as InputError
+from wit.errors import Stopped as Stopped
+from wit.hashing import keyed_hash as keyed_hash
 from wit.reasons import Reason as Reason
-from wit.reasons import Stopped as Stopped
-
-STAGES = ("candidates", "plan", "download", "score", "select", "publish", "report")
-
-# Which form each stage's tables have; older ones are read too. 1 is that of version 0.1.0, where all stages shared a number;
-# wit/fingerprints.py says when to raise one.
-SCHEMAS = {"candidates": 3, "plan": 2, "download": 3, "score": 2, "select": 2, "publish": 2, "report": 3}
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """One pair that left the build, and why. `detail` is one short line and a function of the input alone."""
-
-    key: str
-    url: str
-    reason: Reason
-    detail: str = ""
 
 
 def pair_key(canonical_url: str, caption: str) -> str:
@@ -37,13 +21,6 @@ def pair_key(canonical_url: str, caption: str) -> str:
     url, text = canonical_url.encode(), caption.encode()
     digest = hashlib.sha256(b"%d:%b%d:%b" % (len(url), url, len(text), text))
     return digest.hexdigest()[:32]
-
-
-def keyed_hash(seed: int, purpose: str, item: str | bytes) -> int:
-    """A 64-bit hash of `item` that nobody can predict without the build's seed; each `purpose` is an independent draw."""
-    data = item.encode() if isinstance(item, str) else item
-    key = hashlib.blake2b(f"{seed}:{purpose}".encode(), digest_size=16).digest()
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8, key=key).digest(), "big")
 
 
 CANDIDATES = pa.schema(

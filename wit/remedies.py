@@ -8,10 +8,8 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 
 from wit.damage import AGAIN, ANEW, BY_PLACE, COPY_OR_WEB, OTHER, RUN, is_marker, is_robots, mend, missed
-from wit.parts import APART, DIRECTORY, MANIFEST
-from wit.records import STAGES
-from wit.report import FILES
-from wit.resume import OPENS
+from wit.layout import REPORT_FILES, is_apart
+from wit.stages import KINDS, STAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +31,20 @@ STRANGER = "move it away or delete it"
 
 
 def directory_of(stage: str) -> str:
-    return DIRECTORY.get(stage, stage)
+    return KINDS[stage].directory
 
 
 def manifest_of(stage: str) -> str:
     """The name of a stage's manifest, relative to OUT."""
-    return f"{directory_of(stage)}/{MANIFEST.get(stage, '_MANIFEST.json')}"
+    return f"{directory_of(stage)}/{KINDS[stage].manifest}"
 
 
 def stage_of(name: str) -> str | None:
     """The stage that writes a file; None of those that none does."""
     folder, _, rest = name.partition("/")
-    if name in FILES:
+    if name in REPORT_FILES:
         return "report"
-    if folder in APART:
+    if is_apart(name):
         stage = rest.partition("-")[0]
         return stage if stage in STAGES else None
     return next((stage for stage in STAGES if directory_of(stage) == folder), None)
@@ -54,8 +52,8 @@ def stage_of(name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is left of a set: the files that something is wrong with, the stages with none of them, and whether what lies
-    beside a stage's manifest is enough to write that again."""
+    """What is left of a set: the files that something is wrong with, the stages with none of them that another reads, and
+    whether what lies beside a stage's manifest is enough to write that again."""
 
     off: Collection[str]
     whole: Collection[str]
@@ -70,7 +68,7 @@ def told(
     gone, lost = ({p.name for p in problems if kind(p)} for kind in (attrgetter("gone"), attrgetter("lost")))
     said = [replace(p, lost=p.name in lost) for p in problems if p.gone or p.name not in gone]
     off = {problem.name for problem in said}
-    broken = {stage_of(name) for name in off if not is_marker(name) and not is_robots(name)}
+    broken = {stage_of(name) for name in off if not (is_marker(name) or is_robots(name) or is_apart(name))}
     left = Left(off, {stage for stage in finished if stage not in broken}, restorable)
     first = ("run.json", *(manifest_of(stage) for stage in STAGES))
     said.sort(key=lambda problem: first.index(problem.name) if problem.name in first else len(first))
@@ -94,7 +92,9 @@ def remedy(problem: Problem, left: Left) -> str:
         return again if "download" in left.whole else NO_RAW
     if how == COPY_OR_WEB:
         return f"{how}, or {needless(stage)}" if "publish" in left.whole else how
-    above = [directory_of(above) for above in OPENS[stage] if above not in left.whole and above != "score"]
+    above = [directory_of(above) for above in KINDS[stage].opens if above not in left.whole and above != "score"]
+    if above and not is_marker(name) and (published := sorted(n for n in left.off if stage_of(n) == "publish")):
+        return f"first mend {published[0]}"  # that makes it anew as well, or else it can be told then what does
     if above and "publish" in left.whole and not is_marker(name):
         return f"{above[0]}/, which it is made from, is gone or damaged: put a copy back, or {needless(stage)}"
     return how

@@ -10,21 +10,14 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from jinja2 import Environment, StrictUndefined
 
+from wit.arrays import Ints, offsets_of, owners_of
+from wit.candidates.passes import Extracted
 from wit.images.formats import Format
 from wit.ledger import funnel_rows
-from wit.parts import Marker
-
-Ints = npt.NDArray[np.int64]
-
-# All that the report stage writes, relative to OUT.
-FILES = (
-    *("ledger.json", "ledger/sources.parquet", "ledger/hosts.parquet", "ledger/queries.parquet"),
-    *("report/index.html", "README.md", "croissant.json"),
-)
+from wit.parts import File, Tally
 
 SOURCES = pa.schema(
     [
@@ -50,22 +43,22 @@ QUERIES = pa.schema(
         ("planned", pa.int64()),
         ("downloaded", pa.int64()),
         ("kept", pa.int64()),
-        ("capped", pa.bool_()),
+        ("capped", pa.bool_()),  # more pairs than the cap
         ("lacking", pa.int64()),  # pairs below the cap, of a query that was sampled too thinly
         ("enough_oversample", pa.float64()),  # that it would not lack with; null where nothing lacks
     ]
 )
 
 
-def source_reports(candidates: Marker) -> Iterator[dict[str, Any]]:
-    """One of each source file, from the candidates' markers."""
-    for marker in candidates["parts"]:
-        yield from ({"source": report["path"], **report} for report in marker["sources"])
+def source_reports(groups: Iterable[Extracted]) -> Iterator[dict[str, Any]]:
+    """One of each source file, from what candidates say of their groups."""
+    for group in groups:
+        yield from ({"source": report["path"], **report} for report in group.sources)
 
 
-def source_table(candidates: Marker) -> pa.Table:
+def source_table(groups: Iterable[Extracted]) -> pa.Table:
     """One row a source file."""
-    rows = [{**r, "lost": json.dumps(r["lost"], sort_keys=True)} for r in source_reports(candidates)]
+    rows = [{**r, "lost": json.dumps(r["lost"], sort_keys=True)} for r in source_reports(groups)]
     return pa.Table.from_pylist(rows, schema=SOURCES)
 
 
@@ -89,13 +82,10 @@ def membership_counts(tables: Iterable[pa.Table], queries: int) -> Ints:
     """Rows per query over tables with a `captions` column: a row counts once for each query any of its captions has."""
     total = np.zeros(queries, np.int64)
     for table in tables:
-        captions = table["captions"].combine_chunks()
-        if isinstance(captions, pa.ChunkedArray):
-            continue  # no rows
-        ids = captions.flatten().field("query_ids")
-        rows = np.repeat(np.arange(len(captions)), np.diff(captions.offsets.to_numpy()))
-        per_id = np.repeat(rows, np.diff(ids.offsets.to_numpy()))
-        pairs = np.unique(per_id.astype(np.int64) * queries + ids.flatten().to_numpy())
+        of_row, captions = offsets_of(table["captions"])
+        of_caption, ids = offsets_of(captions.field("query_ids"))
+        rows = np.repeat(owners_of(of_row), np.diff(of_caption))
+        pairs = np.unique(rows * queries + ids.to_numpy())
         total += np.bincount(pairs % queries, minlength=queries)
     return total
 
@@ -111,7 +101,7 @@ class Coverage:
 
 
 def coverage(counts: Ints, cap: float | None) -> Coverage:
-    """The shape MetaCLIP publishes: entries without a match, in the tail, and above the cap with their share."""
+    """The shape MetaCLIP publishes: entries without a match, in the tail, and with more matches than the cap, and their share."""
     edges = [10**k for k in range(10)]
     names = [f"{low:,} to {high - 1:,}" for low, high in zip(edges, edges[1:], strict=False)]
     filled = [int(((counts >= low) & (counts < high)).sum()) for low, high in zip(edges, edges[1:], strict=False)]
@@ -130,25 +120,23 @@ def render(template: str, **values: Any) -> bytes:
     return environment.from_string(source).render(**values).encode()
 
 
-def page(stages: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], **facts: Any) -> bytes:
+def page(stages: Mapping[str, Tally], samples: Sequence[Mapping[str, Any]], **facts: Any) -> bytes:
     """report/index.html: self-contained, no script, pictures inline."""
     return render("report.html", funnel=funnel_rows(stages), samples=samples, **facts)
 
 
-def croissant(
-    name: str, samples: int, shards: Sequence[Mapping[str, Any]], formats: Sequence[Format]
-) -> dict[str, Any]:
+def croissant(name: str, samples: int, shards: Sequence[File], formats: Sequence[Format]) -> dict[str, Any]:
     """The shards, whose pictures are of these formats, as a Croissant 1.0 description (http://mlcommons.org/croissant/1.0)."""
     types, globs = [form.media_type for form in formats], [f"*.{form.extensions[0]}" for form in formats]
     files = [
         {
             "@type": "cr:FileObject",
-            "@id": shard["name"],
-            "name": shard["name"],
-            "contentUrl": f"shards/{shard['name']}",
+            "@id": shard.name,
+            "name": shard.name,
+            "contentUrl": f"shards/{shard.name}",
             "encodingFormat": "application/x-tar",
-            "sha256": shard["sha256"],
-            "contentSize": f"{shard['bytes']} B",
+            "sha256": shard.sha256,
+            "contentSize": f"{shard.bytes} B",
         }
         for shard in shards
     ]

@@ -10,55 +10,37 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from wit import storage
-from wit.advice import flag
-from wit.damage import DamagedFile, damaged, missed
-from wit.fingerprints import BESIDE_CANDIDATES, Above, Inputs, forms
+from wit import layout, storage
+from wit.damage import damaged, missed
+from wit.download.published import is_accounting
+from wit.download.retry import in_rounds
+from wit.errors import DamagedFile, InputError
+from wit.fingerprints import BESIDE_CANDIDATES, Above, Inputs, forms, is_moot
+from wit.layout import is_apart
+from wit.ledger import LedgerFile, imbalances, stage_totals
 from wit.parts import (
-    DIRECTORY,
-    MARKER,
+    AnyManifest,
     Marker,
     StageDir,
-    described,
+    Tally,
+    Unit,
     lacking,
-    manifest_path,
     read_json,
     read_manifest,
-    to_json,
     wrote,
 )
-from wit.publish import manifests_of
-from wit.records import SCHEMAS, STAGES, InputError
-from wit.retry import in_rounds
-from wit.select import keep_parts
-from wit.units import RATES, without_work
+from wit.plan.passes import RATES, without_work
+from wit.publish.whole import manifests_of
+from wit.ranges import flag
+from wit.runfile import IMPLIED, Record, RunFile, SeenSource
+from wit.select.passes import keep_parts
+from wit.stages import KINDS, PRODUCTS, SCHEMAS, STAGES
+from wit.typed import to_json
 
-# Which stages each one's fingerprint hangs on, and whose files it opens.
-HANGS_ON: Mapping[str, tuple[str, ...]] = {
-    "candidates": (),
-    "plan": ("candidates",),
-    "download": ("plan",),
-    "score": ("download",),
-    "select": ("download", "score"),
-    "publish": ("select",),
-    "report": ("candidates", "plan", "download", "score", "select", "publish"),
-}
-OPENS: Mapping[str, tuple[str, ...]] = {
-    "candidates": (),
-    "plan": ("candidates",),
-    "download": ("plan",),
-    "score": ("download",),
-    "select": ("plan", "download", "score"),
-    "publish": ("select", "download"),
-    "report": ("plan", "download", "select", "publish"),
-}
-PRODUCTS = ("publish", "report")  # what a build is for: these must be there, not only have been
-SOURCES = "ledger/sources.parquet"  # all that the report needs of candidates: as long as it is there, they may be gone
-READERS = 8  # requests in flight
+SOURCES = layout.SOURCES_FILE  # all that the report needs of candidates: as long as it is there, they may be gone
 EVIDENCE = 8  # markers of a stage that are looked at for the schema it was begun under
 
 
@@ -69,9 +51,15 @@ class Stage:
 
     name: str
     above: Above | None
-    manifest: Marker | None = None
-    record: Marker | None = None
+    manifest: AnyManifest | None = None
+    record: Record | None = None
     missing: tuple[str, ...] = ()
+
+    @property
+    def retries(self) -> int:
+        """Rounds of --retry-failed that a download has."""
+        kept = self.manifest or self.record
+        return (kept.retries if kept else None) or 0
 
     @property
     def finished(self) -> bool:
@@ -82,58 +70,81 @@ class Stage:
         """Whether it finished and all that it wrote can be read."""
         return (self.record if self.name == "report" else self.manifest) is not None and not self.missing
 
+    @property
+    def readable(self) -> bool:
+        """Whether all is there that other stages read of it: no rejected pairs, and nothing that is restricted."""
+        return self.whole or self.manifest is not None and all(is_apart(name) for name in self.missing)
 
-def survey(out: str, run: Mapping[str, Any], config: Any, inputs: Inputs) -> dict[str, Stage]:
+
+def survey(out: str, run: RunFile, config: Any, inputs: Inputs) -> dict[str, Stage]:
     """Every stage as it lies under OUT, for these settings; `run` is the last start's run.json."""
     found: dict[str, Stage] = {}
     names = [name for name in STAGES if name != "score" or inputs.scorer is not None]
     manifests = {name: _manifest(out, run, name) for name in names if name != "report"}
     for name in names:
-        read = {above: found[above].above for above in HANGS_ON[name] if above in found}
+        read = {above: found[above].above for above in KINDS[name].hangs_on if above in found}
         known = {above: of for above, of in read.items() if of is not None and (of.wrote or name == "plan")}
         if known == read:
             possible = forms(name, config, inputs, known)
             found[name] = _stage(out, run, name, manifests.get(name), possible)
+            if name == "download":
+                found[name] = _with_rounds(found[name], run, config, inputs)
         else:
             found[name] = Stage(name, None)
     return found
 
 
-def _stage(out: str, run: Mapping[str, Any], name: str, manifest: Marker | None, possible: Sequence[Above]) -> Stage:
+def _stage(out: str, run: RunFile, name: str, manifest: AnyManifest | None, possible: Sequence[Above]) -> Stage:
     """The stage under the form of its fingerprint that lies on disk; the newest where none does."""
-    record = run.get("stages", {}).get(name)
-    there = {found["fingerprint"] for found in (record, manifest) if found}
-    there |= {marker["fingerprint"] for marker in _some_markers(StageDir(out, name, ""))} if manifest is None else set()
+    record = run.records.get(name) or implied(out, run).get(name)
+    there = {found.fingerprint for found in (record, manifest) if found}
+    there |= {marker.fingerprint for marker in _some_markers(StageDir(out, name, ""))} if manifest is None else set()
     form = next((form for form in possible if form.fingerprint in there), possible[0])
-    manifest = manifest if manifest and manifest["fingerprint"] == form.fingerprint else None
-    record = record if record and record["fingerprint"] == form.fingerprint else _implied(out, run, name, form)
+    manifest = manifest if manifest and manifest.fingerprint == form.fingerprint else None
+    record = record if record and record.fingerprint == form.fingerprint else None
     if manifest is not None:
-        written, retries = wrote(manifest), manifest.get("retries", 0)
-        missing = StageDir(out, name, form.fingerprint).missing(manifest)
+        written, missing = wrote(manifest), StageDir(out, name, form.fingerprint).missing(manifest)
     else:
-        written, retries = (record or {}).get("wrote", ""), (record or {}).get("retries", 0)
-        files = {entry["name"]: entry for entry in (record or {}).get("files", ())}
-        names = dict.fromkeys([*files, *([SOURCES] if name == "report" else [])])
+        written, files = (record and record.wrote) or "", (record and record.files) or ()
+        names = dict.fromkeys([*(file.name for file in files), *([SOURCES] if name == "report" else [])])
         sizes = {name: storage.size_of_file(storage.join(out, name)) for name in names}
-        missing = [name for name in names if name not in files and sizes[name] is None]
-        missing += lacking(sizes, files.values())
-    return Stage(name, dataclasses.replace(form, wrote=written, retries=retries), manifest, record, tuple(missing))
+        missing = [name for name in names if name not in {file.name for file in files} and sizes[name] is None]
+        missing += lacking(sizes, files)
+    found = Stage(name, form, manifest, record, tuple(missing))
+    return dataclasses.replace(found, above=dataclasses.replace(form, wrote=written, retries=found.retries))
 
 
-def _manifest(out: str, run: Mapping[str, Any], name: str) -> Marker | None:
+MOST_ROUNDS = 100  # of retries, that are tried for an implied record
+
+
+def _with_rounds(download: Stage, run: RunFile, config: Any, inputs: Inputs) -> Stage:
+    """The download with as many rounds of retries as the fingerprint behind it tells, where nothing else does."""
+    record, above = download.record, download.above
+    if record is None or above is None or not record.is_implied or record.retries is not None:
+        return download
+    later = "score" if "score" in run.fingerprints else "select"
+    for rounds in range(MOST_ROUNDS):
+        found = dataclasses.replace(above, retries=rounds)
+        if run.fingerprints.get(later) in {of.fingerprint for of in forms(later, config, inputs, {"download": found})}:
+            return dataclasses.replace(download, above=found, record=dataclasses.replace(record, retries=rounds))
+    return download
+
+
+def _manifest(out: str, run: RunFile, name: str) -> AnyManifest | None:
     """The stage's manifest, whatever its fingerprint; raises InputError where a later version wrote it, and DamagedFile where it
     is not the one that run.json has the digest of, unless its stage was at work."""
-    found, recorded = read_manifest(out, name), run.get("stages", {}).get(name, {})
-    path = manifest_path(out, name)
-    for version in (kept["schema_version"] for kept in (found, recorded) if kept and "schema_version" in kept):
-        if version > SCHEMAS[name]:
+    path, kept, anew = layout.manifest_path(out, name), run.records.get(name), name in run.rebuild.pending
+    found = standing(out, name) if anew and storage.size_of_file(path) is not None else read_manifest(out, name)
+    for version in (one.schema_version for one in (found, kept) if one):
+        if version is not None and version > SCHEMAS[name]:
             raise InputError(
                 f"{path} is of schema {version} and this version of wit reads up to {SCHEMAS[name]}: use the version that "
                 "wrote it, or a later one"
             )
-    if found is None or name in run.get("at_work", STAGES) or "manifest_sha256" not in recorded:
+    at_work = STAGES if run.at_work is None else run.at_work
+    if found is None or name in at_work or anew or kept is None or kept.manifest_sha256 is None:
         return found
-    if hashlib.sha256(to_json(found)).hexdigest() != recorded["manifest_sha256"]:
+    if storage.sha256_file(path) != kept.manifest_sha256:
         raise damaged(path, "it is not the one that run.json has the digest of")
     return found
 
@@ -142,38 +153,63 @@ def _some_markers(stage: StageDir) -> Iterator[Marker]:
     if stage.stage in PRODUCTS:
         return
     for unit in stage.units()[:EVIDENCE]:
-        if (marker := read_json(stage.marker_path(unit), MARKER)) is not None:
+        if (marker := stage.any_marker(unit)) is not None:
             yield marker
 
 
-def _implied(out: str, run: Mapping[str, Any], name: str, form: Above) -> Marker | None:
-    """Version 0.1.0 kept no records; but its published set bears a fingerprint that hangs on all above it."""
-    if form.schema != 1 or name in PRODUCTS or run.get("fingerprints", {}).get(name) != form.fingerprint:
+def standing(out: str, name: str) -> AnyManifest | None:
+    """The stage's manifest; None where what stands there is none."""
+    try:
+        return read_manifest(out, name)
+    except DamagedFile:
         return None
-    published = read_manifest(out, "publish")
-    if published is None or published["fingerprint"] != run["fingerprints"].get("publish"):
-        return None
-    return {"fingerprint": form.fingerprint, "wrote": "implied"}
 
 
-def restore(out: str, records: Mapping[str, Marker]) -> None:
+def drop_damaged(out: str, names: Collection[str]) -> None:
+    """Removes the manifests that are damaged, of stages that are made anew."""
+    for name in (name for name in names if name != "report" and standing(out, name) is None):
+        storage.remove(layout.manifest_path(out, name))
+
+
+def implied(out: str, run: RunFile) -> dict[str, Record]:
+    """Version 0.1.0 kept no records; but its published set bears a fingerprint that hangs on all above it, and ledger.json has
+    the numbers. So these are the stages of which nothing is left; `run` is as the last start left it."""
+    published = standing(out, "publish") if run.fingerprints else None
+    if published is None or published.fingerprint != run.fingerprints.get("publish"):
+        return {}
+    names = [name for name in run.fingerprints if name not in PRODUCTS and name not in run.records]
+    names = [name for name in names if standing(out, name) is None and not StageDir(out, name, "").units()]
+    try:
+        totals = read_json(storage.join(out, layout.LEDGER_FILE), LedgerFile) if names else None
+    except DamagedFile:
+        return {}
+    if totals is None or totals.samples != published.out or imbalances(counted := stage_totals(totals.stages)):
+        return {}
+    return {name: _as_counted(run.fingerprints[name], counted[name]) for name in names if name in counted}
+
+
+def _as_counted(fingerprint: str, tally: Tally) -> Record:
+    return Record(fingerprint=fingerprint, wrote=IMPLIED, into=tally.into, out=tally.out, dropped=tally.dropped)
+
+
+def restore(out: str, records: Mapping[str, Record]) -> None:
     """Writes manifests that are gone anew, of finished stages whose every marker and file is there; nothing but what run.json
     has the digest of is written."""
     for name, kept in records.items():
-        stage = StageDir(out, name, kept["fingerprint"])
-        if "manifest_sha256" not in kept or storage.exists(stage.manifest_path):
+        stage = StageDir(out, name, kept.fingerprint)
+        if kept.manifest_sha256 is None or storage.exists(stage.manifest_path):
             continue
         if (data := written_again(stage, kept)) is not None:
             storage.write_bytes(stage.manifest_path, data)
 
 
-def written_again(stage: StageDir, kept: Marker) -> bytes | None:
+def written_again(stage: StageDir, kept: Record) -> bytes | None:
     """The manifest that run.json's record has the digest of, out of what lies beside it; None where that is not all there."""
     found = (to_json(manifest) for manifest in restored(stage, kept))
-    return next((data for data in found if hashlib.sha256(data).hexdigest() == kept.get("manifest_sha256")), None)
+    return next((data for data in found if hashlib.sha256(data).hexdigest() == kept.manifest_sha256), None)
 
 
-def restored(stage: StageDir, kept: Marker) -> Iterator[Marker]:
+def restored(stage: StageDir, kept: Record) -> Iterator[AnyManifest]:
     """The manifests that a stage may have had, by the markers that lie beside where it was."""
     if stage.stage == "publish":
         yield from manifests_of(stage)
@@ -181,71 +217,41 @@ def restored(stage: StageDir, kept: Marker) -> Iterator[Marker]:
     markers = [m for unit in stage.units() if (m := _whole_marker(stage, unit)) is not None]
     markers = [without_work(m) for m in markers] if stage.stage == "plan" else markers
     there = stage.present()
-    markers = [m for m in markers if not lacking(there, m["files"].values())]
+    markers = [m for m in markers if not lacking(there, m.files.values())]
     if stage.stage == "select":
         markers = keep_parts(markers)
-    if len(markers) != kept.get("units"):
+    if len(markers) != kept.units:
         return
-    info = {"retries": kept["retries"]} if "retries" in kept else {}
-    info |= {"dropped_one_in": kept.get("dropped_one_in", 1)} if stage.stage == "candidates" else {}
+    info: dict[str, Any] = {"retries": kept.retries, "schema_version": kept.schema_version}
+    if stage.stage == "candidates":
+        info["dropped_one_in"] = kept.dropped_one_in or 1
     parts = in_rounds(markers) if stage.stage == "download" else markers
-    units = sorted(str(m["unit"]) for m in markers if m["unit"] != RATES)
-    for wanted in ({"wanted": units}, {}):  # version 0.1.0 did not name them
-        yield stage.summed(parts, **wanted, schema_version=kept["schema_version"], **info)
+    units = tuple(sorted(str(m.unit) for m in markers if m.unit != RATES))
+    for wanted in (units, None):  # version 0.1.0 did not name them
+        yield stage.summed(parts, wanted=wanted, **info)
 
 
-def _whole_marker(stage: StageDir, unit: str) -> Marker | None:
+def _whole_marker(stage: StageDir, unit: Unit) -> Marker | None:
     try:
         return stage.marker(unit)
     except DamagedFile:
         return None
 
 
-def record(out: str, manifest: Marker, before: Marker | None = None) -> Marker:
-    """What run.json keeps of a finished stage; `before` is what it has, which stands as long as the manifest does."""
-    kept = ("fingerprint", "schema_version", "in", "out", "dropped", "dropped_one_in", "retries", "samples")
-    units = len(manifest["parts"] if "parts" in manifest else manifest["files"])
-    digest = hashlib.sha256(to_json(manifest)).hexdigest()
-    if before and before.get("manifest_sha256") == digest:
-        return before
-    return {name: manifest[name] for name in kept if name in manifest} | {
-        "wrote": wrote(manifest),
-        "units": units,
-        "manifest_sha256": digest,
-        "beside": _beside(out, manifest),
-    }
-
-
-def _beside(out: str, manifest: Marker) -> list[dict[str, Any]]:
-    """Name, size and digest of what units keep beside their own files: what servers said in robots.txt, which varies by
-    nature as times do."""
-    names = sorted({entry["name"] for part in manifest.get("parts", ()) for entry in part.get("beside", ())})
-    there = [name for name in names if storage.exists(storage.join(out, name))]
-    with ThreadPoolExecutor(READERS) as readers:
-        return list(readers.map(lambda name: described(out, name), there))
-
-
-def sealed(run: Mapping[str, Any]) -> bytes:
-    """run.json, with the digest of all the rest of it."""
-    body = {name: value for name, value in run.items() if name != "sha256"}
-    return to_json(body | {"sha256": hashlib.sha256(to_json(body)).hexdigest()})
-
-
 def to_run(stages: Mapping[str, Stage], asked: Collection[str], rebuilding: Collection[str], retry: bool) -> list[str]:
     """The stages that have to run, in order: those that are not whole, unless they were once and nobody misses them."""
     runs: list[str] = []
-    for name in (name for name in reversed(STAGES) if name in asked):
+    stays = _report_must_stay(stages, rebuilding if "publish" in asked else ())
+    for name in (name for name in reversed(STAGES) if name in asked and not (name == "report" and stays)):
         stage = stages[name]
         missed = name in PRODUCTS or any(name in _opens(later, stages) for later in runs)
         if (
             name in rebuilding
             or (name == "download" and retry)
-            or not (stage.whole or stage.finished and not missed)
+            or not (stage.whole or stage.finished and not missed or stage.readable and name not in PRODUCTS)
             or _to_mend(name, stages)
         ):
             runs.append(name)
-    if "report" in runs and _report_must_stay(stages, runs):
-        runs.remove("report")
     return runs[::-1]
 
 
@@ -254,55 +260,55 @@ def _to_mend(name: str, stages: Mapping[str, Stage]) -> bool:
     without asking the web or reading the sources."""
     stage = stages[name]
     made_here = name in ("plan", "score", "select") and stage.manifest is not None and bool(stage.missing)
-    return made_here and all(stages[above].whole for above in OPENS[name] if above in stages)
+    return made_here and all(stages[above].readable for above in KINDS[name].opens if above in stages)
 
 
 def _opens(name: str, stages: Mapping[str, Stage]) -> Sequence[str]:
     again = name == "report" and SOURCES in stages["report"].missing
-    return (*OPENS[name], "candidates") if again else OPENS[name]
+    return (*KINDS[name].opens, "candidates") if again else KINDS[name].opens
 
 
-def _report_must_stay(stages: Mapping[str, Stage], runs: Collection[str]) -> bool:
+def _report_must_stay(stages: Mapping[str, Stage], rebuilding: Collection[str]) -> bool:
     """Whether a page that version 0.1.0 wrote, without a record, cannot be written anew for want of what it was made from."""
-    return "publish" not in runs and stages["publish"].whole and not stages["download"].whole
+    return "publish" not in rebuilding and stages["publish"].whole and not stages["download"].readable
 
 
 def check_going_on(
-    out: str, run: Mapping[str, Any], now: Mapping[str, Any], stages: Mapping[str, Stage], runs: Sequence[str]
+    out: str, run: RunFile | None, now: RunFile, stages: Mapping[str, Stage], runs: Sequence[str]
 ) -> None:
     """Raises InputError where the stages to run would throw downloads away, or fetch again what was there; `run` is the last
     start's run.json, `now` this one's."""
-    opened = [(later, read) for later in runs for read in OPENS[later] if read in stages and read not in runs]
+    opened = [(later, read) for later in runs for read in KINDS[later].opens if read in stages and read not in runs]
     for later, read in opened:
-        if read != "download" and stages[read].finished and not stages[read].whole:
+        if read != "download" and stages[read].finished and not stages[read].readable:
             raise InputError(f"{_gone(out, stages[read])} and {later} needs it: add {read} to --stages")
     download = stages["download"]
-    needed = "download" in runs or any("download" in OPENS[name] for name in runs)
-    if not needed or download.whole:
+    needed = "download" in runs or any("download" in KINDS[name].opens for name in runs)
+    if not needed or download.readable:
         return
     how = "or say --rebuild-from download, which asks the web for everything again"
     if download.finished and not _all_published(out, download):
         gone = _gone(out, download)
-        readers = ", ".join(name for name in runs if "download" in OPENS[name]) or "this build"
+        readers = ", ".join(name for name in runs if "download" in KINDS[name].opens) or "this build"
         differences = [_lost(out, file) for name in PRODUCTS for file in stages[name].missing[:1]]
         differences += changed(run, now, (*FIRST_HALF, "select", "publish"))
         since = f" ({'; '.join(differences)})" if differences else ""
         raise InputError(f"{gone} and {readers} would need it{since}: put it back, keep the settings, {how}")
-    if "download" in runs and not download.finished and _of_others(out, run, download):
+    if "download" in runs and not download.finished and _of_others(out, run, download) and (loss := lost(out)):
         why = "; ".join(changed(run, now, FIRST_HALF)) or "the plan is no longer the one that they were planned by"
         keep = (
             f"Keep the settings of {out}/run.json"
             if run
             else "Give the --seed and the settings that they were made with"
         )
-        raise InputError(f"these settings would throw away {lost(out)}: {why}. {keep}, choose another --output, {how}")
+        raise InputError(f"these settings would throw away {loss}: {why}. {keep}, choose another --output, {how}")
 
 
 def _gone(out: str, stage: Stage) -> str:
     """What of a stage is missing, the first of it, as the beginning of a sentence."""
     if stage.missing:
         return _lost(out, stage.missing[0])
-    place = storage.join(out, DIRECTORY.get(stage.name, stage.name))
+    place = layout.stage_path(out, stage.name)
     return f"what was downloaded to {place} is gone" if stage.name == "download" else f"{place} is gone"
 
 
@@ -324,36 +330,42 @@ def passed_over(out: str, stage: Stage) -> str:
     lost = _gone(out, stage)
     if stage.manifest is not None:
         return f"finished before; {lost}: nothing needs it now; to mend the set {missed(stage.missing[0])}"
-    if directory.units():
-        units, record = len(directory.markers()), stage.record or {}
-        lost = f"{directory.manifest_path} is gone and {units} of its {record.get('units', 'many')} units are left"
+    units, left = (stage.record and stage.record.units) or "many", len(directory.markers())
+    files = sum(not name.endswith((".json", storage.UNFINISHED)) for name in storage.list_dir(directory.path))
+    if files:
+        some = f"markers (.json) of {left} of its {units} units are left, beside {files:,} files"
+        lost = f"{directory.manifest_path} is gone and {some}"
+        wants = "" if stage.name != "download" else ", and without it other filters would ask the web again"
+        return f"finished before; {lost}: nothing needs it now{wants}: put back what is gone of {place}"
     return f"finished before; {lost}: nothing needs it, {place} may be deleted"
 
 
 def _all_published(out: str, download: Stage) -> bool:
     """Whether every raw shard is there, so that only the manifest has to be written again."""
-    units = (download.record or {}).get("units")
+    units = download.record.units if download.record else None
     if units is None or download.above is None or download.manifest is not None:
         return False
-    return len(StageDir(out, "download", download.above.fingerprint).markers()) >= int(units)
+    return len(StageDir(out, "download", download.above.fingerprint).markers()) >= units
 
 
-def _of_others(out: str, run: Mapping[str, Any], download: Stage) -> bool:
+def _of_others(out: str, run: RunFile | None, download: Stage) -> bool:
     """Whether raw/ holds shards of other settings, or held them when the set was finished."""
     mine = download.above.fingerprint if download.above else ""
-    there = [marker["fingerprint"] != mine for marker in _some_markers(StageDir(out, "download", ""))]
-    before = "download" in run.get("stages", {}) or read_manifest(out, "publish") is not None
+    there = [marker.fingerprint != mine for marker in _some_markers(StageDir(out, "download", ""))]
+    before = (run is not None and "download" in run.records) or standing(out, "publish") is not None
     return any(there) or bool(before and not there)
 
 
 def lost(out: str) -> str:
-    """What throwing downloads away would cost, in words."""
-    raw, published = read_manifest(out, "download"), read_manifest(out, "publish")
-    shards = len(StageDir(out, "download", "").units())
-    pictures = f" with {raw['out']:,} pictures" if raw else ""
-    megabytes = sum(e["bytes"] for part in raw["parts"] for e in part["files"].values()) / 1e6 if raw else 0
-    size = f" ({megabytes:,.1f} MB)" if raw else ""
-    samples = f" and the set of {published['samples']:,} samples made of them" if published else ""
+    """What throwing downloads away would cost, in words; empty where there is nothing to lose."""
+    raw, published = standing(out, "download"), standing(out, "publish")
+    shards = sum(not is_accounting(unit) for unit in StageDir(out, "download", "").units())
+    nothing_fetched = not shards or (raw is not None and not raw.out)
+    if nothing_fetched and not (published and published.out):
+        return ""
+    pictures = f" with {raw.out:,} pictures" if raw else ""
+    size = f" ({sum(file.bytes for file in raw.entries) / 1e6:,.1f} MB)" if raw else ""
+    samples = f" and the set of {published.out:,} samples made of them" if published else ""
     return f"{shards:,} downloaded shards{pictures}{size}{samples}"
 
 
@@ -362,40 +374,42 @@ def lost(out: str) -> str:
 FIRST_HALF = ("candidates", "plan", "image")  # what downloads hang on
 
 
-def changed(run: Mapping[str, Any], now: Mapping[str, Any], sections: Collection[str]) -> list[str]:
+def changed(run: RunFile | None, now: RunFile, sections: Collection[str]) -> list[str]:
     """The settings and inputs that differ between two run.json, each as a sentence; settings of these sections alone."""
-    if not run:
+    if run is None:
         return []
     said = []
     for section in sections:
-        was, is_ = run["config"].get(section, {}), now["config"][section]
+        was, is_ = run.section(section), now.section(section)
         said += [
-            _knob(name, was[name], is_[name]) for name in sorted(was.keys() & is_.keys()) if was[name] != is_[name]
+            _knob(name, was[name], is_[name])
+            for name in sorted(was.keys() & is_.keys())
+            if was[name] != is_[name] and not (is_moot(section, name, was) and is_moot(section, name, is_))
         ]
     for name in BESIDE_CANDIDATES:
-        was, is_ = run["config"].get(name), now["config"][name]
-        said += [_knob(name, was, is_)] if was != is_ else []
-    if run["seed"] != now["seed"]:
+        had, has = run.config.get(name), now.config[name]
+        said += [_knob(name, had, has)] if had != has else []
+    if run.seed != now.seed:
         said.append("--seed is another than the one in run.json")
-    if run["queries_sha256"] != now["queries_sha256"]:
-        said.append(f"the query list {now['config']['queries']} has other entries than the one that was used")
-    return said + _changed_sources(run["sources"], now["sources"])
+    if run.queries_sha256 != now.queries_sha256:
+        said.append(f"the query list {now.config['queries']} has other entries than the one that was used")
+    return said + _changed_sources(run.sources, now.sources)
 
 
 def _knob(name: str, was: Any, is_: Any) -> str:
     return f"{flag(name)} was {was} and is {is_}"
 
 
-def _changed_sources(was: Sequence[Mapping[str, Any]], is_: Sequence[Mapping[str, Any]]) -> list[str]:
-    before, now = ({s["label"] or s["path"]: s for s in sources} for sources in (was, is_))
+def _changed_sources(was: Sequence[SeenSource], is_: Sequence[SeenSource]) -> list[str]:
+    before, now = ({source.name: source for source in sources} for sources in (was, is_))
     said = [f"the source {name} is new" for name in now if name not in before]
     said += [f"the source {name} is no longer given" for name in before if name not in now]
     for name in (name for name in now if name in before):
         old, new = before[name], now[name]
-        if old["size"] != new["size"]:
-            grew = (new["size"] or 0) > (old["size"] or 0)
+        if old.size != new.size:
+            grew = (new.size or 0) > (old.size or 0)
             more = "; adding what is new to a finished set (--append) is yet to come" if grew else ""
-            said.append(f"the source {name} had {old['size']:,} bytes and has {new['size']:,}{more}")
-        elif old.get("version") is not None and old["version"] != new["version"]:
-            said.append(f"the source {name} was changed: it was {old['version']} and is {new['version']}")
+            said.append(f"the source {name} had {old.size or 0:,} bytes and has {new.size or 0:,}{more}")
+        elif old.version is not None and old.version != new.version:
+            said.append(f"the source {name} was changed: it was {old.version} and is {new.version}")
     return said

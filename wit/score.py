@@ -10,11 +10,11 @@ from typing import Protocol
 import pyarrow as pa
 
 from wit import parquet, storage
+from wit.arrays import offsets_of
 from wit.damage import damaged
-from wit.dedup import one_array
-from wit.parts import Marker, StageDir, write_parquet
+from wit.download.published import FetchedShard
+from wit.parts import Marker, StageDir, Tally, write_parquet
 from wit.records import SCORES
-from wit.select import RawShard
 from wit.shards import iter_members, split_name
 
 BATCH = 64  # pictures at a time; fixed, since a model's last bits depend on it
@@ -32,20 +32,21 @@ class Scorer(Protocol):
     def __call__(self, pairs: Sequence[tuple[bytes, str]]) -> list[float | None]: ...
 
 
-def score_shard(stage: StageDir, shard: RawShard, scorer: Scorer) -> Marker:
+def score_shard(stage: StageDir, shard: FetchedShard, scorer: Scorer) -> Marker:
     """Publishes the scores of one raw shard, one row a fetched picture in the order of its tar; reads the tar once."""
-    unit = f"part-{shard.unit}"
-    if (done := stage.done(unit)) is not None:
-        return done
-    rows = scores(stage.out, shard, scorer)
-    info = {"in": len(rows), "out": len(rows), "dropped": {}}
-    with storage.scratch_dir(stage.out) as scratch:
-        path = f"{scratch}/x.scores-{scorer.model.replace('/', '-')}.parquet"
-        write_parquet(rows, path)
-        return stage.publish(unit, {"rows": path}, info)
+    unit = shard.unit.as_("part")
+
+    def work() -> Marker:
+        rows = scores(stage.out, shard, scorer)
+        with storage.scratch_dir(stage.out) as scratch:
+            path = f"{scratch}/x.scores-{scorer.model.replace('/', '-')}.parquet"
+            write_parquet(rows, path)
+            return stage.publish(unit, {"rows": path}, Tally(into=len(rows), out=len(rows), dropped={}))
+
+    return stage.once(unit, work)
 
 
-def scores(out: str, shard: RawShard, scorer: Scorer) -> pa.Table:
+def scores(out: str, shard: FetchedShard, scorer: Scorer) -> pa.Table:
     """records.SCORES of one raw shard, for the captions that plan chose."""
     keys, places, captions, digests = fetched(storage.join(out, shard.parquet))
     pairs = zip(pictures(storage.join(out, shard.tar), keys, digests), captions, strict=True)
@@ -61,8 +62,8 @@ def fetched(path: str) -> tuple[list[str], list[int], list[str], list[str]]:
     raw = parquet.read_table(path, ["key", "captions", "reason", "sha256"])
     places = [row for row, reason in enumerate(raw["reason"].to_pylist()) if reason is None]
     rows = raw.take(pa.array(places, pa.int64()))
-    lists = one_array(rows["captions"])
-    first = lists.flatten().field("text").take(lists.offsets[:-1])
+    offsets, captions = offsets_of(rows["captions"])
+    first = captions.field("text").take(pa.array(offsets[:-1]))
     return rows["key"].to_pylist(), places, first.to_pylist(), rows["sha256"].to_pylist()
 
 

@@ -13,20 +13,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 from PIL import Image
 
 from wit import parquet, storage
-from wit.balance import key_hashes
-from wit.damage import DamagedFile
-from wit.parts import Marker
-from wit.publish import SAMPLES, extension_of, metadata
-from wit.records import InputError, pair_key
+from wit.arrays import Hashes
+from wit.download.published import with_pictures
+from wit.errors import DamagedFile, InputError
+from wit.hashing import keyed_hashes, name_hashes
+from wit.parts import Manifest, Published
+from wit.publish.sample import SAMPLES, extension_of, metadata
+from wit.records import pair_key
 from wit.remedies import OURS, Problem, Problems
-from wit.retry import with_pictures
 from wit.shards import BLOCK, Member, iter_members, tar_header
 
 Level = Literal["metadata", "sample", "full"]
@@ -37,7 +36,7 @@ SHARE = 0.01
 READERS = 8  # decoding and digests release the GIL
 
 
-def json_in(path: str) -> Marker | None:
+def json_in(path: str) -> dict[str, Any] | None:
     """The JSON object in a file, or None where there is none."""
     try:
         found = json.loads(bytes_in(path) or b"")
@@ -98,10 +97,10 @@ class Shard:
         return storage.join(self.out, name)
 
 
-def published_problems(out: str, manifest: Marker, select: Marker | None, level: Level) -> Found:
+def published_problems(out: str, manifest: Published, select: Manifest | None, level: Level) -> Found:
     """(problems, samples read) of shards/."""
-    tars = [entry for entry in manifest["files"] if entry["name"].endswith(".tar")]
-    shards = [Shard(out, entry["name"].removesuffix(".tar"), entry.get("samples", -1)) for entry in tars]
+    tars = [file for file in manifest.files if file.name.endswith(".tar")]
+    shards = [Shard(out, file.name.removesuffix(".tar"), -1 if file.samples is None else file.samples) for file in tars]
     problems = list(set_problems(out, manifest, shards))
     with ThreadPoolExecutor(READERS) as readers:
         keys, wrong = zip(*readers.map(row_problems, shards), strict=True) if shards else ((), ())
@@ -113,17 +112,17 @@ def published_problems(out: str, manifest: Marker, select: Marker | None, level:
     return problems, sum(count for _, count in looked)
 
 
-def set_problems(out: str, manifest: Marker, shards: Sequence[Shard]) -> Problems:
+def set_problems(out: str, manifest: Published, shards: Sequence[Shard]) -> Problems:
     """The set as a whole: names, counts, sizes.json."""
     name = "shards/MANIFEST.json"
-    if sum(shard.samples for shard in shards) != manifest["samples"] or manifest["out"] != manifest["samples"]:
-        yield Problem(name, f"{manifest['samples']} samples are not the sum over its shards")
-    if len(shards) != manifest["shards"]:
-        yield Problem(name, f"{manifest['shards']} shards, but {len(shards)} tars")
+    if sum(shard.samples for shard in shards) != manifest.samples or manifest.out != manifest.samples:
+        yield Problem(name, f"{manifest.samples} samples are not the sum over its shards")
+    if len(shards) != manifest.shards:
+        yield Problem(name, f"{manifest.shards} shards, but {len(shards)} tars")
     sizes = json_in(storage.join(out, "shards/sizes.json"))
     if sizes != {f"{shard.number}.tar": shard.samples for shard in shards}:
         yield Problem("shards/sizes.json", "not what the manifest says")
-    counted = {entry["name"]: entry.get("samples") for entry in manifest["files"]}
+    counted = {file.name: file.samples for file in manifest.files}
     if any(counted.get(f"{shard.number}.parquet") != shard.samples for shard in shards):
         yield Problem(name, "a tar and its parquet file have different counts")
 
@@ -155,7 +154,7 @@ def row_problems(shard: Shard) -> tuple[list[str] | None, list[Problem]]:
     return keys, problems
 
 
-def key_problems(out: str, keys: Sequence[Sequence[str] | None], select: Marker | None) -> Problems:
+def key_problems(out: str, keys: Sequence[Sequence[str] | None], select: Manifest | None) -> Problems:
     """No key twice, and exactly those of the keep list, as far as they can be read: the file that cannot is named before."""
     readable = [some for some in keys if some is not None]
     published = np.sort(np.concatenate([_short(some) for some in [[], *readable]]))
@@ -168,7 +167,7 @@ def key_problems(out: str, keys: Sequence[Sequence[str] | None], select: Marker 
         yield from (Problem("shards", f"key {key} is there more than once") for key in twice)
     if select is None or len(readable) < len(keys):
         return
-    parts = [part["files"]["rows"]["name"] for part in select["parts"] if "rows" in part["files"]]
+    parts = [part.files["rows"].name for part in select.parts if "rows" in part.files]
     tables = [table_in(storage.join(out, name), ["key"]) for name in parts]
     if any(table is None for table in tables):
         return
@@ -179,9 +178,9 @@ def key_problems(out: str, keys: Sequence[Sequence[str] | None], select: Marker 
         yield Problem("shards", said)
 
 
-def _short(keys: Sequence[str]) -> npt.NDArray[np.uint64]:
+def _short(keys: Sequence[str]) -> Hashes:
     """64 bits of each key, for sets of many."""
-    return np.array([xxhash.xxh3_64_intdigest(key.encode()) for key in keys], np.uint64)
+    return name_hashes(keys)
 
 
 # Samples.
@@ -219,7 +218,7 @@ def reading(check: Callable[[Shard], Found]) -> Callable[[Shard], Found]:
 def sampled_problems(shard: Shard) -> Found:
     """(problems, samples read): a share of the pictures, at least one, read by offset."""
     rows = _rows(shard)
-    hashes = key_hashes(0, "verify", [row["key"] for row in rows]).tolist()
+    hashes = keyed_hashes(0, "verify", [row["key"] for row in rows]).tolist()
     bound = max(int(SHARE * 2**64), min(hashes, default=0))
     chosen = [row for row, drawn in zip(rows, hashes, strict=True) if drawn <= bound]
     problems = []
@@ -288,10 +287,10 @@ def picture_problems(tar: str, row: Mapping[str, Any], data: bytes) -> Problems:
 # Raw shards.
 
 
-def raw_problems(out: str, download: Marker | None) -> list[Problem]:
+def raw_problems(out: str, download: Manifest | None) -> list[Problem]:
     """Every picture of every raw tar against its row."""
-    parts = [part["files"] for part in with_pictures(download["parts"])] if download else []
-    names = [(files["tar"]["name"], files["parquet"]["name"]) for files in parts]
+    parts = [part.files for part in with_pictures(download.parts)] if download else []
+    names = [(files["tar"].name, files["parquet"].name) for files in parts]
     with ThreadPoolExecutor(READERS) as readers:
         return [problem for found in readers.map(lambda pair: _raw_problems(out, *pair), names) for problem in found]
 

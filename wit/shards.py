@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from wit import parquet, storage
 from wit.damage import damaged, mend
+from wit.errors import InputError
 from wit.images.formats import SAMPLE_EXTENSIONS
-from wit.records import InputError
 
 REMOVED = "removed.txt"  # beside the shards: one hash a line, a sample's key or the SHA-256 of a picture
 AGAIN = "fetch or publish the shard again"  # of one that is no build's of ours

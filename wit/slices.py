@@ -1,21 +1,24 @@
 """A shuffle that moves descriptors: each task writes its rows once, ordered by bucket, and hands on byte ranges.
 
 Beam's local runner holds 4 to 7 times the payload of a GroupByKey in memory (a native GroupByKey of rows takes about 720 B
-a row). Here one file a task holds one Arrow IPC stream a bucket, and only `SliceRef`s cross the GroupByKey, on a laptop
-and on a cluster alike; reading a bucket is one ranged read a task.
+a row). Here one file a task holds one Arrow IPC stream a bucket, a second one says where each begins, and only `SliceRef`s
+cross the GroupByKey, on a laptop and on a cluster alike; reading a bucket is one ranged read a task.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from wit import parquet, storage
+from wit.arrays import Ints, run_starts
+from wit.damage import damaged
+from wit.parts import Marker, StageDir
+from wit.typed import load
 
 OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
@@ -30,14 +33,13 @@ class SliceRef:
     rows: int
 
 
-def write_slices(chunks: Iterable[tuple[pa.Table, npt.NDArray[np.int64]]], path: str) -> list[tuple[int, SliceRef]]:
+def write_slices(chunks: Iterable[tuple[pa.Table, Ints]], path: str) -> list[tuple[int, SliceRef]]:
     """Writes the local file `path` and returns (bucket, reference) of every slice. In each chunk, (rows, bucket of each),
     rows must be ordered by bucket; chunks are written as they come, so a task holds one of them."""
     refs = []
     with storage.open_write(path) as sink:
         for table, buckets in chunks:
-            starts = np.flatnonzero(np.r_[True, buckets[1:] != buckets[:-1]][: len(buckets)]).tolist()
-            for start, end in itertools.pairwise([*starts, len(buckets)]):
+            for start, end in itertools.pairwise([*run_starts(buckets).tolist(), len(buckets)]):
                 position = sink.tell()
                 with pa.ipc.new_stream(sink, table.schema, options=OPTIONS) as writer:
                     writer.write_table(table.slice(start, end - start))
@@ -46,10 +48,50 @@ def write_slices(chunks: Iterable[tuple[pa.Table, npt.NDArray[np.int64]]], path:
     return refs
 
 
+SLICES, INDEX = "slices", "index"  # labels of the files of a unit that was scattered
+
+
+def scatter_to(scratch: str, chunks: Iterable[tuple[pa.Table, Ints]]) -> dict[str, str]:
+    """Writes the slices of a unit and their index to local files, for `StageDir.publish`."""
+    files = {SLICES: storage.join(scratch, "slices.arrow"), INDEX: storage.join(scratch, "index.json")}
+    written = [[bucket, ref.start, ref.length, ref.rows] for bucket, ref in write_slices(chunks, files[SLICES])]
+    storage.write_bytes(files[INDEX], json.dumps(written).encode())
+    return files
+
+
+def slice_refs(stage: StageDir, marker: Marker) -> list[tuple[int, SliceRef]]:
+    """What crosses the shuffle: (bucket, reference) of every slice of the unit."""
+    path = stage.file(marker, SLICES)
+    # Up to version 0.3 the marker itself had it.
+    found = _index(stage.file(marker, INDEX)) if INDEX in marker.files else stage.facts(marker, Scattered).slices
+    return [(bucket, SliceRef(path, start, length, rows)) for bucket, start, length, rows in found]
+
+
+Index = tuple[tuple[int, ...], ...]  # (bucket, start, length, rows) of each slice
+
+
+@dataclass(frozen=True, slots=True)
+class Scattered:
+    slices: Index
+
+
+def _index(path: str) -> Index:
+    try:
+        return load(Index, json.loads(storage.read_bytes(path)))
+    except ValueError as error:
+        raise damaged(path, error) from error
+
+
 def read_slices(refs: Iterable[SliceRef], schema: pa.Schema) -> pa.Table:
     """The rows of all references, in the order of the references' paths and offsets, whatever order they came in."""
     tables = [parse(ref.path, storage.read_range(ref.path, ref.start, ref.length)) for ref in sorted(refs)]
     return pa.concat_tables(tables).combine_chunks() if tables else schema.empty_table()
+
+
+def write_stream(table: pa.Table, path: str) -> None:
+    """Writes a local file that `parse` reads."""
+    with storage.open_write(path) as sink, pa.ipc.new_stream(sink, table.schema, options=OPTIONS) as writer:
+        writer.write_table(table)
 
 
 def parse(path: str, data: bytes) -> pa.Table:

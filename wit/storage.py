@@ -10,16 +10,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import hashlib
-import json
-import mmap
 import os
 import re
 import shutil
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -27,7 +22,7 @@ from typing import IO, Any, NamedTuple
 import xxhash
 
 from wit.damage import damaged
-from wit.reasons import InputError
+from wit.errors import InputError
 
 # What an operating system refuses and a person can mend; anything else that it says is a bug of ours.
 REFUSALS = {
@@ -41,17 +36,23 @@ REFUSALS = {
     errno.EIO: "look after the disk",
 }
 SAID = re.compile(r"\[Errno (\d+)\] ([^\n]*)")
+WRAPPED = re.compile(
+    r"^[^']*\[errno \d+\] "
+)  # pyarrow's "Error writing bytes to file. Detail: [errno 28] No space left"
 
 
-def refusal(error: BaseException) -> str | None:
+def refusal(error: BaseException, near: str = "") -> str | None:
     """What the operating system refused and what to do, in a sentence, wherever that stands in an exception: of one that was
-    raised in a worker an engine keeps the words alone. None where it is no such refusal."""
+    raised in a worker an engine keeps the words alone. `near` is the place to name where the words name none. None where it is
+    no such refusal."""
     found = [(int(number), words) for number, words in SAID.findall(f"{error}")]
     known = [(number, words) for number, words in found if number in REFUSALS]
     if not known:
         return None
     number, words = known[-1]
-    return f"{words.split(' [while running')[0].strip()}: {REFUSALS[number]}"
+    words = WRAPPED.sub("", words.split(" [while running")[0].strip())
+    where = f" in {near}" if near and "'" not in words else ""
+    return f"{words}{where}: {REFUSALS[number]}"
 
 
 def is_local(path: str) -> bool:
@@ -97,12 +98,31 @@ class _Local:
 _LOCAL = _Local()
 
 
+EXTRAS = dict.fromkeys(("s3", "s3a"), "aws") | dict.fromkeys(("gs", "gcs"), "gcp")  # of this package, by scheme
+
+
 def _fs(path: str) -> tuple[Any, str]:
     if is_local(path):
         return _LOCAL, os.path.abspath(os.path.expanduser(path.removeprefix("file://")))
     import fsspec.core
 
-    return fsspec.core.url_to_fs(path)  # type: ignore[no-any-return]
+    scheme = path.partition("://")[0]
+    try:
+        return fsspec.core.url_to_fs(path)  # type: ignore[no-any-return]
+    except ImportError as error:
+        extra = EXTRAS.get(scheme)
+        fix = f"pip install wit[{extra}]" if extra else f"{error}".rstrip(".")
+        raise InputError(f"{path} needs a client of {scheme}:// that is not installed: {fix}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        said = f"{error}".partition("\n")[0]  # pyarrow's, of hdfs:// without Java, has a hundred more lines
+        raise InputError(
+            f"{path} cannot be opened ({said}): install what {scheme}:// needs, or give another place"
+        ) from error
+    except ValueError as error:  # which fsspec raises for a scheme that nobody knows
+        known = "a path of this machine, s3://, gs://, hdfs:// or https://"
+        raise InputError(f"{path} cannot be opened ({error}): give {known}") from error
 
 
 def local_path(path: str) -> str:
@@ -150,6 +170,23 @@ VERSIONS = (
 def is_stream(path: str) -> bool:
     """Whether a local path is neither a file nor a directory but a pipe or a device, which may block and gives its bytes once."""
     return is_local(path) and exists(path) and not is_dir(path) and size_of_file(path) is None
+
+
+def read_given(flag: str, path: str) -> str:
+    """The text of a file that a flag names and that is read again while the build runs; raises InputError where it cannot be."""
+    if is_stream(path):
+        raise InputError(f"{flag} {path} is no file, and it is read again while the build runs: write it to one")
+    try:
+        return read_bytes(path).decode()
+    except FileNotFoundError:
+        raise InputError(f"{flag} {path}: no such file; give the path of one, or leave the flag out") from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{flag} {path} is no UTF-8 text ({error.reason} at byte {error.start}): give another file"
+        ) from error
+    except OSError as error:
+        said = error.strerror or f"{error}"
+        raise InputError(f"{flag} {path} cannot be read ({said}): give a file that this user can read") from error
 
 
 def version(path: str) -> str | None:
@@ -355,8 +392,19 @@ def _into_place(temporary: str, inner: str) -> None:
     os.replace(temporary, inner)
 
 
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """An OSError of the block names this place where it names none, as those of writes to an open file do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = path
+        raise
+
+
 def _write_through(path: str, data: bytes | memoryview) -> None:
-    with open(path, "wb") as out:
+    with naming(os.path.dirname(path)), open(path, "wb") as out:
         out.write(data)
         out.flush()
         os.fsync(out.fileno())
@@ -369,7 +417,7 @@ def append_bytes(path: str, data: bytes) -> None:
         return
     _, inner = _fs(path)
     os.makedirs(os.path.dirname(inner) or ".", exist_ok=True)
-    with open(inner, "ab") as out:
+    with naming(inner), open(inner, "ab") as out:
         out.write(data)
 
 
@@ -462,75 +510,6 @@ def digest_of(path: str, algorithm: str) -> Digest:
     return Digest(algorithm, found.hexdigest())
 
 
-class Busy(RuntimeError):
-    """Somebody else builds there."""
-
-
-LEASE_S = 120  # an object store's lease: renewed every third of it, free to take once it has run out
-
-
-@contextlib.contextmanager
-def only_builder(out: str) -> Iterator[None]:
-    """One builder per OUT: a kernel lock locally, which ends with its process; an expiring lease on object stores.
-    Raises Busy where another one is at work, InputError where there can be no directory."""
-    if is_local(out):
-        with _local_lock(out.removeprefix("file://")):
-            yield
-        return
-    with _lease(join(out, "_LEASE.json")):
-        yield
-
-
-@contextlib.contextmanager
-def _local_lock(out: str) -> Iterator[None]:
-    try:
-        os.makedirs(out, exist_ok=True)
-    except (FileNotFoundError, FileExistsError) as error:  # /proc/x; a link to nowhere
-        raise InputError(f"no directory can be made at --output {out}: choose another place") from error
-    with open(os.path.join(out, ".lock"), "a", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(f"another build is at work in {out}: wait for its end, or choose another --output") from None
-        yield
-
-
-@contextlib.contextmanager
-def _lease(path: str) -> Iterator[None]:
-    mine = os.urandom(8).hex()
-
-    def body() -> bytes:
-        return json.dumps({"owner": mine, "expires": time.time() + LEASE_S}).encode()
-
-    if not claim(path, body()):
-        if _expires(path) > time.time():
-            raise Busy(f"another build holds {path}: wait for its end, or {LEASE_S} s after its last sign of life")
-        remove(path)
-        if not claim(path, body()):
-            raise Busy(f"another build has just taken {path}")
-    stop = threading.Event()
-
-    def renew() -> None:
-        while not stop.wait(LEASE_S / 3):
-            write_bytes(path, body())
-
-    thread = threading.Thread(target=renew, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        remove(path)
-
-
-def _expires(path: str) -> float:
-    try:
-        return float(json.loads(read_bytes(path))["expires"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise damaged(path, "it is no lease", "delete it if no other build is at work there") from error
-
-
 def open_spool(path: str) -> int:
     """The descriptor of a local scratch file, made where it is missing, for writing and reading back at any place while a
     stage works; it is never published."""
@@ -540,81 +519,3 @@ def open_spool(path: str) -> int:
 def open_write(path: str) -> IO[bytes]:
     """A new local file for work in progress, which `publish` moves into place when it is finished."""
     return open(path, "wb", buffering=1 << 20)
-
-
-class HashedFile:
-    """A new local file for work in progress, with the XXH3-128 of what was written, which takes a tenth of SHA-256's time.
-
-    It goes to the disk past the system's cache where the file system can do that (O_DIRECT): nobody reads it again soon, a copy
-    is saved, and so are the cache's fresh pages, which cost several copies (docs/log.md); the fsync of `publish` finds nothing
-    left to do. One buffer is filled again and again for the same reason."""
-
-    BUFFER_BYTES = 1 << 20
-    ALIGNMENT = 4096  # of memory, length and offset of a direct write; 512 would do for most disks
-
-    def __init__(self, path: str) -> None:
-        self._fd, self._direct = _open_direct(path)
-        self._pages = mmap.mmap(-1, self.BUFFER_BYTES)
-        self._buffer = memoryview(self._pages)
-        self._filled = 0
-        self._digest = xxhash.xxh3_128()
-        self.size = 0
-
-    def write(self, data: bytes) -> None:
-        self.size += len(data)
-        rest = memoryview(data)
-        while rest:
-            piece = rest[: len(self._room())]
-            self._buffer[self._filled : self._filled + len(piece)] = piece
-            self._filled, rest = self._filled + len(piece), rest[len(piece) :]
-
-    def copy(self, fd: int, offset: int, size: int) -> None:
-        """Appends `size` bytes of another file; raises EOFError where it has fewer."""
-        self.size += size
-        while size:
-            read = os.preadv(fd, [self._room()[:size]], offset)
-            if not read:
-                raise EOFError("a spool is shorter than what was written to it")
-            self._filled, offset, size = self._filled + read, offset + read, size - read
-
-    def _room(self) -> memoryview:
-        """The free part of the buffer, never empty."""
-        if self._filled == self.BUFFER_BYTES:
-            self._flush()
-        return self._buffer[self._filled :]
-
-    def _flush(self) -> None:
-        """Writes what is in the buffer; what is no multiple of ALIGNMENT only at the end, since that ends direct writing."""
-        piece = self._buffer[: self._filled]
-        self._digest.update(piece)
-        self._filled = 0
-        if len(piece) % self.ALIGNMENT:
-            self._write_through_cache()
-        while piece:
-            try:
-                piece = piece[os.write(self._fd, piece) :]
-            except OSError as error:
-                if error.errno != errno.EINVAL or not self._direct:
-                    raise
-                self._write_through_cache()  # a file system that promised more than it does
-
-    def _write_through_cache(self) -> None:
-        if self._direct:
-            fcntl.fcntl(self._fd, fcntl.F_SETFL, 0)
-            self._direct = False
-
-    def close(self) -> Digest:
-        """Ends the file; returns the digest of all of it."""
-        self._flush()
-        os.close(self._fd)
-        self._buffer.release()
-        self._pages.close()
-        return Digest("xxh3_128", self._digest.hexdigest())
-
-
-def _open_direct(path: str) -> tuple[int, bool]:
-    """The descriptor of a new file, and whether it is written past the system's cache."""
-    how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    with contextlib.suppress(AttributeError, OSError):  # macOS has no O_DIRECT, some file systems refuse it
-        return os.open(path, how | os.O_DIRECT, 0o666), True
-    return os.open(path, how, 0o666), False

@@ -18,33 +18,29 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from wit import ledger, storage
-from wit.damage import COPY_OR_WEB, DamagedFile, is_robots
+from wit import layout, ledger, storage
+from wit.damage import COPY_OR_WEB, is_robots
+from wit.download.published import is_accounting
+from wit.errors import DamagedFile, InputError
 from wit.parts import (
-    COUNTS,
-    FILE,
-    LEDGER,
-    MARKER,
-    RECORD,
-    RUN,
-    TOTALS,
+    AnyManifest,
+    File,
+    Manifest,
     Marker,
+    Published,
     StageDir,
+    Tally,
     add_counts,
-    bare,
-    entries,
-    manifest_path,
+    add_up,
     read_manifest,
-    shaped,
-    to_json,
 )
-from wit.records import SCHEMAS, STAGES, InputError
 from wit.remedies import STRANGER, Problem, Problems, directory_of, manifest_of, stage_of, told
-from wit.report import FILES
-from wit.resume import sealed, written_again
-from wit.retry import is_accounting
+from wit.resume import implied, written_again
+from wit.runfile import Record, RunFile, SeenSource, load_run, sealed
 from wit.shardcheck import READERS, Level, bytes_in, json_in, published_problems, raw_problems, table_in
 from wit.shards import REMOVED
+from wit.stages import PRODUCTS, SCHEMAS, STAGES, USUAL
+from wit.typed import dump, load, to_json
 
 EXAMPLES = 3
 
@@ -66,21 +62,23 @@ class Verdict:
 def verify(out: str, level: Level = "metadata") -> Verdict:
     """Checks a build from its manifests down; raises InputError where there is no build."""
     manifests, problems = _manifests(out)
-    if not manifests and not problems and not storage.exists(storage.join(out, "run.json")):
+    if not manifests and not problems and not storage.exists(layout.run_path(out)):
         raise InputError(f"no build in {out}: give the --output directory of python -m pipelines.build")
     run = _run(out)
     for stage, manifest in manifests.items():
         problems += stage_problems(out, stage, manifest, run)
     found, notes = whole_problems(out, run, manifests)
     problems += found
-    problems += ledger_problems(out, _deleted(run) | manifests)
+    found_set, select, download = (manifests.get(stage) for stage in ("publish", "select", "download"))
+    published = found_set if isinstance(found_set, Published) else None
+    problems += ledger_problems(out, {**_deleted(out, run), **manifests}, published or _records(run).get("publish"))
     read = 0
-    if (published := manifests.get("publish")) is not None:
-        found, read = published_problems(out, published, manifests.get("select"), level)
+    if published is not None:
+        found, read = published_problems(out, published, select if isinstance(select, Manifest) else None, level)
         problems += found
     if level == "full":
-        problems += digest_problems(out, [entry for entries in every_entry(out, run, manifests) for entry in entries])
-        problems += raw_problems(out, manifests.get("download"))
+        problems += digest_problems(out, [file for files in every_file(out, run, manifests) for file in files])
+        problems += raw_problems(out, download if isinstance(download, Manifest) else None)
     problems, unseen = never_looked_at(run, problems, read)
     to_come = still_to_come(out, run, manifests)
     return Verdict(
@@ -88,157 +86,166 @@ def verify(out: str, level: Level = "metadata") -> Verdict:
         notes=(*notes, *unseen),
         stages=tuple(stage for stage in manifests if stage not in to_come),
         to_come=to_come,
-        shards=published["shards"] if published else 0,
-        samples=published["samples"] if published else 0,
+        shards=published.shards if published else 0,
+        samples=published.samples if published else 0,
         samples_read=read,
     )
 
 
-# With the digests that a build can do without.
-ENTRY = FILE | {"sha256": str}
-PART = MARKER | {"files": {None: ENTRY}}
-DIGESTED = TOTALS | {"parts": [PART]}
-DIGESTED_OF = {
-    "download": TOTALS | {"parts": [PART | {"files": {None: FILE, "tar": FILE, "parquet": ENTRY}}]},
-    "select": TOTALS | {"parts": [PART | {"files": {None: ENTRY, "rows": ENTRY}}]},
-    "publish": TOTALS | {"shards": int, "samples": int, "files": [ENTRY]},
-}
+Manifests = Mapping[str, AnyManifest]
 
 
-def _manifests(out: str) -> tuple[dict[str, Marker], list[Problem]]:
+def _manifests(out: str) -> tuple[dict[str, AnyManifest], list[Problem]]:
     """(the manifests of all stages that finished, what is wrong with others: nothing below those can be trusted)."""
-    found, problems = dict[str, Marker](), list[Problem]()
+    found, problems = dict[str, AnyManifest](), list[Problem]()
     for stage in STAGES:
+        if off := no_file(out, manifest_of(stage)):
+            problems.append(off)
+            continue
         try:
             manifest = read_manifest(out, stage)
         except (OSError, InputError) as error:
             said = error.what if isinstance(error, DamagedFile) else f"{error}"
             problems.append(Problem(manifest_of(stage), f"damaged ({said})"))
             continue
-        if manifest is not None and shaped(_strictly(manifest), DIGESTED_OF.get(stage, DIGESTED)):
+        if manifest is None:
+            continue
+        if lacking := _lacks(manifest):
+            problems.append(Problem(manifest_of(stage), f"damaged ({lacking})"))
+        else:
             found[stage] = manifest
-        elif manifest is not None:
-            problems.append(Problem(manifest_of(stage), "damaged (it lacks digests)"))
     return found, problems
 
 
-def _restorable(out: str, run: Marker | None, stage: str) -> bool:
-    """Whether the next start can write a stage's manifest again; taken for granted of sets that keep no record."""
+# What units have at least, by stage: their files' labels. Accounting of retries has none.
+LABELS = {"download": ("tar", "parquet"), "select": ("rows",)}
+
+
+def _lacks(manifest: AnyManifest) -> str:
+    """What a manifest lacks that a build can do without; empty where it lacks nothing."""
+    if not all(file.digests for file in manifest.entries):
+        return "it lacks digests"
+    parts = manifest.parts if isinstance(manifest, Manifest) else ()
+    wanted = LABELS.get(manifest.stage, ())
+    units = (part for part in parts if not is_accounting(part.unit))
+    return "" if all(label in part.files for part in units for label in wanted) else "it lacks files"
+
+
+def _restorable(out: str, run: RunFile | None, stage: str) -> bool:
+    """Whether the next start can write a stage's manifest again; of sets that keep no record any marker is enough."""
     kept = _records(run).get(stage)
-    return kept is None or written_again(StageDir(out, stage, kept["fingerprint"]), kept) is not None
+    if kept is None:
+        return stage in PRODUCTS or bool(StageDir(out, stage, "").units())
+    return written_again(StageDir(out, stage, kept.fingerprint), kept) is not None
 
 
 # What is finished, and what is being made.
 
 
-def _making(run: Marker | None) -> set[str]:
+def _making(run: RunFile | None) -> set[str]:
     """The stages that the last start was at, or had still to make anew, when it was stopped."""
-    run = run or {}
-    lists = (run.get("rebuild", {}), run.get("retry", {}))
-    return {*run.get("at_work", ()), *(stage for kept in lists for stage in kept.get("pending", ()))}
+    return {*(run.at_work or ()), *run.rebuild.pending, *run.retry.pending} if run else set()
 
 
-def still_to_come(out: str, run: Marker | None, manifests: Mapping[str, Marker]) -> tuple[str, ...]:
+def still_to_come(out: str, run: RunFile | None, manifests: Manifests) -> tuple[str, ...]:
     """The stages that the set lacks for the settings of its last start; none where run.json does not tell."""
     if run is None:
         return ()
-    prints, records, making = run["fingerprints"], _records(run), _making(run)
-    scored = "score" in prints or run.get("config", {}).get("score_checkpoint") is not None
+    prints, records, making = run.fingerprints, _records(run), _making(run)
+    scored = "score" in prints or run.config.get("score_checkpoint") is not None
 
     def lacks(stage: str) -> bool:
         found = manifests.get(stage) or records.get(stage)
-        if found is None and "stages" not in run:  # version 0.1.0 kept no records of what was deleted since
+        if found is None and run.stages is None:  # version 0.1.0 kept no records of what was deleted since
             return "publish" not in manifests
-        return found is None or found["fingerprint"] != prints.get(stage)
+        return found is None or found.fingerprint != prints.get(stage)
 
     wanted = [stage for stage in STAGES if stage != "report" and (stage != "score" or scored)]
     found = [stage for stage in wanted if stage in making or lacks(stage)]
-    page = "report" in records or storage.exists(storage.join(out, "report/index.html"))
+    page = "report" in records or storage.exists(storage.join(out, layout.PAGE_FILE))
     return (*found, *([] if page and "report" not in making and "publish" not in found else ["report"]))
-
-
-def _strictly(manifest: Marker) -> Marker:
-    """The manifest without the accounting of retries, whose parts are the only ones that have no files."""
-    parts = manifest.get("parts")
-    if not isinstance(parts, list) or manifest["stage"] != "download":
-        return manifest
-    return manifest | {"parts": [part for part in parts if not (shaped(part, PART) and is_accounting(part["unit"]))]}
 
 
 # Manifests against files and against each other.
 
 
-def stage_problems(out: str, stage: str, manifest: Marker, run: Marker | None) -> Problems:
+def stage_problems(out: str, stage: str, manifest: AnyManifest, run: RunFile | None) -> Problems:
     """One stage by itself."""
     name = manifest_of(stage)
-    if manifest["schema_version"] > SCHEMAS[stage]:
-        said = f"written with schema {manifest['schema_version']}, this version of wit reads up to {SCHEMAS[stage]}"
+    if manifest.schema_version > SCHEMAS[stage]:
+        said = f"written with schema {manifest.schema_version}, this version of wit reads up to {SCHEMAS[stage]}"
         yield Problem(name, said, how="use the version that wrote it, or a later one")
-    known = [run["fingerprints"].get(stage), _records(run).get(stage, {}).get("fingerprint")] if run else []
-    if known and manifest["fingerprint"] not in known:
+    kept = _records(run).get(stage)
+    known = [run.fingerprints.get(stage), kept.fingerprint if kept else None] if run else []
+    if known and manifest.fingerprint not in known:
         yield Problem(name, "of other settings than run.json, or of another stage")
-    for entry in entries(stage, manifest):
-        yield from size_problems(out, entry)
-    if stage == "publish":
+    for file in manifest.entries:
+        yield from size_problems(out, file)
+    if isinstance(manifest, Published):
         return
-    if lacking := set(manifest.get("wanted", ())) - {p["unit"] for p in manifest["parts"]}:
+    if lacking := set(manifest.wanted or ()) - {str(part.unit) for part in manifest.parts}:
         yield Problem(name, f"{len(lacking)} of its units are missing ({min(lacking)}, ...)")
-    parts = manifest["parts"]
-    for count in ("in", "out"):
-        if manifest[count] != sum(part[count] for part in parts):
-            yield Problem(name, f"says {manifest[count]} {count}, its parts {sum(part[count] for part in parts)}")
-    if manifest["dropped"] != add_counts(part["dropped"] for part in parts):
+    total = add_up(manifest.parts)
+    for count, says, sums in (("in", manifest.into, total.into), ("out", manifest.out, total.out)):
+        if says != sums:
+            yield Problem(name, f"says {says} {count}, its parts {sums}")
+    if manifest.dropped != total.dropped:
         yield Problem(name, "its losses are not the sum of its parts'")
-    for part in parts:
+    for part in manifest.parts:
         if stage not in _making(run):
             yield from marker_problems(out, stage, part)
-        yield from part_problems(out, stage, part, thinned=manifest.get("dropped_one_in", 1) > 1)
+        yield from part_problems(out, stage, part, thinned=(manifest.dropped_one_in or 1) > 1)
 
 
-def size_problems(out: str, entry: Mapping[str, Any]) -> Problems:
-    name, path = entry["name"], storage.join(out, entry["name"])
-    size = storage.size_of_file(path)
+def no_file(out: str, name: str) -> Problem | None:
+    """What is wrong where something else than a file stands."""
+    path = storage.join(out, name)
+    if storage.size_of_file(path) is not None or not storage.exists(path):
+        return None
+    return Problem(name, "no file: move away what stands there", lost=True, gone=True)
+
+
+def size_problems(out: str, file: File) -> Problems:
+    size = storage.size_of_file(storage.join(out, file.name))
     if size is None:
-        said = "no file: move away what stands there" if storage.exists(path) else "missing"
-        yield Problem(name, said, lost=True, gone=True)
-    elif size != entry["bytes"]:
-        yield Problem(name, f"{size} bytes, the manifest says {entry['bytes']}", lost=True)
+        yield no_file(out, file.name) or Problem(file.name, "missing", lost=True, gone=True)
+    elif size != file.bytes:
+        yield Problem(file.name, f"{size} bytes, the manifest says {file.bytes}", lost=True)
 
 
 def marker_problems(out: str, stage: str, part: Marker) -> Problems:
     """The marker of a part is there and says what the manifest says."""
-    name = f"{directory_of(stage)}/{part['unit']}.json"
+    name = f"{directory_of(stage)}/{part.unit}.json"
     path = storage.join(out, name)
     if not storage.exists(path):
-        yield Problem(name, f"the marker of {part['unit']} is missing", lost=True)
+        yield Problem(name, f"the marker of {part.unit} is missing", lost=True)
     elif not _marker_stands(path, part):
-        yield Problem(name, f"the marker of {part['unit']} differs from the manifest")
+        yield Problem(name, f"the marker of {part.unit} differs from the manifest")
 
 
 def part_problems(out: str, stage: str, part: Marker, *, thinned: bool) -> Problems:
     """The tables of a part hold what it counts."""
-    files = {label: entry["name"] for label, entry in part["files"].items()}
-    if part["unit"].startswith("part-") and "rows" in files:
-        yield from _count_problems(out, files["rows"], part["out"], "rows")
+    files = {label: file.name for label, file in part.files.items()}
+    if part.unit.kind == "part" and "rows" in files:
+        yield from _count_problems(out, files["rows"], part.out, "rows")
     if stage == "download" and "parquet" in files:
-        yield from _reason_problems(out, files["parquet"], {**part["dropped"], "": part["out"]})
-    elif "dropped" in files and not thinned:
-        yield from _reason_problems(out, files["dropped"], part["dropped"])
+        yield from _reason_problems(out, files["parquet"], {**part.dropped, "": part.out})
+    elif layout.DROPPED in files and not thinned:
+        yield from _reason_problems(out, files[layout.DROPPED], part.dropped)
 
 
 def _marker_stands(path: str, part: Marker) -> bool:
     """Whether a marker is, to the byte, what the manifest says of it. One of plan may name files between passes besides, long
     removed: then the manifest has its digest, or in sets of version 0.1.0 nothing."""
-    data, marker = bytes_in(path), json_in(path)
-    if data is None or marker is None:
+    data, found = bytes_in(path), json_in(path)
+    if data is None or found is None:
         return False
-    digest = part.get("marker_sha256")
-    if digest is not None and hashlib.sha256(data).hexdigest() == digest:
-        return True
-    return data == to_json(bare(part)) or (digest is None and data == to_json(marker) and _within(part, marker))
+    if part.marker_sha256:
+        return hashlib.sha256(data).hexdigest() == part.marker_sha256 or data == to_json(part.bare)
+    return data == to_json(part.bare) or (data == to_json(found) and _within(dump(part), found))
 
 
-def _within(part: Marker, marker: Marker) -> bool:
+def _within(part: Mapping[str, Any], marker: Mapping[str, Any]) -> bool:
     """Whether the manifest's part is its marker, which may name files between passes besides."""
     files = marker.get("files")
     if not isinstance(files, dict) or any(files.get(label) != entry for label, entry in part["files"].items()):
@@ -246,35 +253,32 @@ def _within(part: Marker, marker: Marker) -> bool:
     return all(name == "files" or marker.get(name) == value for name, value in part.items())
 
 
-# Of run.json, what is read here.
-READ: Mapping[str | None, Any] = {
-    "fingerprints": {None: str},
-    "config?": {"image?": dict},
-    **{name: shape for name, shape in RUN.items() if name in ("at_work?", "rebuild?", "retry?")},
-}
-
-
-def _run(out: str) -> Marker | None:
+def _run(out: str) -> RunFile | None:
     """run.json, or None where it is none that a build wrote."""
-    run = json_in(storage.join(out, "run.json"))
-    return run if run is not None and shaped(run, READ) and _records_hold(run) else None
+    found = json_in(layout.run_path(out))
+    try:
+        run = load_run(found) if found is not None else None
+    except ValueError:
+        return None
+    return run if run is not None and _records_hold(run) else None
 
 
-def _records(run: Marker | None) -> dict[str, Marker]:
+def _records(run: RunFile | None) -> dict[str, Record]:
     """What run.json keeps of stages that finished."""
-    found: dict[str, Marker] = (run or {}).get("stages", {})
-    return found
+    return run.records if run else {}
 
 
-def _records_hold(run: Marker) -> bool:
-    stages = run.get("stages", {})
-    counted = RECORD | {"wrote": str, "units": int, "manifest_sha256": str, "beside": [ENTRY]} | COUNTS
-    shapes = {"report": RECORD | {"files": [ENTRY]}}
-    return (
-        isinstance(stages, dict)
-        and all(shaped(record, shapes.get(stage, RECORD)) for stage, record in stages.items())
-        and all(shaped(r, counted) for r in stages.values() if "in" in r)
-        and shaped(run.get("sources", []), RUN["sources"])
+def _records_hold(run: RunFile) -> bool:
+    """Whether every record has what it is checked by."""
+    return all(
+        (
+            record.tally is None
+            or record.is_implied
+            or None not in (record.wrote, record.units, record.manifest_sha256, record.beside)
+        )
+        and (stage != "report" or record.files is not None)
+        and all(file.digests for file in (*(record.beside or ()), *(record.files or ())))
+        for stage, record in run.records.items()
     )
 
 
@@ -297,38 +301,41 @@ def _reason_problems(out: str, name: str, expected: Mapping[str, int]) -> Proble
         yield Problem(name, "its rows by reason are not those of its marker")
 
 
-def ledger_problems(out: str, manifests: Mapping[str, Marker]) -> Problems:
+def ledger_problems(out: str, totals: Mapping[str, Tally], published: Published | Record | None) -> Problems:
     """in = out + dropped, within stages and between them, and ledger.json says the same."""
-    stages = ledger.stage_totals(manifests)
-    for line in ledger.imbalances(stages):
-        stage, _, said = line.partition(": ")
+    stages = ledger.stage_totals(totals)
+    for stage, said in ledger.imbalances(stages):
         yield Problem(manifest_of(stage), said)
-    if "publish" not in manifests:
+    if published is None:
         return
-    found = json_in(storage.join(out, "ledger.json"))
-    if found is None or not shaped(found, LEDGER):
-        yield Problem("ledger.json", "missing or not what the report stage writes")
+    try:
+        found = load(ledger.LedgerFile, json_in(storage.join(out, layout.LEDGER_FILE)))
+    except ValueError:
+        unknown = [directory_of(stage) for stage in USUAL if stage not in stages and stage != "report"]
+        how = f"put a copy back: it alone has the numbers of {unknown[0]}/, which was deleted" if unknown else None
+        yield Problem(layout.LEDGER_FILE, "missing or not what the report stage writes", how=how)
         return
-    for stage in dict.fromkeys([*stages, *found.get("stages", {})]):
-        if found["stages"].get(stage) != stages.get(stage):
-            yield Problem("ledger.json", f"{stage} is not the sum of its published parts")
-    if found.get("samples") != manifests["publish"]["samples"]:
-        said = f"{found.get('samples')} samples, published are {manifests['publish']['samples']}"
-        yield Problem("ledger.json", said)
+    for stage in dict.fromkeys([*stages, *found.stages]):
+        if found.stages.get(stage) != stages.get(stage):
+            yield Problem(layout.LEDGER_FILE, f"{stage} is not the sum of its published parts")
+    if found.samples != published.samples:
+        yield Problem(layout.LEDGER_FILE, f"{found.samples} samples, published are {published.samples}")
 
 
-def never_looked_at(run: Marker | None, problems: Sequence[Problem], read: int) -> tuple[list[Problem], list[str]]:
+def never_looked_at(run: RunFile | None, problems: Sequence[Problem], read: int) -> tuple[list[Problem], list[str]]:
     """(problems, notes): pictures that were stored without a look at their pixels, as was asked for, are no problem."""
-    image = (run or {}).get("config", {}).get("image", {})
+    image = run.section("image") if run else {}
     looked = not image.get("keep_original") or image.get("perceptual_hashes", True)
+    check = image.get("check_pixels", "none")
     cut = [problem for problem in problems if problem.undecodable]
-    if looked or image.get("check_pixels", "none") != "none" or not cut:
+    if looked or check == "full" or not cut:
         return list(problems), []
     examples = "; ".join(f"{problem.name}: {problem.what}" for problem in cut[:EXAMPLES])
     more = "; ..." if len(cut) > EXAMPLES else ""
+    seen = "nobody looked at them before" if check == "none" else "JPEGs were told by their structure alone"
     note = (
-        f"{len(cut):,} of {read:,} pictures that were read do not decode: the set was built with --check-pixels none, so nobody "
-        f"looked at them before; --check-pixels fast --rebuild-from download leaves them out, and asks the web for everything "
+        f"{len(cut):,} of {read:,} pictures that were read do not decode: the set was built with --check-pixels {check}, so "
+        f"{seen}; --check-pixels full --rebuild-from download leaves them out, and asks the web for everything "
         f"again ({examples}{more})"
     )
     return [problem for problem in problems if not problem.undecodable], [note]
@@ -339,94 +346,108 @@ def never_looked_at(run: Marker | None, problems: Sequence[Problem], read: int) 
 OUTSIDE = (".lock", "_LEASE.json")  # of the machine that builds
 # Work in progress; what `make demo` trains and evaluates.
 OUTSIDE_DIRS = ("_tmp", "_shards", "_retry", "model", "zero-shot")
-Entries = list[dict[str, Any]]
 
 
-def _deleted(run: Marker | None) -> dict[str, Marker]:
-    """What run.json recorded of stages that count pairs."""
-    records = _records(run)
-    return {stage: records[stage] for stage in STAGES if "in" in records.get(stage, {})}
+def _deleted(out: str, run: RunFile | None) -> dict[str, Tally]:
+    """What run.json recorded of stages that count pairs; of version 0.1.0 what is implied of those that are gone."""
+    records = _records(run) | (implied(out, run) if run else {})
+    tallies = {stage: records[stage].tally for stage in STAGES if stage in records}
+    return {stage: tally for stage, tally in tallies.items() if tally is not None}
 
 
-def every_entry(out: str, run: Marker | None, manifests: Mapping[str, Marker]) -> tuple[Entries, Entries]:
+def every_file(out: str, run: RunFile | None, manifests: Manifests) -> tuple[list[File], list[File]]:
     """(files that manifests name, further files that run.json has a digest of), relative to OUT."""
-    run = run or {}
-    named = [entry for stage, manifest in manifests.items() for entry in entries(stage, manifest)]
-    records = run.get("stages", {})
-    beside = [entry for stage in manifests for entry in records.get(stage, {}).get("beside", ())]
-    beside += records.get("report", {}).get("files", [])
-    for source in run.get("sources", ()):
-        name, (how, _, digest) = _below(out, source), (source.get("version") or "").partition(" ")
-        beside += [{"name": name, "bytes": source["size"], "sha256": digest}] if name and how == "sha256" else []
+    named = [file for manifest in manifests.values() for file in manifest.entries]
+    records = _records(run)
+    beside = [file for stage in manifests if stage in records for file in records[stage].beside or ()]
+    beside += (records["report"].files or ()) if "report" in records else ()
+    for source in run.sources if run else ():
+        name, (how, _, digest) = _below(out, source), (source.version or "").partition(" ")
+        beside += [File(name, source.size or 0, digest)] if name and how == "sha256" else []
     return named, beside
 
 
-def _below(out: str, source: Mapping[str, Any]) -> str | None:
+def _below(out: str, source: SeenSource) -> str | None:
     """The name relative to OUT of a source that lies there: the demonstration web's."""
-    label = str(source.get("label", ""))
+    label = source.label or ""
     name = label.replace("demo/", "_demo/", 1)
     return name if label.startswith("demo/") and storage.exists(storage.join(out, name)) else None
 
 
-def whole_problems(out: str, run: Marker | None, manifests: Mapping[str, Marker]) -> tuple[list[Problem], list[str]]:
+def whole_problems(out: str, run: RunFile | None, manifests: Manifests) -> tuple[list[Problem], list[str]]:
     """(problems, notes) of run.json, of the manifests, and of files that nothing names."""
-    named, beside = every_entry(out, run, manifests)
+    named, beside = every_file(out, run, manifests)
     there = [name for name in storage.find(out) if not _outside(name)]
     problems = run_problems(out, run, manifests)
-    asked = [entry["name"] for entry in beside if is_robots(entry["name"])]
+    asked = [file.name for file in beside if is_robots(file.name)]
     silent = [name for name in asked if not storage.exists(storage.join(out, name))]
-    for entry in beside:
-        problems += size_problems(out, entry) if entry["name"] not in silent else ()
+    for file in beside:
+        problems += size_problems(out, file) if file.name not in silent else ()
     notes = [f"{name} is gone: nothing but the next download reads it, which asks servers again" for name in silent]
     found, plain = strangers(run, manifests, [*named, *beside], there)
     problems += found
     notes += [f"no digest covers {', '.join(plain)}: the set is of version 0.1.0"] if plain else []
+    problems += loose_problems(out, run)
     left = {name.partition("/")[0] for name in there}
-    for stage in (
-        stage for stage in _unfinished(run, manifests) if stage in _deleted(run) and stage not in _making(run)
-    ):
+    deleted = _deleted(out, run)
+    for stage in (stage for stage in _unfinished(run, manifests) if stage in deleted and stage not in _making(run)):
         if directory_of(stage) not in left:
-            gone = gone_problems(stage, run, manifests)
+            gone = gone_problems(stage, run, manifests, deleted)
             said = f"{directory_of(stage)}/ was deleted after it was finished: what it wrote is not looked at"
             problems, notes = [*problems, *gone], [*notes, *([] if gone else [said])]
-        elif manifest_of(stage) not in there:
+        elif not storage.exists(layout.manifest_path(out, stage)):
             problems.append(Problem(manifest_of(stage), "missing, the stage was finished", lost=True))
     return problems, notes
 
 
-def _unfinished(run: Marker | None, manifests: Mapping[str, Marker]) -> list[str]:
+def _unfinished(run: RunFile | None, manifests: Manifests) -> list[str]:
     """The stages whose manifest is not there; score only where there is to be one."""
     found = [stage for stage in STAGES if stage not in manifests and stage != "report"]
-    without = "publish" in manifests and "score" not in (run or {}).get("fingerprints", {})
+    without = "publish" in manifests and "score" not in (run.fingerprints if run else {})
     return [stage for stage in found if not (without and stage == "score")]
 
 
 def strangers(
-    run: Marker | None, manifests: Mapping[str, Marker], listed: Entries, there: Sequence[str]
+    run: RunFile | None, manifests: Manifests, listed: Sequence[File], there: Sequence[str]
 ) -> tuple[list[Problem], list[str]]:
     """(files that are not of the set, those of it that no digest covers)."""
-    covered = {entry["name"] for entry in listed if "sha256" in entry or "xxh3_128" in entry}
-    covered |= {manifest_of(stage) for stage in manifests}
-    covered |= {f"{directory_of(stage)}/{p['unit']}.json" for stage, m in manifests.items() for p in m.get("parts", ())}
-    loose = {entry["name"] for m in manifests.values() for p in m.get("parts", ()) for entry in p.get("beside", ())}
-    first = run is not None and "stages" not in run  # version 0.1.0 wrote it
-    loose |= {*FILES, "run.json"} if first else set()
-    unknown = [name for name in there if name not in covered and name not in loose and name != "run.json"]
+    parts = [(stage, p) for stage, m in manifests.items() if isinstance(m, Manifest) for p in m.parts]
+    covered = {file.name for file in listed if file.digests} | {manifest_of(stage) for stage in manifests}
+    covered |= {f"{directory_of(stage)}/{part.unit}.json" for stage, part in parts}
+    loose = {beside.name for _, part in parts for beside in part.beside}
+    first = run is not None and run.is_first
+    # Nothing else goes by these names: of version 0.1.0 the next start records what has a manifest, and that is not the report.
+    loose |= {*layout.REPORT_FILES, *([layout.RUN_FILE] if first else [])}
+    unknown = [name for name in there if name not in covered and name not in loose and name != layout.RUN_FILE]
     made = {*_unfinished(run, manifests), *_making(run)}
     # What the report wrote stands in run.json, which is named itself where it cannot be read.
     made |= {"report"} if run is None else set()
-    open_ = {name for name in unknown if stage_of(name) in made or (first and name.startswith("_demo/"))}
+    open_ = {name for name in unknown if stage_of(name) in made or (first and name.startswith(f"{layout.DEMO}/"))}
     found = [Problem(n, "not of this set: no manifest names it", how=STRANGER) for n in unknown if n not in open_]
     plain = [name for name in there if name in loose - covered or name in open_]
-    return found, plain if first else []
+    return found, plain if first else [name for name in plain if name in layout.REPORT_FILES]
 
 
-def gone_problems(stage: str, run: Marker | None, manifests: Mapping[str, Marker]) -> list[Problem]:
+def loose_problems(out: str, run: RunFile | None) -> list[Problem]:
+    """What is wrong with what the report of version 0.1.0 wrote, of which run.json has no record."""
+    if run is None or "report" in run.records:
+        return []
+    page = storage.size_of_file(storage.join(out, layout.PAGE_FILE)) is not None and "report" not in _making(run)
+    found = []
+    for name in layout.REPORT_FILES:
+        if off := no_file(out, name):
+            found.append(off)
+        elif page and name != layout.LEDGER_FILE and not storage.exists(storage.join(out, name)):  # that is read
+            found.append(Problem(name, "missing", lost=True, gone=True))
+    return found
+
+
+def gone_problems(stage: str, run: RunFile | None, manifests: Manifests, deleted: Mapping[str, Tally]) -> list[Problem]:
     """What is wrong with a finished stage of which nothing is left, where the set cannot do without it."""
     if stage == "publish":
-        samples = _records(run)["publish"].get("samples", 0)
+        samples = _records(run)["publish"].samples or 0
         return [Problem("shards/", f"gone, with the {samples:,} samples that were published", lost=True)]
-    if stage == "download" and "publish" not in manifests and "publish" not in _deleted(run):
+    if stage == "download" and "publish" not in manifests and "publish" not in deleted:
         return [Problem("raw/", "gone, and the set that is to be made of it is not published yet", how=COPY_OR_WEB)]
     return []
 
@@ -435,23 +456,24 @@ def _outside(name: str) -> bool:
     return name in OUTSIDE or name.split("/")[0] in OUTSIDE_DIRS or name.split("/")[1:] == [REMOVED]
 
 
-def run_problems(out: str, run: Marker | None, manifests: Mapping[str, Marker]) -> list[Problem]:
+def run_problems(out: str, run: RunFile | None, manifests: Manifests) -> list[Problem]:
     """run.json against its own digest, and the manifests against those in it."""
+    name, path = layout.RUN_FILE, layout.run_path(out)
     if run is None:
-        gone = not storage.exists(storage.join(out, "run.json"))
-        return [Problem("run.json", "missing" if gone else "not what a build writes", lost=gone, gone=gone)]
-    if "stages" not in run and "sha256" not in run:
+        gone = not storage.exists(path)
+        return [Problem(name, "missing" if gone else "not what a build writes", lost=gone, gone=gone)]
+    if run.is_first:
         return []
     problems = []
-    if bytes_in(storage.join(out, "run.json")) != sealed(run):
-        problems.append(Problem("run.json", "its bytes are not those of the digest in it"))
+    if bytes_in(path) != sealed(json_in(path) or {}):
+        problems.append(Problem(name, "its bytes are not those of the digest in it"))
     for stage, manifest in manifests.items():
-        recorded = _records(run).get(stage, {})
-        if recorded.get("fingerprint") != manifest["fingerprint"]:
+        kept = _records(run).get(stage)
+        if kept is None or kept.fingerprint != manifest.fingerprint:
             problems.append(Problem(manifest_of(stage), "run.json has no record of it"))
             continue
-        data = bytes_in(manifest_path(out, stage)) or b""
-        if hashlib.sha256(data).hexdigest() != recorded.get("manifest_sha256"):
+        data = bytes_in(layout.manifest_path(out, stage)) or b""
+        if hashlib.sha256(data).hexdigest() != kept.manifest_sha256:
             problems.append(Problem(manifest_of(stage), "its bytes are not those of run.json's sha256"))
     return problems
 
@@ -459,12 +481,12 @@ def run_problems(out: str, run: Marker | None, manifests: Mapping[str, Marker]) 
 # Every byte.
 
 
-def digest_problems(out: str, listed: Sequence[dict[str, Any]]) -> list[Problem]:
+def digest_problems(out: str, listed: Sequence[File]) -> list[Problem]:
     """The digest of every file that is under one."""
 
-    def check(entry: dict[str, Any]) -> Problem | None:
-        path, name = storage.join(out, entry["name"]), entry["name"]
-        digest = next((storage.Digest(a, entry[a]) for a in ("sha256", "xxh3_128") if a in entry), None)
+    def check(file: File) -> Problem | None:
+        path, name = storage.join(out, file.name), file.name
+        digest = file.digest
         if digest is None:
             return Problem(name, "the manifest has no digest of it")
         if storage.size_of_file(path) is None:

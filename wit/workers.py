@@ -17,15 +17,12 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ParamSpec, TypeVar
 
 from wit import notes
+from wit.errors import WorkerLost
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 ATTEMPTS = 4  # a unit that kills its worker this often kills every worker: it is the unit
-
-
-class WorkerLost(RuntimeError):
-    """A unit of work ended its worker process every time it was tried."""
 
 
 def _end_with_parent() -> None:

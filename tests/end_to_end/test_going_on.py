@@ -12,11 +12,12 @@ import pytest
 
 from pipelines.build import main
 from pipelines.session import Session
-from wit import publish
 from wit.damage import is_robots
-from wit.parts import DIRECTORY, to_json
-from wit.records import InputError
-from wit.resume import sealed
+from wit.errors import InputError
+from wit.publish import order
+from wit.runfile import sealed
+from wit.stages import KINDS
+from wit.typed import to_json
 from wit.verify import verify
 
 STAGES = ("candidates", "plan", "download", "select", "publish")
@@ -34,7 +35,7 @@ def contents(*names: str) -> dict[str, bytes]:
 
 def remove(*stages: str) -> None:
     for stage in stages:
-        shutil.rmtree(Path("set", DIRECTORY.get(stage, stage)))
+        shutil.rmtree(Path("set", KINDS[stage].directory))
 
 
 PRODUCTS = ("shards", "report", "ledger")
@@ -53,7 +54,7 @@ def test_a_finished_set_needs_none_of_its_stages_to_stay_finished(
         said = capsys.readouterr().err
         assert all(f"{stage:<10} finished before; what it wrote is gone" in said for stage in gone)
     assert contents(*PRODUCTS) == before and upgrade.Web.asked == []
-    assert not any(Path("set", DIRECTORY.get(stage, stage)).exists() for stage in gone)
+    assert not any(Path("set", KINDS[stage].directory).exists() for stage in gone)
     verdict = verify("set", "full")
     assert verdict.problems == () and len(verdict.notes) == len(gone)
     assert all(
@@ -185,7 +186,7 @@ def test_a_round_of_retries_that_was_killed_is_gone_on_with_and_not_done_again(
     """Before run.json says that its downloads are there; before its set is published."""
     upgrade.Web.broken = {3}  # so that there is something to retry after it, too
     with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
-        patched.setattr({"settle": Session, "plan_shards": publish}[at], at, broken_at(at))
+        patched.setattr({"settle": Session, "plan_shards": order}[at], at, broken_at(at))
         main([*command, *retry])
     assert upgrade.Web.asked and raw_retries() == 1
     upgrade.Web.asked.clear()
@@ -209,7 +210,7 @@ def test_a_round_for_other_reasons_is_another_round(
 ) -> None:
     upgrade.Web.broken = {3}
     with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
-        patched.setattr(publish, "plan_shards", broken_at("plan_shards"))
+        patched.setattr(order, "plan_shards", broken_at("plan_shards"))
         main([*command, "--retry-failed"])
     assert main(command) == 0 and raw_retries() == 1  # without the flag what is there is finished
     upgrade.Web.asked.clear()
@@ -263,12 +264,12 @@ CUT = "is cut off or of another size than was written"
         ("raw/*.tar", cut, ["--samples-per-shard", "7"], f"{CUT} and publish, report would need it"),
         ("raw/*-*0.*[0-9a-f].parquet", cut, ["--min-image-side-px", "33"], f"{CUT} and select, publish, report would"),
         ("raw/*-*0.*[0-9a-f].parquet", emptied, ["--retry-failed"], CUT),
-        ("raw/_MANIFEST.json", emptied, [], f"it lacks fields): {AGAIN}"),
-        ("raw/_MANIFEST.json", nameless, [], f"it lacks fields): {AGAIN}"),
-        ("shards/MANIFEST.json", emptied, [], f"it lacks fields): {AGAIN}"),
-        ("shards/MANIFEST.json", nameless, [], f"it lacks fields): {AGAIN}"),
-        ("plan/_MANIFEST.json", nameless, ["--retry-failed"], f"it lacks fields): {AGAIN}"),
-        ("run.json", emptied, [], "it lacks fields): it holds the seed"),
+        ("raw/_MANIFEST.json", emptied, [], f"it lacks in): {AGAIN}"),
+        ("raw/_MANIFEST.json", nameless, [], f"it lacks fingerprint): {AGAIN}"),
+        ("shards/MANIFEST.json", emptied, [], f"it lacks in): {AGAIN}"),
+        ("shards/MANIFEST.json", nameless, [], f"it lacks fingerprint): {AGAIN}"),
+        ("plan/_MANIFEST.json", nameless, ["--retry-failed"], f"it lacks fingerprint): {AGAIN}"),
+        ("run.json", emptied, [], "it lacks config): it holds the seed"),
         (
             "shards/*.tar",
             flipped,
@@ -366,7 +367,7 @@ def test_a_manifest_that_is_gone_is_written_again_from_the_markers_alone(
     assert main([*command, "--retry-failed"]) == 0
     upgrade.Web.asked.clear()
     remove(*(other for other in gone if other != stage))
-    path = Path("set", DIRECTORY.get(stage, stage), "MANIFEST.json" if stage == "publish" else "_MANIFEST.json")
+    path = Path("set", KINDS[stage].directory, KINDS[stage].manifest)
     before = path.read_bytes()
     path.unlink()
     assert main(command) == 0
@@ -382,10 +383,28 @@ def test_what_is_lost_of_a_stage_that_cannot_be_written_again_is_told(
     for _ in range(2):
         assert main(command) == 0
         said = capsys.readouterr().err
-        assert "raw/_MANIFEST.json is gone and 5 of its 6 units are left: nothing needs it, " in said
+        assert "raw/_MANIFEST.json is gone and markers (.json) of 5 of its 6 units are left, beside 17 files: " in said
+        assert "without it other filters would ask the web again: put back what is gone of " in said
     assert upgrade.Web.asked == []
     remove("download")
     assert verify("set", "full").problems == ()
+
+
+@pytest.mark.parametrize("stage, files", [("download", 18), ("select", 6)])
+def test_files_whose_markers_are_gone_are_not_said_to_be_of_no_use(
+    stage: str, files: int, command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Path("set", KINDS[stage].directory)
+    for path in place.glob("*.json"):
+        path.unlink()
+    before = contents(str(place.relative_to("set")))
+    assert main(command) == 0
+    said = capsys.readouterr().err
+    assert (
+        f"{place}/_MANIFEST.json is gone and markers (.json) of 0 of its 6 units are left, beside {files} files" in said
+    )
+    assert f"put back what is gone of {Path.cwd() / place}" in said and f"{place} may be deleted" not in said
+    assert contents(str(place.relative_to("set"))) == before and upgrade.Web.asked == []
 
 
 @pytest.mark.parametrize("how", [cut, emptied])
@@ -502,7 +521,7 @@ ODD: list[tuple[str, Any]] = [
     ("config", {"fetch": {}, "plan": 3}),
     ("rebuild", None),
     ("rebuild", {"from": None, "pending": [3], "begun": []}),
-    ("retry", {}),
+    ("retry", {"reasons": 3}),
     ("timings_s", "x"),
     ("peak_memory_mb", "x"),
     ("stages", {"download": {"fingerprint": "x", "dropped": []}}),
@@ -517,7 +536,7 @@ def test_a_run_json_of_an_odd_shape_is_one_sentence(command: list[str], capsys: 
     run = json.loads(path.read_bytes())
     for name, odd in ODD:
         path.write_bytes(sealed(run | {name: odd}))
-        assert "set/run.json is damaged (it lacks fields)" in told_at([*command, "--samples-per-shard", "5"], capsys)
+        assert "set/run.json is damaged (" in told_at([*command, "--samples-per-shard", "5"], capsys), (name, odd)
 
 
 def test_a_run_json_that_is_lost_is_written_anew_for_who_knows_the_seed(
@@ -538,13 +557,13 @@ def test_a_run_json_that_is_lost_is_written_anew_for_who_knows_the_seed(
 def test_a_manifest_that_run_json_does_not_know_is_one_sentence_and_its_mend_mends(
     stage: str, command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name = "MANIFEST.json" if stage == "publish" else "_MANIFEST.json"
-    path = Path("set", DIRECTORY.get(stage, stage), name)
+    name = KINDS[stage].manifest
+    path = Path("set", KINDS[stage].directory, name)
     before = path.read_bytes()
     old, new = (b'"parquet"', b'"parquft"') if stage == "download" else (b'"out"', b'"ouu": 0, "out"')
     damage(str(path.relative_to("set")), swapped(old, new))
     said = told_at([*command, "--min-image-side-px", "33"], capsys)
-    assert f"{path} is damaged (it is not the one that run.json has the digest of): {AGAIN}" in said
+    assert f"{path} is damaged (" in said and AGAIN in said
     assert any(AGAIN in problem for problem in verify("set").problems)
     path.unlink()
     assert main(command) == 0
@@ -555,7 +574,7 @@ def test_a_manifest_that_run_json_does_not_know_is_one_sentence_and_its_mend_men
 def test_what_a_later_version_wrote_is_left_to_it(
     stage: str, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = Path("set", DIRECTORY.get(stage, stage), "MANIFEST.json" if stage == "publish" else "_MANIFEST.json")
+    path = Path("set", KINDS[stage].directory, KINDS[stage].manifest)
     path.write_bytes(to_json(json.loads(path.read_bytes()) | {"schema_version": 99}))
     assert f"{path} is of schema 99 and this version of wit reads up to" in told_at(command, capsys)
 
@@ -648,6 +667,19 @@ def test_settings_that_would_throw_downloads_away_are_named_with_what_would_be_l
     assert contents("") == before and upgrade.Web.asked == []
 
 
+def test_rounds_of_retries_are_no_shards_and_settings_that_nobody_reads_are_not_named(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--retry-failed"]) == 0  # of one picture: a raw shard, and the accounting of the round
+    assert len(list(Path("set/raw").glob("retried-*.json"))) == 1
+    capsys.readouterr()
+    assert main([*command, "--check-pixels", "full"]) == 0  # hashes decode every picture anyway
+    assert main([*command, "--check-pixels", "full", "--image-size", "64"]) == 2
+    told = capsys.readouterr().err
+    assert "would throw away 7 downloaded shards with 28 pictures" in told
+    assert "--image-size was 256 and is 64" in told and "--check-pixels" not in told
+
+
 def test_a_source_edited_in_place_with_the_same_size_is_named(
     command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -674,7 +706,7 @@ def test_rebuild_from_keeps_the_set_until_the_new_one_stands_and_goes_on_after_a
     before = contents("shards")
     changed = [*command, "--image-size", "16", "--rebuild-from", "download"]
     with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
-        patched.setattr(publish, "plan_shards", lambda *_, **__: 1 / 0)
+        patched.setattr(order, "plan_shards", lambda *_, **__: 1 / 0)
         main(changed)
     assert contents("shards") == before
     asked = upgrade.pictures_asked()

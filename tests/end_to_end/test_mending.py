@@ -1,6 +1,7 @@
 """What verify says mends a set does mend it, followed to the letter, for every kind of file in it."""
 
 import fnmatch
+import hashlib
 import json
 import re
 import shutil
@@ -11,14 +12,15 @@ import pytest
 
 from pipelines.build import main
 from pipelines.verify import main as verify_command
-from wit import publish, select
-from wit.parts import DIRECTORY
-from wit.resume import sealed
+from wit.publish import order
+from wit.runfile import sealed
+from wit.select import passes
+from wit.stages import KINDS
 from wit.verify import verify
 
 SHARD = "[0-9]" * 5
 # One file of each is damaged.
-KINDS = (
+FILES = (
     *("README.md", "croissant.json", "ledger.json", "ledger/*.parquet", "report/index.html", "run.json"),
     *("candidates/_MANIFEST.json", "candidates/part-*[0-9].json", "candidates/part-*.parquet"),
     *("plan/_MANIFEST.json", "plan/part-*.json", "plan/part-*.parquet", "plan/queries.json", "plan/queries.*.parquet"),
@@ -46,9 +48,9 @@ def files() -> list[str]:
 
 
 def test_every_file_of_a_set_is_of_one_kind(command: list[str]) -> None:
-    of = {name: [kind for kind in KINDS if fnmatch.fnmatch(name, kind)] for name in files()}
+    of = {name: [kind for kind in FILES if fnmatch.fnmatch(name, kind)] for name in files()}
     assert {name: kinds for name, kinds in of.items() if len(kinds) != 1} == {}
-    assert set(KINDS) == {kind for kinds in of.values() for kind in kinds}
+    assert set(FILES) == {kind for kinds in of.values() for kind in kinds}
 
 
 def harmed(name: str, how: str) -> None:
@@ -106,7 +108,7 @@ def mended(command: list[str], whole: Path) -> None:
     "kind, how",
     [
         slow_unless(kind not in SELDOM and (kind, how) != ("raw/*.tar", "flipped"), kind, how)
-        for kind in KINDS
+        for kind in FILES
         for how in ("gone", "flipped")
     ],
 )
@@ -126,7 +128,7 @@ def test_what_verify_says_mends_a_file_mends_it(kind: str, how: str, command: li
     "kind, how",
     [
         slow_unless(kind in OFTEN_WITHOUT_RAW and how == "gone", kind, how)
-        for kind in KINDS
+        for kind in FILES
         for how in ("gone", "flipped")
         if not kind.startswith("raw/")
     ],
@@ -165,7 +167,7 @@ def test_a_stage_that_was_deleted_is_missed_where_the_set_needs_it(
 ) -> None:
     shutil.copytree("set", "whole")
     for stage in gone:
-        shutil.rmtree(Path("set", DIRECTORY.get(stage, stage)))
+        shutil.rmtree(Path("set", KINDS[stage].directory if stage in KINDS else stage))
     verdict = verify("set")
     assert bool(verdict.problems) == bool(problem) and verdict.to_come == ()
     assert problem is None or any(line.startswith(problem) for line in verdict.problems)
@@ -185,6 +187,89 @@ def test_raw_that_was_deleted_before_it_was_published_is_a_problem(command: list
     )
     assert main([*command, "--output", "half", "--rebuild-from", "download"]) == 0
     assert verify("half", "full").problems == ()
+
+
+# Several at once.
+
+
+def flipped(pattern: str) -> str:
+    path = sorted(Path("set").glob(pattern))[0]
+    harmed(name := str(path.relative_to("set")), "flipped")
+    return name
+
+
+@pytest.fixture
+def restricted(command: list[str], upgrade: Any) -> list[str]:
+    """The arguments that made the set again, with one picture on a list of blocked hashes."""
+    digest = hashlib.sha256(upgrade.picture(12)).hexdigest()
+    Path("blocked.txt").write_text(f"{digest}\n", encoding="utf-8")
+    shutil.rmtree("set")
+    command += ["--blocked-hashes", "blocked.txt"]
+    assert main(command) == 0
+    return command
+
+
+@pytest.mark.parametrize("how", ["flipped", "gone"])
+def test_what_no_stage_reads_does_not_keep_shards_from_being_made(how: str, restricted: list[str]) -> None:
+    shutil.copytree("set", "whole")
+    shutil.rmtree("set/shards")
+    (name,) = (name for name in files() if name.startswith("restricted/"))
+    harmed(name, how)
+    of_it, shards = sorted(verify("set", "full").problems)
+    assert shards.startswith("shards/: gone") and shards.endswith("; start the build again, which makes it anew")
+    assert of_it.startswith(f"{name}: ") and of_it.endswith("which asks the web for everything again")
+    assert main(restricted) == 0
+    (left,) = verify("set", "full").problems
+    assert left.startswith(f"{name}: ") and left.endswith("or delete raw/, which a finished set does not need")
+
+
+@pytest.mark.parametrize("stats", [True, False])
+def test_what_is_made_anew_is_so_although_its_manifest_is_damaged(stats: bool, command: list[str]) -> None:
+    shutil.rmtree("set/raw")
+    Path("set/shards/MANIFEST.json").write_bytes(b"{}")
+    if not stats:
+        sorted(Path("set/shards").glob("*_stats.json"))[0].unlink()
+        assert "--rebuild-from download" in verify("set").problems[0]
+    assert main([*command, "--rebuild-from", "download"]) == 0
+    assert verify("set", "full").problems == ()
+
+
+def test_a_damaged_manifest_of_a_stage_that_stays_is_refused_and_nothing_is_touched(command: list[str]) -> None:
+    flipped("raw/_MANIFEST.json")
+    before = {name: Path("set", name).read_bytes() for name in files()}
+    assert main([*command, "--rebuild-from", "select"]) == 2
+    assert {name: Path("set", name).read_bytes() for name in files()} == before
+
+
+@pytest.mark.parametrize("name", ["raw/_MANIFEST.json", "shards/MANIFEST.json", "plan/_MANIFEST.json"])
+def test_a_directory_in_the_place_of_a_manifest_is_said_once(
+    name: str, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("set", name).unlink()
+    Path("set", name).mkdir()
+    (problem,) = verify("set", "full").problems
+    assert problem.startswith(f"{name}: no file: move away what stands there; start the build again, which writes it ")
+    assert (
+        main([*command, "--rebuild-from", name.split("/")[0].replace("raw", "download").replace("shards", "publish")])
+        == 2
+    )
+    assert capsys.readouterr().err.endswith("is damaged (it is no file): move away what stands there and start again\n")
+    Path("set", name).rmdir()
+    assert main(command) == 0
+    assert verify("set", "full").problems == ()
+
+
+def test_what_is_made_from_what_is_gone_waits_until_the_shards_are_mended(command: list[str]) -> None:
+    shutil.copytree("set", "whole")
+    shutil.rmtree("set/candidates")
+    harmed(fnmatch.filter(files(), "plan/part-*.parquet")[0], "gone")
+    shard = flipped("shards/*.tar")
+    said = {line.partition(":")[0]: line for line in verify("set", "full").problems}
+    assert [line.rpartition("; ")[2] for name, line in said.items() if name.startswith("plan/")] == [
+        f"first mend {shard}"
+    ]
+    follow(said[shard], alternatives(said[shard])[0], command, Path("whole"))
+    assert verify("set", "full").problems == ()
 
 
 # Sets that are not finished.
@@ -220,10 +305,10 @@ def test_a_set_that_was_stopped_before_anything_was_finished_is_a_set(
 @pytest.mark.parametrize(
     "more, module, name, to_come",
     [
-        (["--rebuild-from", "download"], select, "count", ("select", "publish", "report")),
-        (["--rebuild-from", "select"], publish, "plan_shards", ("publish", "report")),
-        (["--retry-failed"], select, "count", ("select", "publish", "report")),
-        (["--min-image-side-px", "39"], publish, "plan_shards", ("publish", "report")),
+        (["--rebuild-from", "download"], passes, "count", ("select", "publish", "report")),
+        (["--rebuild-from", "select"], order, "plan_shards", ("publish", "report")),
+        (["--retry-failed"], passes, "count", ("select", "publish", "report")),
+        (["--min-image-side-px", "39"], order, "plan_shards", ("publish", "report")),
     ],
 )
 def test_a_set_that_is_being_made_anew_is_not_finished_and_nothing_of_it_is_a_stranger(
@@ -290,7 +375,7 @@ def test_pictures_that_were_stored_unlooked_at_are_counted_in_a_note(
 
 def test_pictures_that_do_not_decode_are_a_problem_where_they_were_looked_at(kept: list[str]) -> None:
     run = json.loads(Path("kept/run.json").read_bytes())
-    run["config"]["image"]["check_pixels"] = "fast"
+    run["config"]["image"]["check_pixels"] = "full"
     Path("kept/run.json").write_bytes(sealed(run))
     problems = verify("kept", "full").problems
     assert len(problems) == 2 and all("does not decode" in line and "a bug of wit" in line for line in problems)

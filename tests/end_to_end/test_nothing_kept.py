@@ -41,6 +41,17 @@ def test_an_empty_set_is_exit_code_4_and_one_sentence(
     assert verify("set", "full").problems == ()
 
 
+@pytest.mark.parametrize("more", [["--queries", "none.txt"], ["--allow-addresses", "10.0.0.0/8", "--image-size", "64"]])
+def test_where_nothing_was_fetched_nothing_can_be_lost_and_nobody_is_asked(
+    more: list[str], command: list[str], upgrade: Any
+) -> None:
+    Path("none.txt").write_text("zebra\n", encoding="utf-8")
+    assert main([*command, *more]) == 4
+    assert main(command) == 0
+    assert upgrade.pictures_asked() == set(range(upgrade.PICTURES))
+    assert verify("set", "full").problems == ()
+
+
 def test_what_another_setting_refused_is_named_and_fetched_when_asked_for(
     command: list[str], upgrade: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

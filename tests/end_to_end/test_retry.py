@@ -85,7 +85,9 @@ def download(out: Path) -> dict:
     return json.loads((out / "ledger.json").read_bytes())["stages"]["download"]
 
 
-def test_what_failed_for_a_passing_reason_is_fetched_again_and_counted_once(command: list[str], tmp_path: Path) -> None:
+def test_what_failed_for_a_passing_reason_is_fetched_again_and_counted_once(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     Web.broken, Web.gone, Web.asked = set(range(12)), {20, 21}, []
     assert main(command) == 0
@@ -112,6 +114,12 @@ def test_what_failed_for_a_passing_reason_is_fetched_again_and_counted_once(comm
     assert {n for n in Web.asked if n >= 0} == {0, 1}
     hosts = pq.read_table(out / "ledger/hosts.parquet")
     assert sum(hosts["pairs"].to_pylist()) == 40
+
+    Web.asked = []
+    capsys.readouterr()
+    assert main([*command, "--retry-failed"]) == 0
+    assert "nothing is left to retry: no pair was lost to body_incomplete, " in capsys.readouterr().err
+    assert Web.asked == []
 
     Web.asked = []
     assert main([*command, "--retry-failed"]) == 0  # nothing is left to retry

@@ -1,6 +1,7 @@
 """What was fetched outlives our versions: OUTs that earlier versions left go on, verify and publish without a request."""
 
 import json
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 
 from pipelines.build import main
-from wit import fingerprints, resume
-from wit.records import SCHEMAS
+from wit import fingerprints
+from wit.runfile import sealed
+from wit.stages import SCHEMAS
 from wit.verify import verify
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/upgrade"
@@ -100,7 +102,7 @@ def test_a_set_that_was_built_with_a_knob_that_is_gone_goes_on(
             assert main(command) == 0
         run = json.loads(Path("set/run.json").read_bytes())
         run["config"]["image"]["min_side_px"] = 64
-        Path("set/run.json").write_bytes(resume.sealed(run))
+        Path("set/run.json").write_bytes(sealed(run))
         asked = len(upgrade.Web.asked)
         shards = {path.name: path.read_bytes() for path in Path("set/shards").iterdir()}
         for _ in range(2):  # the first start writes a run.json whose configuration is without it
@@ -115,3 +117,62 @@ def test_a_further_round_of_retries_asks_for_what_failed_then(left: list[str], u
     assert main([*left, "--retry-failed"]) == 0
     assert upgrade.pictures_asked() == {max(upgrade.BROKEN)}
     assert verify("set", "full").problems == ()
+
+
+# Version 0.1.0 kept no records of what it finished.
+
+FIRST = min(VERSIONS)
+
+
+def first(*states: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("left", [(FIRST, s) for s in states], indirect=True, ids="-".join)
+
+
+@first("finished")
+@pytest.mark.parametrize("partial", [["--dry-run"], ["--stages", "candidates"]], ids=" ".join)
+def test_nothing_of_a_set_is_a_stranger_once_a_later_version_was_at_it(left: list[str], partial: list[str]) -> None:
+    assert main([*left, *partial]) == 0
+    verdict = verify("set", "full")
+    assert verdict.problems == ()
+    assert verdict.notes[0].startswith(
+        "no digest covers README.md, croissant.json, ledger.json, ledger/hosts.parquet, "
+    )
+    assert main(left) == 0
+    assert (verify("set", "full").problems, verify("set", "full").notes) == ((), ())
+
+
+@first("finished", "retried")
+@pytest.mark.parametrize(
+    "gone", [["candidates"], ["plan"], ["raw"], ["select"], ["candidates", "plan", "raw", "select"]], ids="+".join
+)
+def test_what_a_finished_set_does_not_need_may_be_deleted_of_one_without_records(
+    left: list[str], gone: list[str], upgrade: Any
+) -> None:
+    ledger = json.loads(Path("set/ledger.json").read_bytes())
+    for name in gone:
+        shutil.rmtree(Path("set", name))
+    for arguments in ([], ["--stages", "candidates"], [], None):
+        verdict = verify("set", "full")
+        assert (verdict.problems, verdict.to_come) == ((), ())
+        assert arguments is None or main([*left, *arguments]) == 0
+    assert upgrade.Web.asked == []
+    found = json.loads(Path("set/ledger.json").read_bytes())
+    assert (found["stages"], found["samples"]) == (ledger["stages"], ledger["samples"])
+
+
+@first("finished")
+def test_numbers_that_nobody_knows_any_more_are_not_called_wrong(left: list[str]) -> None:
+    shutil.rmtree("set/select")
+    Path("set/ledger.json").write_bytes(b"{}")
+    (problem,) = verify("set").problems
+    assert problem.endswith("; put a copy back: it alone has the numbers of select/, which was deleted")
+
+
+@first("finished")
+@pytest.mark.parametrize("name", ["ledger/hosts.parquet", "report/index.html", "README.md", "ledger.json"])
+def test_a_directory_in_the_place_of_a_file_without_a_digest_is_seen(left: list[str], name: str) -> None:
+    Path("set", name).unlink()
+    Path("set", name).mkdir()
+    assert any(line.startswith(f"{name}: no file: move away what stands there; ") for line in verify("set").problems)
+    Path("set", name).rmdir()
+    assert name == "report/index.html" or verify("set").problems[0].startswith(f"{name}: missing")

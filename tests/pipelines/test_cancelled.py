@@ -14,7 +14,9 @@ from apache_beam.runners.runner import PipelineResult, PipelineState
 from pipelines.build import main
 from trainer import checkpoint
 from trainer.model import CLIP, MODELS
-from wit.parts import DIRECTORY, manifest_path, read_manifest
+from wit.layout import manifest_path
+from wit.parts import read_manifest
+from wit.stages import KINDS
 from wit.verify import verify
 
 ENDED = "_stats.json"
@@ -27,7 +29,7 @@ class Result(PipelineResult):
 
 def markers(stage: str) -> list[Path]:
     """The markers of a stage's units, in the order in which they were published."""
-    found = [path for path in Path("set", DIRECTORY.get(stage, stage)).glob("*.json") if path.name.count(".") == 1]
+    found = [path for path in Path("set", KINDS[stage].directory).glob("*.json") if path.name.count(".") == 1]
     units = [p for p in found if p.name.endswith(ENDED) or stage != "publish" and not p.name.startswith("_")]
     return sorted(units, key=lambda path: path.stat().st_mtime_ns)
 
@@ -96,6 +98,6 @@ def test_a_job_that_was_stopped_half_way_is_not_finished_and_goes_on(
     assert not Path(manifest_path("set", stage)).exists()
     assert main(command) == 0
     manifest = read_manifest("set", stage)
-    assert manifest is not None and len(manifest["wanted"]) >= 2
+    assert manifest is not None and len(manifest.wanted) >= 2
     assert verify("set", "full").problems == ()
-    assert sum(manifest["dropped"].values()) + manifest["out"] == manifest["in"]
+    assert sum(manifest.dropped.values()) + manifest.out == manifest.into

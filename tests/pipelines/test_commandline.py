@@ -1,9 +1,10 @@
+import sys
 from pathlib import Path
 
 import pytest
 
 from pipelines import build, commandline
-from wit.records import InputError
+from wit.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -95,6 +96,21 @@ def test_a_misspelt_flag_is_refused() -> None:
         commandline.parse(["--runner=SparkRunner", "--oversampel", "2"])
 
 
+@pytest.mark.parametrize(
+    "flag, said",
+    [
+        ("--max_num_wokers=3", "unknown option --max-num-wokers; did you mean --max_num_workers?"),
+        ("--no-perceptual-hashs", "unknown option --no-perceptual-hashs; did you mean --no-perceptual-hashes?"),
+        ("--qqqzzz", "no option of wit or Beam: --qqqzzz; see --help"),
+        ("--keep-original=True", '--keep-original takes no value: leave out "=True"'),
+    ],
+)
+def test_what_was_meant_is_told_in_one_sentence(flag: str, said: str) -> None:
+    with pytest.raises(InputError) as refused:
+        commandline.parse([flag])
+    assert str(refused.value) == said
+
+
 @pytest.mark.parametrize("stages", ["plan,candidates", "candidates,plan", " plan , candidates,plan"])
 def test_stages_run_in_their_order_in_whatever_order_they_are_given(stages: str) -> None:
     assert commandline.parse(["--stages", stages])[0].stage_names() == ["candidates", "plan"]
@@ -127,11 +143,45 @@ def test_stages_run_in_their_order_in_whatever_order_they_are_given(stages: str)
         (["--output", "{foreign}"], "holds files of something else"),
         (["--source", "wat:{wat}"], "--contact"),
         (["--cap", "hard", "--target", "5"], "--cap hard"),
+        *[
+            ([*more, flag, value], said)
+            for more in ([], ["--dry-run"])
+            for flag, value, said in (
+                ("--blocked-hashes", "{tmp}/none.txt", "no such file"),
+                ("--blocked-hashes", "{foreign}", "cannot be read (Is a directory)"),
+                ("--blocked-hashes", "{latin}", "is no UTF-8 text"),
+                ("--blocked-hashes", "{marks}", "line 1, is no hash: write 64 hexadecimal digits"),
+                ("--language-model", "{tmp}/none.bin", "no language model at"),
+                ("--language-model", "{foreign}", "is no file: give the path of a local lid.176.bin"),
+                ("--language-model", "{marks}", "is not a fastText model"),
+                ("--host-limits", "{tmp}/none.toml", "no such file"),
+                ("--host-limits", "{marks}", "is not TOML"),
+                ("--ca-file", "{tmp}/none.pem", "is no file: give the PEM file"),
+                ("--ca-file", "{marks}", "holds no certificates that can be read"),
+                ("--runner", "FooRunner", "--runner FooRunner cannot be used (Unexpected pipeline runner: FooRunner."),
+                ("--output", "s3://bucket/set", "needs a client of s3:// that is not installed: pip install wit[aws]"),
+                ("--output", "foo://bucket/set", "cannot be opened (Protocol not known: foo)"),
+                ("--queries", "s3://bucket/q.txt", "needs a client of s3://"),
+                ("--config", "gs://bucket/build.toml", "pip install wit[gcp]"),
+            )
+        ],
+        (
+            ["--stages", "candidates,plan,download,score", "--score-checkpoint", "{tmp}/none"],
+            "no such checkpoint",
+        ),
+        (["--stages", "candidates,plan,download,score", "--score-checkpoint", "{foreign}"], "no checkpoint in"),
+        (["--stages", "candidates,plan,download,score", "--score-checkpoint", "{marks}"], "is no whole checkpoint"),
     ],
 )
 def test_bad_input_gets_one_sentence_exit_code_2_and_touches_nothing(
-    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for client in ("s3fs", "gcsfs"):
+        monkeypatch.setitem(sys.modules, client, None)  # as where they are not installed
     places = {name: tmp_path / name for name in ("empty", "latin", "marks", "object", "foreign", "wat")}
     places["empty"].write_bytes(b"\n")
     places["latin"].write_bytes("café\n".encode("latin-1"))

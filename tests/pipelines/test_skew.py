@@ -8,9 +8,10 @@ from apache_beam import Create
 
 from pipelines.engine import Engine
 from pipelines.plan import Plan, passes
-from wit.owners import Rates
-from wit.parts import StageDir, write_parquet
-from wit.plan import PlanConfig
+from wit.parts import StageDir, Unit, write_parquet
+from wit.plan.config import PlanConfig
+from wit.plan.owners import Rates
+from wit.plan.passes import Pairs
 
 TASKS, ROWS = 8, 3_000
 
@@ -29,23 +30,23 @@ def test_one_url_on_half_of_all_pages_and_one_caption_on_the_other_half(
         ]
         path = str(tmp_path / f"{task}.parquet")
         write_parquet(candidates(rows), path)
-        parts.append((f"scatter-{task:05d}", path))
+        parts.append((Unit.numbered("scatter", task), path))
     stage = StageDir(str(tmp_path / "out"), "plan", "f" * 32)
     config = PlanConfig(rows_per_bucket=1_000, max_urls_per_caption=500, max_captions_per_url=4)
     plan = Plan(passes(stage, config, queries=str(tmp_path / "queries.txt"), seed=3, rows=TASKS * ROWS, rates=Rates()))
     Engine((), 2).run(lambda p: p | Create(parts) | plan)
-    markers = {marker["unit"]: marker for marker in stage.markers()}
+    markers = {marker.unit: marker for marker in stage.markers()}
 
-    gathered = {unit: marker["pairs"] for unit, marker in markers.items() if unit.startswith("merge-")}
+    gathered = {unit: stage.facts(marker, Pairs).pairs for unit, marker in markers.items() if unit.kind == "merge"}
     assert sum(gathered.values()) == TASKS * ROWS // 2 + 4  # all dogs, and four captions of the hot URL
     assert max(gathered.values()) < 1_000  # 24 buckets: the hot URL costs its own no more than 4 pairs a task
 
-    dropped = {reason: 0 for marker in markers.values() for reason in marker["dropped"]}
+    dropped = {reason: 0 for marker in markers.values() for reason in marker.dropped}
     for marker in markers.values():
-        for reason, count in marker["dropped"].items():
+        for reason, count in marker.dropped.items():
             dropped[reason] += count
     assert dropped["too_many_captions"] == TASKS * ROWS // 2 - 4
     kept = TASKS * ROWS // 2 - dropped["caption_too_frequent"]
     assert abs(kept - 500) < 5 * 22  # the hot caption is thinned to about its cap, by hash, wherever its URLs lie
-    assert sum(marker["in"] for marker in markers.values()) == TASKS * ROWS
-    assert sum(marker["out"] for marker in markers.values()) + sum(dropped.values()) == TASKS * ROWS
+    assert sum(marker.into for marker in markers.values()) == TASKS * ROWS
+    assert sum(marker.out for marker in markers.values()) + sum(dropped.values()) == TASKS * ROWS

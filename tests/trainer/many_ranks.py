@@ -20,10 +20,11 @@ from rich.console import Console
 from torch.nn.parallel import DistributedDataParallel
 
 from trainer import checkpoint
+from trainer.config import TrainConfig
 from trainer.loss import contrastive_loss
 from trainer.model import CLIP, MODELS
 from trainer.ranks import Gradients, Ranks, joined_ranks
-from trainer.train import TrainConfig, run
+from trainer.train import run
 
 SMALL = dict(epochs=1.5, batch_size=12, learning_rate=1e-3, warmup_steps=2, augmentation=0.5, workers=1)
 KEPT = dict(log_every_steps=1, checkpoint_every_steps=5, keep_checkpoints=100, device="cpu")

@@ -19,6 +19,7 @@ from trainer.baseline import (
     training_pictures,
     words,
 )
+from trainer.testset import Picture
 from wit.shards import ShardWriter
 
 CLASSES = ["fox", "red fox", "Flag of Niger", "flag of Nigeria", "twelve o'clock", "red"]
@@ -102,10 +103,11 @@ def test_captions_without_a_class_and_broken_pictures_take_no_part(tmp_path: Pat
     shown = [("a fox", plain("#f00")), ("something", plain("#f10")), ("a red fox", b"broken"), ("red", plain("#900"))]
     training = training_pictures(write_shard(tmp_path, shown), CLASSES)
     assert training.labels.tolist() == [0, 5]
-    test = [(plain("#f10", (90, 60)), 0), (plain("#a00"), 5), (plain("#a00"), 0), (b"broken", 0)]
+    test = [Picture(plain("#f10", (90, 60)), 0, "a"), Picture(plain("#a00"), 5, "b"), Picture(plain("#a00"), 0, "c")]
+    test.append(Picture(b"broken", 0, "d"))
     assert nearest_by_pixels(test, training) == [(0, True), (5, True), (0, False), (0, False)]
 
 
 def test_where_no_caption_names_a_class_nothing_is_found(tmp_path: Path) -> None:
     training = training_pictures(write_shard(tmp_path, [("a bear", plain("#f00"))]), CLASSES)
-    assert nearest_by_pixels([(plain("#f00"), 0)], training) == [(0, False)]
+    assert nearest_by_pixels([Picture(plain("#f00"), 0, "a")], training) == [(0, False)]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from trainer.data import Batch, Stream, StreamConfig, crop, decode, permutation
 from trainer.tokenizer import tokenize
-from wit.records import InputError
+from wit.errors import InputError
 
 CONFIG = StreamConfig(batch_size=8, image_size=16, context_length=12, seed=7, shuffle_buffer=20)
 

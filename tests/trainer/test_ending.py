@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from trainer.ending import Elsewhere, code_of
-from wit.records import InputError, Stopped
+from wit.errors import InputError, Stopped
 
 
 def rung(number: signal.Signals) -> None:

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from trainer import checkpoint
+from trainer.config import TrainConfig, recipe
 from trainer.evaluate import class_embeddings, describe, main, wilson, zero_shot
 from trainer.model import CLIP, MODELS
 from trainer.testset import open_dataset
 from trainer.tokenizer import tokenize
-from trainer.train import TrainConfig, recipe, train
+from trainer.train import train
 from wit.shards import ShardWriter
 
 QUICK = dict(model="demo", epochs=6, batch_size=32, warmup_steps=5, log_every_steps=100, device="cpu")
@@ -54,6 +55,9 @@ def test_a_picture_that_does_not_decode_counts_as_wrong(make_dataset: Callable[.
         image.write_bytes(b"broken")
     result = zero_shot(CLIP(MODELS["demo"]), open_dataset(path))
     assert (result.images, result.corrupt, result.top1, result.top5) == (8, 8, 0, 0)
+    named = sorted(str(image) for image in Path(path, "images").iterdir())
+    assert sorted(result.corrupt_pictures) == named
+    assert f"corrupt, so wrong: {', '.join(result.corrupt_pictures[:5])}, ..." in describe(result)
 
 
 def test_clip_benchmarks_form_gives_the_same_result(make_dataset: Callable[..., str], tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from torch.nn import functional as F
 
 from trainer import checkpoint, score
 from trainer.augment import normalise
+from trainer.config import TrainConfig, recipe
 from trainer.data import crop, decode
 from trainer.model import CLIP, MODELS
 from trainer.tokenizer import tokenize
-from trainer.train import TrainConfig, recipe, train
-from wit.records import InputError
+from trainer.train import train
+from wit.errors import InputError
 from wit.shards import iter_samples, list_shards
 
 QUICK = dict(model="demo", epochs=6, batch_size=32, warmup_steps=5, log_every_steps=100, device="cpu")
@@ -74,6 +75,10 @@ def test_a_scorer_names_its_model_and_notices_another_checkpoint_in_its_place(un
 @pytest.mark.parametrize("data", [b"", b"not a checkpoint", b"PK\x03\x04 cut off"])
 def test_what_is_no_checkpoint_is_bad_input(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x.pt").write_bytes(data)
+    torch.save({"name": "demo", "state_dict": {}, "args": Path("x")}, tmp_path / "other.pt")
+    with pytest.raises(InputError, match="other.pt is no checkpoint of trainer.train") as error:
+        score.open_scorer(str(tmp_path / "other.pt"))
+    assert "weights_only" not in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(InputError, match="x.pt is no whole checkpoint"):
         score.open_scorer(str(tmp_path / "x.pt"))
     with pytest.raises(InputError, match="no checkpoint in"):

@@ -14,7 +14,7 @@ from trainer import checkpoint
 from trainer.evaluate import main
 from trainer.model import CLIP, MODELS
 from trainer.testset import open_dataset, pictures
-from wit.records import InputError
+from wit.errors import InputError
 from wit.shards import ShardWriter
 
 CASES = Path(__file__).parents[1] / "cases" / "eval"
@@ -104,7 +104,7 @@ def test_a_name_with_an_odd_space_in_it_is_one_line(tmp_path: Path) -> None:
 def test_a_tars_pictures_of_every_extension_are_read_and_macos_own_files_are_not(tmp_path: Path, name: str) -> None:
     members = [(f"._{name}", b"x"), (name, PICTURE), ("._a.cls", b"x"), ("a.cls", b"1\n")]
     dataset = open_dataset(str(benchmark(tmp_path / "set", *members)))
-    assert list(pictures(dataset)) == [(PICTURE, 1)]
+    assert [(found.data, found.label) for found in pictures(dataset)] == [(PICTURE, 1)]
 
 
 @pytest.mark.parametrize("name", ["0.tar.gz", "0.tgz", "0.tar"])
@@ -114,7 +114,7 @@ def test_a_packed_tar_is_read(tmp_path: Path, name: str) -> None:
     packed = gzip.compress(plain.read_bytes())
     plain.unlink()
     (dataset / "test" / name).write_bytes(packed)
-    assert list(pictures(open_dataset(str(dataset)))) == [(PICTURE, 0)]
+    assert [(found.data, found.label) for found in pictures(open_dataset(str(dataset)))] == [(PICTURE, 0)]
 
 
 def spoil(dataset: Path, how: str) -> None:
@@ -251,3 +251,14 @@ def test_folders_of_pictures_beside_images_are_refused(tmp_path: Path) -> None:
         Image.new("RGB", (8, 8)).save(tmp_path / name / "0.png")
     with pytest.raises(InputError, match=r"holds images/ and folders of pictures beside it \(blue_star/\)"):
         open_dataset(str(tmp_path))
+
+
+@pytest.mark.parametrize("names", [[], ["a.jpg"]], ids=["empty", "flat"])
+def test_what_is_no_dataset_is_told_of_both_layouts(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(
+            InputError, match=r"classnames.txt, templates.txt and images/, or a folder of pictures a class"
+        ):
+            open_dataset(str(path))

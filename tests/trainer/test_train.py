@@ -19,21 +19,20 @@ import pytest
 import torch
 
 from trainer import checkpoint
+from trainer.config import TrainConfig, parse
 from trainer.data import Stream
 from trainer.model import CLIP, MODELS
 from trainer.ranks import Ranks
 from trainer.train import (
     Numbers,
-    TrainConfig,
     Trainer,
     learning_rate,
     main,
     parameter_groups,
-    parse,
     stream_config,
     train,
 )
-from wit.records import InputError
+from wit.errors import InputError
 
 SMALL = dict(model="demo-vit", epochs=3, batch_size=8, learning_rate=1e-3, warmup_steps=2, augmentation=0.5)
 
@@ -153,7 +152,7 @@ def test_a_checkpoint_is_plain_data_that_continues_the_count(make_shards: Callab
         (["--model", "ViT-X"], "no such model: ViT-X; have demo, demo-vit, RN50"),
         (["--model", "demo", "--shards", "nowhere"], "nowhere"),
         (["--model", "demo", "--batch-size", "9999"], "fewer than a batch of 9999"),
-        (["--model", "demo", "--batch-size", "0"], "--batch-size must be above 0"),
+        (["--model", "demo", "--batch-size", "0"], "--batch-size is 0: give a number from 1 to 10000000"),
         (["--model", "demo", "--device", "tpu"], "no such device: tpu"),
         (["--model", "demo", "--output", "used"], "used holds a run; add --resume"),
         (["--model", "demo", "--output", "used/checkpoints/step-0000000001.pt"], "is a file; give a directory"),
@@ -315,7 +314,7 @@ def test_a_shard_with_another_count_stops_a_run_that_goes_on_when_it_is_mended(
 
 def explosive(shards: str, output: Path, **knobs: object) -> TrainConfig:
     """A run whose weights leave the range of numbers within a few steps."""
-    return config(shards, output, **({"learning_rate": 1e38, "warmup_steps": 100, "checkpoint_every_steps": 1} | knobs))
+    return config(shards, output, **({"learning_rate": 100, "weight_decay": 100, "checkpoint_every_steps": 1} | knobs))
 
 
 def test_a_step_that_is_not_finite_is_never_kept_and_going_on_does_not_start_from_it(

@@ -4,6 +4,7 @@ import pytest
 
 from wit.advice import SETTINGS, nothing_kept, refused_before
 from wit.config import BuildConfig
+from wit.parts import Tally
 from wit.records import Reason
 
 
@@ -20,8 +21,8 @@ def test_every_reason_has_a_setting_that_decides_over_it_and_every_setting_is_on
     assert {name for names in SETTINGS.values() for name in names} <= settings()
 
 
-def total(pairs: int, **dropped: int) -> dict:
-    return {"in": pairs, "out": pairs - sum(dropped.values()), "dropped": dropped}
+def total(pairs: int, **dropped: int) -> Tally:
+    return Tally(into=pairs, out=pairs - sum(dropped.values()), dropped=dropped)
 
 
 @pytest.mark.parametrize(

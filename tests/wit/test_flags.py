@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from wit import flags
 from wit.config import BuildConfig
-from wit.records import InputError
+from wit.errors import InputError
 
 
 @dataclass
@@ -42,6 +42,9 @@ def test_flags_are_the_fields_of_all_sections() -> None:
             "unknown option --outptu; have --output, --resume, --start, --resize-mode; did you mean --output?",
         ),
         (["--resize-mood=no"], "unknown option --resize-mood; .* did you mean --resize-mode?"),
+        (["--no-resum"], "unknown option --no-resum; have --no-resume; did you mean --no-resume\\?$"),
+        (["--noresume"], "did you mean --no-resume"),
+        (["--no-output"], "unknown option --no-output; have --no-resume"),
         (["--zzz"], "unknown option --zzz; have --output, --resume, --start, --resize-mode$"),
     ],
 )
@@ -81,3 +84,38 @@ def test_the_names_are_listed_where_they_are_few_or_none_is_near() -> None:
     many = [f"name-{letter * 3}" for letter in "abcdefghijklmnopqrst"]
     assert flags.instead("name-aab", many) == "did you mean name-aaa?"
     assert flags.instead("zzzz", many) == f"have {', '.join(many)}"
+
+
+@pytest.mark.parametrize(
+    "argument, said",
+    [
+        ("--no-perceptual-hashs", "did you mean --no-perceptual-hashes?"),
+        ("--perceptual-hashs", "did you mean --perceptual-hashes?"),
+        ("--max_num_wokers", "did you mean --max_num_workers?"),
+        ("--zzzz", "see --help"),
+    ],
+)
+def test_where_beam_takes_the_rest_its_flags_are_guessed_too(argument: str, said: str) -> None:
+    with pytest.raises(InputError) as refused:
+        flags.check_names([argument], flags.knobs_of(BuildConfig), ["max_num_workers", "no_use_public_ips"])
+    what = "no option of wit or Beam:" if said == "see --help" else "unknown option"
+    assert str(refused.value) == f"{what} {argument.replace('_', '-')}; {said}"
+
+
+def test_without_any_flag_nothing_is_listed() -> None:
+    with pytest.raises(InputError, match="^unknown option --x$"):
+        flags.check_names(["--x"], {})
+
+
+@pytest.mark.parametrize(
+    "argument, said",
+    [
+        ("--resume=True", '--resume takes no value: leave out "=True"'),
+        ("--resume=false", '--resume takes no value: leave out "=false", or write --no-resume'),
+        ("--no-resume=true", '--no-resume takes no value: leave out "=true"'),
+    ],
+)
+def test_what_is_on_or_off_takes_no_value(argument: str, said: str) -> None:
+    with pytest.raises(InputError) as refused:
+        flags.check_values([argument], KNOBS)
+    assert str(refused.value) == said

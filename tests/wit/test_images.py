@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
+from wit.errors import InputError
 from wit.images.blocklist import Blocklist
 from wit.images.config import ImageConfig
 from wit.images.decode import _decode_plain, _decode_with_pillow, jpeg_scale
@@ -26,7 +27,7 @@ from wit.images.headers import png_icc, probe
 from wit.images.process import phash_of, process
 from wit.images.resize import target_size
 from wit.images.results import Processed, Refused
-from wit.records import InputError, Reason
+from wit.records import Reason
 
 
 def scene(width: int = 640, height: int = 480, seed: int = 3) -> Image.Image:

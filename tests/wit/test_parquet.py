@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from wit import parquet, storage
-from wit.damage import DamagedFile
+from wit.errors import DamagedFile
 from wit.parts import write_parquet
 
 TABLE = pa.table({"x": list(range(9)), "y": [str(n) for n in range(9)]})

@@ -1,10 +1,13 @@
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from wit import storage
-from wit.parts import StageDir, add_counts, read_manifest, write_parquet
+from wit.errors import DamagedFile
+from wit.parts import StageDir, Tally, Unit, add_counts, read_manifest, write_parquet
 
 TABLE = pa.table({"x": [1, 2, 3]})
 
@@ -20,30 +23,31 @@ def stage(tmp_path: Path) -> StageDir:
     return StageDir(str(tmp_path / "out"), "candidates", "a" * 32)
 
 
-INFO = {"in": 5, "out": 3, "dropped": {"no_query": 2}}
+INFO = Tally(into=5, out=3, dropped={"no_query": 2})
+PART = Unit.numbered("part", 0)
 
 
 def test_a_unit_is_published_once_and_the_loser_leaves_nothing(stage: StageDir, tmp_path: Path) -> None:
-    first = stage.publish("part-00000", {"rows": local(tmp_path)}, INFO)
-    second = stage.publish("part-00000", {"rows": local(tmp_path, TABLE.slice(1))}, {**INFO, "in": 9})
-    assert second == first == stage.marker("part-00000")
-    assert storage.list_dir(stage.path) == sorted(["part-00000.json", Path(first["files"]["rows"]["name"]).name])
+    first = stage.publish(PART, {"rows": local(tmp_path)}, INFO)
+    second = stage.publish(PART, {"rows": local(tmp_path, TABLE.slice(1))}, Tally(into=9, out=3, dropped={}))
+    assert second == first == stage.marker(PART)
+    assert storage.list_dir(stage.path) == sorted(["part-00000.json", Path(first.files["rows"].name).name])
 
 
 def test_the_same_content_gets_the_same_name_and_a_marker_says_what_it_is(stage: StageDir, tmp_path: Path) -> None:
-    entry = stage.publish("part-00000", {"rows": local(tmp_path)}, INFO)["files"]["rows"]
+    entry = stage.publish(PART, {"rows": local(tmp_path)}, INFO).files["rows"]
     other = StageDir(str(tmp_path / "other"), "candidates", "a" * 32)
-    assert other.publish("part-00000", {"rows": local(tmp_path)}, INFO)["files"]["rows"] == entry
-    path = storage.join(stage.out, entry["name"])
-    assert storage.sha256_file(path) == entry["sha256"] and storage.size(path) == entry["bytes"]
+    assert other.publish(PART, {"rows": local(tmp_path)}, INFO).files["rows"] == entry
+    path = storage.join(stage.out, entry.name)
+    assert storage.sha256_file(path) == entry.sha256 and storage.size(path) == entry.bytes
 
 
 def test_units_of_another_fingerprint_do_not_exist(stage: StageDir, tmp_path: Path) -> None:
-    stage.publish("part-00000", {"rows": local(tmp_path)}, INFO)
+    stage.publish(PART, {"rows": local(tmp_path)}, INFO)
     changed = StageDir(stage.out, "candidates", "b" * 32)
-    assert changed.marker("part-00000") is None and changed.markers() == []
-    assert changed.publish("part-00000", {"rows": local(tmp_path, TABLE.slice(1))}, INFO)["fingerprint"] == "b" * 32
-    assert stage.marker("part-00000") is None
+    assert changed.marker(PART) is None and changed.markers() == []
+    assert changed.publish(PART, {"rows": local(tmp_path, TABLE.slice(1))}, INFO).fingerprint == "b" * 32
+    assert stage.marker(PART) is None
 
 
 def test_the_manifest_sums_the_markers_and_the_janitor_removes_the_rest(stage: StageDir, tmp_path: Path) -> None:
@@ -51,18 +55,18 @@ def test_the_manifest_sums_the_markers_and_the_janitor_removes_the_rest(stage: S
         files = {"rows": local(tmp_path, TABLE.slice(i)), "dropped": local(tmp_path / ".." / tmp_path.name)}
         files["dropped"] = str(tmp_path / "d.parquet")
         write_parquet(TABLE, files["dropped"])
-        stage.publish(f"part-{i:05d}", files, INFO)
+        stage.publish(Unit.numbered("part", i), files, INFO)
     storage.write_bytes(storage.join(stage.path, "part-00007.deadbeef.parquet"), b"an attempt that was killed")
     storage.write_bytes(storage.join(stage.out, "dropped/plan-merge-00000.parquet"), b"another stage's")
     manifest = stage.finish(stage.markers(), [])
-    assert (manifest["in"], manifest["out"], manifest["dropped"]) == (10, 6, {"no_query": 4})
+    assert (manifest.into, manifest.out, manifest.dropped) == (10, 6, {"no_query": 4})
     assert stage.manifest() == manifest == read_manifest(stage.out, "candidates")
     assert "part-00007.deadbeef.parquet" not in storage.list_dir(stage.path)
     assert len(storage.list_dir(storage.join(stage.out, "dropped"))) == 3
 
 
 def test_clear_removes_the_manifest_and_every_file_of_the_stage_alone(stage: StageDir, tmp_path: Path) -> None:
-    stage.publish("part-00000", {"dropped": local(tmp_path)}, INFO)
+    stage.publish(PART, {"dropped": local(tmp_path)}, INFO)
     stage.finish(stage.markers(), [])
     storage.write_bytes(storage.join(stage.out, "dropped/plan-x.parquet"), b"stays")
     stage.clear()
@@ -72,3 +76,65 @@ def test_clear_removes_the_manifest_and_every_file_of_the_stage_alone(stage: Sta
 
 def test_counts_add_up_in_order_without_zeros() -> None:
     assert list(add_counts([{"b": 1, "a": 2}, {"a": 1, "c": 0}]).items()) == [("a", 3), ("b", 1)]
+
+
+@pytest.mark.parametrize(
+    "name, unit",
+    [
+        ("part-00012", Unit("part", "00012")),
+        ("scatter-00003-0001", Unit("scatter", "00003-0001")),
+        ("00003-0001", Unit("", "00003-0001")),
+        ("r0001-0002", Unit("", "r0001-0002")),
+        ("retried-0001", Unit("retried", "0001")),
+        ("queries", Unit("queries")),
+    ],
+)
+def test_a_unit_is_written_and_read_in_one_way(name: str, unit: Unit) -> None:
+    assert Unit.parse(name) == unit and str(unit) == name
+
+
+def test_another_pass_goes_over_the_same_piece() -> None:
+    assert str(Unit.raw("r0001", 2).as_("part")) == "part-r0001-0002" and Unit.raw("r0001", 2).is_retry
+    assert str(Unit.numbered("merge", 7).as_("thin")) == "thin-00007" and not Unit.numbered("merge", 7).is_retry
+
+
+def test_work_is_done_once(stage: StageDir, tmp_path: Path) -> None:
+    first = stage.once(PART, lambda: stage.publish(PART, {"rows": local(tmp_path)}, INFO))
+    assert stage.once(PART, lambda: pytest.fail("it is there")) == first
+
+
+@dataclass(frozen=True)
+class Facts:
+    shards: int
+
+
+def test_facts_are_read_as_they_were_written_and_a_missing_one_names_the_file(stage: StageDir) -> None:
+    marker = stage.publish(PART, {}, INFO, facts=Facts(7))
+    assert stage.facts(marker, Facts) == Facts(7)
+    bare = stage.publish(Unit.numbered("part", 1), {}, INFO)
+    with pytest.raises(DamagedFile, match=r"part-00001\.json.*lacks shards"):
+        stage.facts(bare, Facts)
+
+
+def test_a_manifest_with_a_field_that_nobody_writes_is_damaged_and_one_of_another_version_is_not(
+    stage: StageDir,
+) -> None:
+    stage.publish(PART, {}, INFO)
+    stage.finish(stage.markers(), [PART])
+    found = json.loads(storage.read_bytes(stage.manifest_path)) | {"odd": 1}
+    storage.write_bytes(stage.manifest_path, json.dumps(found).encode())
+    with pytest.raises(DamagedFile, match="odd"):
+        stage.manifest()
+    storage.write_bytes(stage.manifest_path, json.dumps(found | {"schema_version": 1}).encode())
+    assert stage.manifest() is not None
+
+
+@pytest.mark.parametrize("field", ["stage", "fingerprint", "schema_version", "parts", "in", "out", "dropped"])
+def test_a_manifest_that_lacks_a_field_is_damaged(stage: StageDir, field: str) -> None:
+    stage.publish(PART, {}, INFO)
+    stage.finish(stage.markers(), [PART])
+    found = json.loads(storage.read_bytes(stage.manifest_path))
+    del found[field]
+    storage.write_bytes(stage.manifest_path, json.dumps(found).encode())
+    with pytest.raises(DamagedFile, match=f"lacks {field}"):
+        read_manifest(stage.out, "candidates")

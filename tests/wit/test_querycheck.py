@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from wit.matching import Matcher
+from wit.candidates.matching import Matcher
+from wit.errors import InputError
 from wit.querycheck import forms, remarks
-from wit.records import InputError
 
 SHIPPED = Path(__file__).parents[2] / "queries" / "500k.txt"
 

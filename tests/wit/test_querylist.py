@@ -7,8 +7,8 @@ import os
 
 import pytest
 
+from wit.errors import InputError
 from wit.querylist import load_queries, query_list
-from wit.records import InputError
 
 
 def write(tmp_path, data: bytes) -> str:

@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from wit import score, storage
-from wit.damage import DamagedFile
-from wit.parts import Marker, StageDir
-from wit.records import KEEP, SCORES, InputError, pair_key
-from wit.select import RawShard, SelectConfig, raw_shards
+from wit.download.published import FetchedShard, raw_shards
+from wit.errors import DamagedFile, InputError
+from wit.parts import Manifest, StageDir
+from wit.records import KEEP, SCORES, pair_key
+from wit.select.config import SelectConfig
 
 
 @dataclass(frozen=True)
@@ -30,25 +31,25 @@ class ByCaption:
         return [self.known.get(caption) for _, caption in pairs]
 
 
-def scored(out: str, download: Marker, scorer: ByCaption) -> Marker:
+def scored(out: str, download: Manifest, scorer: ByCaption) -> Manifest:
     stage = StageDir(out, "score", "c" * 32)
     return stage.finish([score.score_shard(stage, shard, scorer) for shard in raw_shards(download)], [])
 
 
 def test_every_fetched_picture_has_one_row_and_none_is_scored_twice(
-    tmp_path: Path, raw: Callable[..., Marker], raw_row: Any
+    tmp_path: Path, raw: Callable[..., Manifest], raw_row: Any
 ) -> None:
     out, scorer = str(tmp_path / "out"), ByCaption({f"{i}": i / 200 for i in range(200) if i % 7})
     rows = [raw_row(f"{i}", [(f"{i}", [0]), ("never", [1])], look=None if i % 10 == 0 else 1) for i in range(100)]
     download = raw(out, {"00000-0000": rows, "00000-0001": [raw_row("x", [("x", [0])], look=None)]})
     manifest = scored(out, download, scorer)
-    assert (manifest["in"], manifest["out"], manifest["dropped"]) == (90, 90, {})
+    assert (manifest.into, manifest.out, manifest.dropped) == (90, 90, {})
     assert scorer.batches == [64, 26]
-    names = [marker["files"]["rows"]["name"] for marker in manifest["parts"]]
+    names = [marker.files["rows"].name for marker in manifest.parts]
     assert all(name.startswith("score/part-") and name.endswith(".scores-ViT-B-32.parquet") for name in names)
     found = pq.read_table(storage.join(out, names[0]))
     assert found.schema.equals(SCORES)
-    fetched = pq.read_table(storage.join(out, download["parts"][0]["files"]["parquet"]["name"]))
+    fetched = pq.read_table(storage.join(out, download.parts[0].files["parquet"].name))
     assert fetched["key"].take(found["row"]).equals(found["key"])
     by_key = dict(zip(found["key"].to_pylist(), found["clip_score"].to_pylist(), strict=True))
     expected = {pair_key(f"http://a.example/{i}", f"{i}"): i / 200 if i % 7 else None for i in range(100) if i % 10}
@@ -57,7 +58,7 @@ def test_every_fetched_picture_has_one_row_and_none_is_scored_twice(
 
 
 def test_select_drops_low_scores_and_keeps_a_score_only_with_its_caption(
-    tmp_path: Path, raw: Callable[..., Marker], raw_row: Any, run_select: Callable[..., Marker]
+    tmp_path: Path, raw: Callable[..., Manifest], raw_row: Any, run_select: Callable[..., Manifest]
 ) -> None:
     out, queries = str(tmp_path / "out"), tmp_path / "queries.txt"
     queries.write_text("dog\ncat\n")
@@ -72,24 +73,24 @@ def test_select_drops_low_scores_and_keeps_a_score_only_with_its_caption(
     config = SelectConfig(min_clip_score=0.375)
     counts, t = np.array([1_000_000, 1]), float("inf")
     manifest = run_select(out, download, counts, t, str(queries), config=config, seed=1, scores=scores)
-    assert manifest["dropped"] == {"low_score": 1}
-    kept = pq.read_table(storage.join(out, manifest["parts"][0]["files"]["rows"]["name"])).cast(KEEP)
+    assert manifest.dropped == {"low_score": 1}
+    kept = pq.read_table(storage.join(out, manifest.parts[0].files["rows"].name)).cast(KEEP)
     by_caption = dict(zip(kept["caption"].to_pylist(), kept["clip_score"].to_pylist(), strict=True))
     assert by_caption == {"a dog": 0.5, "what": None, "rare": None}  # "rare" was never scored
 
 
-def test_scores_of_another_shard_are_refused(tmp_path: Path, raw: Callable[..., Marker], raw_row: Any) -> None:
+def test_scores_of_another_shard_are_refused(tmp_path: Path, raw: Callable[..., Manifest], raw_row: Any) -> None:
     out = str(tmp_path / "out")
     download = raw(out, {f"00000-000{i}": [raw_row(f"{i}", [("x", [0])], look=1)] for i in (0, 1)})
     one, two = raw_shards(download)
     with pytest.raises(DamagedFile, match="is not that of its sha256.*--rebuild-from download"):
-        score.scores(out, RawShard("x", one.tar, two.parquet), ByCaption({}))
+        score.scores(out, FetchedShard("x", one.tar, two.parquet), ByCaption({}))
     with pytest.raises(InputError, match="cut off"):
         storage.write_bytes(storage.join(out, one.tar), storage.read_bytes(storage.join(out, one.tar))[:100])
         score.scores(out, one, ByCaption({}))
 
 
-def test_an_empty_shard_has_an_empty_table(tmp_path: Path, raw: Callable[..., Marker]) -> None:
+def test_an_empty_shard_has_an_empty_table(tmp_path: Path, raw: Callable[..., Manifest]) -> None:
     out = str(tmp_path / "out")
     [shard] = raw_shards(raw(out, {"00000-0000": []}))
     assert score.scores(out, shard, ByCaption({})).equals(pa.table(SCORES.empty_table()))

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wit import shards
-from wit.records import InputError
+from wit.errors import InputError
 from wit.shards import Sample, ShardWriter, iter_members, iter_samples, list_shards, tar_header
 
 KEYS = [f"{i:032x}" for i in range(5)]

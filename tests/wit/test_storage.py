@@ -1,18 +1,10 @@
-import errno
-import fcntl
 import multiprocessing
-import os
-import random
-import resource
-import signal
-import time
 from pathlib import Path
 
 import pytest
-import xxhash
 
 from wit import storage
-from wit.damage import DamagedFile
+from wit.errors import DamagedFile
 
 
 def test_a_file_is_replaced_whole_and_no_temporary_one_stays(tmp_path: Path) -> None:
@@ -58,94 +50,3 @@ def test_of_many_claims_exactly_one_wins(tmp_path: Path) -> None:
         racer.join()
     assert storage.read_bytes(str(tmp_path / "m")).decode() == won.get(timeout=5)
     assert won.empty() and storage.list_dir(str(tmp_path)) == ["m"]
-
-
-def hold(out: str, held: "multiprocessing.synchronize.Event") -> None:
-    with storage.only_builder(out):
-        held.set()
-        time.sleep(60)
-
-
-def test_a_second_builder_is_refused_until_the_first_is_gone_even_if_killed(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    held = context.Event()
-    holder = context.Process(target=hold, args=(str(tmp_path), held))
-    holder.start()
-    assert held.wait(10)
-    with pytest.raises(storage.Busy, match="another build is at work"), storage.only_builder(str(tmp_path)):
-        pass
-    assert holder.pid is not None
-    os.kill(holder.pid, signal.SIGKILL)
-    holder.join()
-    with storage.only_builder(str(tmp_path)):
-        pass
-
-
-def test_a_lease_on_an_object_store_is_exclusive_and_ends_with_its_block() -> None:
-    with (
-        storage.only_builder("memory://set"),
-        pytest.raises(storage.Busy, match="holds memory://set"),
-        storage.only_builder("memory://set"),
-    ):
-        pass
-    with storage.only_builder("memory://set"):
-        pass
-
-
-PAGE = storage.HashedFile.ALIGNMENT
-BUFFER = storage.HashedFile.BUFFER_BYTES
-AWKWARD_SIZES = (0, 1, PAGE - 1, PAGE, PAGE + 1, BUFFER - 1, BUFFER, BUFFER + 1, 3 * BUFFER, 3 * BUFFER + 512)
-
-
-@pytest.mark.parametrize("size", AWKWARD_SIZES)
-@pytest.mark.parametrize("disk", ["direct", "no O_DIRECT", "refused at open", "refused at write"])
-def test_a_hashed_file_holds_what_was_written(
-    size: int, disk: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    really_open, really_write, direct = os.open, os.write, os.O_DIRECT
-    if disk == "no O_DIRECT":
-        monkeypatch.delattr(os, "O_DIRECT")
-    if disk.startswith("refused"):
-        refuses: set[int] = set()
-
-        def open_(path: str, flags: int, mode: int) -> int:
-            if flags & direct and disk == "refused at open":
-                raise OSError(errno.EINVAL, "Invalid argument")
-            fd = really_open(path, flags, mode)
-            if flags & direct:
-                refuses.add(fd)
-            return fd
-
-        def write(fd: int, data: bytes) -> int:
-            if fd in refuses and fcntl.fcntl(fd, fcntl.F_GETFL) & direct:
-                raise OSError(errno.EINVAL, "Invalid argument")
-            return really_write(fd, data)
-
-        monkeypatch.setattr(os, "open", open_)
-        monkeypatch.setattr(os, "write", write)
-    (tmp_path / "spool").write_bytes(b"before" + (body := random.Random(size).randbytes(size)))
-    file = storage.HashedFile(str(tmp_path / "file"))
-    with open(tmp_path / "spool", "rb") as spool:
-        file.write(b"head")
-        file.copy(spool.fileno(), 6, size)
-        file.write(body)
-        with pytest.raises(EOFError):
-            file.copy(spool.fileno(), 6, size + 1)
-    wanted, digest = b"head" + 2 * body, file.close()
-    got = (tmp_path / "file").read_bytes()
-    assert got[: len(wanted)] == wanted and len(got) == file.size - 1  # the last copy came to the spool's end
-    assert digest == ("xxh3_128", xxhash.xxh3_128(got).hexdigest())
-
-
-def test_a_full_disk_is_an_error_not_a_short_file(tmp_path: Path) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    file = storage.HashedFile(str(tmp_path / "file"))
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (BUFFER + PAGE, before[1]))
-        with pytest.raises(OSError, match="too large"):
-            for _ in range(4):
-                file.write(bytes(BUFFER))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wit.records import InputError
+from wit.errors import InputError
 from wit.shards import iter_members
 from wit.verify import verify
 
@@ -53,10 +53,10 @@ def test_a_build_is_sound(out: str, level: Any, read: int | None) -> None:
 
 def sampled(out: str) -> tuple[str, dict[str, Any]]:
     """A tar and the row of the picture that level "sample" reads of it."""
-    from wit.balance import key_hashes
+    from wit.hashing import keyed_hashes
 
     rows = pq.read_table(f"{out}/shards/00001.parquet").to_pylist()
-    hashes = key_hashes(0, "verify", [row["key"] for row in rows]).tolist()
+    hashes = keyed_hashes(0, "verify", [row["key"] for row in rows]).tolist()
     return f"{out}/shards/00001.tar", rows[hashes.index(min(hashes))]
 
 

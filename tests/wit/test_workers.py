@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from wit import workers
+from wit.errors import WorkerLost
 
 
 def die_once(flag: str) -> str:
@@ -28,7 +29,7 @@ def test_work_of_a_killed_worker_runs_again(tmp_path: Path) -> None:
 
 
 def test_work_that_always_kills_its_worker_is_named() -> None:
-    with workers.closing_pools(), pytest.raises(workers.WorkerLost, match="die ended its worker"):
+    with workers.closing_pools(), pytest.raises(WorkerLost, match="die ended its worker"):
         workers.run(1, die)
 
 

@@ -5,12 +5,14 @@ python -m wit.demo.zero_shot DIRECTORY
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from wit import storage
+from wit import flags, storage
 from wit.demo.tables import KEPT_OUT, load
+from wit.errors import InputError
 
 TEMPLATES = ("{} emoji", "{} icon", "a drawing of {}", "illustration of {}", "clip art of {}", "cartoon of {}")
 WRITERS = 16  # each file waits for the disk on its own: 8 s one after the other
@@ -42,14 +44,25 @@ def lines(texts: Iterable[str]) -> bytes:
     return "".join(f"{text}\n" for text in texts).encode()
 
 
-def main() -> None:
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m wit.demo.zero_shot DIRECTORY")
-    zero_shot_set(sys.argv[1])
-    print(
-        f"{sys.argv[1]}: one picture of every base emoji, in a drawing style that the demonstration web does not show"
-    )
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m wit.demo.zero_shot", description=f"{__doc__}".partition("\n")[0])
+    parser.add_argument("directory", metavar="DIRECTORY", help="where it is written")
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        flags.check_names(given, {})
+        directory = parser.parse_args(given).directory
+        zero_shot_set(directory)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if (refused := storage.refusal(error)) is None:
+            raise
+        print(f"error: {refused}", file=sys.stderr)
+        return 2
+    print(f"{directory}: one picture of every base emoji, in a drawing style that the demonstration web does not show")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,32 +8,33 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from wit.reasons import InputError
+import wit
+from wit.errors import InputError
+from wit.ranges import MANY, Range, check_ranges
 
-NO_END = float("inf")
-RATES = ("host_rate_per_s", "domain_rate_per_s", "address_rate_per_s")
-BOUNDS: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("in_flight", "per_host", "per_domain", "per_address", "breaker_failures"), (1, 4_096)),
-    **dict.fromkeys(RATES, (1e-4, 1e6)),  # a request in three hours
-    **dict.fromkeys(("timeout_s", "connect_timeout_s"), (0.1, 3_600)),
-    **dict.fromkeys(("max_redirects", "retries"), (0, 20)),  # RFC 9110 section 15.4 speaks of five redirects
-    "max_body_bytes": (1_000, 1_000_000_000),
-    "max_header_bytes": (1_000, 10_000_000),
-    **dict.fromkeys(("backoff_s", "short_retry_after_s", "breaker_pause_s", "outage_pause_s"), (0, 86_400)),
-    "robots_max_age_s": (60, 86_400 * 30),
-    **dict.fromkeys(("max_bytes", "max_requests", "max_seconds"), (0, NO_END)),
-    "outage_floor_rows": (0, NO_END),
-    "outage_floor_share": (0, 1),
-    "outage_factor": (1, NO_END),
-    "outage_shards": (1, 1_000),
+RATE = Range(1e-4, 1e6, zero="no limit")  # requests a second: at least one in three hours
+PATIENCE = Range(0.1, 3_600)
+PAUSE = Range(0, 86_400)
+RANGES = {
+    **dict.fromkeys(("in_flight", "per_host", "per_domain", "per_address", "breaker_failures"), Range(1, 4_096)),
+    **dict.fromkeys(("host_rate_per_s", "domain_rate_per_s", "address_rate_per_s"), RATE),
+    **dict.fromkeys(("timeout_s", "connect_timeout_s"), PATIENCE),
+    **dict.fromkeys(("max_redirects", "retries"), Range(0, 20)),  # RFC 9110 section 15.4 speaks of five redirects
+    "max_body_bytes": Range(1_000, 1_000_000_000),
+    "max_header_bytes": Range(1_000, 10_000_000),
+    **dict.fromkeys(("backoff_s", "short_retry_after_s", "breaker_pause_s", "outage_pause_s"), PAUSE),
+    "robots_max_age_s": Range(60, 86_400 * 30),
+    "max_bytes": Range(0, 1_000 * MANY),
+    "max_requests": Range(0, MANY),
+    "max_seconds": Range(0, 1e9),
+    "outage_floor_rows": Range(0, 1e9),
+    "outage_floor_share": Range(0, 1),
+    "outage_factor": Range(1, 1e6),
+    "outage_shards": Range(1, 1_000),
 }
 PRODUCT = re.compile(r"[A-Za-z0-9_-]+")  # what robots.txt can address (RFC 9309 section 2.2.1, and digits)
 CONTACT = re.compile(r"[^@\s]+@[^@\s]+|https?://[^/\s]\S*", re.IGNORECASE)
 PROXIES = ("http://", "https://", "socks4://", "socks4a://", "socks5://", "socks5h://")
-
-
-def flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def is_nameserver(text: str) -> bool:
@@ -121,12 +122,7 @@ class FetchConfig:
                 ipaddress.ip_network(network, strict=False)
             except ValueError as error:
                 raise InputError(f"--allow-addresses {network} is no network: write it as 127.0.0.0/8") from error
-        for name, (least, most) in BOUNDS.items():
-            value = getattr(self, name)
-            off = name in RATES and value == 0
-            if not off and not least <= value <= most:  # nor is nan
-                or_none = ", or 0 for no limit" if name in RATES else ""
-                raise InputError(f"{flag(name)} is {value}: give a number from {least:g} to {most:g}{or_none}")
+        check_ranges(self, RANGES)
         for server in self.nameservers:
             if not is_nameserver(server):
                 raise InputError(f"--nameservers {server} is no address: write it as 192.0.2.1 or 192.0.2.1:53")
@@ -151,13 +147,27 @@ class FetchConfig:
                 "--contact is missing: servers must see whom to complain to, for instance "
                 "--contact https://example.org/crawler"
             )
-        if self.ca_file and not os.path.isfile(self.ca_file):
+
+    def check_ca_file(self) -> None:
+        """Raises InputError where --ca-file holds no certificates."""
+        if not self.ca_file:
+            return
+        if not os.path.isfile(self.ca_file):
             raise InputError(f"--ca-file {self.ca_file} is no file: give the PEM file of the certificates to trust")
+        import ssl  # here, since it costs each fetch process 5 ms, and nearly nobody gives a file
+
+        try:
+            ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:
+            said = error.strerror or f"{error}"
+            raise InputError(
+                f"--ca-file {self.ca_file} holds no certificates that can be read ({said}): give a PEM file"
+            ) from error
 
     @property
     def user_agent_header(self) -> str:
         about = f" (+{self.contact})" if self.contact else ""
-        return f"{self.user_agent}/1.0{about}"
+        return f"{self.user_agent}/{wit.__version__}{about}"
 
 
 def for_local_web(endpoints: Iterable[tuple[str, str, int]], base: FetchConfig | None = None) -> FetchConfig:

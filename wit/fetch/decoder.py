@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from wit import storage
 from wit.fetch.channel import Channel
 from wit.fetch.ring import DECODED, map_segment, progress_of
-from wit.images.blocklist import Blocklist
+from wit.images.blocklist import Blocklist, load_blocklist
 from wit.images.config import ImageConfig
 from wit.images.expected import compared
 from wit.images.process import looks_at_pixels, process
 from wit.images.results import Processed, Refused
-from wit.reasons import InputError, Reason
+from wit.reasons import Reason
 
 MEMORY_LIMIT = 900_000_000  # address space beyond what libraries take; `wit.images.limits` keeps pictures below it
 STATM = "/proc/self/statm"
@@ -54,23 +54,6 @@ def limit_memory(more_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (mapped + more_bytes, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
-def load_blocklist(config: ImageConfig) -> Blocklist:
-    """The hashes of the files named; raises InputError for a line that is no hash."""
-    found: dict[str, str] = {}
-    for path in config.blocked_hashes:
-        for number, line in enumerate(storage.read_bytes(path).decode().splitlines(), 1):
-            word = line.split("#")[0].strip().lower()
-            if word and (len(word.removeprefix("pdq:")) != 64 or not _is_hex(word.removeprefix("pdq:"))):
-                raise InputError(f"{path} line {number} is no hash: write 64 hexadecimal digits, pdq: before a PDQ")
-            if word:
-                found.setdefault(word, storage.name_of(path))
-    return Blocklist(found)
-
-
-def _is_hex(word: str) -> bool:
-    return not word.strip("0123456789abcdef")
-
-
 @dataclass(slots=True)
 class OpenSpool:
     """A spool (`wit.fetch.spool`) as this process writes it: `end` is ahead of what the supervisor has heard of."""
@@ -82,7 +65,7 @@ class OpenSpool:
 
 class Decoder:
     """Messages in: ("decode", id, expected hash, offset, length, spool, loan, end).
-    Messages out: ("decoded", id, result, offset, size)."""
+    Messages out: ("decoded", id, result, offset, size); ("unwritten", error number), the last, where the disk refuses."""
 
     def __init__(self, channel: Channel, ring_fd: int, ring_size: int, work: Work = process) -> None:
         self.channel, self.work = channel, work
@@ -92,7 +75,7 @@ class Decoder:
 
     def run(self, config: ImageConfig) -> None:
         """Until the supervisor closes the channel."""
-        blocked = load_blocklist(config)
+        blocked = load_blocklist(config.blocked_hashes)
         silence_libraries()
         if looks_at_pixels(config, blocked):
             importlib.import_module("wit.images.pixels")  # before the limit counts
@@ -104,7 +87,12 @@ class Decoder:
                 self.progress[DECODED] += 1  # the supervisor's answer to who was at fault, and since when
                 signal.setitimer(signal.ITIMER_REAL, config.decode_timeout_s + 5)
                 result = self.decode(self.memory[offset : offset + length], config, blocked, expected)
-                self.channel.post(("decoded", id, *self.stored(result, *spool)))
+                try:
+                    stored = self.stored(result, *spool)
+                except OSError as error:  # no fault of the picture
+                    self.channel.send(("unwritten", error.errno))
+                    return
+                self.channel.post(("decoded", id, *stored))
                 if self.channel.ripe():
                     self.channel.flush()
             signal.setitimer(signal.ITIMER_REAL, 0)

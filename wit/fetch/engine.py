@@ -8,8 +8,10 @@ replaced and what it had in flight is fetched again, but for a request that it d
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -22,9 +24,9 @@ from typing import Any
 
 from wit import storage
 from wit.bounded import Bounded
+from wit.errors import EngineError
 from wit.fetch.channel import Channel
 from wit.fetch.config import FetchConfig
-from wit.fetch.errors import EngineError
 from wit.fetch.outcome import Outcome, Request
 from wit.fetch.ring import DECODED, FETCHING, USUAL_BYTES, create_segment, map_segment, progress_of
 from wit.fetch.spool import Spool, Spools
@@ -91,6 +93,11 @@ class Decoding:
     expected: str = ""  # hash, from the request
     spool: Spool | None = None  # once it is sent
     crashes: int = 0
+
+
+def refused(number: int, place: str) -> OSError:
+    """What the disk told a child process."""
+    return OSError(number, os.strerror(number), place)
 
 
 Known = dict[str, dict[str, Any]]  # "robots" by origin and "hosts" by host: what servers said, as JSON
@@ -199,6 +206,8 @@ class Engine:
                 self.learnt += 1
             elif message[0] == "decoded":
                 self._decoded(*message[1:])
+            elif message[0] == "unwritten":
+                raise refused(message[1], os.path.dirname(self.spools.directory))
             elif message[0] == "ready":
                 self.decoder_ready = True
                 self.seen_since = time.monotonic()
@@ -287,6 +296,10 @@ class Engine:
     def _died(self, child: Child) -> None:
         role = "fetch" if child is self.fetcher else "decode"
         child.kill()
+        if (
+            role == "fetch" and child.process.returncode == -signal.SIGBUS
+        ):  # a mapped page that the disk has no room for
+            raise refused(errno.ENOSPC, os.path.dirname(self.places))
         self.deaths[role] += 1
         if role == "fetch":
             self._blame_request()

@@ -12,6 +12,7 @@ from typing import Any
 import pycurl
 
 from wit import storage
+from wit.errors import InputError
 from wit.fetch import limits
 from wit.fetch.channel import Channel
 from wit.fetch.client import Client
@@ -21,7 +22,6 @@ from wit.fetch.places import Places
 from wit.fetch.ring import FETCHING, USUAL_BYTES, Ring, map_segment, progress_of
 from wit.fetch.robots import Robots, from_json, to_json
 from wit.fetch.wishes import Wishes
-from wit.reasons import InputError
 
 TICK_S = 0.25
 BEAT_S = 1.0  # how often the supervisor hears that this process is alive

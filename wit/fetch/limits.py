@@ -18,7 +18,7 @@ from typing import Any
 import ada_url
 
 from wit import storage
-from wit.reasons import InputError
+from wit.errors import InputError
 
 LEAST_RATE, MOST_RATE = 1e-4, 1e6  # requests a second, as of --host-rate-per-s: one in three hours
 WANTED = {
@@ -84,12 +84,7 @@ def read(path: str) -> HostLimits:
 
 
 def read_text(path: str) -> str:
-    if storage.is_stream(path):
-        raise InputError(f"--host-limits {path} is no file, and it is read again while the build runs: write it to one")
-    try:
-        return storage.read_bytes(path).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--host-limits {path} cannot be read: {error}") from error
+    return storage.read_given("--host-limits", path)
 
 
 def _name(name: str, path: str) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from wit import storage
+from wit.errors import InputError
+
+HASH = re.compile(r"(?:pdq:)?[0-9a-f]{64}")
 PDQ_CLOSE = 31  # PDQ's own match distance
 
 
@@ -41,3 +46,19 @@ class Blocklist:
         import numpy as np
 
         return np.frombuffer(bytes.fromhex("".join(h for h, _ in self._near)), np.uint8).reshape(-1, 32)
+
+
+def load_blocklist(paths: Sequence[str]) -> Blocklist:
+    """The hashes of the files of --blocked-hashes; raises InputError for one that cannot be read, and for a line that is no
+    hash."""
+    found: dict[str, str] = {}
+    for path in paths:
+        for number, line in enumerate(storage.read_given("--blocked-hashes", path).splitlines(), 1):
+            word = line.partition("#")[0].strip().lower()
+            if word and not HASH.fullmatch(word):
+                raise InputError(
+                    f"--blocked-hashes {path}, line {number}, is no hash: write 64 hexadecimal digits, pdq: before a PDQ"
+                )
+            if word:
+                found.setdefault(word, storage.name_of(path))
+    return Blocklist(found)

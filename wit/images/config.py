@@ -6,12 +6,20 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from wit.reasons import InputError
+from wit.errors import InputError
+from wit.images.formats import EncodeFormat
+from wit.ranges import Range, check_ranges
 
 ResizeMode = Literal["no", "border", "keep_ratio", "keep_ratio_largest", "center_crop"]
 ExifFields = Literal["none", "technical", "all"]
 CheckPixels = Literal["fast", "full", "none"]
-EncodeFormat = Literal["jpg", "png", "webp"]
+
+
+RANGES = {
+    "image_size": Range(1, 16_383),  # WebP's longest side
+    "max_pixels": Range(1, 1e9),
+    "decode_timeout_s": Range(0.01, 3_600),
+}
 
 
 def is_colour(word: str) -> bool:
@@ -70,15 +78,9 @@ class ImageConfig:
     not written; which hash of which list it was, and its URL, stand in OUT/restricted alone, for its owner's eyes."""
 
     def __post_init__(self) -> None:
-        if self.image_size < 1:
-            raise InputError(f"--image-size is {self.image_size}: give a number of pixels, for instance 256")
+        quality = Range(0, 9) if self.encode_format == "png" else Range(1, 100)
+        check_ranges(self, RANGES | {"encode_quality": quality})
         if self.verify_hash and "pdq" in self.verify_hash.lower() and not self.perceptual_hashes:
             raise InputError("--verify-hash of a PDQ compares perceptual hashes: leave out --no-perceptual-hashes")
         if not is_colour(self.background):
             raise InputError(f"--background is {self.background}: give a colour, for instance #ffffff or white")
-        for name in ("max_pixels", "decode_timeout_s"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give a number above 0")
-        limit = 9 if self.encode_format == "png" else 100
-        if not 0 <= self.encode_quality <= limit:
-            raise InputError(f"--encode-quality is {self.encode_quality}: {self.encode_format} takes 0 to {limit}")

@@ -162,6 +162,8 @@ def _frame_header(data: bytes, at: int, exif: bytes, icc: bytes) -> Probe | Refu
     height, width, components = struct.unpack_from(">HHB", data, at + 5)
     if not height or not width:
         return Refused(Reason.IMAGE_CORRUPT, "no size")
+    if components not in (1, 3, 4):
+        return Refused(Reason.FORMAT_UNSUPPORTED, f"JPEG of {components} components")
     passes = data[at + 1] not in (0xC0, 0xC1) or not is_one_scan(data, at, components)
     if passes and (refused := too_many_scans(data, at, width * height)):
         return refused

@@ -6,38 +6,21 @@ from __future__ import annotations
 import math
 
 from wit.images.config import ImageConfig
+from wit.images.formats import FORMATS, MAX_SIDE
 from wit.images.resize import stored_size, target_size
 from wit.images.results import Probe, Refused
 from wit.reasons import Reason
 
-MAX_SIDE = (
-    65_500  # libjpeg's, for every format: weights of the resizer and the hashes grow with a side (48 bytes a pixel)
-)
-ENCODER_SIDES = {"jpg": 65_500, "webp": 16_383, "png": MAX_SIDE}
 WORKING_BYTES = 850_000_000  # beside some 65 MB of libraries and 20 MB of a body
-# Bytes a pixel at the worst moment of a step, over the modes that a format has; each was measured on 64 MP (docs/log.md).
-DECODING = {
-    "png": 8,  # Pillow's 4, or kornia-rs's 4 twice
-    "gif": 8,
-    "bmp": 8,
-    "tiff": 13,  # one strip of 16-bit RGBA, and Pillow's 4
-    "webp": 8,
-    "avif": 17,  # planes of 16 bits in 4:4:4, their RGBA, a copy of that, and Pillow's 4
-}
 EXTENDED_WEBP = 20  # the animation decoder's two canvases, its answer, a copy of that, and Pillow's 4
 BLOCK = 32  # pixels a side that JPEG pads to at most
 RESIZING = 9  # decoded pixels, and two copies for the resizer
-STORING = {
-    "jpg": 13,
-    "png": 13,
-    "webp": 36,
-}  # pixels, pixels turned, what the encoder makes of them, encoded bytes of noise
 
 
 def beyond_limits(found: Probe, scale: int, config: ImageConfig) -> Refused | None:
     """Why a picture, a JPEG decoded at 1 / `scale`, is not decoded at all."""
     scaled, stored = target_size(found.size, config), stored_size(found.size, config)
-    limit = MAX_SIDE if config.keep_original else ENCODER_SIDES[config.encode_format]
+    limit = MAX_SIDE if config.keep_original else FORMATS[config.encode_format].encoder_side
     for (width, height), most in ((found.size, MAX_SIDE), (stored, limit)):
         if max(width, height) > most:
             return Refused(Reason.IMAGE_SIDE_TOO_LONG, f"{width} x {height}")
@@ -55,14 +38,14 @@ def working_bytes(found: Probe, scale: int, target: int, config: ImageConfig) ->
         decoding_bytes(found, scale),
         RESIZING * decoded + 3 * target,
         3 * decoded + 6 * target,
-        STORING[config.encode_format] * target,
+        FORMATS[config.encode_format].storing * target,
     )
 
 
 def decoding_bytes(found: Probe, scale: int) -> float:
     """The most that a decoder holds at once."""
     if found.format != "jpg":
-        return found.width * found.height * (EXTENDED_WEBP if found.extended else DECODING[found.format])
+        return found.width * found.height * (EXTENDED_WEBP if found.extended else FORMATS[found.format].decoding)
     blocks = math.prod(-(-side // BLOCK) * BLOCK for side in found.size)
     coefficients = 2 * found.components if found.passes else 0  # 16 bits each, of the whole picture
     if found.components in (1, 3):

@@ -13,6 +13,7 @@ from wit.images.blocklist import Blocklist
 from wit.images.config import ImageConfig
 from wit.images.decode import RGB, decode, jpeg_scale
 from wit.images.exif import exif_json
+from wit.images.formats import FORMATS
 from wit.images.hashes import CANVAS, luma, pdq, phash
 from wit.images.limits import beyond_limits
 from wit.images.resize import as_picture, pad_or_crop, resize, target_size, turn
@@ -97,10 +98,8 @@ def encode(pixels: RGB, config: ImageConfig) -> bytes:
     if config.encode_format == "jpg":
         return bytes(simplejpeg.encode_jpeg(pixels, config.encode_quality, "RGB", "444"))
     out = io.BytesIO()
-    if config.encode_format == "png":
-        as_picture(pixels).save(out, "PNG", compress_level=config.encode_quality)
-    else:
-        as_picture(pixels).save(out, "WEBP", quality=config.encode_quality)
+    knob = {"compress_level" if config.encode_format == "png" else "quality": config.encode_quality}
+    as_picture(pixels).save(out, FORMATS[config.encode_format].pillow, **knob)
     return out.getvalue()
 
 

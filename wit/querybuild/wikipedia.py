@@ -23,11 +23,11 @@ import numpy as np
 import numpy.typing as npt
 
 from wit import storage
+from wit.arrays import Ints
+from wit.candidates.words import END, cut_words, join_texts
+from wit.errors import InputError
 from wit.querybuild.wikitext import strip_wikitext
-from wit.records import InputError
-from wit.words import END, cut_words, join_texts
 
-Ints = npt.NDArray[np.int64]
 BREAK = re.compile(r"[,;:!?()\n\"“”|/]+|\.(?=\s|$)")  # no bigram reaches across
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Literal
 
 from wit import storage
-from wit.records import InputError
+from wit.errors import InputError
 
 FILES = ("data.noun", "data.verb", "data.adj", "data.adv")
 Lemmas = Literal["first", "all"]

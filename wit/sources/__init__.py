@@ -10,15 +10,11 @@ from collections.abc import Iterator
 
 from wit import notes
 from wit.sources.batch import PairBatch, SourceFile, SourceReport
+from wit.sources.kinds import KINDS
 from wit.sources.listing import list_sources, version_of
 from wit.sources.reading import RequestBudget
-from wit.sources.tables import read_table
-from wit.sources.warc import read_warc
-from wit.sources.wat import read_wat
 
 __all__ = ["PairBatch", "RequestBudget", "SourceFile", "SourceReport", "list_sources", "read_pairs", "version_of"]
-
-_READERS = {"wat": read_wat, "warc": read_warc, "table": read_table}
 
 
 def read_pairs(file: SourceFile, report: SourceReport, budget: RequestBudget | None = None) -> Iterator[PairBatch]:
@@ -28,6 +24,6 @@ def read_pairs(file: SourceFile, report: SourceReport, budget: RequestBudget | N
         report.error = "cannot be read: it ended the process that read it"
         return
     try:
-        yield from _READERS[file.kind](file, report, budget)
+        yield from KINDS[file.kind].read(file, report, budget)
     except OSError as error:
         report.error = f"cannot be read: {error}"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any
 
-Kind = Literal["wat", "warc", "table"]
 MOST_BAD = 20  # rows of a file that are told by their places
 MOST_BAD_CHARS = 1_000  # of a file: a manifest holds those of all files
 
@@ -14,7 +13,7 @@ MOST_BAD_CHARS = 1_000  # of a file: a manifest holds those of all files
 class SourceFile:
     """One file of a source. The columns matter to tables alone; None: found by the usual names."""
 
-    kind: Kind
+    kind: str  # a name in kinds.KINDS
     path: str
     url_col: str | None = None
     caption_col: str | None = None

@@ -7,7 +7,7 @@ import re
 import zlib
 
 from wit import storage
-from wit.records import InputError
+from wit.errors import InputError
 from wit.sources.reading import RequestBudget, with_retries
 
 CC_BASE = "https://data.commoncrawl.org"

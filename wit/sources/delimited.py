@@ -21,6 +21,8 @@ MAX_LINES_PER_ROW = 64  # whose quoted cells hold line breaks
 DELIMITERS = (",", ";", "\t", "|")
 _NAMED = re.compile(r"sep=(.)", re.IGNORECASE)  # the first line of a file that is made for Excel
 
+RETURN = "\ufdd0"  # no character: within an unquoted cell the csv module takes a carriage return for the end of the row
+
 Cells = list[str]
 Test = Callable[[str], bool]
 Place = Callable[[Cells], int]  # of a URL's column by the names of columns, -1 where none is one
@@ -50,6 +52,10 @@ class Lines:
     def give_back(self, lines: list[str]) -> None:
         self._taken -= len(lines)
         self._ahead.extendleft(reversed(lines))
+
+    def hide_returns(self) -> None:
+        """Has `RETURN` stand for every carriage return within a line."""
+        self._lines = (line.replace("\r", RETURN) for line in self._lines)
 
 
 @dataclass(slots=True)
@@ -99,6 +105,7 @@ def csv_rows(source: Lines, is_url: Test, place: Place) -> Iterator[Cells | None
     """The cells of each row; None for a line that is no row. The delimiter is a comma, or what else the first line is cut by:
     `place` tells where the URL's column is by the names, `is_url` a URL."""
     csv.field_size_limit(MAX_LINE_BYTES)
+    source.hide_returns()
     form, feed = _Form(is_url, place), _Feed()
     delimiter = source.delimiter = _delimiter(source, is_url, place)
     rows = _reader(feed, delimiter, strict=True)
@@ -108,8 +115,10 @@ def csv_rows(source: Lines, is_url: Test, place: Place) -> Iterator[Cells | None
             cells: Cells | None = next(rows, [])
         except csv.Error:  # it goes on in the next line, or is no row
             cells = _csv_row(line, source, delimiter, form)
+        if cells is None and not form.width:
+            cells = _loosely(line, delimiter)  # names, or the first of the rows: all others are told by it
         if cells is None or form.holds(cells):
-            yield cells
+            yield [cell.replace(RETURN, "\r") for cell in cells] if cells else cells
 
 
 def tsv_rows(source: Lines, is_url: Test, place: Place) -> Iterator[Cells | None]:
@@ -136,7 +145,7 @@ def _delimiter(source: Lines, is_url: Test, place: Place) -> str:
 def delimiter_of(first: str, is_url: Test, place: Place) -> str:
     """What the first line of a csv file is cut by: the first delimiter that leaves the name of a URL's column; in a file
     without names, the first that leaves one URL among several cells; else that which leaves most cells."""
-    cuts = [(delimiter, _cut(first, delimiter) or []) for delimiter in DELIMITERS]
+    cuts = [(delimiter, _cut(first, delimiter) or _loosely(first, delimiter)) for delimiter in DELIMITERS]
     for delimiter, cells in cuts:
         if place([cell.strip() for cell in cells]) >= 0:
             return delimiter
@@ -159,6 +168,11 @@ def _cut(line: str, delimiter: str) -> Cells | None:
     return None
 
 
+def _loosely(line: str, delimiter: str) -> Cells:
+    """The cells of a line that leaves a quote open, without quotes."""
+    return [cell.strip().strip('"') for cell in line.split(delimiter)]
+
+
 def _csv_row(first: str, source: Lines, delimiter: str, form: _Form) -> Cells | None:
     """The row that begins on this line, with as many more as its quotes take."""
     taken: list[str] = []
@@ -173,7 +187,9 @@ def _csv_row(first: str, source: Lines, delimiter: str, form: _Form) -> Cells | 
 
     with contextlib.suppress(csv.Error):
         cells: Cells = next(_reader(lines(), delimiter, strict=True), [])
-        if not taken or form.width in (0, len(cells)):
+        if not taken or form.width == len(cells):
+            return cells
+        if not form.width and not any(form.is_url(cell) for line in taken for cell in _loosely(line, delimiter)):
             return cells
     source.give_back(taken)
     return _cut(first, delimiter)  # where a quote stands inside of a quoted cell: "a 12" screen"

@@ -8,15 +8,15 @@ import re
 import zlib
 
 from wit import storage
-from wit.records import InputError
-from wit.sources.batch import Kind, SourceFile
+from wit.errors import InputError
+from wit.sources.batch import SourceFile
 from wit.sources.commoncrawl import CC_BASE, list_crawl
+from wit.sources.kinds import KINDS, SourceKind
 from wit.sources.reading import RequestBudget
 from wit.sources.tables import check_table, format_of
 
-HELP = "demo, commoncrawl:CRAWL[:files=N], wat:GLOB, warc:GLOB or table:GLOB"
+HELP = f"demo, commoncrawl:CRAWL[:files=N] or {', '.join(f'{name}:GLOB' for name in KINDS)}"
 CHECKED = 16  # tables that are looked into before anything starts
-KINDS: dict[str, Kind] = {"wat": "wat", "warc": "warc", "table": "table"}
 LIST_NAME = re.compile(r"\.(paths|list|lst|txt)(\.gz)?$", re.IGNORECASE)
 
 
@@ -43,26 +43,26 @@ def list_sources(
         raise InputError(f"not a source: {spec!r}; write {HELP}")
     listed = _is_list(kind, rest)
     paths = _listed(rest, cc_base) if listed else _globbed(rest, kind, spec)
-    if kind == "table":
+    if kind.name == "table":
         for path in paths:
             format_of(path)
     for path in paths:
         storage.check_text(path)
     files = [
-        SourceFile(kind, path, url_col, caption_col, encoding, size=_size(path), version=_version(path, listed))
+        SourceFile(kind.name, path, url_col, caption_col, encoding, size=_size(path), version=_version(path, listed))
         for path in dict.fromkeys(paths)
     ]
-    for file in files[:CHECKED] if kind == "table" else ():
+    for file in files[:CHECKED] if kind.name == "table" else ():
         if file.size is not None:
             check_table(file)
     return files
 
 
-def _is_list(kind: Kind, path: str) -> bool:
-    return path.startswith("@") or (kind != "table" and "*" not in path and bool(LIST_NAME.search(path)))
+def _is_list(kind: SourceKind, path: str) -> bool:
+    return path.startswith("@") or (kind.listed and "*" not in path and bool(LIST_NAME.search(path)))
 
 
-def _globbed(pattern: str, kind: Kind, spec: str) -> list[str]:
+def _globbed(pattern: str, kind: SourceKind, spec: str) -> list[str]:
     """The files of a path, a directory or a glob; a path may have brackets in it."""
     if storage.exists(pattern) and not storage.is_dir(pattern):
         return [pattern]
@@ -70,7 +70,7 @@ def _globbed(pattern: str, kind: Kind, spec: str) -> list[str]:
         inner = storage.glob(storage.join(glob.escape(pattern), "**"))
         found = [path for path in inner if _is_of_kind(kind, path, pattern)]
         if not found:
-            raise InputError(f"no {kind} file in the directory {pattern}: name the files in --source {spec}")
+            raise InputError(f"no {kind.name} file in the directory {pattern}: name the files in --source {spec}")
         return found
     if not any(mark in pattern for mark in "*?["):
         raise InputError(f"no such file: {pattern}; check the path in --source {spec}")
@@ -86,17 +86,9 @@ def _is_beside(path: str) -> bool:
     return name.startswith(("_", ".")) or name.endswith(".crc")
 
 
-def _is_of_kind(kind: Kind, path: str, folder: str) -> bool:
+def _is_of_kind(kind: SourceKind, path: str, folder: str) -> bool:
     """Whether a file in a folder is one of its sources; what is hidden there, or in a hidden folder of it, is none."""
-    if any(_is_beside(part) for part in path.removeprefix(folder).split("/") if part):
-        return False
-    if kind != "table":
-        return bool(re.search(rf"\.{kind}(\.gz|\.zst)?$", path, re.IGNORECASE))
-    try:
-        format_of(path)
-    except InputError:
-        return False
-    return True
+    return not any(_is_beside(part) for part in path.removeprefix(folder).split("/") if part) and kind.ours(path)
 
 
 def _listed(path: str, cc_base: str) -> list[str]:

@@ -3,7 +3,6 @@ up and counted."""
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import io
 import itertools
@@ -18,7 +17,7 @@ from wit import parquet
 from wit.sources.batch import SourceFile, SourceReport
 from wit.sources.delimited import Lines, csv_rows, tsv_rows
 from wit.sources.pages import BATCH_PAIRS
-from wit.sources.text import LOOKED_AT_BYTES, encoding_of, lines
+from wit.sources.text import LOOKED_AT_BYTES, MARKED, UNDECODED, encoding_of, lines, pieces, read_up_to
 
 URL_NAMES = ("url", "image_url", "img_url", "imageurl", "image", "img", "src", "link")
 MAX_GROUP_ROWS = 1 << 24  # what the footer of a damaged file says of its rows may be anything
@@ -31,8 +30,26 @@ Row = dict[str, Any]
 
 
 def read_rows(form: str, stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iterator[Row | None]:
-    """The rows of a file of one of `FORMATS`, uncompressed."""
-    return READERS[form](stream, file, report)
+    """The rows of a file of one of `FORMATS`, uncompressed. Those with bytes that the encoding that the user named does not
+    have are lost."""
+    rows = READERS[form](stream, file, report)
+    return _decodable(rows, file.encoding, report) if file.encoding and form != "parquet" else rows
+
+
+def _decodable(rows: Iterator[Row | None], encoding: str, report: SourceReport) -> Iterator[Row | None]:
+    for row in rows:
+        if row is not None and _has_undecoded(row):
+            report.lose_row("bad_row", f"bytes that {encoding} does not have")
+            row = None
+        yield row
+
+
+def _has_undecoded(value: Any) -> bool:
+    if isinstance(value, str):
+        return UNDECODED in value
+    if isinstance(value, dict):
+        return any(_has_undecoded(item) for pair in value.items() for item in pair)
+    return isinstance(value, list) and any(map(_has_undecoded, value))
 
 
 def _read_parquet(stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iterator[Row | None]:
@@ -114,7 +131,8 @@ def _decoded(value: Any) -> Any:
 
 
 def _read_txt(stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iterator[Row | None]:
-    for line in lines(stream, report, file.encoding):
+    for number, line in enumerate(lines(stream, report, file.encoding), 1):
+        report.line = number
         if line.strip():
             yield {"url": line.strip()}
 
@@ -146,15 +164,19 @@ def _parse_json(text: str | bytes) -> Any:
 def _read_json(stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iterator[Row | None]:
     """One JSON value: a list of objects, or an object of columns (lists, or objects by row number as pandas writes them);
     files of one object a line go by this name too."""
-    data = stream.read(MAX_JSON_BYTES + 1)
+    data, failed = read_up_to(pieces(stream), MAX_JSON_BYTES + 1)
     if len(data) > MAX_JSON_BYTES:
         report.error = f"is larger than {MAX_JSON_BYTES:,} bytes: convert it to jsonl or parquet"
         return
-    if encoding := file.encoding or encoding_of(data[:LOOKED_AT_BYTES]):
-        data = data.decode(encoding, "replace").removeprefix("\ufeff").encode("utf-8", "replace")
-    value = _parse_json(data.removeprefix(b"\xef\xbb\xbf"))
+    encoding = file.encoding or encoding_of(data[:LOOKED_AT_BYTES])
+    text = data.decode(encoding, MARKED if file.encoding else "replace").removeprefix("\ufeff") if encoding else None
+    value = _parse_json(data.removeprefix(b"\xef\xbb\xbf") if text is None else text)
+    if failed is not None:
+        whole = data[: data.rfind(b"\n") + 1]  # lines, if it is one object a line
+        yield from () if data.lstrip()[:1] == b"[" else _read_jsonl(io.BytesIO(whole), file, report)
+        raise failed
     if not isinstance(value, list) and not _is_columns(value):
-        yield from _read_jsonl(io.BytesIO(data), dataclasses.replace(file, encoding=None), report)
+        yield from _read_jsonl(io.BytesIO(data), file, report)
         return
     rows = value if isinstance(value, list) else _rows_of_columns(value)
     for row in rows:

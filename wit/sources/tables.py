@@ -20,13 +20,13 @@ import orjson
 import pyarrow as pa
 import zstandard
 
+from wit.errors import InputError
 from wit.images.expected import expected_hash
-from wit.records import InputError
 from wit.sources.batch import PairBatch, SourceFile, SourceReport
 from wit.sources.pages import BATCH_PAIRS, EXTRACTOR_ERROR
 from wit.sources.reading import RequestBudget, open_source
 from wit.sources.rows import FORMATS, FREE_FORMATS, URL_NAMES, Row, read_rows
-from wit.sources.text import LOOKED_AT_BYTES, check_readable
+from wit.sources.text import LOOKED_AT_BYTES, check_named, check_readable, pieces, read_up_to
 from wit.sources.zstd import ZstdStream
 from wit.urls import Resolver
 
@@ -91,10 +91,19 @@ class MissingColumn(InputError):
 
 def _inflated(stream: IO[bytes], compression: str) -> IO[bytes]:
     if compression == ".gz":
-        return io.BufferedReader(gzip.GzipFile(fileobj=stream))
+        return io.BufferedReader(_Gzip(fileobj=stream))
     if compression == ".zst":
         return io.BufferedReader(ZstdStream(stream))
     return stream
+
+
+class _Gzip(gzip.GzipFile):
+    """One read gives what there is, and raises only where there is nothing more."""
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read1(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 Path = tuple[str, ...]  # a column, and the fields that lead to a value in it
@@ -141,8 +150,9 @@ def check_table(file: SourceFile) -> None:
     """Raises InputError if a local table lacks a column that is needed, as far as its first row tells, or is text that cannot
     be told to be any; damage is left to be reported when the table is read."""
     form, compression = format_of(file.path)
-    if form != "parquet" and file.encoding is None:
-        check_readable(_head(file, compression), file.name)
+    if form != "parquet":
+        head = _head(file, compression)
+        check_named(file.encoding, head, file.name) if file.encoding else check_readable(head, file.name)
     report = SourceReport(file.path)
     row = _first_names(file, report)
     if row is None:
@@ -157,10 +167,7 @@ def check_table(file: SourceFile) -> None:
 
 def _head(file: SourceFile, compression: str) -> bytes:
     with open_source(file.path, SourceReport(file.path)) as stream:
-        try:
-            return _inflated(stream, compression).read(LOOKED_AT_BYTES)
-        except DAMAGE:
-            return b""
+        return read_up_to(pieces(_inflated(stream, compression)), LOOKED_AT_BYTES)[0]
 
 
 def _first_names(file: SourceFile, report: SourceReport) -> Row | None:
@@ -228,7 +235,8 @@ def _batches(rows: Iterator[Row | None], file: SourceFile, report: SourceReport)
             report.lose_row("bad_row", f"no column {error.name}")
             row = None
         except DAMAGE as error:
-            report.error = str(error).partition("\n")[0] or type(error).__name__
+            said = str(error).partition("\n")[0] or type(error).__name__
+            report.error = f"cut off or damaged after {report.records:,} rows: {said}"
             break
         except Exception as error:  # likewise, of the file: the rows before are not lost with it
             report.error = f"cannot be read: {type(error).__name__}: {error}"

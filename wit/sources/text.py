@@ -3,6 +3,7 @@
 What is not UTF-8 is told apart line by line, so that a file that was pasted together comes out right: a line in which no
 character of several bytes is whole UTF-8, and whose bytes read as Western European text, is Windows-1252, as browsers take
 it to be (Encoding standard, section 8). Of any other line the bytes that make no sense are replaced. Both are counted.
+Where the user names the encoding, bytes that it does not have stand as UNDECODED, so that their row can be told.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import codecs
 import io
 import itertools
 import re
-from collections.abc import Iterable, Iterator
-from typing import IO
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, AnyStr
 
-from wit.records import InputError
+from wit.errors import InputError
 from wit.sources.batch import SourceReport
 
 MAX_LINE_BYTES = 32 << 20
@@ -25,6 +26,19 @@ BOMS_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 CP1252 = "windows-1252"
 NOT_OF_FILES = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape")
 
+# Half a character, which no encoding has: it stands for bytes that the encoding that the user named does not have.
+UNDECODED = "\udcff"
+
+
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return UNDECODED, error.end
+
+
+MARKED = "wit.marked"  # as `errors` of a decoder
+codecs.register_error(MARKED, _mark)
+
 # What Windows-1252 does not have; letters beyond ASCII in a row, as only other scripts have them.
 _FOREIGN = re.compile(rb"[\x81\x8d\x8f\x90\x9d]|[\x80-\xff]{4}")
 _WHOLE_UTF8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
@@ -32,14 +46,39 @@ _WHOLE_UTF8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\x
 
 def lines(stream: IO[bytes], report: SourceReport, encoding: str | None = None) -> Iterator[str]:
     """The lines of a file without their ends; `encoding` where the user names it, else by what is in it."""
-    head = stream.read(LOOKED_AT_BYTES)
+    rest = pieces(stream)
+    head, failed = read_up_to(rest, LOOKED_AT_BYTES)
     found = _with_order(encoding, head) if encoding else encoding_of(head)
-    rest = itertools.chain([head], iter(lambda: stream.read(LOOKED_AT_BYTES), b""))
+    rest = itertools.chain([head], _raising(failed) if failed else rest)
     if found is None:
         old = b"\r" in head and b"\n" not in head  # as on a Macintosh of the last century
         yield from _guessed_lines((piece.replace(b"\r", b"\n") for piece in rest) if old else rest, report)
     else:
-        yield from _decoded_lines(io.BufferedReader(_Chained(rest)), found, head, report)
+        yield from _decoded_lines(
+            io.BufferedReader(_Chained(rest)), found, head, report, MARKED if encoding else "replace"
+        )
+
+
+def pieces(stream: IO[bytes]) -> Iterator[bytes]:
+    """What a stream holds; where reading fails, all that came before."""
+    return iter(lambda: stream.read1(LOOKED_AT_BYTES), b"")  # type: ignore[attr-defined]
+
+
+def read_up_to(found: Iterator[bytes], size: int) -> tuple[bytes, Exception | None]:
+    """(the first bytes, at least `size` of them where there are so many; why there are no more)."""
+    taken, had = list[bytes](), 0
+    try:
+        while had < size and (piece := next(found, b"")):
+            taken.append(piece)
+            had += len(piece)
+    except Exception as error:  # whose it is to say is who reads on
+        return b"".join(taken), error
+    return b"".join(taken), None
+
+
+def _raising(error: Exception) -> Iterator[bytes]:
+    raise error
+    yield b""
 
 
 def _with_order(encoding: str, head: bytes) -> str:
@@ -91,6 +130,31 @@ def check_readable(head: bytes, path: str) -> None:
         )
 
 
+MOST_UNDECODED = 0.1  # of the first lines: more is another encoding than the one that was named
+
+
+def check_named(encoding: str, head: bytes, path: str) -> None:
+    """Raises InputError where too many of the first lines of a text hold bytes that the encoding that the user named does not
+    have."""
+    text = head.decode(_with_order(encoding, head), MARKED)
+    found = text.splitlines()[: -1 if len(head) == LOOKED_AT_BYTES else None]
+    bad = [number for number, line in enumerate(found, 1) if UNDECODED in line]
+    if len(bad) <= MOST_UNDECODED * len(found):
+        return
+    seems = encoding_of(head) or ("utf-8" if _is_utf8(head[: head.rfind(b"\n") + 1] or head) else None)
+    if seems is None and all(_is_utf8(line) or _is_western(line) for line in head.split(b"\n")[:-1]):
+        seems = CP1252
+    fix = (
+        f"it seems to be {seems}: give that, or leave --encoding out"
+        if seems
+        else "say what it is, or leave --encoding out"
+    )
+    raise InputError(
+        f"{path} is not {encoding}, which lacks bytes in {len(bad):,} of its first {len(found):,} lines (line {bad[0]:,} is the "
+        f"first of them); {fix}"
+    )
+
+
 class _Chained(io.RawIOBase):
     """Pieces of bytes as one stream."""
 
@@ -115,7 +179,7 @@ class _Chained(io.RawIOBase):
 
 def _guessed_lines(pieces: Iterable[bytes], report: SourceReport) -> Iterator[str]:
     stream = io.BufferedReader(_Chained(pieces))
-    for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE_BYTES), b"")):
+    for number, line in enumerate(_first_of_long(stream.readline, b"\n", report)):
         if number == 0:
             line = line.removeprefix(codecs.BOM_UTF8)
         try:
@@ -127,11 +191,23 @@ def _guessed_lines(pieces: Iterable[bytes], report: SourceReport) -> Iterator[st
         yield text.rstrip("\r\n")
 
 
-def _decoded_lines(stream: io.BufferedReader, encoding: str, head: bytes, report: SourceReport) -> Iterator[str]:
+def _first_of_long(read: Callable[[int], AnyStr], end: AnyStr, report: SourceReport) -> Iterator[AnyStr]:
+    """Every line, of one that is too long the beginning: one line is one row."""
+    while line := read(MAX_LINE_BYTES):
+        if len(line) >= MAX_LINE_BYTES and not line.endswith(end):
+            report.repair("line_cut_off")
+            while (more := read(MAX_LINE_BYTES)) and not more.endswith(end):
+                pass
+        yield line
+
+
+def _decoded_lines(
+    stream: io.BufferedReader, encoding: str, head: bytes, report: SourceReport, errors: str
+) -> Iterator[str]:
     newline = "\n" if "\n" in head.decode(encoding, "replace") else None
-    text = io.TextIOWrapper(stream, encoding, errors="replace", newline=newline)
-    for number, line in enumerate(iter(lambda: text.readline(MAX_LINE_BYTES), "")):
-        if "\ufffd" in line:
+    text = io.TextIOWrapper(stream, encoding, errors=errors, newline=newline)
+    for number, line in enumerate(_first_of_long(text.readline, "\n", report)):
+        if errors == "replace" and "\ufffd" in line:
             report.repair("bad_encoding")
         yield (line.removeprefix("\ufeff") if number == 0 else line).rstrip("\r\n")
 

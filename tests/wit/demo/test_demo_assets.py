@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 from wit import demo
-from wit.demo import tables, wording
-from wit.demo.drawing import on_white, spoken_name
-from wit.demo.layout import HOSTS
-from wit.demo.make_web import KEPT_OUT_BITS, phash
-from wit.demo.zero_shot import zero_shot_set
+from wit.demo import tables
+from wit.demo.making import wording
+from wit.demo.making.drawing import on_white, spoken_name
+from wit.demo.making.layout import HOSTS
+from wit.demo.making.make_web import KEPT_OUT_BITS, phash
+from wit.demo.zero_shot import main, zero_shot_set
 from wit.images import hashes
 from wit.images.config import ImageConfig
 from wit.images.process import process
@@ -199,3 +200,27 @@ def test_the_zero_shot_set_is_laid_out_as_documented(tmp_path):
     apple = names.index("red apple")
     with Image.open(tmp_path / "images" / f"{apple:04}_0.webp") as image:
         assert image.size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    "arguments, code, said",
+    [
+        (["/proc/x/set"], 2, "error: No such file or directory"),
+        (["taken/set"], 2, "choose another path"),
+        (["--helq"], 2, "error: unknown option --helq"),
+        (["--help"], 0, "usage: python -m wit.demo.zero_shot"),
+        ([], 2, "usage: python -m wit.demo.zero_shot"),
+    ],
+)
+def test_a_place_that_takes_no_zero_shot_set_and_a_call_for_help_write_nothing(
+    arguments, code, said, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").touch()
+    try:
+        assert main(arguments) == code
+    except SystemExit as left:  # argparse's
+        assert left.code == code
+    found = capsys.readouterr()
+    assert said in found.out + found.err and "Traceback" not in found.err
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]

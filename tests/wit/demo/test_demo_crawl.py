@@ -11,7 +11,8 @@ from selectolax.lexbor import LexborHTMLParser
 from warcio.archiveiterator import ArchiveIterator
 
 from wit import demo
-from wit.candidates import CandidatesConfig, extract_group
+from wit.candidates.config import CandidatesConfig
+from wit.candidates.extract import extract_group
 from wit.demo.tables import KEPT, load
 from wit.querylist import load_queries
 from wit.records import Reason

@@ -6,8 +6,9 @@ from urllib.parse import urljoin
 import pytest
 
 from wit import demo
-from wit.demo import noise, tables
+from wit.demo import tables
 from wit.demo.fates import settled_early
+from wit.demo.making import noise
 from wit.records import Reason
 from wit.urls import absolute_url, canonical_url
 

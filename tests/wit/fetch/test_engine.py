@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 import wit.fetch.engine
+from wit.errors import EngineError
 from wit.fetch.config import for_local_web
 from wit.fetch.engine import Engine
-from wit.fetch.errors import EngineError
 from wit.fetch.outcome import Outcome, Request
 from wit.images.config import ImageConfig
 from wit.records import Reason
@@ -106,6 +106,15 @@ def test_a_killed_child_loses_nothing(fetch_all: FetchAll, victim: str, signal_n
         found = fetch_all(urls, config_for(web), during=kill)
     assert len(found) == 120
     assert [outcome.reason for outcome in found.values() if outcome.reason] == []
+
+
+def test_a_fetch_process_without_room_on_the_disk_for_what_it_maps_blames_no_request(fetch_all: FetchAll) -> None:
+    def starve(engine: Engine) -> None:
+        if engine.fetcher is not None and engine.decoder_ready:
+            os.kill(engine.fetcher.process.pid, signal.SIGBUS)
+
+    with hostile.hostile_web() as web, pytest.raises(OSError, match="No space left on device"):
+        fetch_all(serve(web, 120), config_for(web), during=starve)
 
 
 def test_a_fetch_process_that_falls_silent_is_replaced(fetch_all: FetchAll, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from wit.errors import InputError
 from wit.fetch.limits import HostLimit, HostLimits, parse, read
-from wit.reasons import InputError
 
 FILE = """
 ["example.org"]
@@ -74,7 +74,7 @@ def test_a_name_may_be_written_as_it_is_anywhere(name: str) -> None:
 
 def test_a_missing_file_is_an_error_and_no_file_is_none(tmp_path: Path) -> None:
     assert read("") == HostLimits()
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="missing.toml: no such file"):
         read(str(tmp_path / "missing.toml"))
 
 

@@ -24,12 +24,12 @@ LARGE = bytes(19_900_000)
 
 def silent(ask: object) -> Iterator[bytes]:
     yield hostile.ok(b"", content_length="20000000") + LARGE
-    time.sleep(9)
+    time.sleep(18)
 
 
 def dripping(ask: object) -> Iterator[bytes]:
     yield hostile.ok(b"", content_length="20000000") + LARGE
-    for _ in range(36):
+    for _ in range(80):
         yield b"x"
         time.sleep(0.25)
 
@@ -43,12 +43,13 @@ def test_large_bodies_that_fall_silent_give_their_memory_back(fetch_all: FetchAl
     with hostile.hostile_web() as web:
         web.routes |= {f"/{n}.jpg": hostile.ok(JPEG) for n in range(300)}
         web.routes["/large.jpg"] = reply
-        config = replace(for_local_web(web.endpoints(*hosts)), respect_robots=False, timeout_s=8, retries=0)
+        config = replace(for_local_web(web.endpoints(*hosts)), respect_robots=False, timeout_s=16, retries=0)
         plain = took(lambda: fetch_all(good, config))
         found = fetch_all(slow + good, config)
         last = max(found[url].started + found[url].duration_s for url in good) - min(o.started for o in found.values())
     assert {found[url].reason for url in good} == {None}
-    assert last < plain + 6  # 3 are what others may lose, as much again is for other work on the machine
+    # 3 are what others may lose, the rest is for other work on the machine: without the rule it is the time-out.
+    assert last < plain + 12
     assert {found[url].reason for url in slow} == {Reason.TIMEOUT}
     assert Reason.TIMEOUT.transient
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import random
 from itertools import product
@@ -106,6 +107,70 @@ def test_components_of_equal_names_are_taken_in_turn() -> None:
     for n in range(3):
         data[frame + 10 + 3 * n] = data[scan + 5 + 2 * n] = 1
     assert not_whole_jpeg(bytes(data)) is None
+
+
+QUANTISER, CODES, FRAME, SCAN = b"\xff\xdb", b"\xff\xc4", b"\xff\xc0", b"\xff\xda"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda data: data[:2] + data,  # a second start of image
+        lambda data: data[:2] + b"\xff\xdd\0\6\0\0\0\0" + data[2:],  # a restart interval of four bytes
+        lambda data: data.replace(QUANTISER + b"\0\x43", QUANTISER + b"\0\x44"),
+        lambda data: longer(data, CODES),
+        lambda data: longer(data, FRAME),
+        lambda data: longer(data, SCAN),
+        lambda data: set_byte(data, data.index(FRAME) + 11, 0x51),  # five samples across
+        lambda data: set_byte(data, data.index(FRAME) + 11, 0x10),  # none down
+        lambda data: set_byte(data, data.index(CODES) + 5, 255),  # 255 codes of one bit
+        lambda data: set_byte(data, data.index(SCAN) + 4, 0),  # a scan of nothing
+        lambda data: set_byte(data, data.index(SCAN) + 5, 9),  # of a component that is not there
+    ],
+)
+def test_headers_that_cannot_be_are_found(broken: Any) -> None:
+    data = broken(picture())
+    found = not_whole_jpeg(data)
+    assert found is not None and found.reason in (Reason.IMAGE_CORRUPT, Reason.IMAGE_TRUNCATED)
+
+
+def longer(data: bytes, marker: bytes) -> bytes:
+    """The first segment of its kind with a byte more."""
+    at = data.index(marker) + 2
+    end = at + int.from_bytes(data[at : at + 2], "big")
+    return data[:at] + (end - at + 1).to_bytes(2, "big") + data[at + 2 : end] + b"\0" + data[end:]
+
+
+def set_byte(data: bytes, at: int, value: int) -> bytes:
+    return data[:at] + bytes((value,)) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("count", [0, 2, 5, 255])
+def test_a_frame_of_other_than_one_three_or_four_components_is_not_supported_and_costs_no_time(count: int) -> None:
+    frame = FRAME + (8 + 3 * count).to_bytes(2, "big") + b"\x08\0\x10\0\x10" + bytes((count,)) + b"\7\x11\0" * count
+    scan = SCAN + (6 + 2 * count).to_bytes(2, "big") + bytes((count,)) + b"\7\0" * count + b"\0\x3f\0" + b"a" * 70
+    found = probe(b"\xff\xd8" + QUANTISER + b"\0\x43\0" + b"\1" * 64 + frame + scan * 2_000 + END)
+    assert isinstance(found, Refused) and found.reason is Reason.FORMAT_UNSUPPORTED
+
+
+def test_a_flat_picture_of_an_arithmetic_coder_may_be_of_no_bytes() -> None:
+    data = base64.b64decode(
+        "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABALDA4MChAODQ4SERATGCgaGBYWGDEjJR0oOjM9PDkzODdASFxOQERXRTc4UG1RV19iZ2hnPk1xeXBkeF"
+        "xlZ2P/yQALCAAIAAgBAREA/8wABgAQEAX/2gAIAQEAAD8A/9k="
+    )
+    assert not_whole_jpeg(data) is None
+
+
+@pytest.mark.parametrize("options", [{}, {"restart_marker_blocks": 7}])
+def test_restart_markers_behind_the_last_block_are_passed_over_as_decoders_do(options: dict[str, Any]) -> None:
+    data = picture(**options)
+    for behind in (b"\xff\xd0", b"\xff\xd3\xff\xd7\xff\xd1"):
+        assert not_whole_jpeg(data[:-2] + behind + END) is None
+
+
+def test_a_restart_marker_among_pixels_that_have_none_is_found() -> None:
+    data = picture()
+    assert not_whole_jpeg(data[:-300] + b"\xff\xd0" + data[-300:]) == Refused(Reason.IMAGE_CORRUPT, "restart markers")
 
 
 @pytest.mark.parametrize("seed", range(8))

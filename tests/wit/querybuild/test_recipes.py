@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.queries import main
-from wit.captions import clean_caption
+from wit.candidates.captions import clean_caption
 from wit.querybuild import packages
 from wit.querybuild.entries import Origin, assemble
 from wit.querybuild.recipes import PackagesRecipe

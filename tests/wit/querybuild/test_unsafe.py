@@ -5,10 +5,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from wit.errors import InputError
 from wit.querybuild.entries import Origin
 from wit.querybuild.unsafe import NONE, SHIPPED, Terms, load_stems, without_unsafe
 from wit.querycheck import forms
-from wit.records import InputError
 
 LIST = Path(__file__).parents[3] / "queries" / "500k.parquet"
 STAYS = {

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from wit.candidates.words import END
+from wit.errors import InputError
 from wit.querybuild.wikipedia import article_words, expand, read_articles, viewed_titles, words_and_bigrams
-from wit.records import InputError
-from wit.words import END
 
 PAGE = "<page><title>T</title><ns>{ns}</ns>{more}<revision><text>{text}</text></revision></page>"
 

@@ -1,7 +1,7 @@
 import pytest
 
+from wit.errors import InputError
 from wit.querybuild.wordnet import FILES, synset_names
-from wit.records import InputError
 
 LINES = """  1 This software and database is being provided to you, the LICENSEE, by
 02086723 05 n 03 dog 0 domestic_dog 0 Canis_familiaris 0 023 @ 02085998 n 0000 | a member of the genus Canis

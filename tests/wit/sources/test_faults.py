@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from wit import candidates, ledger
-from wit.candidates import CandidateGroup, CandidatesConfig, extract_group
+from wit import ledger
+from wit.candidates import extract as extraction
+from wit.candidates.config import CandidatesConfig
+from wit.candidates.extract import CandidateGroup, extract_group
 from wit.querylist import query_list
 from wit.sources import SourceFile, pages, rows, tables, wat
 from wit.sources import warc as warc_module
@@ -85,8 +87,8 @@ STEPS = [
     ("warc", pages.Resolver, "resolve_all"),
     ("table", tables, "_pairs"),
     ("table", tables, "_texts"),
-    *((kind, candidates, step) for kind in FILES for step in ("canonical_urls", "judge_pairs", "clean_caption")),
-    *((kind, candidates, step) for kind in FILES for step in ("reject_caption", "_languages", "_rows", "pair_key")),
+    *((kind, extraction, step) for kind in FILES for step in ("canonical_urls", "judge_pairs", "clean_caption")),
+    *((kind, extraction, step) for kind in FILES for step in ("reject_caption", "_languages", "_rows", "pair_key")),
 ]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from wit.records import InputError
+from wit.errors import InputError
 from wit.sources import RequestBudget, SourceFile, SourceReport, list_sources, listing, read_pairs, version_of
 from wit.sources.commoncrawl import evenly_spaced
 

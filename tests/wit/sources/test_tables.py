@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import datetime
 import gzip
+import hashlib
 import io
 import json
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wit import ledger
-from wit.records import InputError
+from wit.errors import InputError
 from wit.sources import SourceFile, SourceReport, read_pairs
 from wit.sources.rows import FORMATS, distinct
 from wit.sources.tables import check_hashes, check_table, format_of
@@ -228,6 +230,52 @@ def test_an_encoding_may_be_named(tmp_path: Path, encoding: str, text: str) -> N
     assert report.repaired == {}
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8", "shift_jis", "utf-16-le"])
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "lines.json", "list.json", "urls.txt"])
+def test_rows_with_bytes_that_the_named_encoding_lacks_are_bad_and_told(
+    tmp_path: Path, name: str, encoding: str
+) -> None:
+    bad = b"\x00\xdc" if encoding == "utf-16-le" else b"\xff"
+    urls = [f"https://a.example/{number}" for number in range(20)]
+    if name == "urls.txt":
+        lines, captions, place = urls, [None] * 20, "line 8: "
+    elif name.endswith(("sv",)):
+        comma = "\t" if name == "t.tsv" else ","
+        lines, captions, place = (
+            [f"url{comma}caption", *(f"{url}{comma}a fox" for url in urls)],
+            ["a fox"] * 20,
+            "line 9: ",
+        )
+    else:
+        lines = [json.dumps({"url": url, "caption": "a fox"}) for url in urls]
+        captions, place = ["a fox"] * 20, "row 8: " if name == "list.json" else "line 8: "
+    text = f"[{','.join(lines)}]" if name == "list.json" else "\n".join(lines) + "\n"
+    data = text.encode(encoding).replace(mark := "example/7".encode(encoding), mark + bad)
+    pairs, _, report = read(tmp_path / name, data, encoding=encoding)
+    kept = [pair for pair in zip(urls, captions, strict=True) if not str(pair[0]).endswith("/7")]
+    assert pairs == kept and report.lost == {"bad_row": 1} and report.repaired == {}
+    assert report.first_bad == [f"{place}bytes that {encoding} does not have"]
+
+
+@pytest.mark.parametrize(
+    "named, really, seems",
+    [
+        ("ascii", "cp1252", "it seems to be windows-1252"),
+        ("ascii", "utf-8", "it seems to be utf-8"),
+        ("utf-8", "cp1252", "it seems to be windows-1252"),
+        ("ascii", "utf-16", "it seems to be utf-16-le"),
+        ("ascii", "shift_jis", "say what it is"),
+    ],
+)
+def test_another_encoding_than_the_one_named_is_refused_with_what_it_seems_to_be(
+    tmp_path: Path, named: str, really: str, seems: str
+) -> None:
+    rows = [f"https://a.example/{n},{'赤い狐' if really == 'shift_jis' else 'un café là-bas'}" for n in range(9)]
+    (tmp_path / "t.csv").write_bytes("\n".join(["url,caption", *rows, ""]).encode(really))
+    with pytest.raises(InputError, match=f"is not {named}, which lacks bytes in .*{seems}"):
+        check_table(SourceFile("table", str(tmp_path / "t.csv"), encoding=named))
+
+
 @pytest.mark.parametrize("encoding", ["cp1251", "shift_jis", "gb18030", "big5", "euc_kr"])
 def test_text_in_another_encoding_is_refused_before_anything_starts(tmp_path: Path, encoding: str) -> None:
     words = {
@@ -270,6 +318,65 @@ def test_a_truncated_compressed_file_keeps_what_came_before(tmp_path: Path, name
     pairs, _, report = read(tmp_path / name, data[: len(data) * 3 // 4])
     assert 8_000 < len(pairs) < 30_000
     assert report.error is not None
+
+
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.zst", "t.txt.gz", "t.jsonl.gz", "t.json.gz", "t.tsv.zst"])
+@pytest.mark.parametrize("count", [100, 2_000])
+def test_all_that_can_be_unpacked_of_a_file_that_was_cut_is_given_out(tmp_path: Path, name: str, count: int) -> None:
+    sep = "\t" if "tsv" in name else ","
+    line = (
+        '{{"url":"https://a.example/{0}","caption":"{1}"}}\n'
+        if "json" in name
+        else f"https://a.example/{{0}}{sep}{{1}}\n"
+    )
+    line = "https://a.example/{0}\n" if "txt" in name else line
+    text = "".join(line.format(n, hashlib.sha256(b"%d" % n).hexdigest()) for n in range(count)).encode()
+    data = (
+        gzip.compress(text)
+        if name.endswith("gz")
+        else b"".join(zstandard.ZstdCompressor().compress(text[at : at + 1_000]) for at in range(0, len(text), 1_000))
+    )
+    data = data[: len(data) * 3 // 5]
+    whole = zlib.decompressobj(31).decompress(data) if name.endswith("gz") else unpacked(data)
+    pairs, _, report = read(tmp_path / name, data)
+    assert len(pairs) == whole.count(b"\n") > count // 3
+    assert f"after {len(pairs):,} rows" in str(report.error)
+
+
+def unpacked(data: bytes) -> bytes:
+    frames, found = data, b""
+    while frames:
+        one = zstandard.ZstdDecompressor().decompressobj()
+        found, frames = found + one.decompress(frames), one.unused_data
+    return found
+
+
+def test_a_carriage_return_in_a_cell_is_part_of_it(tmp_path: Path) -> None:
+    rows = 'https://a.example/1,one\rtwo,x\nhttps://a.example/2,"a, \r""b""\r\nc",y\r\nhttps://a.example/3,plain,z\n'
+    pairs, _, report = read(tmp_path / "t.csv", f"url,caption,n\n{rows}".encode())
+    assert [alt for _, alt in pairs] == ["one\rtwo", 'a, \r"b"\nc', "plain"]
+    assert report.lost == {}
+
+
+@pytest.mark.parametrize("header", ['url,"caption', '"url,caption', 'url;"caption', 'https://a.example/0,"first'])
+@pytest.mark.parametrize("row", ["https://a.example/{},plain\n", 'https://a.example/{},"plain"\n'])
+def test_an_open_quote_in_the_first_line_costs_no_row(tmp_path: Path, header: str, row: str) -> None:
+    rows = "".join(row.format(n) for n in range(1, 100)).replace(",", ";" if ";" in header else ",")
+    pairs, _, report = read(tmp_path / "t.csv", f"{header}\n{rows}".encode())
+    assert [alt for _, alt in pairs][-99:] == ["plain"] * 99
+    assert len(pairs) == 99 + header.startswith("http") and report.lost == {}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_line_that_is_too_long_is_one_line(tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wit.sources.text.MAX_LINE_BYTES", 50)
+    for name, bad, why in (("t.csv", "x", "1 cell, not 2"), ("t.jsonl", "", "no JSON object")):
+        good = '{"url":"https://a.example/1","caption":"a"}' if "json" in name else "https://a.example/1,a"
+        first = [] if "json" in name else ["url,caption"]
+        text = "\n".join([*first, good, f"https://a.example/2,{'b' * 500}", good, bad or "[]", good]) + "\n"
+        pairs, _, report = read(tmp_path / name, text.encode(encoding))
+        assert report.first_bad[-1] == f"line {len(first) + 4}: {why}" and report.repaired["line_cut_off"] == 1
+        assert len(pairs) == 3 + (name == "t.csv")
 
 
 def test_a_damaged_row_group_is_counted_and_the_others_are_read(tmp_path: Path) -> None:

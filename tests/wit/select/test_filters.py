@@ -1,0 +1,39 @@
+import pyarrow as pa
+import pytest
+
+from wit.records import Reason
+from wit.select.filters import first_reasons, image_filters
+
+FILTERS = image_filters(min_side_px=32, max_aspect_ratio=3.0)
+
+
+@pytest.mark.parametrize(
+    "width, height, reason",
+    [
+        (32, 32, None),
+        (31, 90, Reason.IMAGE_TOO_SMALL),
+        (90, 31, Reason.IMAGE_TOO_SMALL),
+        (300, 100, None),
+        (301, 100, Reason.ASPECT_RATIO),
+        (100, 301, Reason.ASPECT_RATIO),
+        (1, 1000, Reason.IMAGE_TOO_SMALL),  # of two reasons the first filter's
+    ],
+)
+def test_each_filter_names_its_reason(width: int, height: int, reason: Reason | None) -> None:
+    row = pa.table({"original_width": pa.array([width], pa.int32()), "original_height": pa.array([height], pa.int32())})
+    assert first_reasons(row, FILTERS).tolist() == [reason]
+
+
+@pytest.mark.parametrize(
+    "score, reason", [(0.25, None), (0.24, Reason.LOW_SCORE), (-1.0, Reason.LOW_SCORE), (None, None)]
+)
+def test_a_pair_below_the_score_goes_and_one_without_a_score_stays(score: float | None, reason: Reason | None) -> None:
+    side = pa.array([64], pa.int32())
+    columns = {"original_width": side, "original_height": side, "clip_score": pa.array([score], pa.float32())}
+    filters = image_filters(min_side_px=32, max_aspect_ratio=3.0, min_clip_score=0.25)
+    assert first_reasons(pa.table(columns), filters).tolist() == [reason]
+
+
+def test_a_table_without_rows_has_no_reasons() -> None:
+    empty = pa.table({"original_width": pa.array([], pa.int32()), "original_height": pa.array([], pa.int32())})
+    assert first_reasons(empty, FILTERS).tolist() == []

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wit.typed import Rest, dump, load, named, optional, rest, to_json
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A text in JSON."""
+
+    letters: str
+
+    @classmethod
+    def parse(cls, text: str) -> Mark:
+        return cls(text.removeprefix("mark-"))
+
+    def __str__(self) -> str:
+        return f"mark-{self.letters}"
+
+
+@dataclass(frozen=True)
+class Leaf:
+    size: int
+    digest: str = optional("")
+
+
+@dataclass(frozen=True)
+class Tree:
+    into: int = named("in")
+    leaves: Mapping[str, Leaf]
+    marks: tuple[Mark, ...]
+    weight: float
+    names: list[str] = field(default_factory=list)
+    height: int | None = optional(None, name="tall")
+    others: Rest = rest()
+
+
+TREE: dict[str, Any] = {"in": 3, "leaves": {"a": {"size": 1}}, "marks": ["mark-x"], "weight": 2}
+
+
+def test_json_becomes_a_dataclass_and_back() -> None:
+    tree = load(Tree, TREE | {"tall": 5, "odd": [1]})
+    assert tree == Tree(3, {"a": Leaf(1)}, (Mark("x"),), 2, height=5, others=Rest({"odd": [1]}))
+    assert dump(tree) == TREE | {"tall": 5, "odd": [1], "names": []}
+
+
+@pytest.mark.parametrize(
+    "changed, said",
+    [
+        ({"in": None}, "in: None is of another type"),
+        ({"in": True}, "in: True is of another type"),
+        ({"weight": "2"}, "weight: '2' is of another type"),
+        ({"leaves": []}, "leaves: it is no JSON object"),
+        ({"leaves": {"a": {}}}, "leaves: it lacks size"),
+        ({"leaves": {"a": {"size": 1, "digest": 4}}}, "leaves: digest: 4 is of another type"),
+        ({"marks": "mark-x"}, "marks: it is no list"),
+        ({"marks": [7]}, "marks: 7 is of another type"),
+        ({"names": [1]}, "names: 1 is of another type"),
+        ({"tall": "x"}, "tall: 'x' is of another type"),
+    ],
+)
+def test_the_first_field_that_is_wrong_is_named(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError) as raised:
+        load(Tree, TREE | changed)
+    assert str(raised.value) == said
+
+
+@pytest.mark.parametrize("name", TREE)
+def test_a_field_that_is_missing_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match=f"it lacks {name}"):
+        load(Tree, {key: value for key, value in TREE.items() if key != name})
+
+
+@pytest.mark.parametrize("value", [None, [], "x", 3])
+def test_what_is_no_object_is_none(value: object) -> None:
+    with pytest.raises(ValueError, match="it is no JSON object"):
+        load(Tree, value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(JSON)
+def test_any_json_is_loaded_or_refused_with_a_sentence(value: object) -> None:
+    for kind in (Tree, Leaf):
+        try:
+            found = load(kind, value)
+        except ValueError:
+            continue
+        assert load(kind, json.loads(to_json(found))) == found
+
+
+@given(st.dictionaries(st.text(), JSON))
+def test_one_value_has_one_byte_string(value: dict[str, Any]) -> None:
+    data = to_json(value)
+    assert data == to_json(dict(reversed(value.items()))) and data.endswith(b"\n")
+    assert json.loads(data) == json.loads(json.dumps(value))

@@ -1,0 +1,87 @@
+"""candidates as units of work: which files a unit reads, and how it is published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wit import notes, storage
+from wit.candidates.config import CandidatesConfig
+from wit.candidates.extract import extract_group
+from wit.layout import DROPPED
+from wit.parts import Marker, StageDir, Tally, Unit, add_counts
+from wit.querylist import load_queries
+from wit.sources import RequestBudget, SourceFile
+
+MOST_FILES_PER_PART = 32  # 32 WAT files match some 5 million pairs: large enough for plan, small enough for one worker
+SAMPLED_FROM_BYTES = 1 << 30  # more source than about 10 million pairs: of rejects one in 1,000 is written down
+SAMPLED_ONE_IN = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The source files of one unit."""
+
+    unit: Unit
+    files: tuple[SourceFile, ...]
+
+
+def group_files(files: Sequence[SourceFile], *, files_per_part: int, limit: int | None) -> list[Group]:
+    """Fixed groups, by the list of files alone; a limit on pairs needs one reader, so one group."""
+    size = files_per_part or min(MOST_FILES_PER_PART, max(1, len(files) // 64))
+    if limit is not None:
+        size = len(files)
+    starts = range(0, len(files), size)
+    return [Group(Unit.numbered("part", i), tuple(files[start : start + size])) for i, start in enumerate(starts)]
+
+
+def dropped_one_in(files: Sequence[SourceFile]) -> int:
+    """Of how many rejected pairs one is written down, by what the sources weigh (design section 6)."""
+    sizes = [file.size for file in files]
+    much = any(size is None for size in sizes) or sum(size or 0 for size in sizes) > SAMPLED_FROM_BYTES
+    return SAMPLED_ONE_IN if much else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """What candidates say of a group: the reports of its source files."""
+
+    sources: tuple[Mapping[str, Any], ...]
+
+
+def extract(
+    stage: StageDir,
+    unit: Unit,
+    files: Sequence[SourceFile],
+    *,
+    queries: str,
+    config: CandidatesConfig,
+    seed: int,
+    one_in: int,
+    limit: int | None,
+    budget: RequestBudget,
+) -> Marker:
+    """candidates: one group of source files -> one part. One in `one_in` rejected pairs is written down, all are counted."""
+
+    def work() -> Marker:
+        with notes.kept(notes_path(stage, unit)):
+            group = extract_group(
+                files,
+                queries=load_queries(queries),
+                config=config,
+                seed=seed,
+                limit=limit,
+                dropped_one_in=one_in,
+                budget=budget,
+            )
+        tally = Tally(into=group.pairs_in, out=len(group.table), dropped=add_counts([group.dropped_counts]))
+        facts = Extracted(tuple(report.facts() for report in group.sources))
+        return stage.publish_tables(unit, {"rows": group.table, DROPPED: group.dropped}, tally, facts=facts)
+
+    return stage.once(unit, work)
+
+
+def notes_path(stage: StageDir, unit: Unit) -> str:
+    """Where the unit's reader writes down what it is at, on this machine."""
+    return storage.join(storage.local_scratch(stage.out), f"{unit}{notes.NOTES_FILE}")

@@ -1,0 +1,417 @@
+"""Partitions of the plan to raw shards: fetched, decoded, hashed, encoded and written by the one worker that owns their domains.
+
+A raw shard is a tar of pictures, a table with one row per planned row (failures included) and a table of what varies by
+nature. It is published by its marker, whole or not at all; the tail of one shard overlaps with the head of the next.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from wit import parquet, storage
+from wit.arrays import ceil_div
+from wit.damage import damaged
+from wit.download.outage import OutageWatch
+from wit.download.rawshard import RawShard, in_order
+from wit.fetch.config import FetchConfig
+from wit.fetch.engine import Engine, Known
+from wit.fetch.outcome import Outcome, Request
+from wit.images.config import ImageConfig
+from wit.images.expected import expected_hash
+from wit.layout import KNOWN_ENDING, RESTRICTED, places_path
+from wit.parts import Beside, Marker, StageDir, Tally, Unit, add_counts, read_object
+from wit.records import PLAN
+from wit.typed import load, to_json
+
+_draining = threading.Event()
+
+
+def drain() -> None:
+    """Makes every download of this process stop cleanly: what is requested already is finished, shards that need more are
+    left unpublished, and `download` returns the markers there are. For a handler of SIGTERM."""
+    _draining.set()
+
+
+def resume() -> None:
+    """Undoes `drain`."""
+    _draining.clear()
+
+
+WINDOW = 2_048  # requests that the engine holds: enough hosts to choose from, little to repeat when it dies
+POLL_S = 0.5
+SIDE_BY_SIDE = 8  # giants that one worker takes at a time: at 20 requests a second each keeps it from idling
+KEEP_KNOWN_S = 5.0  # between two writings of what servers said, while no shard is published
+ROW_BITS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class SaidByOrigin:
+    """What robots.txt of an origin said, as it is kept."""
+
+    fetched: float
+    text: str
+    agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AskedByHost:
+    """What a host asked for."""
+
+    delays_s: Mapping[str, float]
+    closed_until: float
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What servers told the owner of a partition: the form of its file."""
+
+    robots: Mapping[str, SaidByOrigin]
+    hosts: Mapping[str, AskedByHost]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What was done since the last call."""
+
+    shards: int = 0  # published
+    rows: int = 0
+    successes: int = 0
+    bytes: int = 0  # of bodies
+
+
+class PartShards(NamedTuple):
+    """Raw shards to be: row groups of a plan part. `name` is that of the partition, which all that comes of it bears."""
+
+    name: str
+    path: str
+    shards: tuple[int, ...]
+
+
+def download_partition(part: PartShards, **how: Any) -> list[Marker]:
+    """`download` of some shards of one plan part."""
+    return download(Owner(part.name, ((part,),)), **how)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """What one worker has to itself: chains of plan parts, the parts of each taken in turn, the chains side by side. A host
+    partition is one chain of one part; the partitions of a giant domain are a chain."""
+
+    name: str  # of what servers told it, among all workers
+    chains: tuple[tuple[PartShards, ...], ...]
+    hears_all: bool = False  # what servers told any owner: a round of retries has the domains of all
+
+    @property
+    def units(self) -> frozenset[Unit]:
+        """The raw shards to be."""
+        return frozenset(planned.unit for chain in self.chains for part in chain for planned in planned_of(part))
+
+    def without(self, done: Collection[Unit]) -> Owner:
+        """The owner without the raw shards that are there already."""
+        chains = []
+        for chain in self.chains:
+            left = [
+                part._replace(shards=tuple(s for s in part.shards if Unit.raw(part.name, s) not in done))
+                for part in chain
+            ]
+            chains.append(tuple(part for part in left if part.shards))
+        return replace(self, chains=tuple(chain for chain in chains if chain))
+
+
+def hosts_of(owner: Owner) -> pa.Table:
+    """Planned rows by domain and host of all that an owner is to fetch: columns domain, host and rows."""
+    counted = [_NO_HOSTS.empty_table()]
+    for part in (part for chain in owner.chains for part in chain):
+        with parquet.open_file(part.path) as file:
+            rows = file.read_row_groups(list(part.shards), columns=["domain", "host"])
+        by_host = rows.group_by(["domain", "host"]).aggregate([([], "count_all")])
+        counted.append(by_host.select(["domain", "host", "count_all"]).rename_columns(_NO_HOSTS.names).cast(_NO_HOSTS))
+    added = pa.concat_tables(counted).group_by(["domain", "host"]).aggregate([("rows", "sum")])
+    return added.select(["domain", "host", "rows_sum"]).rename_columns(_NO_HOSTS.names)
+
+
+_NO_HOSTS = pa.schema([("domain", pa.string()), ("host", pa.string()), ("rows", pa.int64())])
+
+
+class PlanPart(NamedTuple):
+    """A part of the plan: its raw shards, how many rows they have in all, and the number of the giant that it is a piece of."""
+
+    part: PartShards
+    rows: int
+    giant: int | None
+
+
+def owners_of(parts: Sequence[PlanPart]) -> list[Owner]:
+    """The owners of plan parts: giants first, the largest of them spread over as few workers as have SIDE_BY_SIDE each, since
+    they take longest; then one owner a partition."""
+    giants: dict[int, list[PlanPart]] = {}
+    for one in parts:
+        if one.giant is not None:
+            giants.setdefault(one.giant, []).append(one)
+    sized = sorted(giants.values(), key=lambda pieces: (-sum(piece.rows for piece in pieces), pieces))
+    chains = [tuple(piece.part for piece in pieces) for pieces in sized]
+    workers = ceil_div(len(chains), SIDE_BY_SIDE)
+    found = [Owner(mine[0][0].name, tuple(mine)) for n in range(workers) if (mine := chains[n::workers])]
+    return found + [Owner(one.part.name, ((one.part,),)) for one in parts if one.giant is None]
+
+
+SPLIT = (
+    -1
+)  # the number of the giant that stands for all domains of a plan of version 0.1 that were split over partitions
+
+
+def has_split_domains(part: str) -> bool:
+    """Whether a plan part of version 0.1 holds pieces of domains that were to be fetched from several partitions at once."""
+    return any(split > 1 for split in parquet.read_table(part, ["domain_split"])["domain_split"].unique().to_pylist())
+
+
+def download(
+    owner: Owner,
+    *,
+    out: str,
+    fingerprint: str,
+    seed: int,
+    fetch: FetchConfig,
+    image: ImageConfig,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> list[Marker]:
+    """Publishes the raw shards of an owner and returns their markers in order.
+
+    Shards that this fingerprint has published already are left as they are. Raises OutageError when this machine's
+    network seems to be away; killed at any instant, it leaves unpublished only what was in flight."""
+    stage = StageDir(out, "download", fingerprint)
+    planned = [[one for part in chain for one in planned_of(part)] for chain in owner.chains]
+    todo = [[one for one in chain if stage.done(one.unit) is None] for chain in planned]
+    if any(todo):
+        work = Work(owner, stage, seed, fetch, image, on_progress or (lambda progress: None))
+        with storage.scratch_dir(out) as scratch:
+            work.run(todo, scratch)
+    found = [stage.marker(one.unit) for chain in planned for one in chain]
+    return [marker for marker in found if marker is not None]
+
+
+class Planned(NamedTuple):
+    """A raw shard to be: a row group of a plan part."""
+
+    unit: Unit
+    path: str
+    row_group: int
+
+
+def planned_of(part: PartShards) -> list[Planned]:
+    return [Planned(Unit.raw(part.name, shard), part.path, shard) for shard in part.shards]
+
+
+class Chain:
+    """Shards that are fetched one after the other, the tail of one overlapping with the head of the next."""
+
+    def __init__(self, todo: Sequence[Planned]) -> None:
+        self.todo = deque(todo)
+        self.again: deque[RawShard] = deque()  # suspected of an outage of ours
+        self.requests: Iterator[Request] = iter(())
+        self.pending = 0  # requests that have no outcome yet
+
+
+class Work:
+    """The state of one call of `download`."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        stage: StageDir,
+        seed: int,
+        fetch: FetchConfig,
+        image: ImageConfig,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self.stage, self.seed, self.fetch, self.image = stage, seed, fetch, image
+        self.on_progress = on_progress
+        self.known_path, self.hears_all = storage.join(stage.path, owner.name + KNOWN_ENDING), owner.hears_all
+        self.kept = -1  # what of `engine.learnt` the file has
+        self.keep_at = 0.0
+        self.outage = OutageWatch(fetch)
+        self.appending: deque[tuple[Future[None], list[Outcome]]] = deque()  # with what is out of its spool then
+        self.publishing: deque[Future[None]] = deque()
+        self.open: dict[int, tuple[RawShard, Chain]] = {}  # by number
+        self.numbers = itertools.count()
+
+    def run(self, todo: Sequence[Sequence[Planned]], scratch: str) -> None:
+        self.chains = [Chain(chain) for chain in todo if chain]
+        self.scratch = scratch
+        with (
+            ThreadPoolExecutor(1) as appender,
+            ThreadPoolExecutor(1) as publisher,  # apart, since it waits for the disk
+            Engine(self.fetch, self.image, scratch, known=self._known(), places=places_path(self.stage.out)) as engine,
+        ):
+            self.engine, self.appender, self.publisher = engine, appender, publisher
+            try:
+                while self._has_work() and not self._drained():
+                    self._feed()
+                    for outcome in engine.poll(POLL_S):
+                        self._take(outcome)
+                    self._appended(wait=False)
+                    self._keep_known()
+                    while self.publishing and self.publishing[0].done():
+                        self.publishing.popleft().result()
+                for future in self.publishing:
+                    future.result()
+            finally:
+                appender.shutdown()  # whatever stops us, shards that are complete are published
+                publisher.shutdown()
+                for shard in [*(s for s, _ in self.open.values()), *(s for chain in self.chains for s in chain.again)]:
+                    shard.abandon()
+
+    def _has_work(self) -> bool:
+        return bool(self.open) or any(chain.todo or chain.again for chain in self.chains)
+
+    def _drained(self) -> bool:
+        """Whether a drain was asked for and nothing is on its way any more."""
+        return _draining.is_set() and not self.engine.pending
+
+    # --- rows in -------------------------------------------------------------------------------------------------------
+
+    def _feed(self) -> None:
+        """Keeps the engine's window filled, each chain with its share, shard after shard, unless an outage makes us wait."""
+        if self.outage.is_pausing() or _draining.is_set():
+            return
+        batch: list[Request] = []
+        for chain in self.chains:
+            while chain.pending < WINDOW // len(self.chains):
+                request = next(chain.requests, None)
+                if request is not None:
+                    chain.pending += 1
+                    batch.append(request)
+                elif not self._open_next(chain):
+                    break
+        if batch:
+            self.engine.submit(batch)
+
+    def _open_next(self, chain: Chain) -> bool:
+        """Opens the chain's next shard for requests; False where none is left."""
+        if chain.todo:
+            shard = self._read(chain.todo.popleft())
+        elif chain.again:
+            shard = chain.again.popleft()
+            self.engine.forget_failures()
+        else:
+            return False
+        missing = [row for row, outcome in enumerate(shard.outcomes) if outcome is None]
+        shard.left = len(missing)
+        if not missing:
+            self.on_progress(Progress(shards=1))
+            return True
+        self.open[shard.number] = shard, chain
+        chain.requests = self._requests(shard, missing)
+        return True
+
+    def _read(self, planned: Planned) -> RawShard:
+        with parquet.open_file(planned.path) as part:
+            rows = part.read_row_group(planned.row_group).select(PLAN.names).cast(PLAN)
+        return RawShard(planned.unit, next(self.numbers), in_order(rows, self.seed), self.scratch)
+
+    def _requests(self, shard: RawShard, missing: list[int]) -> Iterator[Request]:
+        urls, domains = shard.rows["url"].to_pylist(), shard.rows["domain"].to_pylist()
+        expected = self._expected(shard) if self.image.verify_hash else [""] * len(urls)
+        for row in missing:
+            yield Request(shard.number << ROW_BITS | row, urls[row], domains[row], expected[row])
+
+    def _expected(self, shard: RawShard) -> list[str]:
+        """The hash that the list has of each row's picture."""
+        column = self.image.verify_hash or ""
+        rows = (json.loads(extra) if extra else {} for extra in shard.rows["extra"].to_pylist())
+        return [expected_hash(column, row.get(column)) for row in rows]
+
+    # --- outcomes out --------------------------------------------------------------------------------------------------
+
+    def _take(self, outcome: Outcome) -> None:
+        shard, chain = self.open[outcome.id >> ROW_BITS]
+        chain.pending -= 1
+        shard.record(outcome.id & ((1 << ROW_BITS) - 1), outcome)
+        if not shard.counted:
+            self.on_progress(Progress(rows=1, successes=outcome.reason is None, bytes=outcome.bytes))
+        if ready := shard.take_ready():
+            self.appending.append((self.appender.submit(shard.append, ready), ready))
+        if shard.left:
+            return
+        shard.counted = True
+        suspect = self.outage.suspects(shard)
+        del self.open[shard.number]
+        if suspect:
+            self._put_back(shard, chain)
+        else:
+            self._keep_known(now=True)
+            written = self.appender.submit(shard.append, [])  # after all that was to be
+            self.publishing.append(self.publisher.submit(self._publish, shard, written))
+
+    def _put_back(self, shard: RawShard, chain: Chain) -> None:
+        """Asks again, later, for what nobody answered; what was answered stays."""
+        self._appended()
+        failed = [row for row, o in enumerate(shard.outcomes) if o is not None and self.outage.is_unanswered(o)]
+        shard.ask_again(failed, self.engine.spools)
+        chain.again.append(shard)
+
+    def _appended(self, wait: bool = True) -> None:
+        """Gives back the places in the spools of what is in a tar by now; raises what went wrong on the way."""
+        while self.appending and (wait or self.appending[0][0].done()):
+            future, outcomes = self.appending.popleft()
+            future.result()
+            for outcome in outcomes:
+                if outcome.spool is not None:
+                    self.engine.spools.release(outcome.spool)
+                    outcome.spool = None
+
+    def _publish(self, shard: RawShard, written: Future[None]) -> None:
+        """Ends the shard's three files and claims its marker, unless another was first."""
+        written.result()
+        with storage.scratch_dir(self.scratch) as scratch:
+            files = {label: storage.join(scratch, f"shard.{ending}") for label, ending in ENDINGS.items()}
+            restricted = storage.join(scratch, "shard.restricted.parquet")
+            digest = shard.write(files["parquet"], files["fetch"], restricted)
+            if storage.exists(restricted):
+                files[RESTRICTED] = restricted
+            outcomes = shard.done()
+            dropped = Counter(str(outcome.reason) for outcome in outcomes if outcome.reason is not None)
+            tally = Tally(into=len(outcomes), out=len(outcomes) - dropped.total(), dropped=add_counts([dropped]))
+            known = Beside(f"{self.stage.directory}/{storage.name_of(self.known_path)}")
+            all_files, digests = files | {"tar": shard.tar_path}, {"tar": digest}
+            self.stage.publish(shard.unit, all_files, tally, beside=[known], digests=digests)
+        self.on_progress(Progress(shards=1))
+
+    def _known(self) -> Known:
+        """What servers said to earlier workers of this owner, or to all."""
+        paths = [self.known_path]
+        if self.hears_all:
+            names = [name for name in storage.list_dir(self.stage.path) if name.endswith(KNOWN_ENDING)]
+            paths += [storage.join(self.stage.path, name) for name in names]
+        known: Known = {"robots": {}, "hosts": {}}
+        for path in paths:
+            found = read_object(path) or {}
+            if "hosts" not in found:  # of version 0.1: robots.txt alone
+                found = {"robots": found, "hosts": {}}
+            try:
+                load(Said, found)
+            except ValueError as error:
+                raise damaged(path, error) from error
+            for kind in known:
+                known[kind] |= found[kind]
+        return known
+
+    def _keep_known(self, now: bool = False) -> None:
+        """Writes down what servers said, before a shard is published and now and then: a restart must not forget it."""
+        if self.engine.learnt != self.kept and (now or time.monotonic() >= self.keep_at):
+            self.kept, self.keep_at = self.engine.learnt, time.monotonic() + KEEP_KNOWN_S
+            storage.write_bytes(self.known_path, to_json(self.engine.known))
+
+
+ENDINGS = {"parquet": "parquet", "fetch": "fetch.parquet"}

@@ -1,0 +1,112 @@
+"""Before the first request: how much a download asks of the web, of this disk and of your patience. Estimates, but beforehand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from wit.fetch.config import FetchConfig
+from wit.fetch.limits import read
+from wit.images.config import ImageConfig
+
+# Stored bytes a pixel: LAION-400M took 10 TB at 256 x 256 in JPEG of quality 95 (img2dataset's dataset_examples), of which
+# our 92 with all colour has the size (docs/log.md).
+BYTES_PER_PIXEL = {"jpg": 0.38, "webp": 0.25, "png": 1.8}
+PIXELS = {"keep_ratio": 4 / 3, "keep_ratio_largest": 3 / 4}  # of a photograph of 4:3, by those of the square
+ORIGINAL_BYTES = 236_000  # a photograph as it is fetched: the mean of the download benchmark's corpus (docs/log.md)
+TAR_BYTES = 3_000  # headers and padding of a sample's three members, and its rows in the tables
+SURVIVAL = 0.65  # of planned pictures that arrive: the web loses a third to a half
+SECONDS_PER_REQUEST = 0.5  # of a server somewhere in the world, connection and all
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What a download will take. `slowest` is the domain that keeps its worker longest at the rate it is asked; of several that
+    of the most pictures, then the first by name."""
+
+    rows: int
+    hosts: int
+    slowest: str
+    slowest_rows: int
+    slowest_hours: float
+    requests: int
+    bytes_needed: int
+    hours: float
+
+
+def picture_bytes(image: ImageConfig) -> float:
+    """Stored bytes of a usual picture."""
+    if image.keep_original or image.resize_mode == "no":
+        return ORIGINAL_BYTES
+    pixels = image.image_size**2 * PIXELS.get(image.resize_mode, 1)
+    return min(pixels * BYTES_PER_PIXEL[image.encode_format], ORIGINAL_BYTES)
+
+
+def preflight(
+    parts: Iterable[pa.Table],
+    *,
+    fetch: FetchConfig,
+    image: ImageConfig,
+    workers: int,
+    copies: int,
+    bytes_per_picture: float | None = None,
+) -> Preflight:
+    """The estimate over owners of domains, each a table with columns domain, host and rows; a domain is never in two of them.
+    `copies` counts how often a picture is on the disk in the end: in raw/, and in shards/."""
+    limits = read(fetch.host_limits)
+    rows = hosts = slowest_rows = 0
+    slowest, slowest_s = "", 0.0
+    for part in parts:
+        asked = [row for row in part.to_pylist() if not limits.denies(row["host"])]
+        hosts += len(asked)
+        rows += sum(row["rows"] for row in asked)
+        by_domain: Counter[str] = Counter()
+        seconds: dict[str, float] = {}
+        for row in asked:
+            domain, host_rate = row["domain"], limits.of(row["host"]).rate or fetch.host_rate_per_s
+            by_domain[domain] += row["rows"]
+            seconds[domain] = max(seconds.get(domain, 0.0), _seconds(row["rows"], host_rate))
+        for domain, count in by_domain.items():
+            rate = limits.of(domain).rate or fetch.domain_rate_per_s
+            took = max(seconds[domain], _seconds(count, rate))
+            if not slowest or (-took, -count, domain) < (-slowest_s, -slowest_rows, slowest):
+                slowest, slowest_rows, slowest_s = domain, count, took
+    requests = rows + hosts * fetch.respect_robots
+    stored = bytes_per_picture if bytes_per_picture is not None else picture_bytes(image)
+    at_once = max(workers, 1) * fetch.in_flight / SECONDS_PER_REQUEST
+    return Preflight(
+        rows,
+        hosts,
+        slowest,
+        slowest_rows,
+        slowest_s / 3600,
+        requests,
+        int(rows * SURVIVAL * (stored + TAR_BYTES) * copies),
+        max(slowest_s, requests / at_once) / 3600,
+    )
+
+
+def _seconds(rows: int, rate_per_s: float) -> float:
+    return rows / rate_per_s if rate_per_s else 0.0
+
+
+def lines(found: Preflight, free: int | None) -> list[str]:
+    """The estimate as a person reads it; `free` is what the disk has, where it is one of this machine."""
+    disk = "" if free is None else f", {free / 1e9:,.3f} GB are free"
+    return [
+        f"to fetch   {_of(found.rows, 'picture')} of {_of(found.hosts, 'host')}, {_of(found.requests, 'request')}",
+        f"slowest    {found.slowest}: {_of(found.slowest_rows, 'picture')}, {_hours(found.slowest_hours)} at its rate",
+        f"disk       about {found.bytes_needed / 1e9:,.3f} GB{disk}",
+        f"time       {_hours(found.hours)}",
+    ]
+
+
+def _of(count: int, what: str) -> str:
+    return f"{count:,} {what}" + "s" * (count != 1)
+
+
+def _hours(hours: float) -> str:
+    return f"about {hours:,.1f} hours" if hours >= 0.1 else "a few minutes"

@@ -1,0 +1,38 @@
+"""What ends a command before its end, on one screen. Imports nothing, for the fetch engine's processes."""
+
+from __future__ import annotations
+
+
+class InputError(Exception):
+    """Bad input from the user: one sentence that names the fix. Command lines print it and exit with 2."""
+
+
+class DamagedFile(InputError):
+    """A file that a build wrote is not what it was: one sentence that names it and what mends it."""
+
+    what = ""  # is wrong with it
+
+
+class Busy(RuntimeError):
+    """Another build is at work in the same directory. Command lines print it and exit with 2."""
+
+
+class Stopped(Exception):
+    """The build ended before its end: one sentence that says what to do. Command lines print it and exit with 3."""
+
+
+class Drained(Stopped):
+    """The download was asked to stop, and did so cleanly."""
+
+
+class OutageError(RuntimeError):
+    """This machine's network seems to be away: nothing was published as lost. Start the build again when it is back. Command
+    lines print it and exit with 3."""
+
+
+class EngineError(RuntimeError):
+    """A child process of the fetch engine dies again and again: a bug or a broken installation, not the web."""
+
+
+class WorkerLost(RuntimeError):
+    """A unit of work ended its worker process every time it was tried."""

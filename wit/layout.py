@@ -1,0 +1,61 @@
+"""What everything under OUT is called (design section 4)."""
+
+from __future__ import annotations
+
+from wit import storage
+from wit.stages import KINDS
+
+RUN_FILE = "run.json"
+LEDGER_FILE, CARD_FILE, CROISSANT_FILE = "ledger.json", "README.md", "croissant.json"
+PAGE_FILE = "report/index.html"
+SOURCES_FILE, HOSTS_FILE, QUERIES_FILE = "ledger/sources.parquet", "ledger/hosts.parquet", "ledger/queries.parquet"
+REPORT_FILES = (LEDGER_FILE, SOURCES_FILE, HOSTS_FILE, QUERIES_FILE, PAGE_FILE, CARD_FILE, CROISSANT_FILE)
+
+DROPPED, RESTRICTED, LEDGER = "dropped", "restricted", "ledger"
+APART = (DROPPED, RESTRICTED)  # labels of files that stand in a directory of their own
+SCRATCH, RETRY, NEXT_SHARDS, DEMO = "_tmp", "_retry", "_shards", "_demo"
+DIRECTORIES = frozenset(
+    [*APART, LEDGER, SCRATCH, RETRY, NEXT_SHARDS, DEMO, *(kind.directory for kind in KINDS.values())]
+)
+KNOWN_ENDING = ".robots.json"  # what servers told the owner of a partition, beside its raw shards
+SIZES_FILE, SHARD_ENDING = "sizes.json", "_stats.json"
+OUTAGE_FILE = "_OUTAGE.txt"
+
+
+def is_apart(name: str) -> bool:
+    """Whether a file, by its name relative to OUT, stands in such a directory: no stage reads it."""
+    return name.partition("/")[0] in APART
+
+
+def stage_path(out: str, stage: str) -> str:
+    return storage.join(out, KINDS[stage].directory)
+
+
+def manifest_path(out: str, stage: str) -> str:
+    return storage.join(stage_path(out, stage), KINDS[stage].manifest)
+
+
+def run_path(out: str) -> str:
+    return storage.join(out, RUN_FILE)
+
+
+def shards_path(out: str) -> str:
+    return stage_path(out, "publish")
+
+
+def next_shards_path(out: str) -> str:
+    """Where a set is made while another one stands in shards/."""
+    return storage.join(out, NEXT_SHARDS)
+
+
+def retry_path(out: str, place: str) -> str:
+    """The plan part of a round of retries, which stands only as long as the round runs."""
+    return storage.join(out, RETRY, f"part-{place}.parquet")
+
+
+def places_path(out: str) -> str:
+    """The file in which all workers of a build on this machine count their requests; its times are those since the last boot."""
+    return storage.join(storage.local_scratch(out), PLACES_FILE)
+
+
+PLACES_FILE = "places"

@@ -1,0 +1,1 @@
+"""plan: candidates -> one row per URL, deduplicated, balanced, in shard lists by host partition."""

@@ -1,0 +1,65 @@
+"""Which pairs stay, so that no query floods the set (CLIP section 2.2; design section 7).
+
+Every (pair, query) has one draw u in [0, 1), fixed by the build's seed. A pair's *critical t* is the smallest cap at which
+it stays: min over its queries of u x count(query). It is kept if that is below t, so a query with more than t pairs
+contributes t of them on average and a query with fewer contributes all. A pair kept for one query also counts for every
+other query it contains, as in MetaCLIP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from wit.arrays import Floats, Hashes, Ids, Ints
+from wit.hashing import fraction, keyed_hashes, mixed
+
+
+def pair_draws(seed: int, keys: Sequence[str], offsets: Ints, ids: Ids, hashes: Hashes) -> Floats:
+    """u of every (pair, query): keys [n], offsets [n + 1] into ids [m] of query numbers, hashes [queries] -> [m] in [0, 1)."""
+    per_pair = np.repeat(keyed_hashes(seed, "balance", keys), np.diff(offsets))
+    return fraction(mixed(per_pair ^ mixed(hashes[ids])))
+
+
+def critical_t(draws: Floats, counts: Floats | Ints, offsets: Ints, ids: Ids) -> Floats:
+    """The smallest cap at which each pair stays [n]; a pair without any query never does (infinity)."""
+    n = len(offsets) - 1
+    result = np.full(n, np.inf)
+    filled = np.flatnonzero(np.diff(offsets) > 0)
+    if len(filled):
+        result[filled] = np.minimum.reduceat(draws * counts[ids], offsets[filled])
+    return result
+
+
+def count_queries(ids: Ids, queries: int) -> Ints:
+    """Memberships per query [queries]; arrays of several parts add up."""
+    return np.bincount(ids, minlength=queries).astype(np.int64)
+
+
+# The N-th smallest critical t of any number of parts, exactly, in two passes of bounded memory: a histogram over the
+# leading bits of the float (non-negative floats order like their bits), then the values of one cell.
+CELL_BITS = 18  # 2 MB of counts; a cell spans 1/64 of its values, so the second pass holds about that share
+
+
+def cells_of(values: Floats) -> Ints:
+    return (values.view(np.uint64) >> np.uint64(64 - CELL_BITS)).astype(np.int64)
+
+
+def cell_counts(values: Floats) -> Ints:
+    return np.bincount(cells_of(values), minlength=1 << CELL_BITS).astype(np.int64)
+
+
+def cell_of_rank(counts: Ints, rank: int) -> tuple[int, int]:
+    """(cell, rank within it) of the value of that 0-based rank."""
+    ends = np.cumsum(counts)
+    cell = int(np.searchsorted(ends, rank, side="right"))
+    return cell, rank - (int(ends[cell - 1]) if cell else 0)
+
+
+def threshold_for(target: int, counts: Ints, values_of_cell: Floats, rank: int) -> float:
+    """The cap t that keeps exactly the `target` smallest critical t (all of them if there are fewer): keep below it."""
+    total = int(counts.sum())
+    if target >= total:
+        return float("inf")
+    return float(np.partition(values_of_cell, rank)[rank])

@@ -1,0 +1,58 @@
+"""The cap: how many pairs a query may contribute, and what critical t is compared with for it (design section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wit.arrays import Floats, Ints
+from wit.plan import balance
+from wit.plan.config import PlanConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Rows with a critical t below `t`, the cap times the oversample, are planned: about `rows` of them."""
+
+    cap: float
+    t: float
+    rows: int
+
+
+def solve(cells: Ints, values: Floats, *, config: PlanConfig) -> Threshold:
+    """The cap that was asked for; for a target, the N-th smallest critical t."""
+    total = int(cells.sum())
+    if config.target is None:
+        cap = float(config.max_per_query)
+    elif config.target >= total:
+        cap = float("inf")
+    else:
+        _, rank = balance.cell_of_rank(cells, config.target)
+        cap = balance.threshold_for(config.target, cells, values, rank)
+    t = cap * config.oversample
+    cell = int(balance.cells_of(np.array([t]))[0]) if np.isfinite(t) else len(cells)
+    rows = int(cells[: cell + 1].sum())  # up to one cell too many: it only sizes partitions
+    return Threshold(cap, t, rows)
+
+
+def target_cell(cells: Ints, *, config: PlanConfig) -> int:
+    """The cell of the histogram that the cap for a target lies in; -1 where none has to be looked into."""
+    if config.target is None or config.target >= int(cells.sum()):
+        return -1
+    return balance.cell_of_rank(cells, config.target)[0]
+
+
+def effective_counts(counts: Ints, hard: Sequence[tuple[int, float]]) -> Floats:
+    """Counts as the draws are weighed with: those of `--cap hard` make exactly the cap's smallest draws pass."""
+    weights = counts.astype(np.float64)
+    for query, count in hard:
+        weights[query] = count
+    return weights
+
+
+def hard_count(draws: Iterable[Floats], cap: int) -> float:
+    """The count that makes u x count < cap true for exactly the `cap` smallest draws of one query."""
+    values = np.concatenate(list(draws))
+    return cap / float(np.partition(values, cap)[cap])

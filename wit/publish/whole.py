@@ -1,0 +1,114 @@
+"""The published set as a whole: where it is made, its manifest, and how it takes the place of another."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from wit import storage
+from wit.errors import DamagedFile
+from wit.layout import SHARD_ENDING, SIZES_FILE, next_shards_path, shards_path
+from wit.parts import File, Published, StageDir, check_complete, lacking, read_json, read_published
+from wit.publish.shard import ShardMarker
+from wit.shards import REMOVED
+from wit.stages import KINDS, SCHEMAS
+from wit.typed import to_json
+
+MANIFEST_FILE = KINDS["publish"].manifest
+
+
+def begin(stage: StageDir, *, anew: bool = False) -> str:
+    """The directory to write shards to: shards/ itself, or while another set stands there (or the same, to be made `anew`)
+    one beside it, so that readers have a whole set at every instant."""
+    there, beside = read_published(stage.out), next_shards_path(stage.out)
+    if there is None and _fingerprint_of(beside) == stage.fingerprint:
+        return beside  # whole, and on its way from there
+    same = there is not None and there.fingerprint == stage.fingerprint
+    if there is None or same or anew:
+        storage.remove(beside)
+    if there is None and anew:
+        stage.forget()
+    return shards_path(stage.out) if there is None or same and not anew else beside
+
+
+def _fingerprint_of(directory: str) -> str | None:
+    manifest = read_json(storage.join(directory, MANIFEST_FILE), Published, how=f"delete {directory}")
+    return None if manifest is None else manifest.fingerprint
+
+
+def finish(stage: StageDir, shards: Sequence[ShardMarker], wanted: Sequence[str], directory: str) -> Published:
+    """Writes sizes.json and, last, MANIFEST.json; a file that is neither named by them nor a list of tombstones is removed; a
+    set that was made beside another one takes its place. Raises Stopped where a wanted shard is missing."""
+    check_complete("publish", wanted, (marker.shard for marker in shards))
+    manifest = replace(manifest_of(stage, shards), wanted=tuple(sorted(wanted)))
+    # The manifest of a set that is mended in place stays until the new one stands.
+    named = {*(file.name for file in manifest.files), REMOVED, MANIFEST_FILE}
+    for name in storage.list_dir(directory):
+        if name not in named:
+            storage.remove(storage.join(directory, name))
+    storage.write_bytes(storage.join(directory, SIZES_FILE), sizes_json(shards))
+    storage.write_bytes(storage.join(directory, MANIFEST_FILE), to_json(manifest))
+    if directory != shards_path(stage.out):
+        install(stage.out)
+    return manifest
+
+
+def manifest_of(stage: StageDir, shards: Sequence[ShardMarker]) -> Published:
+    """MANIFEST.json of these shards, but for the names of those that were wanted."""
+    markers = sorted(shards, key=lambda marker: marker.shard)
+    samples = sum(marker.count for marker in markers)
+    beside = {SIZES_FILE: sizes_json(markers)}
+    beside |= {marker.shard + SHARD_ENDING: to_json(marker) for marker in markers}
+    files = [replace(file, samples=marker.count) for marker in markers for file in marker.files.values()]
+    files += [File(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in beside.items()]
+    return Published(
+        stage=stage.stage,
+        fingerprint=stage.fingerprint,
+        schema_version=SCHEMAS["publish"],
+        into=samples,
+        out=samples,
+        dropped={},
+        shards=len(markers),
+        samples=samples,
+        files=tuple(sorted(files, key=lambda file: file.name)),
+    )
+
+
+def sizes_json(shards: Sequence[ShardMarker]) -> bytes:
+    """sizes.json: how many samples each tar has."""
+    return to_json({marker.files["tar"].name: marker.count for marker in shards})
+
+
+def manifests_of(stage: StageDir) -> Iterator[Published]:
+    """The manifests that the shards in shards/ may have had, by their markers alone; none where one of them is damaged."""
+    directory = shards_path(stage.out)
+    names = [name for name in storage.list_dir(directory) if name.endswith(SHARD_ENDING)]
+    try:
+        markers = [m for name in names if (m := read_json(storage.join(directory, name), ShardMarker)) is not None]
+    except DamagedFile:
+        return
+    manifest = manifest_of(stage, markers)
+    if not lacking(storage.list_sizes(directory), manifest.files):
+        yield replace(manifest, wanted=tuple(sorted(marker.shard for marker in markers)))
+        yield manifest  # as of version 0.1.0
+
+
+def install(out: str) -> None:
+    """Puts the whole set in _shards/ in the place of the one in shards/, whose tombstones stay; the latter is removed. Killed
+    at any instant, it leaves one of the two whole in shards/ on this machine; elsewhere, where files must be copied one by
+    one, none there and the new one whole in _shards/, which the next start of the build copies."""
+    old, new = shards_path(out), next_shards_path(out)
+    if storage.exists(removed := storage.join(old, REMOVED)):
+        storage.copy(removed, storage.join(new, REMOVED))
+    if storage.is_local(out):
+        storage.exchange(new, old)
+        storage.remove(new)
+        return
+    names = [name for name in storage.list_dir(new) if name != MANIFEST_FILE]
+    storage.remove(storage.join(old, MANIFEST_FILE))
+    for name in {*storage.list_dir(old)} - {*names}:
+        storage.remove(storage.join(old, name))
+    for name in [*names, MANIFEST_FILE]:
+        storage.copy(storage.join(new, name), storage.join(old, name))
+    storage.remove(new)

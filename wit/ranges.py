@@ -1,0 +1,37 @@
+"""What a number of a configuration may be. A knob that takes one says its range beside it, and a test finds those that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from wit.errors import InputError
+
+MANY = 10**12  # pairs, rows, bytes: more than the web has, so that it is no limit
+WHOLE = 2**63  # of a seed: beyond it no table holds the number
+
+
+class Range(NamedTuple):
+    """From the least to the most, both allowed; `zero` says what 0 means where it is below the least."""
+
+    least: float
+    most: float
+    zero: str = ""
+
+    def holds(self, value: float) -> bool:
+        return self.least <= value <= self.most or (value == 0 and bool(self.zero))  # nan is in none
+
+    def __str__(self) -> str:
+        return f"a number from {self.least:.15g} to {self.most:.15g}" + (f", or 0 for {self.zero}" if self.zero else "")
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def check_ranges(config: object, ranges: Mapping[str, Range]) -> None:
+    """Raises InputError, with the range, for the first knob whose number is beyond it; None is no number."""
+    for name, range_ in ranges.items():
+        value: Any = getattr(config, name)
+        if value is not None and not range_.holds(value):
+            raise InputError(f"{flag(name)} is {value}: give {range_}")

@@ -1,0 +1,187 @@
+"""run.json: what a set was made with, what of it is finished, and what the last start was at. It bears a digest of itself."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from wit import layout, storage
+from wit.damage import damaged
+from wit.parts import AnyManifest, File, Manifest, Published, Tally, described, read_object, wrote
+from wit.typed import Rest, dump, load, optional, rest, to_json
+
+IMPLIED = "implied"  # in the place of the digest of what a stage wrote
+READERS = 8  # requests in flight
+SECTIONS = ("candidates", "plan", "image", "select", "publish")
+
+
+@dataclass(slots=True, kw_only=True)
+class Record:
+    """What run.json keeps of a stage that finished."""
+
+    fingerprint: str
+    schema_version: int | None = optional(None)
+    into: int | None = optional(None, name="in")
+    out: int | None = optional(None)
+    dropped: Mapping[str, int] | None = optional(None)
+    dropped_one_in: int | None = optional(None)
+    retries: int | None = optional(None)
+    samples: int | None = optional(None)
+    wrote: str | None = optional(None)
+    """The digest of all that it wrote (`wit.parts.wrote`)."""
+    units: int | None = optional(None)
+    """How many units its manifest names."""
+    manifest_sha256: str | None = optional(None)
+    beside: tuple[File, ...] | None = optional(None)
+    """What units keep beside their own files: what servers said in robots.txt, which varies by nature as times do."""
+    files: tuple[File, ...] | None = optional(None)
+    """What the report wrote, which has no manifest."""
+    fetch: Mapping[str, Any] | None = optional(None)
+    """The FetchConfig that a download went by."""
+    others: Rest = rest()
+
+    @property
+    def tally(self) -> Tally | None:
+        """Its statistics; None of a stage that counts no pairs."""
+        if self.into is None or self.out is None or self.dropped is None:
+            return None
+        return Tally(into=self.into, out=self.out, dropped=self.dropped)
+
+    @property
+    def is_implied(self) -> bool:
+        """Whether nothing of the stage was left when it was made: version 0.1.0 kept no records."""
+        return self.wrote == IMPLIED
+
+
+@dataclass(slots=True)
+class Rebuild:
+    """What --rebuild-from, of this start or of one that was killed, still has to make anew, and which of it was begun."""
+
+    from_: str | None = field(default=None, metadata={"json": "from"})
+    pending: list[str] = field(default_factory=list)
+    begun: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Retry:
+    """The round of --retry-failed or --retry-reason that is under way, and the stages that are still to run for it."""
+
+    reasons: list[str] = field(default_factory=list)
+    round: int = 0
+    pending: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenSource:
+    """A source file as it was when a build began."""
+
+    path: str
+    label: str | None
+    size: int | None
+    version: str | None = optional(None)
+    others: Rest = rest()
+
+    @property
+    def name(self) -> str:
+        """What the tables call it."""
+        return self.label or self.path
+
+
+@dataclass(slots=True, kw_only=True)
+class RunFile:
+    """run.json. Version 0.1.0 had neither records nor a digest: `stages` is None."""
+
+    config: dict[str, Any]
+    seed: int
+    queries_sha256: str
+    sources: tuple[SeenSource, ...]
+    beam_flags: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    timings_s: dict[str, float] = field(default_factory=dict)
+    peak_memory_mb: float = 0.0
+    gone: Mapping[str, Any] = field(default_factory=dict)
+    """Knobs that this version no longer has, as the set had them."""
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    stages: dict[str, Record] | None = None
+    at_work: list[str] | None = None
+    """The stages whose manifests may be others than the records say; earlier versions did not say."""
+    rebuild: Rebuild = field(default_factory=Rebuild)
+    retry: Retry = field(default_factory=Retry)
+    score_model: Mapping[str, str] | None = optional(None)
+    sha256: str = optional("")
+    others: Rest = rest()
+
+    @property
+    def records(self) -> dict[str, Record]:
+        return self.stages if self.stages is not None else {}
+
+    @property
+    def is_first(self) -> bool:
+        """Whether version 0.1.0 wrote it."""
+        return self.stages is None and not self.sha256
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """The knobs of that section; empty where the version that wrote them had none."""
+        found: Mapping[str, Any] = self.config.get(name, {})
+        return found
+
+
+def load_run(found: Mapping[str, Any]) -> RunFile:
+    """run.json as it was parsed; raises ValueError where it lacks fields."""
+    run = load(RunFile, found)
+    for name in ("fetch", *SECTIONS):
+        if not isinstance(run.config.get(name, None if name == "fetch" else {}), Mapping):
+            raise ValueError(f"config: {name} is no JSON object")
+    return run
+
+
+def read_run(out: str) -> RunFile | None:
+    """run.json of the last start, None where there is none; raises DamagedFile where it is not what that wrote."""
+    path = layout.run_path(out)
+    found = read_object(path)
+    if found is None:
+        return None
+    if ("stages" in found or "sha256" in found) and storage.read_bytes(path) != sealed(found):
+        raise damaged(path, "its bytes are not those of the digest in it")
+    try:
+        return load_run(found)
+    except ValueError as error:
+        raise damaged(path, error) from error
+
+
+def sealed(run: RunFile | Mapping[str, Any]) -> bytes:
+    """run.json, with the digest of all the rest of it."""
+    body = {name: value for name, value in dump(run).items() if name != "sha256"}
+    return to_json(body | {"sha256": hashlib.sha256(to_json(body)).hexdigest()})
+
+
+def recorded(out: str, manifest: AnyManifest, before: Record | None = None) -> Record:
+    """What to keep of a finished stage; `before` is what is kept, which stands as long as the manifest does."""
+    digest = storage.sha256_file(layout.manifest_path(out, manifest.stage))
+    if before and before.manifest_sha256 == digest:
+        return before
+    return Record(
+        fingerprint=manifest.fingerprint,
+        schema_version=manifest.schema_version,
+        into=manifest.into,
+        out=manifest.out,
+        dropped=manifest.dropped,
+        dropped_one_in=manifest.dropped_one_in,
+        retries=manifest.retries,
+        samples=manifest.samples if isinstance(manifest, Published) else None,
+        wrote=wrote(manifest),
+        units=len(manifest.parts if isinstance(manifest, Manifest) else manifest.files),
+        manifest_sha256=digest,
+        beside=_beside(out, manifest),
+    )
+
+
+def _beside(out: str, manifest: AnyManifest) -> tuple[File, ...]:
+    parts = manifest.parts if isinstance(manifest, Manifest) else ()
+    names = sorted({beside.name for part in parts for beside in part.beside})
+    there = [name for name in names if storage.exists(storage.join(out, name))]
+    with ThreadPoolExecutor(READERS) as readers:
+        return tuple(readers.map(lambda name: described(out, name), there))

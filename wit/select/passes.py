@@ -1,0 +1,137 @@
+"""The passes of select, each named once and a function of published files, that may run anywhere and any number of times.
+
+    count -> weights -> scatter -> cluster -> keep
+
+`count` of every raw shard adds up; `scatter` writes what decides a picture's fate to buckets by perceptual hash; `cluster`
+judges a bucket and writes verdicts to buckets by raw shard; `keep` joins a raw shard with its verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from wit import ledger, parquet, storage
+from wit.arrays import Floats, Ints, ceil_div, one_array
+from wit.damage import damaged
+from wit.download.published import FetchedShard
+from wit.layout import DROPPED as DROPPED_LABEL
+from wit.parts import Marker, StageDir, Tally, Unit, write_tables
+from wit.querylist import hashes_of
+from wit.records import KEEP, SCORES
+from wit.select.config import SelectConfig
+from wit.select.dedup import PICTURE, VERDICT, bucket_of
+from wit.select.keep import judge, keep_list, pictures
+from wit.select.survival import Memberships, membership_counts, surviving_counts
+from wit.slices import SliceRef, read_slices, scatter_to, slice_refs
+
+KEEP_ROW_GROUP = 512  # publish reads runs of about 100 rows: a run should not cost the whole table
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """What all passes need: the raw shards, the settings, and what plan said of queries."""
+
+    stage: StageDir
+    shards: tuple[FetchedShard, ...]
+    config: SelectConfig
+    facts: str
+    """Plan's table of queries, whose weights the draws were multiplied with."""
+    t: float
+    queries: str
+    query_count: int
+    seed: int
+    buckets: int
+
+    def count(self, number: int) -> Ints:
+        """[2, queries] memberships planned and surviving of one raw shard."""
+        found = count(self.stage.out, self.shards[number], queries=self.query_count, config=self.config)
+        return np.stack([found.planned, found.surviving])
+
+    def weights(self, memberships: Ints) -> Floats:
+        """What the same draws are multiplied with now [queries]."""
+        weights = parquet.read_table(self.facts, ["weight"])["weight"].to_numpy()
+        return surviving_counts(weights, Memberships(*memberships))
+
+    def scatter(self, number: int, weights: Floats) -> Marker:
+        """One raw shard -> its pictures in slices by dedup bucket."""
+        shard = self.shards[number]
+        unit = shard.unit.as_("scatter")
+
+        def work() -> Marker:
+            raw, hashes = read_raw(self.stage.out, shard), hashes_of(self.queries)
+            found = pictures(raw, number, weights, hashes, seed=self.seed, config=self.config)
+            return self._publish_slices(unit, found, bucket_of(found, self.buckets))
+
+        return self.stage.once(unit, work)
+
+    def slices(self, marker: Marker) -> list[tuple[int, SliceRef]]:
+        """What crosses the shuffle behind a unit that was scattered: (bucket or raw shard, reference)."""
+        return slice_refs(self.stage, marker)
+
+    def cluster(self, bucket: tuple[int, Iterable[SliceRef]]) -> Marker:
+        """The pictures of one bucket -> verdicts in slices by raw shard."""
+        unit, refs = Unit.numbered("cluster", bucket[0]), bucket[1]
+
+        def work() -> Marker:
+            verdicts = judge(read_slices(refs, PICTURE), t=self.t, config=self.config)
+            return self._publish_slices(unit, verdicts, verdicts["raw"].to_numpy().astype(np.int64))
+
+        return self.stage.once(unit, work)
+
+    def no_verdicts(self, number: int) -> tuple[int, None]:
+        """That there is a raw shard, also if no picture of it survives."""
+        return number, None
+
+    def keep(self, verdicts: tuple[int, Iterable[SliceRef | None]]) -> Marker:
+        """One raw shard and the verdicts on its pictures -> its part of the keep list, and its dropped rows."""
+        shard, refs = self.shards[verdicts[0]], verdicts[1]
+        unit = shard.unit.as_("part")
+
+        def work() -> Marker:
+            judged = read_slices((ref for ref in refs if ref is not None), VERDICT).sort_by("row")
+            rows, dropped = keep_list(read_raw(self.stage.out, shard), shard, judged, self.config)
+            tally = Tally(into=len(rows) + len(dropped), out=len(rows), dropped=ledger.reason_counts(dropped))
+            with storage.scratch_dir(self.stage.out) as scratch:
+                files = write_tables(scratch, {"rows": rows}, row_group_size=KEEP_ROW_GROUP)
+                files |= write_tables(scratch, {DROPPED_LABEL: dropped})
+                return self.stage.publish(unit, files, tally)
+
+        return self.stage.once(unit, work)
+
+    def _publish_slices(self, unit: Unit, rows: pa.Table, bucket: Ints) -> Marker:
+        order = np.argsort(bucket, kind="stable")
+        with storage.scratch_dir(self.stage.out) as scratch:
+            return self.stage.publish(unit, scatter_to(scratch, [(rows.take(pa.array(order)), bucket[order])]))
+
+
+def read_raw(out: str, shard: FetchedShard) -> pa.Table:
+    """The RAW table of the shard with a further column `clip_score`, null where there is none."""
+    raw = parquet.read_table(storage.join(out, shard.parquet))
+    found = pa.nulls(len(raw), pa.float32())
+    if shard.scores is not None:
+        scores = parquet.read_table(storage.join(out, shard.scores)).cast(SCORES)
+        if not raw["key"].take(scores["row"]).equals(scores["key"]):
+            raise damaged(storage.join(out, shard.scores), f"not the scores of {shard.parquet}")
+        found = one_array(scores["clip_score"]).take(pc.index_in(pa.array(range(len(raw)), pa.int32()), scores["row"]))
+    return raw.append_column(KEEP.field("clip_score"), found)
+
+
+def count(out: str, shard: FetchedShard, *, queries: int, config: SelectConfig) -> Memberships:
+    """What one raw shard adds to the survival of every query. The pairs of a retry were planned once, before."""
+    found = membership_counts(read_raw(out, shard), queries=queries, config=config)
+    return Memberships(np.zeros_like(found.planned), found.surviving) if shard.unit.is_retry else found
+
+
+def buckets_for(pictures: int, config: SelectConfig) -> int:
+    """How many buckets so many pictures are compared in."""
+    return max(1, ceil_div(pictures, config.rows_per_dedup_bucket))
+
+
+def keep_parts(markers: Iterable[Marker]) -> list[Marker]:
+    """The markers of the finished keep list: what the stage's manifest names once the slices are no longer needed."""
+    return [marker for marker in markers if marker.unit.kind == "part"]

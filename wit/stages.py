@@ -1,0 +1,64 @@
+"""The stages of a build: the one list that all others are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class StageKind:
+    """What a stage is, whatever it does: where it stands and what it hangs on."""
+
+    name: str
+    schema: int
+    """Which form its tables have; older ones are read too. 1 is that of version 0.1.0, where all stages shared a number;
+    wit/fingerprints.py says when to raise it."""
+    hangs_on: tuple[str, ...]
+    """Stages whose fingerprints are in its own."""
+    opens: tuple[str, ...]
+    """Stages whose files it reads."""
+    folder: str = ""
+    """Its directory under OUT, where that has another name."""
+    manifest: str = "_MANIFEST.json"
+    product: bool = False
+    """What a build is for: this must be there, not only have been."""
+    optional: bool = False
+    """Runs only where it is asked for."""
+
+    @property
+    def directory(self) -> str:
+        return self.folder or self.name
+
+
+ALL = (
+    StageKind("candidates", 3, (), ()),
+    StageKind("plan", 2, ("candidates",), ("candidates",)),
+    StageKind("download", 3, ("plan",), ("plan",), folder="raw"),
+    StageKind("score", 2, ("download",), ("download",), optional=True),
+    StageKind("select", 2, ("download", "score"), ("plan", "download", "score")),
+    StageKind(
+        "publish", 2, ("select",), ("select", "download"), folder="shards", manifest="MANIFEST.json", product=True
+    ),
+    StageKind(
+        "report",
+        3,
+        ("candidates", "plan", "download", "score", "select", "publish"),
+        ("plan", "download", "select", "publish"),
+        product=True,
+    ),
+)
+KINDS = {kind.name: kind for kind in ALL}
+STAGES = tuple(KINDS)
+SCHEMAS = {kind.name: kind.schema for kind in ALL}
+PRODUCTS = tuple(kind.name for kind in ALL if kind.product)
+USUAL = tuple(kind.name for kind in ALL if not kind.optional)
+
+
+def from_stage(name: str) -> tuple[str, ...]:
+    """That stage and all behind it."""
+    return STAGES[STAGES.index(name) :]
+
+
+def before_stage(name: str) -> tuple[str, ...]:
+    """All stages before it."""
+    return STAGES[: STAGES.index(name)]
