@@ -26,14 +26,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class PlanFacts:
-    """What plan learned about the whole set, per query: memberships, and the weight of draws; and what critical t was
-    compared with."""
+    """What plan learned about the whole set, per query: memberships, and the weight of draws; and the cap that it
+    solved for."""
 
     path: str
     pairs: Ints
     weights: Floats
-    threshold: float
-    cap: float  # of which the threshold is `oversample` times as much
+    cap: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +86,14 @@ class Context:
         return found
 
     def plan_facts(self) -> PlanFacts:
-        """The per-query table of the finished plan, and the threshold that critical t was compared with."""
+        """The per-query table of the finished plan, and the cap that it was solved for."""
         stage = self.stage("plan")
         (marker,) = self.manifest("plan").of(QUERIES.kind)
         path, solved = stage.file(marker, "rows"), stage.facts(marker, Solved)
         table = parquet.read_table(path, ["pairs", "weight"])
         threshold = float("inf") if solved.threshold is None else solved.threshold
         cap = threshold / self.config.plan.oversample if solved.cap is None else solved.cap
-        return PlanFacts(path, table["pairs"].to_numpy(), table["weight"].to_numpy(), threshold, cap)
+        return PlanFacts(path, table["pairs"].to_numpy(), table["weight"].to_numpy(), cap)
 
     def extracted(self) -> list[Extracted] | None:
         """What candidates say of their groups; None where they were deleted since."""

@@ -86,13 +86,11 @@ def host_table(context: Context) -> pa.Table:
 def shortfall(context: Context) -> Shortfall:
     """What queries lack for want of oversampling."""
     config, facts = context.config, context.plan_facts()
-    planned, surviving = np.zeros((2, len(facts.pairs)), np.int64)
-    for shard in context.raw_shards():
-        found = count(config.output, shard, queries=len(facts.pairs), config=config.select)
-        planned += found.planned
-        surviving += found.surviving
-    memberships, oversample = Memberships(planned, surviving), config.plan.oversample
-    return lacking_of(facts.weights, memberships, t=facts.cap, oversample=oversample)
+    counts = (
+        count(config.output, shard, queries=len(facts.pairs), config=config.select) for shard in context.raw_shards()
+    )
+    memberships = sum(counts, Memberships(*np.zeros((2, len(facts.pairs)), np.int64)))
+    return lacking_of(facts.weights, memberships, t=facts.cap, oversample=config.plan.oversample)
 
 
 def query_table(context: Context) -> tuple[pa.Table, Shortfall]:

@@ -119,7 +119,7 @@ DEMO_NOTE = (
 
 def demo_sources(out: str) -> list[SourceFile]:
     """The demonstration web's crawl files, written below OUT, under names that do not depend on where that is."""
-    paths = demo.write_wat(storage.join(out, "_demo"))
+    paths = demo.write_wat(storage.join(out, layout.DEMO))
     return [
         SourceFile(
             "wat", path, label=f"demo/{storage.name_of(path)}", size=storage.size(path), version=version_of(path)
@@ -147,7 +147,7 @@ def _refuse_foreign(out: str, seed: int | None) -> None:
     if storage.exists(out) and not storage.is_dir(out):
         raise InputError(f"--output {out} is a file: choose a directory")
     there = storage.list_dir(out)
-    names = [name for name in there if name not in (".lock", "_LEASE.json", "_tmp")]
+    names = [name for name in there if name not in (layout.LOCK_FILE, layout.LEASE_FILE, layout.SCRATCH)]
     names = [name for name in names if not name.endswith(storage.UNFINISHED)]
     if names and layout.RUN_FILE not in names:
         if not any(storage.exists(layout.manifest_path(out, stage)) for stage in STAGES):

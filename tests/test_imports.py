@@ -92,6 +92,7 @@ def test_only_the_store_opens_files() -> None:
 
 ROOMS = ("candidates", "plan", "download", "score", "select", "publish", "report")  # of stages, in their order
 GROUND = (
+    "arithmetic",
     "arrays",
     "damage",
     "early",

@@ -18,11 +18,6 @@ Mask = npt.NDArray[np.bool_]
 PIECE_ROWS = 1 << 15
 
 
-def ceil_div(number: int, by: int) -> int:
-    """How many boxes of `by` things hold `number` of them."""
-    return -(-number // by)
-
-
 def as_schema(schema: pa.Schema, rows: pa.Table | None = None, /, **given: Any) -> pa.Table:
     """A table of the schema: columns that are given, those of `rows` otherwise, and nulls where neither has one. A text is the
     value of its whole column."""

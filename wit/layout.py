@@ -20,6 +20,7 @@ DIRECTORIES = frozenset(
 KNOWN_ENDING = ".robots.json"  # what servers told the owner of a partition, beside its raw shards
 SIZES_FILE, SHARD_ENDING = "sizes.json", "_stats.json"
 OUTAGE_FILE = "_OUTAGE.txt"
+LOCK_FILE, LEASE_FILE = ".lock", "_LEASE.json"  # of the machine that builds
 
 
 def is_apart(name: str) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from wit import storage
 from wit.damage import damaged
 from wit.errors import Busy, InputError
+from wit.layout import LEASE_FILE, LOCK_FILE
 
 LEASE_S = 120  # an object store's lease: renewed every third of it, free to take once it has run out
 
@@ -25,7 +26,7 @@ def only_builder(out: str) -> Iterator[None]:
         with _local_lock(out.removeprefix("file://")):
             yield
         return
-    with _lease(storage.join(out, "_LEASE.json")):
+    with _lease(storage.join(out, LEASE_FILE)):
         yield
 
 
@@ -35,7 +36,7 @@ def _local_lock(out: str) -> Iterator[None]:
         os.makedirs(out, exist_ok=True)
     except (FileNotFoundError, FileExistsError) as error:  # /proc/x; a link to nowhere
         raise InputError(f"no directory can be made at --output {out}: choose another place") from error
-    with open(os.path.join(out, ".lock"), "a", encoding="utf-8") as lock:
+    with open(os.path.join(out, LOCK_FILE), "a", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -60,7 +61,8 @@ def _lease(path: str) -> Iterator[None]:
 
     def renew() -> None:
         while not stop.wait(LEASE_S / 3):
-            storage.write_bytes(path, body())
+            with contextlib.suppress(OSError):  # two more tries before it runs out
+                storage.write_bytes(path, body())
 
     thread = threading.Thread(target=renew, daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""What flows through a build: every `Reason` a pair can be lost, the keys, the keyed hashes and the Arrow schemas.
+"""What flows through a build: the keys of pairs and the Arrow schemas.
 
 One unit is counted throughout, the *pair*: one image reference with its alt text at one place of one page. A pair either
 reaches the shards or leaves the build under exactly one `Reason` (design: in = out + dropped, by stage and reason).

@@ -158,10 +158,10 @@ def key_problems(out: str, keys: Sequence[Sequence[str] | None], select: Manifes
     """No key twice, and exactly those of the keep list, as far as they can be read: the file that cannot is named before."""
     readable = [some for some in keys if some is not None]
     published = np.sort(np.concatenate([_short(some) for some in [[], *readable]]))
-    again = np.unique(published[1:][published[1:] == published[:-1]])
-    if len(again):
+    again = set(published[1:][published[1:] == published[:-1]].tolist())
+    if again:
         counts = Counter(
-            key for some in readable for key, short in zip(some, _short(some), strict=True) if short in again
+            key for some in readable for key, short in zip(some, _short(some).tolist(), strict=True) if short in again
         )
         twice = (key for key in sorted(counts) if counts[key] > 1)
         yield from (Problem("shards", f"key {key} is there more than once") for key in twice)

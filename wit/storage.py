@@ -200,11 +200,6 @@ def version(path: str) -> str | None:
     return next((f"{name} {info[name]}" for name in VERSIONS if info.get(name)), None)
 
 
-def rename(path: str, to: str) -> None:
-    """Moves a local file or directory to a name that nothing has."""
-    os.rename(_fs(path)[1], _fs(to)[1])
-
-
 def exchange(one: str, other: str) -> None:
     """Two local directories take each other's names, in one step where the system can do that."""
     first, second = (os.fsencode(_fs(path)[1]) for path in (one, other))
@@ -295,11 +290,6 @@ def find(path: str) -> list[str]:
 def free_bytes(path: str) -> int | None:
     """What the disk of a local directory, there already, has left for this user; None elsewhere."""
     return shutil.disk_usage(_fs(path)[1]).free if is_local(path) else None
-
-
-def make_dir(path: str) -> None:
-    fs, inner = _fs(path)
-    fs.makedirs(inner, exist_ok=True)
 
 
 def read_bytes(path: str) -> bytes:

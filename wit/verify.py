@@ -22,6 +22,7 @@ from wit import layout, ledger, storage
 from wit.damage import COPY_OR_WEB, is_robots
 from wit.download.published import is_accounting
 from wit.errors import DamagedFile, InputError
+from wit.fingerprints import is_moot
 from wit.parts import (
     AnyManifest,
     File,
@@ -325,14 +326,14 @@ def ledger_problems(out: str, totals: Mapping[str, Tally], published: Published 
 def never_looked_at(run: RunFile | None, problems: Sequence[Problem], read: int) -> tuple[list[Problem], list[str]]:
     """(problems, notes): pictures that were stored without a look at their pixels, as was asked for, are no problem."""
     image = run.section("image") if run else {}
-    looked = not image.get("keep_original") or image.get("perceptual_hashes", True)
+    looked = not image.get("keep_original") or is_moot("image", "check_pixels", image)
     check = image.get("check_pixels", "none")
     cut = [problem for problem in problems if problem.undecodable]
     if looked or check == "full" or not cut:
         return list(problems), []
     examples = "; ".join(f"{problem.name}: {problem.what}" for problem in cut[:EXAMPLES])
     more = "; ..." if len(cut) > EXAMPLES else ""
-    seen = "nobody looked at them before" if check == "none" else "JPEGs were told by their structure alone"
+    seen = "nobody looked at them before" if check == "none" else "JPEG and WebP were told by their structure alone"
     note = (
         f"{len(cut):,} of {read:,} pictures that were read do not decode: the set was built with --check-pixels {check}, so "
         f"{seen}; --check-pixels full --rebuild-from download leaves them out, and asks the web for everything "
@@ -343,9 +344,9 @@ def never_looked_at(run: RunFile | None, problems: Sequence[Problem], read: int)
 
 # The set as a whole: what is under a digest, and what is not.
 
-OUTSIDE = (".lock", "_LEASE.json")  # of the machine that builds
+OUTSIDE = (layout.LOCK_FILE, layout.LEASE_FILE)
 # Work in progress; what `make demo` trains and evaluates.
-OUTSIDE_DIRS = ("_tmp", "_shards", "_retry", "model", "zero-shot")
+OUTSIDE_DIRS = (layout.SCRATCH, layout.NEXT_SHARDS, layout.RETRY, "model", "zero-shot")
 
 
 def _deleted(out: str, run: RunFile | None) -> dict[str, Tally]:
@@ -370,7 +371,7 @@ def every_file(out: str, run: RunFile | None, manifests: Manifests) -> tuple[lis
 def _below(out: str, source: SeenSource) -> str | None:
     """The name relative to OUT of a source that lies there: the demonstration web's."""
     label = source.label or ""
-    name = label.replace("demo/", "_demo/", 1)
+    name = label.replace("demo/", f"{layout.DEMO}/", 1)
     return name if label.startswith("demo/") and storage.exists(storage.join(out, name)) else None
 
 

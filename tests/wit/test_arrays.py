@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wit.arithmetic import ceil_div
 from wit.arrays import (
     as_schema,
-    ceil_div,
     changes,
     list_of,
     offsets_of,

@@ -24,7 +24,7 @@ from wit.images.decode import _decode_plain, _decode_with_pillow, jpeg_scale
 from wit.images.expected import compared, expected_hash
 from wit.images.hashes import pdq
 from wit.images.headers import png_icc, probe
-from wit.images.process import phash_of, process
+from wit.images.process import process
 from wit.images.resize import target_size
 from wit.images.results import Processed, Refused
 from wit.records import Reason
@@ -222,7 +222,6 @@ def test_hashes_survive_sizes_and_encodings() -> None:
         other = done(data)
         assert (reference.phash ^ other.phash).bit_count() <= 6  # type: ignore[operator]
         assert (int.from_bytes(reference.pdq) ^ int.from_bytes(other.pdq)).bit_count() <= 31  # type: ignore[arg-type]
-    assert phash_of(encoded(scene(1200, 900), "PNG")) == reference.phash
     different = done(encoded(scene(seed=9), "PNG"))
     assert (int.from_bytes(reference.pdq) ^ int.from_bytes(different.pdq)).bit_count() > 80  # type: ignore[arg-type]
 

@@ -44,7 +44,6 @@ class CandidateGroup:
     dropped: pa.Table  # records.DROPPED, in the order of the files but duplicates last; empty if not asked for
     pairs_in: int
     dropped_counts: dict[Reason, int]
-    query_counts: Ints  # [queries]: rows of the table that contain the query
     sources: list[SourceReport]
 
 
@@ -109,7 +108,7 @@ def extract_group(
                 break
             if left < len(batch):
                 break
-    return _finish(collected, reports, len(queries))
+    return _finish(collected, reports)
 
 
 def _take_surely(
@@ -299,7 +298,7 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
         return pa.array([value and value.encode("utf-8", "replace").decode() for value in values], kind)
 
 
-def _finish(collected: _Collected, reports: list[SourceReport], queries: int) -> CandidateGroup:
+def _finish(collected: _Collected, reports: list[SourceReport]) -> CandidateGroup:
     """Merges the equal pairs of the group into the first of them, and closes the books."""
     table = pa.Table.from_batches(collected.rows, CANDIDATES)
     dropped = pa.Table.from_batches(collected.dropped, DROPPED)
@@ -314,10 +313,7 @@ def _finish(collected: _Collected, reports: list[SourceReport], queries: int) ->
     counts = {reason: collected.counts[reason] for reason in Reason if collected.counts[reason]}
     if collected.pairs_in != len(table) + sum(counts.values()):
         raise AssertionError(f"{collected.pairs_in} pairs in, {len(table)} out, dropped {counts}")
-    ids = pc.list_flatten(table["query_ids"]).to_numpy()
-    return CandidateGroup(
-        table, dropped, collected.pairs_in, counts, np.bincount(ids, minlength=queries).astype(np.int64), reports
-    )
+    return CandidateGroup(table, dropped, collected.pairs_in, counts, reports)
 
 
 def _first_of_equals(keys: pa.ChunkedArray) -> tuple[Ints, Ints]:

@@ -16,8 +16,8 @@ entries match as substrings.
 side, tab and line ends become a space, and an entry matches where it stands, case-sensitive, between two spaces (or the
 ends of the caption). `(dog)`, `"dog"`, `Dog` do not contain `dog`, and `St. Louis` can never match.
 
-How: both semantics are "the entry's words in a row", so the index is a trie over word numbers (`wit.words`). Each level
-of the trie is one vectorised step over all places of a batch of captions that are still in the race: a small bit table
+How: both semantics are "the entry's words in a row", so the index is a trie over word numbers (`wit.candidates.words`). Each
+level of the trie is one vectorised step over all places of a batch of captions that are still in the race: a small bit table
 rejects most of them and a binary search decides.
 """
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from wit import parquet, storage
-from wit.arrays import ceil_div
+from wit.arithmetic import ceil_div
 from wit.damage import damaged
 from wit.download.outage import OutageWatch
 from wit.download.rawshard import RawShard, in_order
@@ -86,8 +86,6 @@ class Progress:
 
     shards: int = 0  # published
     rows: int = 0
-    successes: int = 0
-    bytes: int = 0  # of bodies
 
 
 class PartShards(NamedTuple):
@@ -339,7 +337,7 @@ class Work:
         chain.pending -= 1
         shard.record(outcome.id & ((1 << ROW_BITS) - 1), outcome)
         if not shard.counted:
-            self.on_progress(Progress(rows=1, successes=outcome.reason is None, bytes=outcome.bytes))
+            self.on_progress(Progress(rows=1))
         if ready := shard.take_ready():
             self.appending.append((self.appender.submit(shard.append, ready), ready))
         if shard.left:

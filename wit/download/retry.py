@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wit import layout, ledger, storage
-from wit.arrays import ceil_div
+from wit.arithmetic import ceil_div
 from wit.download.published import is_accounting, last_attempts
 from wit.errors import InputError
 from wit.flags import instead

@@ -53,10 +53,10 @@ class ImageConfig:
     """Store the fetched bytes of JPEG, PNG and WebP as they are; what readers of shards do not know (GIF, BMP, TIFF, AVIF) is
     encoded anew in its own size."""
     check_pixels: CheckPixels = "fast"
-    """How kept bytes are looked at where nothing else (hashes, block lists) decodes them. fast: the structure of a JPEG is
-    compared with its size, a PNG is inflated and its CRCs compared, others are decoded: finds every file that was cut off, but
-    not every JPEG that was given an end mark behind the cut; full: every coefficient and pixel is decoded, and each warning is an
-    error; none: the header alone, so that a cut or empty picture may be stored."""
+    """How kept bytes are looked at where nothing else (hashes, block lists) decodes them. fast: the structure of a JPEG or a
+    lossy WebP is compared with its size, a PNG is inflated and its CRCs compared, others are decoded: finds every file that
+    was cut off, but not every one of which somebody set end mark or sizes right behind the cut; full: every coefficient and
+    pixel is decoded, and each warning is an error; none: the header alone, so that a cut or empty picture may be stored."""
     perceptual_hashes: bool = True
     """pHash and PDQ of every picture; without them duplicates are found by bytes alone."""
     background: str = "#ffffff"

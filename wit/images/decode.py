@@ -14,6 +14,7 @@ from kornia_rs.io import decode_image_png_u8
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from wit.arithmetic import ceil_div
 from wit.images.headers import MAX_ICC_BYTES, PILLOW_ERRORS, bare_jpeg, bare_png, open_with_pillow, png_icc, refused_by
 from wit.images.results import Probe, Refused
 from wit.reasons import Reason
@@ -54,7 +55,9 @@ def decode(data: bytes, probe: Probe, *, scale: int, background: str) -> RGB | R
 
 def decode_jpeg(data: bytes, probe: Probe, scale: int, space: str = "RGB") -> RGB | Refused:
     """simplejpeg takes the smallest factor that leaves at least the sides given: naming 1/scale's own sides picks it."""
-    sides = {"min_height": -(-probe.height // scale), "min_width": -(-probe.width // scale)} if scale > 1 else {}
+    sides = (
+        {"min_height": ceil_div(probe.height, scale), "min_width": ceil_div(probe.width, scale)} if scale > 1 else {}
+    )
     space = "CMYK" if probe.components == 4 else space
     try:
         return simplejpeg.decode_jpeg(data, space, **sides)  # type: ignore[no-any-return]

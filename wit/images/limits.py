@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 
+from wit.arithmetic import ceil_div
 from wit.images.config import ImageConfig
 from wit.images.formats import FORMATS, MAX_SIDE
 from wit.images.resize import stored_size, target_size
@@ -46,7 +47,7 @@ def decoding_bytes(found: Probe, scale: int) -> float:
     """The most that a decoder holds at once."""
     if found.format != "jpg":
         return found.width * found.height * (EXTENDED_WEBP if found.extended else FORMATS[found.format].decoding)
-    blocks = math.prod(-(-side // BLOCK) * BLOCK for side in found.size)
+    blocks = math.prod(ceil_div(side, BLOCK) * BLOCK for side in found.size)
     coefficients = 2 * found.components if found.passes else 0  # 16 bits each, of the whole picture
     if found.components in (1, 3):
         return blocks * (coefficients + 3 / scale**2)

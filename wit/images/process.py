@@ -82,9 +82,3 @@ def _kept(data: bytes, found: Probe, sha256: str, config: ImageConfig) -> Proces
     width, height = found.size
     exif = exif_json(data, found, config.exif)
     return Processed(data, found.format, width, height, found.format, width, height, sha256, sha256, exif=exif)
-
-
-def phash_of(data: bytes, config: ImageConfig | None = None) -> int | Refused:
-    """The pHash that `process` would give a picture: for telling which files are accidental duplicates."""
-    done = process(data, config or ImageConfig())
-    return done if isinstance(done, Refused) else done.phash or 0

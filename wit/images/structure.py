@@ -37,9 +37,10 @@ def png_chunks(data: bytes) -> Iterator[Chunk]:
 
 
 def riff_chunks(data: bytes) -> Iterator[Chunk]:
-    """The top chunks of a WebP (RFC 9649 section 2.3), in order; the last may be cut off."""
-    at = 12
-    while at + 8 <= len(data):
+    """The top chunks of a WebP (RFC 9649 section 2.3), in order; the last may be cut off. What stands behind the length in its
+    header is no part of it."""
+    at, stop = 12, min(len(data), int.from_bytes(data[4:8], "little") + 8)
+    while at + 8 <= stop:
         length = int.from_bytes(data[at + 4 : at + 8], "little")
         yield data[at : at + 4], at + 8, at + 8 + length
         at += 8 + length + (length & 1)

@@ -13,21 +13,18 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from wit.arithmetic import ceil_div
 from wit.images.headers import FILL
 from wit.images.results import Refused
 from wit.images.structure import MAX_PARTS
 from wit.reasons import Reason
 
-SOI, EOI, SOS, DQT, DHT, DRI, DNL = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xDC
+EOI, SOS, DQT, DHT, DRI, DNL = 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xDC
 FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 PROGRESSIVE, ARITHMETIC = (0xC2, 0xCA), (0xC9, 0xCA)
 SEGMENTS = {SOS, DQT, DHT, DRI, DNL, 0xCC, 0xFE, *FRAMES, *range(0xE0, 0xF0)}
 SHORTEST = 1  # bits of a code; of a table that the file lacks, for which decoders take one of their own
 EOB_RUN = 32_767  # blocks without a coefficient that one code of a progressive scan may stand for (section G.1.2.2)
-
-
-def ceil_div(number: int, by: int) -> int:
-    return -(-number // by)
 
 
 class Broken(Exception):

@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wit.arithmetic import ceil_div
 from wit.arrays import (
     Floats,
     Hashes,
     Ids,
     Ints,
     as_schema,
-    ceil_div,
     changes,
     list_of,
     offsets_of,

@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from wit import ledger, parquet, slices, storage
-from wit.arrays import Floats, Ints, ceil_div
+from wit.arithmetic import ceil_div
+from wit.arrays import Floats, Ints
 from wit.layout import DROPPED as DROPPED_LABEL
 from wit.parts import NOTHING, Marker, StageDir, Tally, Unit, with_digest, write_parquet, write_tables
 from wit.plan import balance, owners

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wit.arrays import Floats, Ints, ceil_div
+from wit.arithmetic import ceil_div
+from wit.arrays import Floats, Ints
 from wit.hashing import keyed_hash, keyed_hashes
 from wit.parts import Manifest
 from wit.publish.config import PublishConfig

@@ -159,14 +159,16 @@ def extents(rows: pa.Table, *, gap: int) -> list[Extent]:
     """The fewest reads that fetch all pictures without reading over a gap of more than `gap` bytes."""
     paths, starts = rows["raw_shard"].to_pylist(), rows["tar_offset"].to_pylist()
     stops = [start + size for start, size in zip(starts, rows["tar_size"].to_pylist(), strict=True)]
-    found: list[tuple[str, int, int, list[int]]] = []
+    reads: list[list[int]] = []
+    reach = 0  # of the last read
     for row in sorted(range(len(paths)), key=lambda i: (paths[i], starts[i])):
-        if found and found[-1][0] == paths[row] and starts[row] - found[-1][2] <= gap:
-            path, start, stop, members = found[-1]
-            found[-1] = (path, start, max(stop, stops[row]), [*members, row])
+        if reads and paths[row] == paths[reads[-1][0]] and starts[row] - reach <= gap:
+            reads[-1].append(row)
+            reach = max(reach, stops[row])
         else:
-            found.append((paths[row], starts[row], stops[row], [row]))
-    return [Extent(path, start, stop, tuple(members)) for path, start, stop, members in found]
+            reads.append([row])
+            reach = stops[row]
+    return [Extent(paths[r[0]], starts[r[0]], max(stops[row] for row in r), tuple(r)) for r in reads]
 
 
 def read_pictures(out: str, rows: pa.Table, readers: ThreadPoolExecutor) -> list[memoryview]:

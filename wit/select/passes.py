@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wit import ledger, parquet, storage
-from wit.arrays import Floats, Ints, ceil_div, one_array
+from wit.arithmetic import ceil_div
+from wit.arrays import Floats, Ints, one_array
 from wit.damage import damaged
 from wit.download.published import FetchedShard
 from wit.layout import DROPPED as DROPPED_LABEL

@@ -3,7 +3,6 @@ up and counted."""
 
 from __future__ import annotations
 
-import gzip
 import io
 import itertools
 import json
@@ -53,11 +52,7 @@ def _has_undecoded(value: Any) -> bool:
 
 
 def _read_parquet(stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iterator[Row | None]:
-    if (
-        not stream.seekable()
-        or isinstance(stream, gzip.GzipFile | io.BufferedReader)
-        and hasattr(stream, "raw") is False
-    ):
+    if not stream.seekable():
         stream = io.BytesIO(stream.read())
     table = parquet.of_stream(stream)
     for group in range(table.num_row_groups):

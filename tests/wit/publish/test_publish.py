@@ -102,7 +102,7 @@ def keep_everything(out: str, marker: Marker) -> KeepPart:
     }
     table = pa.table([new[f.name] if f.name in new else rows[f.name] for f in KEEP], schema=KEEP)
     path = f"select/part-{marker.unit}.parquet"
-    storage.make_dir(storage.join(out, "select"))
+    Path(out, "select").mkdir(parents=True, exist_ok=True)
     pq.write_table(table, storage.join(out, path), row_group_size=4)
     return KeepPart(str(marker.unit), path, len(table))
 
