@@ -151,7 +151,8 @@ def beam_share(wat: str, queries: str, folder: str, *, groups: int = 6) -> tuple
     from pipelines.candidates import ExtractGroup
     from pipelines.engine import Engine
     from wit.candidates.passes import Group, extract
-    from wit.parts import StageDir, Unit
+    from wit.store.manifests import Unit
+    from wit.store.parts import StageDir
 
     work = [Group(Unit.numbered("part", i), (SourceFile("wat", wat),)) for i in range(groups)]
     bare, engine = (StageDir(f"{folder}/{name}", "candidates", "f" * 32) for name in ("bare", "beam"))

@@ -42,7 +42,6 @@ from make_pictures import make  # noqa: E402
 from measured_run import Run, measured  # noqa: E402
 from picture_quality import our_pictures, peer_pictures, quality  # noqa: E402
 
-from wit import parquet  # noqa: E402
 from wit.fetch.config import FetchConfig  # noqa: E402
 from wit.images.config import ImageConfig  # noqa: E402
 from wit.images.decode import decode, jpeg_scale  # noqa: E402
@@ -51,6 +50,7 @@ from wit.images.pixels import MARGIN, encode, picture_hashes, stored_picture  # 
 from wit.images.process import process  # noqa: E402
 from wit.images.resize import target_size  # noqa: E402
 from wit.records import PLAN, pair_key  # noqa: E402
+from wit.store import parquet  # noqa: E402
 
 PEER = ROOT / ".venv-i2d"
 PIN = "img2dataset==1.47.0"

@@ -67,7 +67,8 @@ def candidates(start: int, rows: int, total: int) -> pa.Table:
 
 def make_parts(directory: str, rows: int) -> list[tuple[Any, str]]:
     """(unit, path) of each part of candidates."""
-    from wit.parts import Unit, write_parquet
+    from wit.store.manifests import Unit
+    from wit.store.parquet import write_parquet
 
     parts = []
     for number, start in enumerate(range(0, rows, PART_ROWS)):
@@ -84,10 +85,10 @@ def run_ours(directory: str, rows: int) -> None:
     from pipelines.engine import Engine
     from pipelines.memory import few_arenas
     from pipelines.plan import Plan
-    from wit.parts import StageDir
     from wit.plan.config import PlanConfig
     from wit.plan.owners import Rates
     from wit.plan.passes import passes
+    from wit.store.parts import StageDir
 
     few_arenas()
     parts = make_parts(directory, rows)

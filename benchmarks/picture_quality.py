@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from wit import parquet
+from wit.store import parquet
 
 SAMPLE = 400  # pictures compared
 

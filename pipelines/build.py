@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from pipelines.score import run_score
     from pipelines.select import run_select
     from wit.errors import Busy, InputError, OutageError, Stopped
-    from wit.storage import refusal
+    from wit.store.refusals import refusal
 
     run = {
         "candidates": run_candidates,

@@ -9,12 +9,14 @@ import apache_beam as beam
 
 from pipelines import progress
 from pipelines.context import Context
-from wit import notes, storage, workers
+from wit import notes, workers
 from wit.candidates.config import CandidatesConfig, rules_under
 from wit.candidates.passes import Group, dropped_one_in, extract, group_files
 from wit.errors import WorkerLost
-from wit.parts import Manifest, Marker, StageDir
 from wit.sources import RequestBudget
+from wit.store import fs
+from wit.store.manifests import Manifest, Marker
+from wit.store.parts import StageDir
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
@@ -35,7 +37,7 @@ class ExtractGroup(beam.DoFn):  # type: ignore[misc]
 
     def extract(self, group: Group) -> Marker:
         """Extracts the group; again where workers died of what has been given up since, in this group or another."""
-        folder = storage.local_scratch(self.stage.out)
+        folder = fs.local_scratch(self.stage.out)
         while True:
             before = notes.given_up(folder)
             try:
@@ -77,6 +79,6 @@ def run_candidates(context: Context) -> Manifest:
         context.engine.run(
             lambda p: p | "Groups" >> beam.Create(groups) | beam.Reshuffle() | "Extract" >> beam.ParDo(work)
         )
-    notes.clear(storage.local_scratch(stage.out))
+    notes.clear(fs.local_scratch(stage.out))
     workers.close_pools()  # they hold the automaton of the queries, which no later stage needs
     return stage.finish(stage.markers(), (group.unit for group in groups), dropped_one_in=work.one_in)

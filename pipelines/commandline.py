@@ -13,7 +13,7 @@ from wit.config import BuildConfig
 from wit.configfile import counted, from_toml
 from wit.errors import InputError
 from wit.fingerprints import check_gone
-from wit.storage import check_text
+from wit.store.fs import check_text
 
 EXIT_CODES = (
     "Exit codes: 0 a set with samples; 1 a bug; 2 bad input, nothing touched; 3 stopped, start it again to go on; "

@@ -7,19 +7,21 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pipelines.engine import Engine
-from wit import parquet
 from wit.arrays import Floats, Ints
 from wit.candidates.passes import Extracted
 from wit.config import BuildConfig
 from wit.download.published import FetchedShard, raw_shards
 from wit.errors import InputError
-from wit.parts import Manifest, Published, StageDir, Tally, read_manifest, read_published
 from wit.plan.facts import Solved
 from wit.plan.passes import QUERIES
 from wit.runfile import Record
 from wit.score import Scorer
 from wit.sources import SourceFile
 from wit.stages import STAGES
+from wit.store import parquet
+from wit.store.manifests import Manifest, Published, read_manifest, read_published
+from wit.store.parts import StageDir
+from wit.tally import Tally
 
 T = TypeVar("T")
 

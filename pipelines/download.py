@@ -14,7 +14,6 @@ import apache_beam as beam
 
 from pipelines import progress
 from pipelines.context import Context
-from wit import storage
 from wit.download import preflight, retry
 from wit.download.partition import (
     SPLIT,
@@ -32,9 +31,11 @@ from wit.errors import Drained, OutageError, Stopped
 from wit.fetch.config import FetchConfig
 from wit.images.config import ImageConfig
 from wit.layout import OUTAGE_FILE, RETRY
-from wit.parts import Manifest, Marker, StageDir, Unit, check_complete
 from wit.plan.facts import NO_GIANT_SAID, Partition
 from wit.stages import before_stage
+from wit.store import fs
+from wit.store.manifests import Manifest, Marker, Unit
+from wit.store.parts import StageDir, check_complete
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
@@ -48,7 +49,7 @@ class DownloadOwner(beam.DoFn):  # type: ignore[misc]
         try:
             yield from self.download(owner)
         except OutageError as error:  # an engine would hand on its traceback, or try again at once
-            storage.write_bytes(outage_path(self.stage), str(error).encode())
+            fs.write_bytes(outage_path(self.stage), str(error).encode())
 
     def download(self, owner: Owner) -> list[Marker]:
         return download(
@@ -68,7 +69,7 @@ def before_download(stages: list[str]) -> list[str]:
 
 
 def outage_path(stage: StageDir) -> str:
-    return storage.join(stage.path, OUTAGE_FILE)
+    return fs.join(stage.path, OUTAGE_FILE)
 
 
 @contextlib.contextmanager
@@ -110,7 +111,7 @@ def run_download(context: Context) -> Manifest:
     name = retry.partition_name(context.retries)
     again = [Owner(name, ((PartShards(name, part, tuple(range(shards))),),), hears_all=True)]
     markers = [*manifest.parts, accounting, *download_parts(context, again)]
-    storage.remove(storage.join(stage.out, RETRY))
+    fs.remove(fs.join(stage.out, RETRY))
     return stage.finish(markers, [marker.unit for marker in markers], retries=context.retries)
 
 
@@ -165,7 +166,7 @@ def tell_what_it_takes(context: Context) -> None:
         copies=1 + ("publish" in config.stage_names()),
         bytes_per_picture=config.picture_bytes,
     )
-    free = storage.free_bytes(config.output)
+    free = fs.free_bytes(config.output)
     for line in preflight.lines(found, free):
         print(line, file=sys.stderr)
     if free is not None and found.bytes_needed > free:
@@ -180,7 +181,7 @@ def download_parts(context: Context, owners: list[Owner]) -> list[Marker]:
     """Publishes the raw shards of the owners that are not there yet; returns their markers."""
     config, stage = context.config, context.stage("download")
     wanted, pending = set(units_of(owners)), pending_of(context, owners)
-    storage.remove(outage_path(stage))
+    fs.remove(outage_path(stage))
     download = DownloadOwner(stage, context.seed, config.fetch, config.image)
     bar = progress.bar("download", stage, total=len(units_of(pending)), unit="shards")
     with draining_on_sigterm() as asked_to_stop, bar:
@@ -189,8 +190,8 @@ def download_parts(context: Context, owners: list[Owner]) -> list[Marker]:
                 lambda p: p | "Owners" >> beam.Create(pending) | beam.Reshuffle() | "Download" >> beam.ParDo(download)
             )
     markers = stage.markers()
-    if storage.exists(outage_path(stage)):
-        raise OutageError(storage.read_bytes(outage_path(stage)).decode())
+    if fs.exists(outage_path(stage)):
+        raise OutageError(fs.read_bytes(outage_path(stage)).decode())
     missing = wanted - {marker.unit for marker in markers}
     if asked_to_stop.is_set():
         raise Drained(

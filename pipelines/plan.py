@@ -11,12 +11,12 @@ from pipelines import progress
 from pipelines.combine import Concatenate, Summed, SumWith
 from pipelines.context import Context
 from pipelines.progress import Counted
-from wit.parts import Manifest
 from wit.plan import balance
 from wit.plan.owners import add_owners, rates_of
 from wit.plan.pairs import add_heavy
 from wit.plan.passes import Passes, passes, wanted_units, without_work
 from wit.plan.threshold import effective_counts, solve, target_cell
+from wit.store.manifests import Manifest
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own

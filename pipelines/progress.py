@@ -21,7 +21,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from wit.parts import Marker, StageDir
+from wit.store.manifests import Marker
+from wit.store.parts import StageDir
 
 POLL_S = 0.5
 MARKERS_EVERY = 20  # polls between two listings of markers: a listing costs a request on an object store

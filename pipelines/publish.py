@@ -8,11 +8,12 @@ import apache_beam as beam
 
 from pipelines import progress
 from pipelines.context import Context
-from wit.parts import Published, StageDir
 from wit.publish import order, whole
 from wit.publish.config import PublishConfig
 from wit.publish.order import Assignment, keep_list_parts
 from wit.publish.shard import ShardMarker, shard_inputs, shard_marker, write_shard
+from wit.store.manifests import Published
+from wit.store.parts import StageDir
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from wit import flags
 from wit.errors import InputError
 from wit.querybuild.entries import write_entries
 from wit.querybuild.recipes import PackagesRecipe, WikipediaRecipe, build_entries
-from wit.storage import refusal
+from wit.store.refusals import refusal
 
 RECIPES = {"wikipedia": WikipediaRecipe, "packages": PackagesRecipe}
 

@@ -14,20 +14,22 @@ import pyarrow as pa
 
 import wit
 from pipelines.context import Context
-from wit import layout, ledger, parquet, parts, report, storage
+from wit import layout, ledger, report
 from wit.damage import damaged
 from wit.download.published import last_attempts
 from wit.images.formats import FORMATS
 from wit.images.headers import sniff
 from wit.images.process import stored_formats
 from wit.ledger import LedgerFile
-from wit.parts import File, Published, Tally
 from wit.plan.passes import QUERIES
 from wit.querylist import load_queries
 from wit.reasons import Reason
 from wit.select.passes import count
 from wit.select.survival import Memberships, Shortfall, still_lacking
 from wit.select.survival import shortfall as lacking_of
+from wit.store import fs, parquet
+from wit.store.manifests import File, Published, described
+from wit.tally import Tally
 from wit.typed import to_json
 
 GALLERY = 48
@@ -56,27 +58,27 @@ def run_report(context: Context) -> list[File]:
     tables = {layout.SOURCES_FILE: source_table(context), layout.HOSTS_FILE: hosts, layout.QUERIES_FILE: queries}
     for name, table in tables.items():
         _write(out, name, table)
-    storage.write_bytes(storage.join(out, layout.LEDGER_FILE), to_json(totals))
+    fs.write_bytes(fs.join(out, layout.LEDGER_FILE), to_json(totals))
     facts = page_facts(context, published, stages, hosts, queries, short)
-    storage.write_bytes(storage.join(out, layout.PAGE_FILE), report.page(stages, gallery(context), **facts))
-    storage.write_bytes(storage.join(out, layout.CARD_FILE), report.render("card.md", stages=stages, **facts))
+    fs.write_bytes(fs.join(out, layout.PAGE_FILE), report.page(stages, gallery(context), **facts))
+    fs.write_bytes(fs.join(out, layout.CARD_FILE), report.render("card.md", stages=stages, **facts))
     tars = [file for file in published.files if file.name.endswith(".tar")]
     description = report.croissant(facts["name"], totals.samples, tars, stored_formats(context.config.image))
-    storage.write_bytes(storage.join(out, layout.CROISSANT_FILE), to_json(description))
-    return [parts.described(out, name) for name in layout.REPORT_FILES]
+    fs.write_bytes(fs.join(out, layout.CROISSANT_FILE), to_json(description))
+    return [described(out, name) for name in layout.REPORT_FILES]
 
 
 def source_table(context: Context) -> pa.Table:
     """By source file; as it was written before where the candidates were deleted since."""
     if (groups := context.extracted()) is not None:
         return report.source_table(groups)
-    return report.source_table_of(parquet.read_table(storage.join(context.config.output, layout.SOURCES_FILE)))
+    return report.source_table_of(parquet.read_table(fs.join(context.config.output, layout.SOURCES_FILE)))
 
 
 def _write(out: str, name: str, table: pa.Table) -> None:
-    with storage.scratch_dir(out) as scratch:
-        parts.write_parquet(table, f"{scratch}/table.parquet")
-        storage.publish(f"{scratch}/table.parquet", storage.join(out, name))
+    with fs.scratch_dir(out) as scratch:
+        parquet.write_parquet(table, f"{scratch}/table.parquet")
+        fs.publish(f"{scratch}/table.parquet", fs.join(out, name))
 
 
 def host_table(context: Context) -> pa.Table:
@@ -115,13 +117,13 @@ def query_table(context: Context) -> tuple[pa.Table, Shortfall]:
 
 def gallery(context: Context) -> list[dict[str, str]]:
     """Some published samples, chosen by their keys, with their pictures inline."""
-    shards = storage.join(context.config.output, "shards")
+    shards = fs.join(context.config.output, "shards")
     found: list[tuple[str, str, str, int, int, str]] = []
     columns = ["key", "caption", "image_offset", "image_size", "sha256"]
-    for name in storage.list_dir(shards):
+    for name in fs.list_dir(shards):
         if name.endswith(".parquet"):
-            table = parquet.read_table(storage.join(shards, name), columns)
-            tar = storage.join(shards, name.removesuffix("parquet") + "tar")
+            table = parquet.read_table(fs.join(shards, name), columns)
+            tar = fs.join(shards, name.removesuffix("parquet") + "tar")
             rows = zip(*(table[column].to_pylist() for column in table.column_names), strict=True)
             found = sorted([*found, *((key, caption, tar, *place) for key, caption, *place in rows)])[:GALLERY]
     return [
@@ -130,7 +132,7 @@ def gallery(context: Context) -> list[dict[str, str]]:
 
 
 def _inline(tar: str, start: int, size: int, digest: str) -> str:
-    picture = storage.read_range(tar, start, size)
+    picture = fs.read_range(tar, start, size)
     if hashlib.sha256(picture).hexdigest() != digest:
         raise damaged(tar, f"the picture at byte {start} is not that of its sha256")
     kind = FORMATS[str(sniff(picture))].media_type

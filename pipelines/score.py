@@ -12,8 +12,9 @@ from wit import score, workers
 from wit.config import BuildConfig
 from wit.download.published import FetchedShard, raw_shards
 from wit.errors import InputError
-from wit.parts import Manifest, Marker, StageDir
 from wit.score import Scorer
+from wit.store.manifests import Manifest, Marker
+from wit.store.parts import StageDir
 
 
 def scorer_of(config: BuildConfig) -> Scorer | None:

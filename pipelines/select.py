@@ -11,9 +11,9 @@ from pipelines import progress
 from pipelines.combine import Summed
 from pipelines.context import Context
 from pipelines.progress import Counted
-from wit.parts import Manifest
 from wit.querylist import load_queries
 from wit.select.passes import Passes, buckets_for, keep_parts
+from wit.store.manifests import Manifest
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own

@@ -20,7 +20,7 @@ from pipelines.engine import Engine, quiet_beam
 from pipelines.memory import PeakMemory, few_arenas
 from pipelines.score import scorer_of
 from pipelines.show import funnel, paths
-from wit import advice, demo, layout, ledger, resume, storage, workers
+from wit import advice, demo, layout, ledger, resume, workers
 from wit import config as configuration
 from wit.candidates import language
 from wit.config import BuildConfig
@@ -30,8 +30,6 @@ from wit.errors import InputError
 from wit.fetch import limits
 from wit.fingerprints import Inputs, gone_of
 from wit.images.blocklist import load_blocklist
-from wit.lease import only_builder
-from wit.parts import File, Manifest, StageDir
 from wit.querycheck import remarks
 from wit.querylist import load_queries
 from wit.report import source_reports
@@ -41,6 +39,10 @@ from wit.score import Scorer
 from wit.sources import SourceFile, list_sources, version_of
 from wit.sources.tables import check_hashes
 from wit.stages import PRODUCTS, STAGES, from_stage
+from wit.store import fs
+from wit.store.claims import only_builder
+from wit.store.manifests import File, Manifest
+from wit.store.parts import StageDir
 from wit.typed import to_json
 
 TABLES_LOOKED_AT = 8  # for a column of hashes: they are of one list
@@ -104,9 +106,7 @@ def listed(spec: str, config: BuildConfig) -> list[SourceFile]:
         budget=dataclasses.replace(config.budget(), workers=1),
     )
     return [
-        dataclasses.replace(file, path=os.path.abspath(file.path), label=file.path)
-        if storage.is_local(file.path)
-        else file
+        dataclasses.replace(file, path=os.path.abspath(file.path), label=file.path) if fs.is_local(file.path) else file
         for file in files
     ]
 
@@ -119,11 +119,9 @@ DEMO_NOTE = (
 
 def demo_sources(out: str) -> list[SourceFile]:
     """The demonstration web's crawl files, written below OUT, under names that do not depend on where that is."""
-    paths = demo.write_wat(storage.join(out, layout.DEMO))
+    paths = demo.write_wat(fs.join(out, layout.DEMO))
     return [
-        SourceFile(
-            "wat", path, label=f"demo/{storage.name_of(path)}", size=storage.size(path), version=version_of(path)
-        )
+        SourceFile("wat", path, label=f"demo/{fs.name_of(path)}", size=fs.size(path), version=version_of(path))
         for path in paths
     ]
 
@@ -133,9 +131,9 @@ def _absolute(config: BuildConfig) -> BuildConfig:
     local = {
         name: os.path.abspath(getattr(config, name))
         for name in ("output", "queries", "score_checkpoint")
-        if getattr(config, name) is not None and storage.is_local(getattr(config, name))
+        if getattr(config, name) is not None and fs.is_local(getattr(config, name))
     }
-    if config.fetch.host_limits and storage.is_local(config.fetch.host_limits):
+    if config.fetch.host_limits and fs.is_local(config.fetch.host_limits):
         fetch = dataclasses.replace(config.fetch, host_limits=os.path.abspath(config.fetch.host_limits))
         config = dataclasses.replace(config, fetch=fetch)
     return dataclasses.replace(config, **local)
@@ -144,21 +142,21 @@ def _absolute(config: BuildConfig) -> BuildConfig:
 def _refuse_foreign(out: str, seed: int | None) -> None:
     """Raises InputError where OUT is no directory, or one of something else. A set whose run.json is gone is ours, and a seed
     that does not fit its fingerprints is refused where they are compared."""
-    if storage.exists(out) and not storage.is_dir(out):
+    if fs.exists(out) and not fs.is_dir(out):
         raise InputError(f"--output {out} is a file: choose a directory")
-    there = storage.list_dir(out)
+    there = fs.list_dir(out)
     names = [name for name in there if name not in (layout.LOCK_FILE, layout.LEASE_FILE, layout.SCRATCH)]
-    names = [name for name in names if not name.endswith(storage.UNFINISHED)]
+    names = [name for name in names if not name.endswith(fs.UNFINISHED)]
     if names and layout.RUN_FILE not in names:
-        if not any(storage.exists(layout.manifest_path(out, stage)) for stage in STAGES):
+        if not any(fs.exists(layout.manifest_path(out, stage)) for stage in STAGES):
             raise InputError(
                 f"--output {out} holds files of something else ({names[0]}, ...): choose an empty directory"
             )
         if seed is None:
-            raise InputError(f"{storage.join(out, 'run.json')} is gone: {missed('run.json')}")
+            raise InputError(f"{fs.join(out, 'run.json')} is gone: {missed('run.json')}")
     for name in sorted(layout.DIRECTORIES.intersection(there)):
-        if not storage.is_dir(storage.join(out, name)):
-            raise InputError(f"{storage.join(out, name)} stands where a directory belongs: move it away")
+        if not fs.is_dir(fs.join(out, name)):
+            raise InputError(f"{fs.join(out, name)} stands where a directory belongs: move it away")
 
 
 @dataclasses.dataclass
@@ -246,7 +244,7 @@ class Session:
         return advice.nothing_kept(self.context.totals()) if asked and published and not published.out else None
 
     def save(self) -> None:
-        storage.write_bytes(layout.run_path(self.context.config.output), sealed(self.run))
+        fs.write_bytes(layout.run_path(self.context.config.output), sealed(self.run))
 
     def run_stage(self, name: str, work: Callable[[Context], object]) -> None:
         """Runs the stage unless it is finished, or was and nobody misses what is gone of it."""
@@ -287,7 +285,7 @@ class Session:
         if isinstance(stage.manifest, Manifest) and not stage.missing:
             directory.tidy(stage.manifest.parts)  # in case the run that finished it was killed there
         if name == "publish":
-            storage.remove(layout.next_shards_path(directory.out))
+            fs.remove(layout.next_shards_path(directory.out))
         if self.settle(name):
             self.save()
         print(f"{name:<10} {resume.passed_over(directory.out, stage)}", file=sys.stderr)
@@ -333,14 +331,14 @@ class Session:
 def _clear_up(out: str) -> None:
     """Removes work in progress of a run that was killed; in the stages' directories each stage does that. When hosts may be
     asked again is kept, where it is the file that it was."""
-    scratch = storage.join(out, layout.SCRATCH)
-    for name in storage.list_dir(scratch):
-        if name != layout.PLACES_FILE or storage.size_of_file(storage.join(scratch, name)) is None:
-            storage.remove(storage.join(scratch, name))
-    for folder in (out, storage.join(out, "ledger"), storage.join(out, "report")):
-        for name in storage.list_dir(folder):
-            if name.endswith(storage.UNFINISHED):
-                storage.remove(storage.join(folder, name))
+    scratch = fs.join(out, layout.SCRATCH)
+    for name in fs.list_dir(scratch):
+        if name != layout.PLACES_FILE or fs.size_of_file(fs.join(scratch, name)) is None:
+            fs.remove(fs.join(scratch, name))
+    for folder in (out, fs.join(out, "ledger"), fs.join(out, "report")):
+        for name in fs.list_dir(folder):
+            if name.endswith(fs.UNFINISHED):
+                fs.remove(fs.join(folder, name))
 
 
 def _begin(

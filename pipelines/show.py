@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
-from wit import flags, layout, ledger, storage
+from wit import flags, layout, ledger
 from wit.errors import InputError
-from wit.parts import Tally, read_json, read_object
+from wit.store import fs
+from wit.store.manifests import read_json, read_object
+from wit.tally import Tally
 from wit.typed import load
 
 PATHS = ("shards", "ledger.json", "report/index.html", "README.md", "run.json", "model")
@@ -103,7 +105,7 @@ def read_result(path: str) -> ZeroShot:
 
 def paths(out: str) -> list[str]:
     """What a person looks for in OUT, where it is there."""
-    return [path for name in PATHS if storage.exists(path := storage.join(out, name))]
+    return [path for name in PATHS if fs.exists(path := fs.join(out, name))]
 
 
 MADE_BY = "run the build, or trainer.evaluate, again"
@@ -117,9 +119,9 @@ class Peak:
 
 
 def show(console: Console, out: str, results: Sequence[str]) -> None:
-    ledger_path = storage.join(out, layout.LEDGER_FILE)
+    ledger_path = fs.join(out, layout.LEDGER_FILE)
     for path in (ledger_path, *results):
-        if not storage.exists(path):
+        if not fs.exists(path):
             raise InputError(
                 f"no such file: {path}; give the --output of a finished build, and results of trainer.evaluate"
             )

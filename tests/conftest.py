@@ -15,9 +15,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from wit import ledger, storage
+from wit import ledger
 from wit.download.published import raw_shards
-from wit.parts import Manifest, Published, StageDir, Tally, Unit, described, read_manifest, write_parquet
 from wit.publish import order, whole
 from wit.publish.config import PublishConfig
 from wit.publish.shard import write_shard
@@ -28,6 +27,11 @@ from wit.select.passes import Passes, keep_parts
 from wit.select.survival import Memberships, surviving_counts
 from wit.shards import ShardWriter
 from wit.stages import STAGES
+from wit.store import fs
+from wit.store.manifests import Manifest, Published, Unit, described, read_manifest
+from wit.store.parquet import write_parquet
+from wit.store.parts import StageDir
+from wit.tally import Tally
 from wit.typed import to_json
 
 
@@ -126,9 +130,9 @@ def publish_raw(out: str, shards: Mapping[str, Sequence[Row]], *, seed: int = 1)
             if (data := record.pop("data", None)) is not None:
                 record["tar_offset"] = tar.add_member(f"{record['key']}.jpg", data)
         tar.close()
-        with storage.scratch_dir(out) as scratch:
+        with fs.scratch_dir(out) as scratch:
             files = {"tar": f"{scratch}/x.tar", "parquet": f"{scratch}/x.parquet"}
-            storage.write_bytes(files["tar"], stream.getvalue())
+            fs.write_bytes(files["tar"], stream.getvalue())
             write_parquet(pa.Table.from_pylist(records, schema=RAW), files["parquet"])
             fetched = sum(r["reason"] is None for r in records)
             lost = {"http_not_found": len(records) - fetched} if fetched < len(records) else {}
@@ -185,7 +189,7 @@ def publish_all(out: str, chosen: Manifest, *, config: PublishConfig, seed: int)
 def small_build(out: str) -> str:
     """A finished build under OUT: 40 pairs on three raw shards, of which 22 reach shards of seven samples."""
     queries = f"{out}-queries.txt"
-    storage.write_bytes(queries, b"dog\ncat\nphoto\nfox\n")
+    fs.write_bytes(queries, b"dog\ncat\nphoto\nfox\n")
     rows = [
         Row(f"{i}", [(f"é {i}", [i % 4])], look=None if i % 5 == 0 else i % 27, size=(40 + i % 27, 50))
         for i in range(40)
@@ -197,8 +201,8 @@ def small_build(out: str) -> str:
     publish_all(out, chosen, config=PublishConfig(samples_per_shard=7, raw_shards_per_group=2), seed=1)
     manifests = {stage: m for stage in STAGES if (m := read_manifest(out, stage))}
     totals = ledger.LedgerFile(ledger.stage_totals(manifests), manifests["publish"].out)
-    storage.write_bytes(f"{out}/ledger.json", to_json(totals))
-    storage.write_bytes(f"{out}/report/index.html", b"<!doctype html>")
+    fs.write_bytes(f"{out}/ledger.json", to_json(totals))
+    fs.write_bytes(f"{out}/report/index.html", b"<!doctype html>")
     files = tuple(described(out, name) for name in ("ledger.json", "report/index.html"))
     records = {stage: recorded(out, manifest) for stage, manifest in manifests.items()}
     run = RunFile(
@@ -210,13 +214,13 @@ def small_build(out: str) -> str:
         stages=records | {"report": Record(fingerprint="r" * 32, files=files)},
         at_work=[],
     )
-    storage.write_bytes(f"{out}/run.json", sealed(run))
+    fs.write_bytes(f"{out}/run.json", sealed(run))
     return out
 
 
 def publish_keys(stage: StageDir, keys: list[str]) -> None:
     """A stage that hands on all its rows, of which only the keys matter here."""
-    with storage.scratch_dir(stage.out) as scratch:
+    with fs.scratch_dir(stage.out) as scratch:
         write_parquet(pa.table({"key": keys}), f"{scratch}/rows.parquet")
         tally = Tally(into=len(keys), out=len(keys), dropped={})
         stage.publish(Unit.numbered("part", 0), {"rows": f"{scratch}/rows.parquet"}, tally)

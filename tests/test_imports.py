@@ -1,4 +1,4 @@
-"""Imports run one way: records <- the rest of wit <- pipelines; records, shards, storage, flags <- trainer."""
+"""Imports run one way: records <- the rest of wit <- pipelines; records, shards, the store's files, flags <- trainer."""
 
 import ast
 from pathlib import Path
@@ -11,7 +11,15 @@ FORBIDDEN = {
     "trainer": ("apache_beam", "pipelines"),
     "pipelines": (),
 }
-TRAINER_MAY_USE = {"wit.early", "wit.flags", "wit.ranges", "wit.records", "wit.shards", "wit.storage"}
+TRAINER_MAY_USE = {
+    "wit.early",
+    "wit.flags",
+    "wit.ranges",
+    "wit.records",
+    "wit.shards",
+    "wit.store.fs",
+    "wit.store.refusals",
+}
 
 
 def imported(path: Path) -> set[str]:
@@ -20,7 +28,8 @@ def imported(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "wit" else {node.module}
+            of_package = node.module in ("wit", "wit.store")
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} if of_package else {node.module}
     return names
 
 
@@ -63,9 +72,9 @@ OPENERS = {
 OPENERS |= {"os.remove", "os.unlink", "os.rename", "os.replace", "os.makedirs", "shutil.copy", "shutil.rmtree"}
 METHODS = ("read_text", "write_text", "write_bytes", "unlink", "mkdir")
 # What a user's set never comes near: the makers of assets, and this machine's own files.
-STORE = ("wit/storage.py", "wit/lease.py", "wit/direct.py")
+STORE = ("wit/store/fs.py", "wit/store/claims.py", "wit/store/direct.py")
 MAY_OPEN = {
-    "wit/parquet.py": {"pa.OSFile"},
+    "wit/store/parquet.py": {"pa.OSFile"},
     "wit/fetch/decoder.py": {"open", "os.open"},  # /proc of its own, and /dev/null
     "wit/demo/making/make_web.py": {"os.makedirs"},
 }
@@ -75,9 +84,7 @@ def opened(path: Path) -> set[str]:
     """The calls of a file that open, make or remove files."""
     calls = (node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
     named = {ast.unparse(call) for call in calls}
-    return {
-        name for name in named if name in OPENERS or (name.rpartition(".")[2] in METHODS and "storage." not in name)
-    }
+    return {name for name in named if name in OPENERS or (name.rpartition(".")[2] in METHODS and "fs." not in name)}
 
 
 def test_only_the_store_opens_files() -> None:
@@ -87,7 +94,7 @@ def test_only_the_store_opens_files() -> None:
             call for call in opened(path) if "resources" not in call and call not in ("limits.read_text", "read_text")
         }
         if name not in STORE and not name.startswith("wit/querybuild/"):
-            assert found <= MAY_OPEN.get(name, set()), f"{name} calls {found}: let wit.storage do it"
+            assert found <= MAY_OPEN.get(name, set()), f"{name} calls {found}: let wit.store.fs do it"
 
 
 ROOMS = ("candidates", "plan", "download", "score", "select", "publish", "report")  # of stages, in their order
@@ -99,13 +106,10 @@ GROUND = (
     "errors",
     "hashing",
     "layout",
-    "parquet",
-    "parts",
     "reasons",
     "records",
-    "slices",
 )
-GROUND += ("stages", "storage", "typed", "workers", "images", "fetch", "sources", "shards")
+GROUND += ("stages", "store", "tally", "typed", "workers", "images", "fetch", "sources", "shards")
 
 
 def rooms_used(path: Path) -> set[str]:
@@ -134,4 +138,4 @@ def parquet_readers(path: Path) -> set[str]:
 def test_parquet_is_read_by_one_module_since_read_table_of_a_stream_aborts_processes_at_their_end(folder: str) -> None:
     for path in (ROOT / folder).rglob("*.py"):
         allowed = {"pq.ParquetFile"} if path.name in ("parquet.py", "bench_plan.py") else set()  # its peer reads a path
-        assert parquet_readers(path) <= allowed, f"{path.relative_to(ROOT)}: read it with wit.parquet"
+        assert parquet_readers(path) <= allowed, f"{path.relative_to(ROOT)}: read it with wit.store.parquet"

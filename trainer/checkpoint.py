@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from trainer.model import CLIP, MODELS
-from wit import flags, storage
+from wit import flags
 from wit.records import InputError
+from wit.store import fs
 
 GIVE = "give the --output of a training run, or a .pt file"
 
@@ -44,13 +45,13 @@ class Found:
 
 def list_checkpoints(output: str) -> list[str]:
     """The checkpoints of a run, oldest first."""
-    directory = storage.join(output, "checkpoints")
-    names = [name for name in storage.list_dir(directory) if name.startswith("step-") and name.endswith(".pt")]
-    return [storage.join(directory, name) for name in names]
+    directory = fs.join(output, "checkpoints")
+    names = [name for name in fs.list_dir(directory) if name.startswith("step-") and name.endswith(".pt")]
+    return [fs.join(directory, name) for name in names]
 
 
 def path_of(output: str, step: int) -> str:
-    return storage.join(output, "checkpoints", f"step-{step:010d}.pt")
+    return fs.join(output, "checkpoints", f"step-{step:010d}.pt")
 
 
 def save(output: str, state: dict[str, Any], *, step: int, keep: int) -> None:
@@ -61,11 +62,11 @@ def save(output: str, state: dict[str, Any], *, step: int, keep: int) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     written = path_of(output, step)
-    storage.write_bytes(written, buffer.getvalue())
+    fs.write_bytes(written, buffer.getvalue())
     found = list_checkpoints(output)
     sound = found[: found.index(written) + 1]
     for path in [*found[len(sound) :], *sound[:-keep]]:
-        storage.remove(path)
+        fs.remove(path)
 
 
 def is_finite(state: dict[str, Any]) -> bool:
@@ -84,7 +85,7 @@ def tensors_of(value: Any) -> Iterator[Tensor]:
 
 def find(path: str) -> Found:
     """A checkpoint file, or the newest whole one of a run's directory; raises InputError where there is none."""
-    if not storage.is_dir(path):
+    if not fs.is_dir(path):
         return Found(path, read(path))
     passed: list[str] = []
     for file in reversed(list_checkpoints(path)):
@@ -104,9 +105,9 @@ def load(path: str) -> dict[str, Any]:
 
 def read(path: str) -> dict[str, Any]:
     """The state in a file; raises InputError where it is missing, not whole, or holds numbers that are not finite."""
-    if not storage.exists(path):
+    if not fs.exists(path):
         raise InputError(f"no such checkpoint: {path}; {GIVE}")
-    data = storage.read_bytes(path)
+    data = fs.read_bytes(path)
     try:
         state = _state(data)
     except pickle.UnpicklingError as error:  # whose words are advice to run what stands there

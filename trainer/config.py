@@ -10,9 +10,10 @@ import tyro
 from trainer import checkpoint
 from trainer.device import pick_device
 from trainer.model import MODELS
-from wit import flags, storage
+from wit import flags
 from wit.ranges import WHOLE, Range, check_ranges
 from wit.records import InputError
+from wit.store import fs
 
 STEPS = Range(1, 1e9)
 RANGES = {
@@ -122,8 +123,8 @@ def check(config: TrainConfig) -> None:
     """Raises InputError for what is wrong with the configuration, before anything is touched."""
     if config.model not in MODELS:
         raise InputError(f"no such model: {config.model}; {flags.instead(config.model, MODELS)}")
-    for path in (config.output, storage.join(config.output, "checkpoints")):
-        if storage.exists(path) and not storage.is_dir(path):
+    for path in (config.output, fs.join(config.output, "checkpoints")):
+        if fs.exists(path) and not fs.is_dir(path):
             raise InputError(f"{path} is a file; give a directory as --output")
     if not config.resume and checkpoint.list_checkpoints(config.output):
         raise InputError(f"{config.output} holds a run; add --resume to go on with it, or give another --output")

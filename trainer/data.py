@@ -23,9 +23,9 @@ from PIL import Image
 from torch import Tensor
 
 from trainer.tokenizer import tokenize
-from wit import storage
 from wit.records import InputError, keyed_hash
 from wit.shards import Sample, ShardInfo, iter_samples, list_shards
+from wit.store import fs
 
 Pixels = npt.NDArray[np.uint8]
 T = TypeVar("T")
@@ -263,7 +263,7 @@ class Stream:
         tokens = tokenize(told.caption, context_length=self.config.context_length)
         image = decode(sample.image_bytes, self.config.image_size)
         reasons = [IMAGE] * (image is None) + [METADATA] * (not sample.readable)
-        shard = storage.name_of(self.shards[place.shard].path)
+        shard = fs.name_of(self.shards[place.shard].path)
         example = Example(sample.key, image, tokens, tuple(Fault(shard, sample.key, reason) for reason in reasons))
         self._keep(place, example)
         return example
@@ -285,13 +285,13 @@ class Stream:
 
 def check_present(directory: str, shards: list[ShardInfo]) -> None:
     """Raises InputError naming shards that are not there, or empty: before the first step, not when it is their turn."""
-    listed = storage.list_sizes(directory)
+    listed = fs.list_sizes(directory)
 
     def is_there(shard: ShardInfo) -> bool:
-        name = shard.path.removeprefix(storage.join(directory, ""))
+        name = shard.path.removeprefix(fs.join(directory, ""))
         if listed and "/" not in name:
             return bool(listed.get(name))
-        return storage.exists(shard.path)  # a store that lists nothing
+        return fs.exists(shard.path)  # a store that lists nothing
 
     with ThreadPoolExecutor(16) as pool:
         missing = [shard.path for shard, there in zip(shards, pool.map(is_there, shards), strict=True) if not there]
@@ -305,8 +305,8 @@ def check_present(directory: str, shards: list[ShardInfo]) -> None:
 
 def unlisted(directory: str, shards: list[ShardInfo]) -> list[str]:
     """The names of tars beside the shards that no sizes.json counts: nothing of them is streamed."""
-    known = {storage.name_of(shard.path) for shard in shards}
-    return [name for name in storage.list_dir(directory) if name.endswith((".tar", ".tar.gz")) and name not in known]
+    known = {fs.name_of(shard.path) for shard in shards}
+    return [name for name in fs.list_dir(directory) if name.endswith((".tar", ".tar.gz")) and name not in known]
 
 
 def read_shard(shard: ShardInfo) -> list[Sample]:

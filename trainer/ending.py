@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from wit import storage
 from wit.early import NAMES
 from wit.records import InputError, Stopped
+from wit.store import refusals
 
 
 class Elsewhere(Exception):
@@ -43,7 +43,7 @@ def code_of(work: Callable[[], None], *, again: str) -> int:
         sentence = f"stopped: by {error or NAMES[signal.SIGINT]}; to go on: {again}"
         return said(sentence, 3) if os.environ.get("RANK", "0") == "0" else 3  # all ranks get the signal
     except OSError as error:
-        if (refused := storage.refusal(error)) is None:
+        if (refused := refusals.refusal(error)) is None:
             raise
         return said(f"stopped: {refused}, then start it again: {again}", 3)
     return 0

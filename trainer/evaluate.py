@@ -34,9 +34,10 @@ from trainer.model import CLIP
 from trainer.tally import Hit, Share, by_group, share, wilson
 from trainer.testset import Dataset, Picture, open_dataset, pictures
 from trainer.tokenizer import clean, tokenize
-from wit import flags, storage
+from wit import flags
 from wit.ranges import Range, check_ranges
 from wit.records import InputError
+from wit.store import fs
 
 NAMED = 5  # of names that are told, the first
 
@@ -219,9 +220,9 @@ def told_without_pictures(dataset: Dataset, numbers: Sequence[int]) -> str:
 def evaluate(config: EvaluateConfig) -> Result:
     """Evaluates, prints, and writes the JSON. What the names of files tell is checked before the model runs."""
     device, dataset = pick_device(config.device), open_dataset(config.dataset)
-    beside = config.checkpoint if storage.is_dir(config.checkpoint) else config.checkpoint.rpartition("/")[0] or "."
-    output = config.output or storage.join(beside, f"zero-shot-{dataset.name}.json")
-    if storage.is_dir(output):
+    beside = config.checkpoint if fs.is_dir(config.checkpoint) else config.checkpoint.rpartition("/")[0] or "."
+    output = config.output or fs.join(beside, f"zero-shot-{dataset.name}.json")
+    if fs.is_dir(output):
         raise InputError(f"--output {output} is a directory; give the name of a JSON file")
     console = Console(highlight=False, soft_wrap=True)
     for sentence in told_dataset(dataset):
@@ -238,7 +239,7 @@ def evaluate(config: EvaluateConfig) -> Result:
         console.print(told_without_pictures(dataset, result.without_pictures), markup=False)
     console.print(describe(result), markup=False)
     written: dict[str, Any] = {"model": state["name"], "step": state.get("step"), **dataclasses.asdict(result)}
-    storage.write_bytes(output, json.dumps(written, indent=2).encode() + b"\n")
+    fs.write_bytes(output, json.dumps(written, indent=2).encode() + b"\n")
     console.print(f"written to {output}", markup=False)
     return result
 

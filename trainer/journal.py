@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trainer.data import IMAGE, METADATA, Fault
-from wit import storage
+from wit.store import fs
 
 SAID = {
     IMAGE: "corrupt picture, left out of its batch: {key} of {shard}",
@@ -26,7 +26,7 @@ class Journal:
     there once; a sample is named once, however often its turn comes."""
 
     def __init__(self, output: str, console: Console, *, step: int, steps: int) -> None:
-        self.metrics, self.corrupt = (storage.join(output, name) for name in ("metrics.jsonl", "corrupt.jsonl"))
+        self.metrics, self.corrupt = (fs.join(output, name) for name in ("metrics.jsonl", "corrupt.jsonl"))
         self.console = console
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         self.bar = Progress(*columns, TextColumn("{task.fields[status]}"), console=console)
@@ -36,12 +36,12 @@ class Journal:
     def go_on(self, step: int) -> None:
         """Drops what the files say of later steps, and what a crash cut off; all of it where the run starts anew."""
         kept = [row for row in rows_of(self.metrics) if row.get("step", step + 1) <= step]
-        storage.write_bytes(self.metrics, lines_of(kept))
+        fs.write_bytes(self.metrics, lines_of(kept))
         names = [field.name for field in dataclasses.fields(Fault)]
         told = [row for row in rows_of(self.corrupt) if step and all(name in row for name in names)]
         self.known = {Fault(*(row[name] for name in names)): None for row in told}
-        if storage.exists(self.corrupt):
-            storage.write_bytes(self.corrupt, lines_of(map(row_of, self.known)))
+        if fs.exists(self.corrupt):
+            fs.write_bytes(self.corrupt, lines_of(map(row_of, self.known)))
 
     def note(self, faults: Iterable[Fault]) -> None:
         """Names samples that were not named before."""
@@ -49,7 +49,7 @@ class Journal:
         for fault in new:
             self.console.print(SAID[fault.reason].format(key=fault.key, shard=fault.shard), markup=False)
         if new:
-            storage.append_bytes(self.corrupt, lines_of(map(row_of, new)))
+            fs.append_bytes(self.corrupt, lines_of(map(row_of, new)))
         self.known |= dict.fromkeys(new)
 
     def record(self, row: dict[str, Any]) -> None:
@@ -57,7 +57,7 @@ class Journal:
             f"loss {row['loss']:.3f}  in-batch accuracy {row['accuracy']:.3f}  {row['samples_per_s']:,.0f} samples/s"
         )
         self.bar.update(self.task, completed=row["step"], status=status)
-        storage.append_bytes(self.metrics, lines_of([row]))
+        fs.append_bytes(self.metrics, lines_of([row]))
 
     def faults(self) -> str:
         """What was found wrong with samples, in half a sentence."""
@@ -77,7 +77,7 @@ def lines_of(rows: Iterable[dict[str, Any]]) -> bytes:
 def rows_of(path: str) -> list[dict[str, Any]]:
     """The lines of a file of JSON objects, without what is none: the last one may be cut off."""
     rows = []
-    for line in storage.read_bytes(path).split(b"\n") if storage.exists(path) else []:
+    for line in fs.read_bytes(path).split(b"\n") if fs.exists(path) else []:
         try:
             row = json.loads(line)
         except ValueError:

@@ -16,8 +16,8 @@ from trainer.data import crop, decode
 from trainer.device import pick_device
 from trainer.model import CLIP
 from trainer.tokenizer import tokenize
-from wit import storage
 from wit.records import InputError
+from wit.store import fs
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,14 @@ def open_scorer(path: str) -> Scorer:
     for sentence in found.told():
         print(sentence, file=sys.stderr)
     checkpoint.model_of(found)
-    return Scorer(found.path, found.state["name"], storage.sha256_file(found.path))
+    return Scorer(found.path, found.state["name"], fs.sha256_file(found.path))
 
 
 @lru_cache(maxsize=1)
 def loaded(path: str, sha256: str) -> tuple[CLIP, str]:
     """The model on its device, once a process. Workers are processes, so each computes with one thread: scores then do
     not depend on how many cores there are."""
-    if storage.sha256_file(path) != sha256:
+    if fs.sha256_file(path) != sha256:
         raise InputError(f"{path} changed while it was used: start the build again")
     torch.set_num_threads(1)
     device = pick_device("auto")

@@ -21,9 +21,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from wit import storage
 from wit.records import InputError
 from wit.shards import SAMPLE_EXTENSIONS, Member, is_sample_file, iter_members, split_name
+from wit.store import fs
 
 # torchvision's IMG_EXTENSIONS, and two more that Pillow reads
 PICTURES = (*SAMPLE_EXTENSIONS, "ppm", "pgm")
@@ -45,9 +45,9 @@ class Dataset:
 
 def open_dataset(path: str) -> Dataset:
     """The dataset of a directory; raises InputError where it is not one."""
-    if not storage.is_dir(path):
+    if not fs.is_dir(path):
         raise InputError(f"no such dataset: {path}; {PARTS}")
-    foreign = storage.exists(storage.join(path, "zeroshot_classification_templates.txt"))
+    foreign = fs.exists(fs.join(path, "zeroshot_classification_templates.txt"))
     dataset = open_clip_benchmark(path) if foreign else open_pictures(path)
     if bad := [template for template in dataset.templates if "{}" not in template]:
         raise InputError(f"the template {bad[0]!r} of {path} has no {{}} for the class name; add it")
@@ -58,8 +58,8 @@ def open_dataset(path: str) -> Dataset:
 
 def read_groups(path: str, classes: int) -> tuple[str, ...]:
     """The group of each class; empty where the dataset has no groups.txt."""
-    file = storage.join(path, "groups.txt")
-    groups = tuple(read_lines(file)) if storage.exists(file) else ()
+    file = fs.join(path, "groups.txt")
+    groups = tuple(read_lines(file)) if fs.exists(file) else ()
     if groups and len(groups) != classes:
         raise InputError(
             f"{file} has {len(groups)} lines for {classes} classes; give one group a line, one line a class"
@@ -71,10 +71,10 @@ def read_groups(path: str, classes: int) -> tuple[str, ...]:
 
 def read_lines(path: str) -> list[str]:
     """The lines of a file without what is blank at its end, as UTF-8 with or without a byte order mark."""
-    if not storage.exists(path):
+    if not fs.exists(path):
         raise InputError(f"no such file: {path}; {PARTS}")
     try:
-        text = storage.read_bytes(path).decode("utf-8-sig")
+        text = fs.read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
     return [line.strip() for line in text.rstrip().split("\n")] if text.strip() else []
@@ -101,11 +101,11 @@ def is_picture(name: str) -> bool:
 
 def open_pictures(path: str) -> Dataset:
     """Pictures numbered in images/, or in a folder a class, there or beside the texts."""
-    images = storage.join(path, "images")
-    root = images if storage.is_dir(images) else path
+    images = fs.join(path, "images")
+    root = images if fs.is_dir(images) else path
     if root == images:
         refuse_folders_beside(path)
-    entries = storage.list_sizes(root)
+    entries = fs.list_sizes(root)
     folders = [name for name, size in entries.items() if size is None and not name.startswith((".", "__"))]
     names = [name for name, size in entries.items() if size is not None and not (root == path and name in TEXTS)]
     pictures = [name for name in names if is_picture(name)]
@@ -119,8 +119,8 @@ def open_pictures(path: str) -> Dataset:
 
 def refuse_folders_beside(path: str) -> None:
     """Raises InputError where folders of pictures stand beside images/: a class may be named so."""
-    folders = [name for name, size in storage.list_sizes(path).items() if size is None and name != "images"]
-    classes = [name for name in folders if any(map(is_picture, storage.list_dir(storage.join(path, name))))]
+    folders = [name for name, size in fs.list_sizes(path).items() if size is None and name != "images"]
+    classes = [name for name in folders if any(map(is_picture, fs.list_dir(fs.join(path, name))))]
     if classes:
         raise InputError(
             f"{path} holds images/ and folders of pictures beside it ({classes[0]}/): leave one kind there"
@@ -128,14 +128,14 @@ def refuse_folders_beside(path: str) -> None:
 
 
 def open_numbered(path: str, root: str, pictures: list[str], others: tuple[str, ...]) -> Dataset:
-    classnames = read_classnames(storage.join(path, "classnames.txt"))
-    files = [(storage.join(root, name), class_of(storage.join(root, name), len(classnames))) for name in pictures]
-    templates = read_templates(storage.join(path, "templates.txt"))
-    return Dataset(storage.name_of(path), classnames, templates, files, [], others)
+    classnames = read_classnames(fs.join(path, "classnames.txt"))
+    files = [(fs.join(root, name), class_of(fs.join(root, name), len(classnames))) for name in pictures]
+    templates = read_templates(fs.join(path, "templates.txt"))
+    return Dataset(fs.name_of(path), classnames, templates, files, [], others)
 
 
 def class_of(path: str, classes: int) -> int:
-    number = storage.name_of(path).split("_", 1)[0]
+    number = fs.name_of(path).split("_", 1)[0]
     if not is_number(number) or int(number) >= classes:
         raise InputError(
             f"{path} does not begin with a class number below {classes}, the lines of classnames.txt, and an underscore"
@@ -150,24 +150,24 @@ def is_number(text: str) -> bool:
 def open_folders(path: str, root: str, folders: list[str], others: tuple[str, ...]) -> Dataset:
     """An ImageFolder: classes in the sorted order of their folders, as torchvision numbers them, unless classnames.txt says
     which is which."""
-    texts = [storage.join(path, name) for name in TEXTS]
-    given = read_classnames(texts[0]) if storage.exists(texts[0]) else None
+    texts = [fs.join(path, name) for name in TEXTS]
+    given = read_classnames(texts[0]) if fs.exists(texts[0]) else None
     numbers = number_folders(folders, given, texts[0])
     files, left_out = [], list(others)
-    for name in storage.find(root):
+    for name in fs.find(root):
         folder, _, rest = name.partition("/")
         if folder not in numbers or not rest:
             continue
-        if "/" in rest and is_picture(storage.name_of(rest)):
+        if "/" in rest and is_picture(fs.name_of(rest)):
             raise InputError(
                 f"{root}/{folder} holds folders of its own ({name}): give the directory of the classes' folders"
             )
         if is_picture(rest):
-            files.append((storage.join(root, name), numbers[folder]))
+            files.append((fs.join(root, name), numbers[folder]))
         else:
             left_out.append(name)
-    templates = read_templates(texts[1]) if storage.exists(texts[1]) else [PROMPT]
-    return Dataset(storage.name_of(path), given or [spoken(f) for f in folders], templates, files, [], tuple(left_out))
+    templates = read_templates(texts[1]) if fs.exists(texts[1]) else [PROMPT]
+    return Dataset(fs.name_of(path), given or [spoken(f) for f in folders], templates, files, [], tuple(left_out))
 
 
 def spoken(folder: str) -> str:
@@ -200,12 +200,12 @@ def number_folders(folders: list[str], classnames: list[str] | None, where: str)
 
 
 def open_clip_benchmark(path: str) -> Dataset:
-    templates = read_templates(storage.join(path, "zeroshot_classification_templates.txt"))
-    folder = storage.join(path, "test")
-    tars, left_out = list_tars(folder, read_count(storage.join(folder, "nshards.txt")))
+    templates = read_templates(fs.join(path, "zeroshot_classification_templates.txt"))
+    folder = fs.join(path, "test")
+    tars, left_out = list_tars(folder, read_count(fs.join(folder, "nshards.txt")))
     return Dataset(
-        storage.name_of(path),
-        read_classnames(storage.join(path, "classnames.txt")),
+        fs.name_of(path),
+        read_classnames(fs.join(path, "classnames.txt")),
         [template.replace("{c}", "{}") for template in templates],
         files=[],
         tars=tars,
@@ -222,18 +222,18 @@ def read_count(path: str) -> int:
 
 def list_tars(folder: str, count: int) -> tuple[list[str], tuple[str, ...]]:
     """The tars 0 to `count`, plain or packed, and the names of others; raises InputError naming one that is missing."""
-    listed = storage.list_dir(folder)  # empty where a store lists nothing: then each is asked for
+    listed = fs.list_dir(folder)  # empty where a store lists nothing: then each is asked for
     tars = []
     for number in range(count):
         names = [f"{number}{end}" for end in (".tar", ".tar.gz", ".tgz")]
-        found = [n for n in names if (n in listed if listed else storage.exists(storage.join(folder, n)))]
+        found = [n for n in names if (n in listed if listed else fs.exists(fs.join(folder, n)))]
         if not found:
             raise InputError(
                 f"no such file: {folder}/{names[0]}, where nshards.txt says {count}: put it there, or mend that"
             )
         tars.append(found[0])
     left_out = tuple(name for name in listed if name not in (*tars, "nshards.txt"))
-    return [storage.join(folder, name) for name in tars], left_out
+    return [fs.join(folder, name) for name in tars], left_out
 
 
 class Picture(NamedTuple):
@@ -247,7 +247,7 @@ class Picture(NamedTuple):
 def pictures(dataset: Dataset) -> Iterator[Picture]:
     """Every picture in order; raises InputError where a tar holds what is no picture of a class."""
     for path, label in dataset.files:
-        yield Picture(storage.read_bytes(path), label, path)
+        yield Picture(fs.read_bytes(path), label, path)
     for path in dataset.tars:
         members = (member for member in iter_members(path) if is_sample_file(member.name))
         samples = itertools.groupby(members, key=lambda member: split_name(member.name)[0])

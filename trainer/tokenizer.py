@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
-from wit import storage
+from wit.store import fs
 
 START, END = 49406, 49407
 VOCABULARY = 49408
@@ -36,7 +36,7 @@ def byte_symbols() -> dict[int, str]:
 @cache
 def vocabulary() -> tuple[dict[str, int], dict[tuple[str, str], int]]:
     """Symbol -> id, and pair of symbols -> rank of its merge."""
-    packed = storage.read_bytes(str(Path(__file__).parent / "bpe_simple_vocab_16e6.txt.gz"))
+    packed = fs.read_bytes(str(Path(__file__).parent / "bpe_simple_vocab_16e6.txt.gz"))
     lines = gzip.decompress(packed).decode("utf-8").split("\n")[1 : MERGES + 1]
     merges = [(first, second) for first, second in (line.split() for line in lines)]
     letters = list(byte_symbols().values())

@@ -33,8 +33,8 @@ from trainer.journal import Journal
 from trainer.loss import contrastive_loss
 from trainer.model import CLIP, MODELS
 from trainer.ranks import Gradients, Ranks, Told, joined_ranks
-from wit import storage
 from wit.records import InputError, Stopped
+from wit.store import fs, refusals
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -118,7 +118,7 @@ class Trainer:
             "samples_seen": self.step * self.config.batch_size,
             "corrupt": self.corrupt.item(),
             "config": dataclasses.asdict(self.config),
-            "shards": [[storage.name_of(shard.path), shard.samples] for shard in stream.shards],
+            "shards": [[fs.name_of(shard.path), shard.samples] for shard in stream.shards],
             "rng": torch.get_rng_state(),
             "state_dict": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -135,7 +135,7 @@ class Trainer:
         if changed:
             told = ", ".join(f"{name} was {theirs.get(name)!r} and is {ours[name]!r}" for name in changed)
             raise InputError(f"cannot resume another configuration ({told}); give the same, or another --output")
-        if state["shards"] != [[storage.name_of(shard.path), shard.samples] for shard in stream.shards]:
+        if state["shards"] != [[fs.name_of(shard.path), shard.samples] for shard in stream.shards]:
             raise InputError("cannot resume: the shards are not those the run began with; give another --output")
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -222,10 +222,10 @@ def begin(config: TrainConfig, journal: Journal, step: int) -> None:
     """The first that is written. Raises InputError where --output takes nothing."""
     resolved = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
     try:
-        storage.write_bytes(storage.join(config.output, "config.json"), resolved.encode())
+        fs.write_bytes(fs.join(config.output, "config.json"), resolved.encode())
         journal.go_on(step)
     except OSError as error:
-        if (refused := storage.refusal(error)) is None:
+        if (refused := refusals.refusal(error)) is None:
             raise
         raise InputError(refused) from error
 
@@ -263,7 +263,7 @@ class Loop:
         try:
             yield from self.stream.batches(first=self.trainer.step, end=self.trainer.steps)
         except (InputError, OSError) as error:
-            if (why := storage.refusal(error) if isinstance(error, OSError) else f"{error}") is None:
+            if (why := refusals.refusal(error) if isinstance(error, OSError) else f"{error}") is None:
                 raise
             self.lost = why
             yield from itertools.repeat(self.stream.empty_batch(), self.trainer.steps - self.trainer.step)
@@ -322,7 +322,7 @@ class Loop:
         except checkpoint.NotFinite:
             raise Stopped(diverged(self.trainer.step, self.config.output)) from None
         except OSError as error:
-            if (refused := storage.refusal(error)) is None:
+            if (refused := refusals.refusal(error)) is None:
                 raise
             raise Stopped(f"{refused}, then go on with {self.again}") from error
 

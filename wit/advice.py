@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wit.parts import Tally
 from wit.ranges import flag
 from wit.records import Reason
 from wit.stages import STAGES
+from wit.tally import Tally
 
 R = Reason
 # The settings that a Reason hangs on, the first of them the one to try. "source" stands for other input: no flag brings back

@@ -8,11 +8,11 @@ import tomllib
 import typing
 from typing import Any, Literal
 
-from wit import storage
 from wit.config import SECTIONED, BuildConfig
 from wit.errors import InputError
 from wit.fingerprints import check_gone
 from wit.flags import choices_of, instead
+from wit.store import fs
 
 COUNTED = ("target", "limit", "max_per_query")  # knobs that may be written as 400M
 COUNT = re.compile(r"(\d+(?:\.\d+)?)([kKmMgGbB])")
@@ -28,10 +28,10 @@ def counted(name: str, value: str) -> int | None:
 def from_toml(path: str, default: BuildConfig) -> BuildConfig:
     """`default` with the settings of a TOML file: any flag by its name, with `-` or `_`, at the top or in the table of its
     section ([fetch], [plan], ...). Raises InputError for an unknown one, and for a value of another type."""
-    if not storage.exists(path):
+    if not fs.exists(path):
         raise InputError(f"no such configuration file: {path}")
     try:
-        values = tomllib.loads(storage.read_bytes(path).decode())
+        values = tomllib.loads(fs.read_bytes(path).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML: {error}") from error
     changed: BuildConfig = _replace(default, _by_section(values, path), path)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from wit import storage
 from wit.stages import KINDS
+from wit.store import fs
 
 RUN_FILE = "run.json"
 LEDGER_FILE, CARD_FILE, CROISSANT_FILE = "ledger.json", "README.md", "croissant.json"
@@ -29,15 +29,15 @@ def is_apart(name: str) -> bool:
 
 
 def stage_path(out: str, stage: str) -> str:
-    return storage.join(out, KINDS[stage].directory)
+    return fs.join(out, KINDS[stage].directory)
 
 
 def manifest_path(out: str, stage: str) -> str:
-    return storage.join(stage_path(out, stage), KINDS[stage].manifest)
+    return fs.join(stage_path(out, stage), KINDS[stage].manifest)
 
 
 def run_path(out: str) -> str:
-    return storage.join(out, RUN_FILE)
+    return fs.join(out, RUN_FILE)
 
 
 def shards_path(out: str) -> str:
@@ -46,17 +46,17 @@ def shards_path(out: str) -> str:
 
 def next_shards_path(out: str) -> str:
     """Where a set is made while another one stands in shards/."""
-    return storage.join(out, NEXT_SHARDS)
+    return fs.join(out, NEXT_SHARDS)
 
 
 def retry_path(out: str, place: str) -> str:
     """The plan part of a round of retries, which stands only as long as the round runs."""
-    return storage.join(out, RETRY, f"part-{place}.parquet")
+    return fs.join(out, RETRY, f"part-{place}.parquet")
 
 
 def places_path(out: str) -> str:
     """The file in which all workers of a build on this machine count their requests; its times are those since the last boot."""
-    return storage.join(storage.local_scratch(out), PLACES_FILE)
+    return fs.join(fs.local_scratch(out), PLACES_FILE)
 
 
 PLACES_FILE = "places"

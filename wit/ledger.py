@@ -12,9 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from wit.parts import Tally, add_counts
 from wit.records import Reason
 from wit.stages import STAGES, USUAL
+from wit.tally import Tally, add_counts
 
 
 @dataclass(frozen=True, slots=True)

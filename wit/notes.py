@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import xxhash
 
-from wit import storage
+from wit.store import fs
 
 READ, RECORD, BATCH = range(3)  # kinds of steps: reading on after so many records, one record, one batch of pairs
 CRASHED = "extractor_crashed"
@@ -32,18 +32,18 @@ class Notes:
     """The steps of one unit of work."""
 
     def __init__(self, path: str) -> None:
-        self._fd = storage.open_spool(path)
+        self._fd = fs.open_spool(path)
         os.ftruncate(self._fd, STEP_BYTES)
         self._memory = mmap.mmap(self._fd, STEP_BYTES)
         self._at = memoryview(self._memory).cast("Q")
         self._deaths_path = path + DEATHS_FILE
         self.deaths: dict[str, int] = {}
-        if storage.exists(self._deaths_path):
-            self.deaths = json.loads(storage.read_bytes(self._deaths_path))
+        if fs.exists(self._deaths_path):
+            self.deaths = json.loads(fs.read_bytes(self._deaths_path))
         if self._at[2]:  # the attempt before this one ended there
             place = ":".join(map(str, self._at))
             self.deaths[place] = self.deaths.get(place, 0) + 1
-            storage.write_bytes(self._deaths_path, json.dumps(self.deaths).encode())
+            fs.write_bytes(self._deaths_path, json.dumps(self.deaths).encode())
         self.forgive()
         self._deadly = {place for place, times in self.deaths.items() if times >= DEATHS}
 
@@ -91,16 +91,16 @@ def begin(name: str, kind: int, number: int) -> bool:
 
 def given_up(folder: str) -> int:
     """Steps that were given up by all units whose notes are in a folder."""
-    names = [name for name in storage.list_dir(folder) if name.endswith(DEATHS_FILE)]
-    deaths = [json.loads(storage.read_bytes(storage.join(folder, name))) for name in names]
+    names = [name for name in fs.list_dir(folder) if name.endswith(DEATHS_FILE)]
+    deaths = [json.loads(fs.read_bytes(fs.join(folder, name))) for name in names]
     return sum(times >= DEATHS for one in deaths for times in one.values())
 
 
 def clear(folder: str) -> None:
     """Removes the notes of all units there: their stage is done."""
-    for name in storage.list_dir(folder):
+    for name in fs.list_dir(folder):
         if name.endswith((NOTES_FILE, DEATHS_FILE)):
-            storage.remove(storage.join(folder, name))
+            fs.remove(fs.join(folder, name))
 
 
 def blame_nobody_on_sigterm() -> None:

@@ -9,8 +9,8 @@ import re
 import zlib
 from typing import NamedTuple
 
-from wit import storage
 from wit.errors import InputError
+from wit.store import fs
 
 UNREADABLE = {  # first bytes of what else is given by mistake, and what to do with it
     b"BZh": ("compressed by bzip2", "decompress it with `bunzip2`"),
@@ -85,7 +85,7 @@ def _items(text: str, path: str) -> list[str]:
     for number, item in enumerate(items, 1):
         if not isinstance(item, str):
             raise InputError(f"the query list {path} is a JSON array, but its item {number} is no string: {fix}")
-        if not storage.is_text(item):
+        if not fs.is_text(item):
             raise InputError(f"the query list {path} is a JSON array, but its item {number} is half a character: {fix}")
     return [" ".join(item.splitlines()) for item in items]
 

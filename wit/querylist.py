@@ -6,11 +6,11 @@ import functools
 import hashlib
 from dataclasses import dataclass, field
 
-from wit import storage
 from wit.arrays import Hashes
 from wit.errors import InputError
 from wit.hashing import name_hashes
 from wit.queryfile import read_queries
+from wit.store import fs
 
 MAX_ENTRY_CHARS = 1_000  # a longer line is not a query: most likely another file was given by mistake
 
@@ -47,10 +47,10 @@ def load_queries(path: str) -> QueryList:
 
 def read_file(path: str) -> bytes:
     """The bytes of a query list; raises InputError where there is none."""
-    if storage.is_stream(path):
+    if fs.is_stream(path):
         raise InputError(f"--queries {path} is no file, and every worker reads it: write the list to one")
     try:
-        return storage.read_bytes(path)
+        return fs.read_bytes(path)
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"no query list at {path}: give a text file of one query a line with --queries") from None
 

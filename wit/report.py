@@ -17,7 +17,8 @@ from wit.arrays import Ints, offsets_of, owners_of
 from wit.candidates.passes import Extracted
 from wit.images.formats import Format
 from wit.ledger import funnel_rows
-from wit.parts import File, Tally
+from wit.store.manifests import File
+from wit.tally import Tally
 
 SOURCES = pa.schema(
     [

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wit import layout, storage
+from wit import layout
 from wit.damage import damaged, missed
 from wit.download.published import is_accounting
 from wit.download.retry import in_rounds
@@ -21,23 +21,16 @@ from wit.errors import DamagedFile, InputError
 from wit.fingerprints import BESIDE_CANDIDATES, Above, Inputs, forms, is_moot
 from wit.layout import is_apart
 from wit.ledger import LedgerFile, imbalances, stage_totals
-from wit.parts import (
-    AnyManifest,
-    Marker,
-    StageDir,
-    Tally,
-    Unit,
-    lacking,
-    read_json,
-    read_manifest,
-    wrote,
-)
 from wit.plan.passes import RATES, without_work
 from wit.publish.whole import manifests_of
 from wit.ranges import flag
 from wit.runfile import IMPLIED, Record, RunFile, SeenSource
 from wit.select.passes import keep_parts
 from wit.stages import KINDS, PRODUCTS, SCHEMAS, STAGES
+from wit.store import fs
+from wit.store.manifests import AnyManifest, Marker, Unit, lacking, read_json, read_manifest, wrote
+from wit.store.parts import StageDir
+from wit.tally import Tally
 from wit.typed import to_json
 
 SOURCES = layout.SOURCES_FILE  # all that the report needs of candidates: as long as it is there, they may be gone
@@ -107,7 +100,7 @@ def _stage(out: str, run: RunFile, name: str, manifest: AnyManifest | None, poss
     else:
         written, files = (record and record.wrote) or "", (record and record.files) or ()
         names = dict.fromkeys([*(file.name for file in files), *([SOURCES] if name == "report" else [])])
-        sizes = {name: storage.size_of_file(storage.join(out, name)) for name in names}
+        sizes = {name: fs.size_of_file(fs.join(out, name)) for name in names}
         missing = [name for name in names if name not in {file.name for file in files} and sizes[name] is None]
         missing += lacking(sizes, files)
     found = Stage(name, form, manifest, record, tuple(missing))
@@ -134,7 +127,7 @@ def _manifest(out: str, run: RunFile, name: str) -> AnyManifest | None:
     """The stage's manifest, whatever its fingerprint; raises InputError where a later version wrote it, and DamagedFile where it
     is not the one that run.json has the digest of, unless its stage was at work."""
     path, kept, anew = layout.manifest_path(out, name), run.records.get(name), name in run.rebuild.pending
-    found = standing(out, name) if anew and storage.size_of_file(path) is not None else read_manifest(out, name)
+    found = standing(out, name) if anew and fs.size_of_file(path) is not None else read_manifest(out, name)
     for version in (one.schema_version for one in (found, kept) if one):
         if version is not None and version > SCHEMAS[name]:
             raise InputError(
@@ -144,7 +137,7 @@ def _manifest(out: str, run: RunFile, name: str) -> AnyManifest | None:
     at_work = STAGES if run.at_work is None else run.at_work
     if found is None or name in at_work or anew or kept is None or kept.manifest_sha256 is None:
         return found
-    if storage.sha256_file(path) != kept.manifest_sha256:
+    if fs.sha256_file(path) != kept.manifest_sha256:
         raise damaged(path, "it is not the one that run.json has the digest of")
     return found
 
@@ -168,7 +161,7 @@ def standing(out: str, name: str) -> AnyManifest | None:
 def drop_damaged(out: str, names: Collection[str]) -> None:
     """Removes the manifests that are damaged, of stages that are made anew."""
     for name in (name for name in names if name != "report" and standing(out, name) is None):
-        storage.remove(layout.manifest_path(out, name))
+        fs.remove(layout.manifest_path(out, name))
 
 
 def implied(out: str, run: RunFile) -> dict[str, Record]:
@@ -180,7 +173,7 @@ def implied(out: str, run: RunFile) -> dict[str, Record]:
     names = [name for name in run.fingerprints if name not in PRODUCTS and name not in run.records]
     names = [name for name in names if standing(out, name) is None and not StageDir(out, name, "").units()]
     try:
-        totals = read_json(storage.join(out, layout.LEDGER_FILE), LedgerFile) if names else None
+        totals = read_json(fs.join(out, layout.LEDGER_FILE), LedgerFile) if names else None
     except DamagedFile:
         return {}
     if totals is None or totals.samples != published.out or imbalances(counted := stage_totals(totals.stages)):
@@ -197,10 +190,10 @@ def restore(out: str, records: Mapping[str, Record]) -> None:
     has the digest of is written."""
     for name, kept in records.items():
         stage = StageDir(out, name, kept.fingerprint)
-        if kept.manifest_sha256 is None or storage.exists(stage.manifest_path):
+        if kept.manifest_sha256 is None or fs.exists(stage.manifest_path):
             continue
         if (data := written_again(stage, kept)) is not None:
-            storage.write_bytes(stage.manifest_path, data)
+            fs.write_bytes(stage.manifest_path, data)
 
 
 def written_again(stage: StageDir, kept: Record) -> bytes | None:
@@ -313,10 +306,10 @@ def _gone(out: str, stage: Stage) -> str:
 
 
 def _lost(out: str, name: str) -> str:
-    path = storage.join(out, name)
-    if storage.size_of_file(path) is not None:
+    path = fs.join(out, name)
+    if fs.size_of_file(path) is not None:
         return f"{path} is cut off or of another size than was written"
-    return f"{path} is no file" if storage.exists(path) else f"{path} is gone"
+    return f"{path} is no file" if fs.exists(path) else f"{path} is gone"
 
 
 def passed_over(out: str, stage: Stage) -> str:
@@ -324,14 +317,14 @@ def passed_over(out: str, stage: Stage) -> str:
     if stage.whole or stage.name == "report":
         return "finished before"
     directory = StageDir(out, stage.name, stage.above.fingerprint if stage.above else "")
-    if not storage.list_dir(directory.path):
+    if not fs.list_dir(directory.path):
         return "finished before; what it wrote is gone and nothing needs it"
-    place = storage.join(out, directory.directory)
+    place = fs.join(out, directory.directory)
     lost = _gone(out, stage)
     if stage.manifest is not None:
         return f"finished before; {lost}: nothing needs it now; to mend the set {missed(stage.missing[0])}"
     units, left = (stage.record and stage.record.units) or "many", len(directory.markers())
-    files = sum(not name.endswith((".json", storage.UNFINISHED)) for name in storage.list_dir(directory.path))
+    files = sum(not name.endswith((".json", fs.UNFINISHED)) for name in fs.list_dir(directory.path))
     if files:
         some = f"markers (.json) of {left} of its {units} units are left, beside {files:,} files"
         lost = f"{directory.manifest_path} is gone and {some}"

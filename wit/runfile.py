@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from wit import layout, storage
+from wit import layout
 from wit.damage import damaged
-from wit.parts import AnyManifest, File, Manifest, Published, Tally, described, read_object, wrote
+from wit.store import fs
+from wit.store.manifests import AnyManifest, File, Manifest, Published, described, read_object, wrote
+from wit.tally import Tally
 from wit.typed import Rest, dump, load, optional, rest, to_json
 
 IMPLIED = "implied"  # in the place of the digest of what a stage wrote
@@ -31,7 +33,7 @@ class Record:
     retries: int | None = optional(None)
     samples: int | None = optional(None)
     wrote: str | None = optional(None)
-    """The digest of all that it wrote (`wit.parts.wrote`)."""
+    """The digest of all that it wrote (`wit.store.parts.wrote`)."""
     units: int | None = optional(None)
     """How many units its manifest names."""
     manifest_sha256: str | None = optional(None)
@@ -144,7 +146,7 @@ def read_run(out: str) -> RunFile | None:
     found = read_object(path)
     if found is None:
         return None
-    if ("stages" in found or "sha256" in found) and storage.read_bytes(path) != sealed(found):
+    if ("stages" in found or "sha256" in found) and fs.read_bytes(path) != sealed(found):
         raise damaged(path, "its bytes are not those of the digest in it")
     try:
         return load_run(found)
@@ -160,7 +162,7 @@ def sealed(run: RunFile | Mapping[str, Any]) -> bytes:
 
 def recorded(out: str, manifest: AnyManifest, before: Record | None = None) -> Record:
     """What to keep of a finished stage; `before` is what is kept, which stands as long as the manifest does."""
-    digest = storage.sha256_file(layout.manifest_path(out, manifest.stage))
+    digest = fs.sha256_file(layout.manifest_path(out, manifest.stage))
     if before and before.manifest_sha256 == digest:
         return before
     return Record(
@@ -182,6 +184,6 @@ def recorded(out: str, manifest: AnyManifest, before: Record | None = None) -> R
 def _beside(out: str, manifest: AnyManifest) -> tuple[File, ...]:
     parts = manifest.parts if isinstance(manifest, Manifest) else ()
     names = sorted({beside.name for part in parts for beside in part.beside})
-    there = [name for name in names if storage.exists(storage.join(out, name))]
+    there = [name for name in names if fs.exists(fs.join(out, name))]
     with ThreadPoolExecutor(READERS) as readers:
         return tuple(readers.map(lambda name: described(out, name), there))

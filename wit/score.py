@@ -9,13 +9,16 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from wit import parquet, storage
 from wit.arrays import offsets_of
 from wit.damage import damaged
 from wit.download.published import FetchedShard
-from wit.parts import Marker, StageDir, Tally, write_parquet
 from wit.records import SCORES
 from wit.shards import iter_members, split_name
+from wit.store import fs, parquet
+from wit.store.manifests import Marker
+from wit.store.parquet import write_parquet
+from wit.store.parts import StageDir
+from wit.tally import Tally
 
 BATCH = 64  # pictures at a time; fixed, since a model's last bits depend on it
 
@@ -38,7 +41,7 @@ def score_shard(stage: StageDir, shard: FetchedShard, scorer: Scorer) -> Marker:
 
     def work() -> Marker:
         rows = scores(stage.out, shard, scorer)
-        with storage.scratch_dir(stage.out) as scratch:
+        with fs.scratch_dir(stage.out) as scratch:
             path = f"{scratch}/x.scores-{scorer.model.replace('/', '-')}.parquet"
             write_parquet(rows, path)
             return stage.publish(unit, {"rows": path}, Tally(into=len(rows), out=len(rows), dropped={}))
@@ -48,8 +51,8 @@ def score_shard(stage: StageDir, shard: FetchedShard, scorer: Scorer) -> Marker:
 
 def scores(out: str, shard: FetchedShard, scorer: Scorer) -> pa.Table:
     """records.SCORES of one raw shard, for the captions that plan chose."""
-    keys, places, captions, digests = fetched(storage.join(out, shard.parquet))
-    pairs = zip(pictures(storage.join(out, shard.tar), keys, digests), captions, strict=True)
+    keys, places, captions, digests = fetched(fs.join(out, shard.parquet))
+    pairs = zip(pictures(fs.join(out, shard.tar), keys, digests), captions, strict=True)
     found: list[float | None] = []
     while batch := list(itertools.islice(pairs, BATCH)):
         found += scorer(batch)

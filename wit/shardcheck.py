@@ -17,16 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from wit import parquet, storage
 from wit.arrays import Hashes
 from wit.download.published import with_pictures
 from wit.errors import DamagedFile, InputError
 from wit.hashing import keyed_hashes, name_hashes
-from wit.parts import Manifest, Published
 from wit.publish.sample import SAMPLES, extension_of, metadata
 from wit.records import pair_key
 from wit.remedies import OURS, Problem, Problems
 from wit.shards import BLOCK, Member, iter_members, tar_header
+from wit.store import fs, parquet
+from wit.store.manifests import Manifest, Published
 
 Level = Literal["metadata", "sample", "full"]
 Found = tuple[list[Problem], int]  # problems, and how many samples were read for them
@@ -48,7 +48,7 @@ def json_in(path: str) -> dict[str, Any] | None:
 def bytes_in(path: str) -> bytes | None:
     """What is in a file, or None where there is none that can be read."""
     try:
-        return storage.read_bytes(path) if storage.size_of_file(path) is not None else None
+        return fs.read_bytes(path) if fs.size_of_file(path) is not None else None
     except OSError:
         return None
 
@@ -62,7 +62,7 @@ def read_columns(path: str, columns: Sequence[str]) -> pa.Table:
 
 def table_in(path: str, columns: Sequence[str]) -> pa.Table | None:
     """As read_columns; None where the file is damaged."""
-    if storage.size_of_file(path) is None:
+    if fs.size_of_file(path) is None:
         return None
     try:
         return read_columns(path, columns)
@@ -94,7 +94,7 @@ class Shard:
         return f"shards/{self.number}_stats.json"
 
     def path(self, name: str) -> str:
-        return storage.join(self.out, name)
+        return fs.join(self.out, name)
 
 
 def published_problems(out: str, manifest: Published, select: Manifest | None, level: Level) -> Found:
@@ -119,7 +119,7 @@ def set_problems(out: str, manifest: Published, shards: Sequence[Shard]) -> Prob
         yield Problem(name, f"{manifest.samples} samples are not the sum over its shards")
     if len(shards) != manifest.shards:
         yield Problem(name, f"{manifest.shards} shards, but {len(shards)} tars")
-    sizes = json_in(storage.join(out, "shards/sizes.json"))
+    sizes = json_in(fs.join(out, "shards/sizes.json"))
     if sizes != {f"{shard.number}.tar": shard.samples for shard in shards}:
         yield Problem("shards/sizes.json", "not what the manifest says")
     counted = {file.name: file.samples for file in manifest.files}
@@ -168,7 +168,7 @@ def key_problems(out: str, keys: Sequence[Sequence[str] | None], select: Manifes
     if select is None or len(readable) < len(keys):
         return
     parts = [part.files["rows"].name for part in select.parts if "rows" in part.files]
-    tables = [table_in(storage.join(out, name), ["key"]) for name in parts]
+    tables = [table_in(fs.join(out, name), ["key"]) for name in parts]
     if any(table is None for table in tables):
         return
     kept = np.sort(np.concatenate([_short([]), *(_short(t["key"].to_pylist()) for t in tables if t is not None)]))
@@ -204,7 +204,7 @@ def reading(check: Callable[[Shard], Found]) -> Callable[[Shard], Found]:
 
     @functools.wraps(check)
     def checked(shard: Shard) -> Found:
-        if any(storage.size_of_file(shard.path(name)) is None for name in (shard.tar, shard.parquet)):
+        if any(fs.size_of_file(shard.path(name)) is None for name in (shard.tar, shard.parquet)):
             return [], 0  # said before
         try:
             return check(shard)
@@ -223,7 +223,7 @@ def sampled_problems(shard: Shard) -> Found:
     chosen = [row for row, drawn in zip(rows, hashes, strict=True) if drawn <= bound]
     problems = []
     for row in chosen:
-        head = storage.read_range(shard.path(shard.tar), row["image_offset"] - BLOCK, BLOCK + row["image_size"])
+        head = fs.read_range(shard.path(shard.tar), row["image_offset"] - BLOCK, BLOCK + row["image_size"])
         if head[:BLOCK] != tar_header(member_name(row), row["image_size"]):
             said = f"no tar header of {member_name(row)} before byte {row['image_offset']}"
             problems.append(Problem(shard.tar, said))
@@ -296,9 +296,9 @@ def raw_problems(out: str, download: Manifest | None) -> list[Problem]:
 
 
 def _raw_problems(out: str, tar: str, parquet: str) -> list[Problem]:
-    table = table_in(storage.join(out, parquet), ["key", "reason", "tar_offset", "tar_size", "format", "sha256"])
-    path = storage.join(out, tar)
-    if table is None or storage.size_of_file(path) is None:
+    table = table_in(fs.join(out, parquet), ["key", "reason", "tar_offset", "tar_size", "format", "sha256"])
+    path = fs.join(out, tar)
+    if table is None or fs.size_of_file(path) is None:
         return []  # said before
     rows = [row for row in table.to_pylist() if row["reason"] is None]
     expected = [(member_name(row), row["tar_offset"], row["tar_size"], row["sha256"]) for row in rows]
@@ -309,4 +309,4 @@ def _raw_problems(out: str, tar: str, parquet: str) -> list[Problem]:
         ]
     except (OSError, InputError) as error:
         return [Problem(tar, why(error))]
-    return [] if found == expected else [Problem(tar, f"its pictures are not those of {storage.name_of(parquet)}")]
+    return [] if found == expected else [Problem(tar, f"its pictures are not those of {fs.name_of(parquet)}")]

@@ -17,10 +17,10 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from wit import parquet, storage
 from wit.damage import damaged, mend
 from wit.errors import InputError
 from wit.images.formats import SAMPLE_EXTENSIONS
+from wit.store import fs, parquet
 
 REMOVED = "removed.txt"  # beside the shards: one hash a line, a sample's key or the SHA-256 of a picture
 AGAIN = "fetch or publish the shard again"  # of one that is no build's of ours
@@ -115,7 +115,7 @@ def iter_members(path: str) -> Iterator[Member]:
     """The regular files of a tar, streamed in order; also of tars with pax and GNU long names, and of packed ones (gzip).
 
     Raises DamagedFile where the tar is cut off or a header is damaged; what was yielded until then is sound."""
-    with storage.open_read(path) as stream:
+    with fs.open_read(path) as stream:
         packed = stream.read(2) == b"\x1f\x8b"
         stream.seek(0)
         if packed:
@@ -239,8 +239,8 @@ def _directory(path: str) -> str:
 
 def removed_hashes(directory: str) -> frozenset[str]:
     """The tombstones of a directory of shards: keys and SHA-256 digests whose samples no reader may see."""
-    path = storage.join(directory, REMOVED)
-    return frozenset(storage.read_bytes(path).decode().split()) if storage.exists(path) else frozenset()
+    path = fs.join(directory, REMOVED)
+    return frozenset(fs.read_bytes(path).decode().split()) if fs.exists(path) else frozenset()
 
 
 def list_shards(directory: str) -> list[ShardInfo]:
@@ -249,7 +249,7 @@ def list_shards(directory: str) -> list[ShardInfo]:
     Counts come from sizes.json, or from img2dataset's NNNNN_stats.json where there is none."""
     counts = _counts(directory)
     if not counts:
-        if tars := [name for name in storage.list_dir(directory) if name.endswith((".tar", ".tar.gz"))]:
+        if tars := [name for name in fs.list_dir(directory) if name.endswith((".tar", ".tar.gz"))]:
             raise InputError(
                 f"{directory} holds {tars[0]} and {len(tars) - 1:,} tars more, but no sizes.json that says how many samples are "
                 f'in each: write {{"{tars[0]}": 10000, ...}} there'
@@ -262,21 +262,21 @@ def list_shards(directory: str) -> list[ShardInfo]:
     return [
         ShardInfo(path, count - _removed_from(path, gone))
         for name, count in sorted(counts.items())
-        for path in [storage.join(directory, name)]
+        for path in [fs.join(directory, name)]
     ]
 
 
 def _counts(directory: str) -> dict[str, int]:
-    path = storage.join(directory, "sizes.json")
-    if storage.exists(path):
+    path = fs.join(directory, "sizes.json")
+    if fs.exists(path):
         return {name: _count(path, number) for name, number in _object(path).items()}
-    stats = [name for name in storage.list_dir(directory) if name.endswith("_stats.json")]
-    paths = {name.replace("_stats.json", ".tar"): storage.join(directory, name) for name in stats}
+    stats = [name for name in fs.list_dir(directory) if name.endswith("_stats.json")]
+    paths = {name.replace("_stats.json", ".tar"): fs.join(directory, name) for name in stats}
     return {name: _count(path, _object(path).get("successes")) for name, path in paths.items()}
 
 
 def _object(path: str) -> dict[str, Any]:
-    found = _metadata(storage.read_bytes(path))
+    found = _metadata(fs.read_bytes(path))
     if found is None:
         raise damaged(path, "it is no JSON object", mend(path, AGAIN))
     return found

@@ -18,29 +18,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from wit import layout, ledger, storage
+from wit import layout, ledger
 from wit.damage import COPY_OR_WEB, is_robots
 from wit.download.published import is_accounting
 from wit.errors import DamagedFile, InputError
 from wit.fingerprints import is_moot
-from wit.parts import (
-    AnyManifest,
-    File,
-    Manifest,
-    Marker,
-    Published,
-    StageDir,
-    Tally,
-    add_counts,
-    add_up,
-    read_manifest,
-)
 from wit.remedies import STRANGER, Problem, Problems, directory_of, manifest_of, stage_of, told
 from wit.resume import implied, written_again
 from wit.runfile import Record, RunFile, SeenSource, load_run, sealed
 from wit.shardcheck import READERS, Level, bytes_in, json_in, published_problems, raw_problems, table_in
 from wit.shards import REMOVED
 from wit.stages import PRODUCTS, SCHEMAS, STAGES, USUAL
+from wit.store import fs
+from wit.store.manifests import AnyManifest, File, Manifest, Marker, Published, read_manifest
+from wit.store.parts import StageDir
+from wit.tally import Tally, add_counts, add_up
 from wit.typed import dump, load, to_json
 
 EXAMPLES = 3
@@ -63,7 +55,7 @@ class Verdict:
 def verify(out: str, level: Level = "metadata") -> Verdict:
     """Checks a build from its manifests down; raises InputError where there is no build."""
     manifests, problems = _manifests(out)
-    if not manifests and not problems and not storage.exists(layout.run_path(out)):
+    if not manifests and not problems and not fs.exists(layout.run_path(out)):
         raise InputError(f"no build in {out}: give the --output directory of python -m pipelines.build")
     run = _run(out)
     for stage, manifest in manifests.items():
@@ -163,7 +155,7 @@ def still_to_come(out: str, run: RunFile | None, manifests: Manifests) -> tuple[
 
     wanted = [stage for stage in STAGES if stage != "report" and (stage != "score" or scored)]
     found = [stage for stage in wanted if stage in making or lacks(stage)]
-    page = "report" in records or storage.exists(storage.join(out, layout.PAGE_FILE))
+    page = "report" in records or fs.exists(fs.join(out, layout.PAGE_FILE))
     return (*found, *([] if page and "report" not in making and "publish" not in found else ["report"]))
 
 
@@ -200,14 +192,14 @@ def stage_problems(out: str, stage: str, manifest: AnyManifest, run: RunFile | N
 
 def no_file(out: str, name: str) -> Problem | None:
     """What is wrong where something else than a file stands."""
-    path = storage.join(out, name)
-    if storage.size_of_file(path) is not None or not storage.exists(path):
+    path = fs.join(out, name)
+    if fs.size_of_file(path) is not None or not fs.exists(path):
         return None
     return Problem(name, "no file: move away what stands there", lost=True, gone=True)
 
 
 def size_problems(out: str, file: File) -> Problems:
-    size = storage.size_of_file(storage.join(out, file.name))
+    size = fs.size_of_file(fs.join(out, file.name))
     if size is None:
         yield no_file(out, file.name) or Problem(file.name, "missing", lost=True, gone=True)
     elif size != file.bytes:
@@ -217,8 +209,8 @@ def size_problems(out: str, file: File) -> Problems:
 def marker_problems(out: str, stage: str, part: Marker) -> Problems:
     """The marker of a part is there and says what the manifest says."""
     name = f"{directory_of(stage)}/{part.unit}.json"
-    path = storage.join(out, name)
-    if not storage.exists(path):
+    path = fs.join(out, name)
+    if not fs.exists(path):
         yield Problem(name, f"the marker of {part.unit} is missing", lost=True)
     elif not _marker_stands(path, part):
         yield Problem(name, f"the marker of {part.unit} differs from the manifest")
@@ -284,7 +276,7 @@ def _records_hold(run: RunFile) -> bool:
 
 
 def _count_problems(out: str, name: str, expected: int, what: str) -> Problems:
-    table = table_in(storage.join(out, name), ["key"])
+    table = table_in(fs.join(out, name), ["key"])
     if table is None:
         yield Problem(name, "not a readable parquet file")
     elif len(table) != expected:
@@ -293,7 +285,7 @@ def _count_problems(out: str, name: str, expected: int, what: str) -> Problems:
 
 def _reason_problems(out: str, name: str, expected: Mapping[str, int]) -> Problems:
     """Rows by reason ("" for none) against the marker's counts."""
-    table = table_in(storage.join(out, name), ["reason"])
+    table = table_in(fs.join(out, name), ["reason"])
     if table is None:
         yield Problem(name, "not a readable parquet file")
         return
@@ -310,7 +302,7 @@ def ledger_problems(out: str, totals: Mapping[str, Tally], published: Published 
     if published is None:
         return
     try:
-        found = load(ledger.LedgerFile, json_in(storage.join(out, layout.LEDGER_FILE)))
+        found = load(ledger.LedgerFile, json_in(fs.join(out, layout.LEDGER_FILE)))
     except ValueError:
         unknown = [directory_of(stage) for stage in USUAL if stage not in stages and stage != "report"]
         how = f"put a copy back: it alone has the numbers of {unknown[0]}/, which was deleted" if unknown else None
@@ -372,16 +364,16 @@ def _below(out: str, source: SeenSource) -> str | None:
     """The name relative to OUT of a source that lies there: the demonstration web's."""
     label = source.label or ""
     name = label.replace("demo/", f"{layout.DEMO}/", 1)
-    return name if label.startswith("demo/") and storage.exists(storage.join(out, name)) else None
+    return name if label.startswith("demo/") and fs.exists(fs.join(out, name)) else None
 
 
 def whole_problems(out: str, run: RunFile | None, manifests: Manifests) -> tuple[list[Problem], list[str]]:
     """(problems, notes) of run.json, of the manifests, and of files that nothing names."""
     named, beside = every_file(out, run, manifests)
-    there = [name for name in storage.find(out) if not _outside(name)]
+    there = [name for name in fs.find(out) if not _outside(name)]
     problems = run_problems(out, run, manifests)
     asked = [file.name for file in beside if is_robots(file.name)]
-    silent = [name for name in asked if not storage.exists(storage.join(out, name))]
+    silent = [name for name in asked if not fs.exists(fs.join(out, name))]
     for file in beside:
         problems += size_problems(out, file) if file.name not in silent else ()
     notes = [f"{name} is gone: nothing but the next download reads it, which asks servers again" for name in silent]
@@ -396,7 +388,7 @@ def whole_problems(out: str, run: RunFile | None, manifests: Manifests) -> tuple
             gone = gone_problems(stage, run, manifests, deleted)
             said = f"{directory_of(stage)}/ was deleted after it was finished: what it wrote is not looked at"
             problems, notes = [*problems, *gone], [*notes, *([] if gone else [said])]
-        elif not storage.exists(layout.manifest_path(out, stage)):
+        elif not fs.exists(layout.manifest_path(out, stage)):
             problems.append(Problem(manifest_of(stage), "missing, the stage was finished", lost=True))
     return problems, notes
 
@@ -433,12 +425,12 @@ def loose_problems(out: str, run: RunFile | None) -> list[Problem]:
     """What is wrong with what the report of version 0.1.0 wrote, of which run.json has no record."""
     if run is None or "report" in run.records:
         return []
-    page = storage.size_of_file(storage.join(out, layout.PAGE_FILE)) is not None and "report" not in _making(run)
+    page = fs.size_of_file(fs.join(out, layout.PAGE_FILE)) is not None and "report" not in _making(run)
     found = []
     for name in layout.REPORT_FILES:
         if off := no_file(out, name):
             found.append(off)
-        elif page and name != layout.LEDGER_FILE and not storage.exists(storage.join(out, name)):  # that is read
+        elif page and name != layout.LEDGER_FILE and not fs.exists(fs.join(out, name)):  # that is read
             found.append(Problem(name, "missing", lost=True, gone=True))
     return found
 
@@ -461,7 +453,7 @@ def run_problems(out: str, run: RunFile | None, manifests: Manifests) -> list[Pr
     """run.json against its own digest, and the manifests against those in it."""
     name, path = layout.RUN_FILE, layout.run_path(out)
     if run is None:
-        gone = not storage.exists(path)
+        gone = not fs.exists(path)
         return [Problem(name, "missing" if gone else "not what a build writes", lost=gone, gone=gone)]
     if run.is_first:
         return []
@@ -486,14 +478,14 @@ def digest_problems(out: str, listed: Sequence[File]) -> list[Problem]:
     """The digest of every file that is under one."""
 
     def check(file: File) -> Problem | None:
-        path, name = storage.join(out, file.name), file.name
+        path, name = fs.join(out, file.name), file.name
         digest = file.digest
         if digest is None:
             return Problem(name, "the manifest has no digest of it")
-        if storage.size_of_file(path) is None:
+        if fs.size_of_file(path) is None:
             return None  # said before
         try:
-            found = storage.digest_of(path, digest.algorithm)
+            found = fs.digest_of(path, digest.algorithm)
         except OSError as error:
             return Problem(name, f"cannot be read ({error})")
         if found != digest:

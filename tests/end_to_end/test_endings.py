@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from pipelines.build import main
-from wit import storage
-from wit.lease import only_builder
+from wit.store import fs
+from wit.store.claims import only_builder
 from wit.verify import verify
 
 ROOT = Path(__file__).parents[2]
@@ -185,7 +185,7 @@ def refused(number: int) -> Callable[..., None]:
 def test_an_output_that_cannot_be_written_is_bad_input(
     number: int, code: int, command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(storage, "write_bytes", refused(number))
+    monkeypatch.setattr(fs, "write_bytes", refused(number))
     assert main(command) == code
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and said[0].startswith(f"error: {os.strerror(number)}") and "run.json" in said[0]

@@ -15,8 +15,8 @@ from pipelines.build import main
 from trainer import checkpoint
 from trainer.model import CLIP, MODELS
 from wit.layout import manifest_path
-from wit.parts import read_manifest
 from wit.stages import KINDS
+from wit.store.manifests import read_manifest
 from wit.verify import verify
 
 ENDED = "_stats.json"

@@ -10,9 +10,11 @@ from apache_beam import Create, Pipeline
 
 from pipelines.engine import Engine
 from pipelines.plan import Plan, passes
-from wit.parts import StageDir, Unit, write_parquet
 from wit.plan.config import PlanConfig
 from wit.plan.owners import Rates
+from wit.store.manifests import Unit
+from wit.store.parquet import write_parquet
+from wit.store.parts import StageDir
 
 QUERIES = ["dog", "cat", "photo", "red fox"]
 ROWS = [

@@ -8,10 +8,12 @@ from apache_beam import Create
 
 from pipelines.engine import Engine
 from pipelines.plan import Plan, passes
-from wit.parts import StageDir, Unit, write_parquet
 from wit.plan.config import PlanConfig
 from wit.plan.owners import Rates
 from wit.plan.passes import Pairs
+from wit.store.manifests import Unit
+from wit.store.parquet import write_parquet
+from wit.store.parts import StageDir
 
 TASKS, ROWS = 8, 3_000
 

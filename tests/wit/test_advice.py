@@ -4,8 +4,8 @@ import pytest
 
 from wit.advice import SETTINGS, nothing_kept, refused_before
 from wit.config import BuildConfig
-from wit.parts import Tally
 from wit.records import Reason
+from wit.tally import Tally
 
 
 def settings() -> set[str]:

@@ -4,8 +4,8 @@ import pyarrow as pa
 import pytest
 
 from wit import ledger
-from wit.parts import Tally
 from wit.records import DROPPED
+from wit.tally import Tally
 
 GOOD = {
     "candidates": Tally(into=10, out=6, dropped={"no_query": 4}),

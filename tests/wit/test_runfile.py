@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from wit.errors import DamagedFile
-from wit.parts import Tally
 from wit.runfile import Record, RunFile, SeenSource, load_run, read_run, sealed
+from wit.tally import Tally
 
 FIRST: dict[str, Any] = {  # as version 0.1.0 wrote it
     "config": {"fetch": {"retries": 2}, "image": {}},

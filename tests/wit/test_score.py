@@ -8,12 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from wit import score, storage
+from wit import score
 from wit.download.published import FetchedShard, raw_shards
 from wit.errors import DamagedFile, InputError
-from wit.parts import Manifest, StageDir
 from wit.records import KEEP, SCORES, pair_key
 from wit.select.config import SelectConfig
+from wit.store import fs
+from wit.store.manifests import Manifest
+from wit.store.parts import StageDir
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,9 @@ def test_every_fetched_picture_has_one_row_and_none_is_scored_twice(
     assert scorer.batches == [64, 26]
     names = [marker.files["rows"].name for marker in manifest.parts]
     assert all(name.startswith("score/part-") and name.endswith(".scores-ViT-B-32.parquet") for name in names)
-    found = pq.read_table(storage.join(out, names[0]))
+    found = pq.read_table(fs.join(out, names[0]))
     assert found.schema.equals(SCORES)
-    fetched = pq.read_table(storage.join(out, download.parts[0].files["parquet"].name))
+    fetched = pq.read_table(fs.join(out, download.parts[0].files["parquet"].name))
     assert fetched["key"].take(found["row"]).equals(found["key"])
     by_key = dict(zip(found["key"].to_pylist(), found["clip_score"].to_pylist(), strict=True))
     expected = {pair_key(f"http://a.example/{i}", f"{i}"): i / 200 if i % 7 else None for i in range(100) if i % 10}
@@ -74,7 +76,7 @@ def test_select_drops_low_scores_and_keeps_a_score_only_with_its_caption(
     counts, t = np.array([1_000_000, 1]), float("inf")
     manifest = run_select(out, download, counts, t, str(queries), config=config, seed=1, scores=scores)
     assert manifest.dropped == {"low_score": 1}
-    kept = pq.read_table(storage.join(out, manifest.parts[0].files["rows"].name)).cast(KEEP)
+    kept = pq.read_table(fs.join(out, manifest.parts[0].files["rows"].name)).cast(KEEP)
     by_caption = dict(zip(kept["caption"].to_pylist(), kept["clip_score"].to_pylist(), strict=True))
     assert by_caption == {"a dog": 0.5, "what": None, "rare": None}  # "rare" was never scored
 
@@ -86,7 +88,7 @@ def test_scores_of_another_shard_are_refused(tmp_path: Path, raw: Callable[..., 
     with pytest.raises(DamagedFile, match="is not that of its sha256.*--rebuild-from download"):
         score.scores(out, FetchedShard("x", one.tar, two.parquet), ByCaption({}))
     with pytest.raises(InputError, match="cut off"):
-        storage.write_bytes(storage.join(out, one.tar), storage.read_bytes(storage.join(out, one.tar))[:100])
+        fs.write_bytes(fs.join(out, one.tar), fs.read_bytes(fs.join(out, one.tar))[:100])
         score.scores(out, one, ByCaption({}))
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import fasttext
 
-from wit import storage
 from wit.errors import InputError
+from wit.store import fs
 
 LABEL = "__label__"
 CODES = frozenset(  # the labels of lid.176: ISO 639-1 where there is one, else 639-3 or Wikipedia's own
@@ -48,12 +48,12 @@ def _model(path: str | None) -> Any:
 
 
 def _read_model(path: str) -> Any:
-    if not storage.is_local(path) or not storage.exists(path):
+    if not fs.is_local(path) or not fs.exists(path):
         raise InputError(f"no language model at {path}: give the path of a local lid.176.bin with --language-model")
-    if storage.size_of_file(path) is None:
+    if fs.size_of_file(path) is None:
         raise InputError(f"--language-model {path} is no file: give the path of a local lid.176.bin")
     try:
-        return fasttext.load_model(storage.local_path(path)).f
+        return fasttext.load_model(fs.local_path(path)).f
     except (ValueError, RuntimeError, MemoryError) as error:  # the last where it was cut off
         raise InputError(f"{path} is not a fastText model ({error}): give lid.176.bin or lid.176.ftz") from None
 

@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wit import notes, storage
+from wit import notes
 from wit.candidates.config import CandidatesConfig
 from wit.candidates.extract import extract_group
 from wit.layout import DROPPED
-from wit.parts import Marker, StageDir, Tally, Unit, add_counts
 from wit.querylist import load_queries
 from wit.sources import RequestBudget, SourceFile
+from wit.store import fs
+from wit.store.manifests import Marker, Unit
+from wit.store.parts import StageDir
+from wit.tally import Tally, add_counts
 
 MOST_FILES_PER_PART = 32  # 32 WAT files match some 5 million pairs: large enough for plan, small enough for one worker
 SAMPLED_FROM_BYTES = 1 << 30  # more source than about 10 million pairs: of rejects one in 1,000 is written down
@@ -84,4 +87,4 @@ def extract(
 
 def notes_path(stage: StageDir, unit: Unit) -> str:
     """Where the unit's reader writes down what it is at, on this machine."""
-    return storage.join(storage.local_scratch(stage.out), f"{unit}{notes.NOTES_FILE}")
+    return fs.join(fs.local_scratch(stage.out), f"{unit}{notes.NOTES_FILE}")

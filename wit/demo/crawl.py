@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from wit import storage
 from wit.demo.pages import html_metadata, page_html, pages
 from wit.demo.tables import pick
+from wit.store import fs
 
 CRAWL = "CC-DEMO-2026-01"
 DATE = "2026-01-12T08:30:00Z"
@@ -51,8 +51,8 @@ def numbers() -> list[int]:
 
 def write(directory: str, number: int, kind: str) -> str:
     """Writes one WAT or WARC file and returns its path."""
-    path = storage.join(directory, file_name(number, kind))
-    storage.write_bytes(path, b"".join(gzip_member(record.encode()) for record in RECORDS[kind](number)))
+    path = fs.join(directory, file_name(number, kind))
+    fs.write_bytes(path, b"".join(gzip_member(record.encode()) for record in RECORDS[kind](number)))
     return path
 
 

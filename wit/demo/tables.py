@@ -8,8 +8,8 @@ import os
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wit import parquet, storage
 from wit.records import keyed_hash
+from wit.store import fs, parquet
 
 ASSETS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "assets")
 SEED = 20_260_101  # of the demonstration web's own choices, not of a build
@@ -86,4 +86,4 @@ def save(name: str, table: pa.Table) -> None:
     compression = {column: "none" if column == "data" else "zstd" for column in table.column_names}
     repeated = [column for column in table.column_names if column != "data"]
     pq.write_table(table, sink, compression=compression, use_dictionary=repeated, write_statistics=False)
-    storage.write_bytes(os.path.join(ASSETS, f"{name}.parquet"), sink.getvalue().to_pybytes())
+    fs.write_bytes(os.path.join(ASSETS, f"{name}.parquet"), sink.getvalue().to_pybytes())

@@ -10,9 +10,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from wit import flags, storage
+from wit import flags
 from wit.demo.tables import KEPT_OUT, load
 from wit.errors import InputError
+from wit.store import fs, refusals
 
 TEMPLATES = ("{} emoji", "{} icon", "a drawing of {}", "illustration of {}", "clip art of {}", "cartoon of {}")
 WRITERS = 16  # each file waits for the disk on its own: 8 s one after the other
@@ -25,14 +26,12 @@ def zero_shot_set(directory: str) -> None:
     rows = [row for row in table.select(["style", "subject", "format", "data"]).to_pylist() if row["style"] == KEPT_OUT]
     rows.sort(key=lambda row: str(row["subject"]))
     width = len(str(len(rows) - 1))
-    paths = [
-        storage.join(directory, "images", f"{number:0{width}}_0.{row['format']}") for number, row in enumerate(rows)
-    ]
+    paths = [fs.join(directory, "images", f"{number:0{width}}_0.{row['format']}") for number, row in enumerate(rows)]
     with ThreadPoolExecutor(WRITERS) as pool:
-        list(pool.map(storage.write_bytes, paths, [row["data"] for row in rows]))
-    storage.write_bytes(storage.join(directory, "classnames.txt"), lines(row["subject"] for row in rows))
-    storage.write_bytes(storage.join(directory, "groups.txt"), lines(group_of(row["subject"]) for row in rows))
-    storage.write_bytes(storage.join(directory, "templates.txt"), lines(TEMPLATES))
+        list(pool.map(fs.write_bytes, paths, [row["data"] for row in rows]))
+    fs.write_bytes(fs.join(directory, "classnames.txt"), lines(row["subject"] for row in rows))
+    fs.write_bytes(fs.join(directory, "groups.txt"), lines(group_of(row["subject"]) for row in rows))
+    fs.write_bytes(fs.join(directory, "templates.txt"), lines(TEMPLATES))
 
 
 def group_of(name: str) -> str:
@@ -56,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if (refused := storage.refusal(error)) is None:
+        if (refused := refusals.refusal(error)) is None:
             raise
         print(f"error: {refused}", file=sys.stderr)
         return 2

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from wit import parquet, storage
 from wit.arithmetic import ceil_div
 from wit.damage import damaged
 from wit.download.outage import OutageWatch
@@ -29,8 +28,11 @@ from wit.fetch.outcome import Outcome, Request
 from wit.images.config import ImageConfig
 from wit.images.expected import expected_hash
 from wit.layout import KNOWN_ENDING, RESTRICTED, places_path
-from wit.parts import Beside, Marker, StageDir, Tally, Unit, add_counts, read_object
 from wit.records import PLAN
+from wit.store import fs, parquet
+from wit.store.manifests import Beside, Marker, Unit, read_object
+from wit.store.parts import StageDir
+from wit.tally import Tally, add_counts
 from wit.typed import load, to_json
 
 _draining = threading.Event()
@@ -193,7 +195,7 @@ def download(
     todo = [[one for one in chain if stage.done(one.unit) is None] for chain in planned]
     if any(todo):
         work = Work(owner, stage, seed, fetch, image, on_progress or (lambda progress: None))
-        with storage.scratch_dir(out) as scratch:
+        with fs.scratch_dir(out) as scratch:
             work.run(todo, scratch)
     found = [stage.marker(one.unit) for chain in planned for one in chain]
     return [marker for marker in found if marker is not None]
@@ -235,7 +237,7 @@ class Work:
     ) -> None:
         self.stage, self.seed, self.fetch, self.image = stage, seed, fetch, image
         self.on_progress = on_progress
-        self.known_path, self.hears_all = storage.join(stage.path, owner.name + KNOWN_ENDING), owner.hears_all
+        self.known_path, self.hears_all = fs.join(stage.path, owner.name + KNOWN_ENDING), owner.hears_all
         self.kept = -1  # what of `engine.learnt` the file has
         self.keep_at = 0.0
         self.outage = OutageWatch(fetch)
@@ -372,16 +374,16 @@ class Work:
     def _publish(self, shard: RawShard, written: Future[None]) -> None:
         """Ends the shard's three files and claims its marker, unless another was first."""
         written.result()
-        with storage.scratch_dir(self.scratch) as scratch:
-            files = {label: storage.join(scratch, f"shard.{ending}") for label, ending in ENDINGS.items()}
-            restricted = storage.join(scratch, "shard.restricted.parquet")
+        with fs.scratch_dir(self.scratch) as scratch:
+            files = {label: fs.join(scratch, f"shard.{ending}") for label, ending in ENDINGS.items()}
+            restricted = fs.join(scratch, "shard.restricted.parquet")
             digest = shard.write(files["parquet"], files["fetch"], restricted)
-            if storage.exists(restricted):
+            if fs.exists(restricted):
                 files[RESTRICTED] = restricted
             outcomes = shard.done()
             dropped = Counter(str(outcome.reason) for outcome in outcomes if outcome.reason is not None)
             tally = Tally(into=len(outcomes), out=len(outcomes) - dropped.total(), dropped=add_counts([dropped]))
-            known = Beside(f"{self.stage.directory}/{storage.name_of(self.known_path)}")
+            known = Beside(f"{self.stage.directory}/{fs.name_of(self.known_path)}")
             all_files, digests = files | {"tar": shard.tar_path}, {"tar": digest}
             self.stage.publish(shard.unit, all_files, tally, beside=[known], digests=digests)
         self.on_progress(Progress(shards=1))
@@ -390,8 +392,8 @@ class Work:
         """What servers said to earlier workers of this owner, or to all."""
         paths = [self.known_path]
         if self.hears_all:
-            names = [name for name in storage.list_dir(self.stage.path) if name.endswith(KNOWN_ENDING)]
-            paths += [storage.join(self.stage.path, name) for name in names]
+            names = [name for name in fs.list_dir(self.stage.path) if name.endswith(KNOWN_ENDING)]
+            paths += [fs.join(self.stage.path, name) for name in names]
         known: Known = {"robots": {}, "hosts": {}}
         for path in paths:
             found = read_object(path) or {}
@@ -409,7 +411,7 @@ class Work:
         """Writes down what servers said, before a shard is published and now and then: a restart must not forget it."""
         if self.engine.learnt != self.kept and (now or time.monotonic() >= self.keep_at):
             self.kept, self.keep_at = self.engine.learnt, time.monotonic() + KEEP_KNOWN_S
-            storage.write_bytes(self.known_path, to_json(self.engine.known))
+            fs.write_bytes(self.known_path, to_json(self.engine.known))
 
 
 ENDINGS = {"parquet": "parquet", "fetch": "fetch.parquet"}

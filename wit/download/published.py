@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from wit import parquet, storage
-from wit.parts import Manifest, Marker, Unit
+from wit.store import fs, parquet
+from wit.store.manifests import Manifest, Marker, Unit
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -49,7 +49,7 @@ def last_attempts(out: str, markers: Sequence[Marker], columns: Sequence[str]) -
     """The rows of all raw shards with these columns, each planned URL once: as its last attempt left it."""
     later: set[str] = set()
     for marker in sorted(with_pictures(markers), key=lambda m: (m.unit.is_retry, m.unit), reverse=True):
-        path = storage.join(out, marker.files["parquet"].name)
+        path = fs.join(out, marker.files["parquet"].name)
         table = parquet.read_table(path, list(dict.fromkeys([*columns, "key"])))
         keys = table["key"].to_pylist()
         if later:

@@ -11,14 +11,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from wit import storage
-from wit.direct import HashedFile
 from wit.fetch.outcome import Outcome
 from wit.fetch.spool import Spools
-from wit.parts import Unit, write_parquet
 from wit.reasons import Reason
 from wit.records import FETCH, PLAN, RAW, RESTRICTED, keyed_hash
 from wit.shards import padding, tar_end, tar_header
+from wit.store import fs
+from wit.store.direct import HashedFile
+from wit.store.manifests import Unit
+from wit.store.parquet import write_parquet
 
 APPEND_BYTES = 2_000_000  # of pictures that are ready before they are worth a turn of the writing thread
 
@@ -40,7 +41,7 @@ class RawShard:
         self.outcomes: list[Outcome | None] = [None] * len(rows)
         self.left = len(rows)
         self.counted = False  # in the progress shown
-        self._scratch = storage.join(scratch, str(unit))
+        self._scratch = fs.join(scratch, str(unit))
         self._tars = 0
         self._begin()
 
@@ -97,7 +98,7 @@ class RawShard:
             self.outcomes[row] = None
         self.left = len(rows)
 
-    def write(self, parquet: str, fetch: str, restricted: str) -> storage.Digest:
+    def write(self, parquet: str, fetch: str, restricted: str) -> fs.Digest:
         """Ends the tar and writes its tables, that of blocked pictures only where there are some; returns the tar's digest."""
         outcomes = self.done()
         assert self._tar is not None, "`append` comes before"

@@ -14,13 +14,17 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wit import layout, ledger, storage
+from wit import layout, ledger
 from wit.arithmetic import ceil_div
 from wit.download.published import is_accounting, last_attempts
 from wit.errors import InputError
 from wit.flags import instead
-from wit.parts import Marker, StageDir, Tally, Unit, write_parquet
 from wit.records import PLAN, Reason
+from wit.store import fs
+from wit.store.manifests import Marker, Unit
+from wit.store.parquet import write_parquet
+from wit.store.parts import StageDir
+from wit.tally import Tally
 
 TRANSIENT = tuple(sorted(str(reason) for reason in Reason if reason.transient))
 
@@ -102,13 +106,13 @@ def write_round(
     if begun is not None and stage.facts(begun, Retried).reasons != tuple(reasons):
         for unit in stage.units():
             if unit == accounting or unit.place.startswith(f"{partition}-"):
-                storage.remove(stage.marker_path(unit))
+                fs.remove(stage.marker_path(unit))
     rows = failed_rows(stage.out, markers, reasons)
     lost = {reason: -count for reason, count in ledger.reason_counts(rows).items()}
     path = layout.retry_path(stage.out, partition)
-    with storage.scratch_dir(stage.out) as scratch:
+    with fs.scratch_dir(stage.out) as scratch:
         write_parquet(rows.select(PLAN.names), f"{scratch}/part.parquet", row_group_size=rows_per_shard)
-        storage.publish(f"{scratch}/part.parquet", path)
+        fs.publish(f"{scratch}/part.parquet", path)
     tally = Tally(into=-len(rows), out=0, dropped=lost)
     marker = stage.publish(accounting, {}, tally, facts=Retried(tuple(reasons)))
     return path, ceil_div(len(rows), rows_per_shard), marker

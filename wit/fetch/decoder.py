@@ -17,7 +17,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wit import storage
 from wit.fetch.channel import Channel
 from wit.fetch.ring import DECODED, map_segment, progress_of
 from wit.images.blocklist import Blocklist, load_blocklist
@@ -26,6 +25,7 @@ from wit.images.expected import compared
 from wit.images.process import looks_at_pixels, process
 from wit.images.results import Processed, Refused
 from wit.reasons import Reason
+from wit.store import fs
 
 MEMORY_LIMIT = 900_000_000  # address space beyond what libraries take; `wit.images.limits` keeps pictures below it
 STATM = "/proc/self/statm"
@@ -118,7 +118,7 @@ class Decoder:
             return result, 0, 0
         spool = self.spools.get(path)
         if spool is None:
-            spool = self.spools[path] = OpenSpool(storage.open_spool(path))
+            spool = self.spools[path] = OpenSpool(fs.open_spool(path))
         if spool.loan != loan:
             spool.loan, spool.end = loan, end
         offset, left = spool.end, memoryview(result.data)

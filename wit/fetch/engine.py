@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from wit import storage
 from wit.bounded import Bounded
 from wit.errors import EngineError
 from wit.fetch.channel import Channel
@@ -33,6 +32,7 @@ from wit.fetch.spool import Spool, Spools
 from wit.images.config import ImageConfig
 from wit.images.results import Processed, Refused
 from wit.reasons import Reason
+from wit.store import fs
 
 SENT_AHEAD = 16  # pictures that a decoder has in hand, so that it never waits for us
 SILENCE_S = 60  # a fetch process that says nothing for so long is taken for dead
@@ -120,7 +120,7 @@ class Engine:
     ) -> None:
         self.fetch, self.image, self.work = fetch, image, work
         self.spools = Spools(scratch)
-        self.places = places or storage.join(scratch, "places")
+        self.places = places or fs.join(scratch, "places")
         self._robots: Bounded[str, Any] = Bounded(KNOWN_BYTES, lambda entry: 300 + len(entry["text"]))
         self._hosts: Bounded[str, Any] = Bounded(KNOWN_BYTES, lambda entry: 500)
         for kept, entries in (

@@ -11,7 +11,6 @@ from typing import Any
 
 import pycurl
 
-from wit import storage
 from wit.errors import InputError
 from wit.fetch import limits
 from wit.fetch.channel import Channel
@@ -22,6 +21,7 @@ from wit.fetch.places import Places
 from wit.fetch.ring import FETCHING, USUAL_BYTES, Ring, map_segment, progress_of
 from wit.fetch.robots import Robots, from_json, to_json
 from wit.fetch.wishes import Wishes
+from wit.store import fs
 
 TICK_S = 0.25
 BEAT_S = 1.0  # how often the supervisor hears that this process is alive
@@ -81,7 +81,7 @@ class Fetcher:
                 next_beat = now + BEAT_S
 
     def limits_every_s(self) -> float:
-        return LIMITS_S if storage.is_local(self.config.host_limits) else LIMITS_REMOTE_S
+        return LIMITS_S if fs.is_local(self.config.host_limits) else LIMITS_REMOTE_S
 
     def read_limits(self) -> None:
         """Takes over --host-limits where it has changed; a file that cannot be read or is malformed changes nothing."""

@@ -17,8 +17,8 @@ from typing import Any
 
 import ada_url
 
-from wit import storage
 from wit.errors import InputError
+from wit.store import fs
 
 LEAST_RATE, MOST_RATE = 1e-4, 1e6  # requests a second, as of --host-rate-per-s: one in three hours
 WANTED = {
@@ -84,7 +84,7 @@ def read(path: str) -> HostLimits:
 
 
 def read_text(path: str) -> str:
-    return storage.read_given("--host-limits", path)
+    return fs.read_given("--host-limits", path)
 
 
 def _name(name: str, path: str) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import xxhash
 
-from wit import storage
+from wit.store import fs
 
 SLOTS = 1 << 19  # of names with a request in flight or a time to come: hosts, domains and addresses of all workers
 PROBES = 32  # slots that a name may have
@@ -48,7 +48,7 @@ class Places:
     file gives up all locks that the process holds in it (fcntl(2))."""
 
     def __init__(self, path: str) -> None:
-        self._fd, boot = storage.open_spool(path), this_boot()
+        self._fd, boot = fs.open_spool(path), this_boot()
         fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, ALONE)
         if os.pread(self._fd, 8, 8) != boot.to_bytes(8, sys.byteorder):  # new, or its clock has begun anew
             os.ftruncate(self._fd, 0)
@@ -178,4 +178,4 @@ def _first_place(at: int) -> int:
 def this_boot() -> int:
     """A number of the time since which the monotonic clock runs; 1 where the system has no name for it."""
     path = "/proc/sys/kernel/random/boot_id"
-    return xxhash.xxh3_64_intdigest(storage.read_bytes(path)) or 1 if storage.exists(path) else 1
+    return xxhash.xxh3_64_intdigest(fs.read_bytes(path)) or 1 if fs.exists(path) else 1

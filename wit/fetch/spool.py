@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from wit import storage
+from wit.store import fs
 
 SPOOL_BYTES = 4_000_000  # after which the next one is taken
 
@@ -23,7 +23,7 @@ class Spool:
     @property
     def fd(self) -> int:
         if self._fd < 0:
-            self._fd = storage.open_spool(self.path)
+            self._fd = fs.open_spool(self.path)
         return self._fd
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class Spools:
             spool.close()
 
     def _new(self) -> Spool:
-        self._all.append(Spool(storage.join(self.directory, f"{len(self._all)}.spool")))
+        self._all.append(Spool(fs.join(self.directory, f"{len(self._all)}.spool")))
         return self._all[-1]
 
     def _empty(self, spool: Spool) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from wit import storage
 from wit.errors import InputError
+from wit.store import fs
 
 HASH = re.compile(r"(?:pdq:)?[0-9a-f]{64}")
 PDQ_CLOSE = 31  # PDQ's own match distance
@@ -53,12 +53,12 @@ def load_blocklist(paths: Sequence[str]) -> Blocklist:
     hash."""
     found: dict[str, str] = {}
     for path in paths:
-        for number, line in enumerate(storage.read_given("--blocked-hashes", path).splitlines(), 1):
+        for number, line in enumerate(fs.read_given("--blocked-hashes", path).splitlines(), 1):
             word = line.partition("#")[0].strip().lower()
             if word and not HASH.fullmatch(word):
                 raise InputError(
                     f"--blocked-hashes {path}, line {number}, is no hash: write 64 hexadecimal digits, pdq: before a PDQ"
                 )
             if word:
-                found.setdefault(word, storage.name_of(path))
+                found.setdefault(word, fs.name_of(path))
     return Blocklist(found)

@@ -17,11 +17,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from wit import ledger, parquet, slices, storage
+from wit import ledger
 from wit.arithmetic import ceil_div
 from wit.arrays import Floats, Ints
 from wit.layout import DROPPED as DROPPED_LABEL
-from wit.parts import NOTHING, Marker, StageDir, Tally, Unit, with_digest, write_parquet, write_tables
 from wit.plan import balance, owners
 from wit.plan import pairs as maths
 from wit.plan.config import PlanConfig
@@ -31,7 +30,12 @@ from wit.plan.pairs import Heavy, bucket_count, sketch_cells
 from wit.plan.threshold import Threshold, hard_count
 from wit.querylist import hashes_of, load_queries
 from wit.records import DROPPED, PLAN
-from wit.slices import SliceRef, read_slices, slice_refs
+from wit.store import fs, parquet, shuffle
+from wit.store.manifests import Marker, Unit, with_digest
+from wit.store.parquet import write_parquet
+from wit.store.parts import StageDir, write_tables
+from wit.store.shuffle import SliceRef, read_slices, slice_refs
+from wit.tally import NOTHING, Tally
 from wit.typed import Rest, to_json
 
 SLICE_ROWS = 1_000  # rows of a slice at least: below, headers and requests cost more than rows
@@ -175,8 +179,8 @@ class Passes:
         def work() -> Marker:
             rows = maths.arrange(read_slices(refs, PLAN), self.seed)
             facts = Partition(ceil_div(len(rows), shard_rows), routing.giant_of(number))
-            with storage.scratch_dir(self.stage.out) as scratch:
-                path = storage.join(scratch, "rows.parquet")
+            with fs.scratch_dir(self.stage.out) as scratch:
+                path = fs.join(scratch, "rows.parquet")
                 write_parquet(rows, path, row_group_size=shard_rows)
                 return self.stage.publish(unit, {"rows": path}, Tally(into=0, out=len(rows), dropped={}), facts=facts)
 
@@ -197,12 +201,12 @@ class Passes:
     def pairs_of(self, marker: Marker) -> pa.Table:
         """The pairs of a bucket as a pass has published them."""
         path = self.stage.file(marker, "pairs")
-        return slices.parse(path, storage.read_bytes(path)).combine_chunks()
+        return shuffle.parse(path, fs.read_bytes(path)).combine_chunks()
 
     def _publish_pairs(self, unit: Unit, pairs: pa.Table, dropped: pa.Table) -> Marker:
-        with storage.scratch_dir(self.stage.out) as scratch:
-            path = storage.join(scratch, "pairs.arrow")
-            slices.write_stream(pairs, path)
+        with fs.scratch_dir(self.stage.out) as scratch:
+            path = fs.join(scratch, "pairs.arrow")
+            shuffle.write_stream(pairs, path)
             files = {"pairs": path} | write_tables(scratch, {DROPPED_LABEL: dropped})
             return self.stage.publish(unit, files, _lost(dropped), facts=Pairs(len(pairs)))
 
@@ -214,8 +218,8 @@ class Passes:
                 lost.append(dropped)
                 yield rows, bucket
 
-        with storage.scratch_dir(self.stage.out) as scratch:
-            files = slices.scatter_to(scratch, kept())
+        with fs.scratch_dir(self.stage.out) as scratch:
+            files = shuffle.scatter_to(scratch, kept())
             dropped = pa.concat_tables(lost)
             files |= write_tables(scratch, {DROPPED_LABEL: dropped})
             return self.stage.publish(unit, files, _lost(dropped, into=into))

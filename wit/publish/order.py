@@ -16,8 +16,8 @@ import numpy as np
 from wit.arithmetic import ceil_div
 from wit.arrays import Floats, Ints
 from wit.hashing import keyed_hash, keyed_hashes
-from wit.parts import Manifest
 from wit.publish.config import PublishConfig
+from wit.store.manifests import Manifest
 
 
 @dataclass(frozen=True, slots=True, order=True)

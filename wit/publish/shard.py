@@ -11,24 +11,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from wit import parquet, storage
 from wit.arrays import Ints
 from wit.damage import damaged
 from wit.errors import DamagedFile
 from wit.hashing import keyed_hashes
 from wit.layout import SHARD_ENDING
-from wit.parts import (
-    File,
-    StageDir,
-    described,
-    read_json,
-    write_parquet,
-)
 from wit.publish.config import PublishConfig
 from wit.publish.order import Assignment, Run, turns
 from wit.publish.sample import extension_of, metadata, samples_table
 from wit.records import KEEP
 from wit.shards import ShardWriter
+from wit.store import fs, parquet
+from wit.store.manifests import File, described, read_json
+from wit.store.parquet import write_parquet
+from wit.store.parts import StageDir
 from wit.typed import to_json
 
 READ_GAP_BYTES = 1 << 16  # a gap between two pictures that is cheaper to read than to ask around: 1 ms at 64 MB/s
@@ -58,16 +54,16 @@ def write_shard(stage: StageDir, shard: Assignment, directory: str, *, seed: int
     if (done := shard_marker(directory, shard.name, inputs)) is not None:
         return done
     rows = in_order(read_runs(stage.out, shard.runs, seed), seed=seed, config=config)
-    with storage.scratch_dir(stage.out) as scratch:
+    with fs.scratch_dir(stage.out) as scratch:
         local = {name: f"{scratch}/{shard.name}.{name}" for name in ("tar", "parquet")}
         offsets = write_tar(stage.out, rows, local["tar"], config)
         write_parquet(samples_table(rows, offsets), local["parquet"])
-        files = {name: described(scratch, storage.name_of(path)) for name, path in local.items()}
+        files = {name: described(scratch, fs.name_of(path)) for name, path in local.items()}
         for name, path in local.items():
-            storage.publish(path, storage.join(directory, f"{shard.name}.{name}"))
+            fs.publish(path, fs.join(directory, f"{shard.name}.{name}"))
     n = shard.samples
     marker = ShardMarker(shard.name, n, n, 0, 0, {"success": n}, inputs, files)
-    storage.write_bytes(storage.join(directory, shard.name + SHARD_ENDING), to_json(marker))
+    fs.write_bytes(fs.join(directory, shard.name + SHARD_ENDING), to_json(marker))
     return marker
 
 
@@ -79,18 +75,18 @@ def shard_inputs(stage: StageDir, shard: Assignment) -> str:
 def shard_marker(directory: str, name: str, inputs: str) -> ShardMarker | None:
     """The marker of a shard made of these inputs, if it was published and its files are still there with their sizes."""
     try:
-        marker = read_json(storage.join(directory, name + SHARD_ENDING), ShardMarker)
+        marker = read_json(fs.join(directory, name + SHARD_ENDING), ShardMarker)
     except DamagedFile:
         return None  # as if it were gone: the shard is made again, and the marker with it
     if marker is None or marker.fingerprint != inputs:
         return None
-    whole = all(storage.size_of_file(storage.join(directory, f.name)) == f.bytes for f in marker.files.values())
+    whole = all(fs.size_of_file(fs.join(directory, f.name)) == f.bytes for f in marker.files.values())
     return marker if whole else None
 
 
 def read_runs(out: str, runs: Sequence[Run], seed: int) -> pa.Table:
     """The rows of all runs as KEEP, in their turns."""
-    tables = [_read_run(storage.join(out, run.part.path), run.start, run.stop) for run in runs]
+    tables = [_read_run(fs.join(out, run.part.path), run.start, run.stop) for run in runs]
     when = np.concatenate([run.group + turns(run.part, run.start, run.stop, seed) for run in runs])
     return pa.concat_tables(tables).take(pa.array(np.argsort(when, kind="stable"))).combine_chunks()
 
@@ -122,7 +118,7 @@ def write_tar(out: str, rows: pa.Table, path: str, config: PublishConfig) -> Int
     """Writes the shard's tar to a local path; returns the offset of each picture in it."""
     window = windows(rows, config)
     offsets: list[int] = []
-    with storage.open_write(path) as stream, ThreadPoolExecutor(READERS) as readers:
+    with fs.open_write(path) as stream, ThreadPoolExecutor(READERS) as readers:
         tar = ShardWriter(stream)
         for number in np.unique(window):
             offsets += _write_window(out, rows.filter(pa.array(window == number)), tar, readers)
@@ -141,7 +137,7 @@ def _write_window(out: str, rows: pa.Table, tar: ShardWriter, readers: ThreadPoo
 def sound(out: str, row: Mapping[str, Any], picture: memoryview) -> memoryview:
     """The picture if it is that of its row, by the digest taken when it was fetched; raises DamagedFile if not."""
     if hashlib.sha256(picture).hexdigest() != row["sha256"]:
-        raise damaged(storage.join(out, row["raw_shard"]), f"the picture of {row['key']} is not that of its sha256")
+        raise damaged(fs.join(out, row["raw_shard"]), f"the picture of {row['key']} is not that of its sha256")
     return picture
 
 
@@ -176,7 +172,7 @@ def read_pictures(out: str, rows: pa.Table, readers: ThreadPoolExecutor) -> list
     wanted = extents(rows, gap=READ_GAP_BYTES)
     offsets, sizes = rows["tar_offset"].to_pylist(), rows["tar_size"].to_pylist()
     pictures = [memoryview(b"")] * len(rows)
-    reads = readers.map(lambda e: storage.read_range(storage.join(out, e.path), e.start, e.stop - e.start), wanted)
+    reads = readers.map(lambda e: fs.read_range(fs.join(out, e.path), e.start, e.stop - e.start), wanted)
     for extent, data in zip(wanted, reads, strict=True):
         view = memoryview(data)
         for row in extent.rows:

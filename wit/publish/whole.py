@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from wit import storage
 from wit.errors import DamagedFile
 from wit.layout import SHARD_ENDING, SIZES_FILE, next_shards_path, shards_path
-from wit.parts import File, Published, StageDir, check_complete, lacking, read_json, read_published
 from wit.publish.shard import ShardMarker
 from wit.shards import REMOVED
 from wit.stages import KINDS, SCHEMAS
+from wit.store import fs
+from wit.store.manifests import File, Published, lacking, read_json, read_published
+from wit.store.parts import StageDir, check_complete
 from wit.typed import to_json
 
 MANIFEST_FILE = KINDS["publish"].manifest
@@ -26,14 +27,14 @@ def begin(stage: StageDir, *, anew: bool = False) -> str:
         return beside  # whole, and on its way from there
     same = there is not None and there.fingerprint == stage.fingerprint
     if there is None or same or anew:
-        storage.remove(beside)
+        fs.remove(beside)
     if there is None and anew:
         stage.forget()
     return shards_path(stage.out) if there is None or same and not anew else beside
 
 
 def _fingerprint_of(directory: str) -> str | None:
-    manifest = read_json(storage.join(directory, MANIFEST_FILE), Published, how=f"delete {directory}")
+    manifest = read_json(fs.join(directory, MANIFEST_FILE), Published, how=f"delete {directory}")
     return None if manifest is None else manifest.fingerprint
 
 
@@ -44,11 +45,11 @@ def finish(stage: StageDir, shards: Sequence[ShardMarker], wanted: Sequence[str]
     manifest = replace(manifest_of(stage, shards), wanted=tuple(sorted(wanted)))
     # The manifest of a set that is mended in place stays until the new one stands.
     named = {*(file.name for file in manifest.files), REMOVED, MANIFEST_FILE}
-    for name in storage.list_dir(directory):
+    for name in fs.list_dir(directory):
         if name not in named:
-            storage.remove(storage.join(directory, name))
-    storage.write_bytes(storage.join(directory, SIZES_FILE), sizes_json(shards))
-    storage.write_bytes(storage.join(directory, MANIFEST_FILE), to_json(manifest))
+            fs.remove(fs.join(directory, name))
+    fs.write_bytes(fs.join(directory, SIZES_FILE), sizes_json(shards))
+    fs.write_bytes(fs.join(directory, MANIFEST_FILE), to_json(manifest))
     if directory != shards_path(stage.out):
         install(stage.out)
     return manifest
@@ -83,13 +84,13 @@ def sizes_json(shards: Sequence[ShardMarker]) -> bytes:
 def manifests_of(stage: StageDir) -> Iterator[Published]:
     """The manifests that the shards in shards/ may have had, by their markers alone; none where one of them is damaged."""
     directory = shards_path(stage.out)
-    names = [name for name in storage.list_dir(directory) if name.endswith(SHARD_ENDING)]
+    names = [name for name in fs.list_dir(directory) if name.endswith(SHARD_ENDING)]
     try:
-        markers = [m for name in names if (m := read_json(storage.join(directory, name), ShardMarker)) is not None]
+        markers = [m for name in names if (m := read_json(fs.join(directory, name), ShardMarker)) is not None]
     except DamagedFile:
         return
     manifest = manifest_of(stage, markers)
-    if not lacking(storage.list_sizes(directory), manifest.files):
+    if not lacking(fs.list_sizes(directory), manifest.files):
         yield replace(manifest, wanted=tuple(sorted(marker.shard for marker in markers)))
         yield manifest  # as of version 0.1.0
 
@@ -99,16 +100,16 @@ def install(out: str) -> None:
     at any instant, it leaves one of the two whole in shards/ on this machine; elsewhere, where files must be copied one by
     one, none there and the new one whole in _shards/, which the next start of the build copies."""
     old, new = shards_path(out), next_shards_path(out)
-    if storage.exists(removed := storage.join(old, REMOVED)):
-        storage.copy(removed, storage.join(new, REMOVED))
-    if storage.is_local(out):
-        storage.exchange(new, old)
-        storage.remove(new)
+    if fs.exists(removed := fs.join(old, REMOVED)):
+        fs.copy(removed, fs.join(new, REMOVED))
+    if fs.is_local(out):
+        fs.exchange(new, old)
+        fs.remove(new)
         return
-    names = [name for name in storage.list_dir(new) if name != MANIFEST_FILE]
-    storage.remove(storage.join(old, MANIFEST_FILE))
-    for name in {*storage.list_dir(old)} - {*names}:
-        storage.remove(storage.join(old, name))
+    names = [name for name in fs.list_dir(new) if name != MANIFEST_FILE]
+    fs.remove(fs.join(old, MANIFEST_FILE))
+    for name in {*fs.list_dir(old)} - {*names}:
+        fs.remove(fs.join(old, name))
     for name in [*names, MANIFEST_FILE]:
-        storage.copy(storage.join(new, name), storage.join(old, name))
-    storage.remove(new)
+        fs.copy(fs.join(new, name), fs.join(old, name))
+    fs.remove(new)

@@ -9,10 +9,10 @@ from enum import StrEnum
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wit import storage
 from wit.candidates.captions import clean_captions
 from wit.querycheck import forms
 from wit.querylist import MAX_ENTRY_CHARS
+from wit.store import fs
 
 ENTRIES = pa.schema([("entry", pa.string()), ("origin", pa.string()), ("score", pa.float64())])
 
@@ -78,5 +78,5 @@ def write_entries(entries: list[Entry], path: str) -> None:
     }
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns, ENTRIES), sink, compression="zstd", compression_level=19)
-    storage.write_bytes(path.removesuffix(".txt") + ".parquet", sink.getvalue().to_pybytes())
-    storage.write_bytes(path, "".join(f"{entry.text}\n" for entry in entries).encode())
+    fs.write_bytes(path.removesuffix(".txt") + ".parquet", sink.getvalue().to_pybytes())
+    fs.write_bytes(path, "".join(f"{entry.text}\n" for entry in entries).encode())

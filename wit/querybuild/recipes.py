@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from wit import storage
 from wit.querybuild import packages, wikipedia, wordnet
 from wit.querybuild.entries import Entry, Origin, Scores, assemble, numbers
 from wit.querybuild.unsafe import SHIPPED, Taken, load_stems, without_unsafe
 from wit.querybuild.wordnet import Lemmas
 from wit.ranges import MANY, Range, check_ranges
+from wit.store import fs
 
 COUNT = Range(0, MANY)
 BITS = Range(-100, 100)  # below 0 are words that avoid each other
@@ -108,7 +108,7 @@ def _from_wikipedia(recipe: WikipediaRecipe) -> Mapping[Origin, Scores]:
         pageviews, projects=recipe.projects, min_hour_views=recipe.min_hour_views, min_views=recipe.min_views
     )
     building = f"{recipe.output}.building"
-    with storage.scratch_dir(building) as scratch:
+    with fs.scratch_dir(building) as scratch:
         words, bigrams = wikipedia.words_and_bigrams(
             dump,
             min_word_count=recipe.min_word_count,
@@ -117,7 +117,7 @@ def _from_wikipedia(recipe: WikipediaRecipe) -> Mapping[Origin, Scores]:
             scratch=scratch,
             processes=recipe.processes,
         )
-    storage.remove(building)
+    fs.remove(building)
     return {Origin.WORD: words, Origin.BIGRAM: bigrams, Origin.TITLE: titles, Origin.SYNSET: synsets}
 
 

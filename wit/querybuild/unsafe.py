@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wit import storage
 from wit.errors import InputError
 from wit.querybuild.entries import Origin, Scores
 from wit.querycheck import forms
+from wit.store import fs
 
 SHIPPED, NONE = "shipped", "none"  # what `stems` of a recipe may say in place of a path
 KEYS = {"name", "why", "origins", "recipe", "takes", "beside", "keeps"}
@@ -112,8 +112,8 @@ def load_stems(path: str, *, recipe: str = "packages") -> Stems:
         return Stems(())
     if path == SHIPPED:
         data = (importlib.resources.files("wit.querybuild") / "stems.toml").read_bytes()
-    elif storage.exists(path):
-        data = storage.read_bytes(path)
+    elif fs.exists(path):
+        data = fs.read_bytes(path)
     else:
         raise InputError(f"no stems at {path}: give a TOML file with --stems, or leave it out for those that ship")
     try:

@@ -22,11 +22,11 @@ from urllib.parse import unquote
 import numpy as np
 import numpy.typing as npt
 
-from wit import storage
 from wit.arrays import Ints
 from wit.candidates.words import END, cut_words, join_texts
 from wit.errors import InputError
 from wit.querybuild.wikitext import strip_wikitext
+from wit.store import fs
 
 BREAK = re.compile(r"[,;:!?()\n\"“”|/]+|\.(?=\s|$)")  # no bigram reaches across
 
@@ -34,7 +34,7 @@ BREAK = re.compile(r"[,;:!?()\n\"“”|/]+|\.(?=\s|$)")  # no bigram reaches ac
 @contextlib.contextmanager
 def open_text(path: str) -> Iterator[IO[bytes]]:
     """The file as a stream of plain bytes: bz2 and gzip are told by their first bytes, several streams in one file are read."""
-    with storage.open_read(path) as stream:
+    with fs.open_read(path) as stream:
         magic = stream.read(3)
         stream.seek(0)
         opener = bz2.open if magic == b"BZh" else gzip.open if magic[:2] == b"\x1f\x8b" else None
@@ -46,7 +46,7 @@ def expand(patterns: Sequence[str], *, option: str) -> list[str]:
     """The files that the paths and globs mean, sorted; raises InputError for one that means none."""
     files: list[str] = []
     for pattern in patterns:
-        found = storage.glob(pattern) if "*" in pattern else [pattern] if storage.exists(pattern) else []
+        found = fs.glob(pattern) if "*" in pattern else [pattern] if fs.exists(pattern) else []
         if not found:
             raise InputError(f"no file at {pattern}: check the path given with {option}")
         files += found
@@ -122,14 +122,14 @@ def _write_run(waiting: list[Ints], scratch: str, name: str) -> None:
     for bucket in np.unique(bucket_of).tolist():
         mine = bucket_of == bucket
         rows = np.stack([keys[mine], counts[mine].astype(np.int64)])
-        storage.write_bytes(storage.join(scratch, str(bucket), name), rows.tobytes())
+        fs.write_bytes(fs.join(scratch, str(bucket), name), rows.tobytes())
 
 
 def merge_bigrams(scratch: str) -> Iterator[tuple[Ints, Ints]]:
     """(bigrams, counts) of each bucket, summed over all runs."""
     for bucket in range(BUCKETS):
-        folder = storage.join(scratch, str(bucket))
-        files = [storage.read_bytes(storage.join(folder, name)) for name in storage.list_dir(folder)]
+        folder = fs.join(scratch, str(bucket))
+        files = [fs.read_bytes(fs.join(folder, name)) for name in fs.list_dir(folder)]
         if files:
             rows = np.concatenate([np.frombuffer(data, np.int64).reshape(2, -1) for data in files], axis=1)
             keys, place = np.unique(rows[0], return_inverse=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Literal
 
-from wit import storage
 from wit.errors import InputError
+from wit.store import fs
 
 FILES = ("data.noun", "data.verb", "data.adj", "data.adv")
 Lemmas = Literal["first", "all"]
@@ -16,10 +16,10 @@ def synset_names(directory: str, *, lemmas: Lemmas = "first") -> dict[str, float
     """Each name with the number of synsets that bear it: a synset's first lemma, or all of them; `_` read as a space."""
     names: Counter[str] = Counter()
     for file in FILES:
-        path = storage.join(directory, file)
-        if not storage.exists(path):
+        path = fs.join(directory, file)
+        if not fs.exists(path):
             raise InputError(f"no {file} in {directory}: give the directory of WordNet's dict files with --wordnet")
-        for line in storage.read_bytes(path).decode().splitlines():
+        for line in fs.read_bytes(path).decode().splitlines():
             if not line.startswith(" "):  # the licence
                 names.update(_names(line, lemmas))
     return {name: float(count) for name, count in names.items()}

@@ -15,20 +15,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wit import ledger, parquet, storage
+from wit import ledger
 from wit.arithmetic import ceil_div
 from wit.arrays import Floats, Ints, one_array
 from wit.damage import damaged
 from wit.download.published import FetchedShard
 from wit.layout import DROPPED as DROPPED_LABEL
-from wit.parts import Marker, StageDir, Tally, Unit, write_tables
 from wit.querylist import hashes_of
 from wit.records import KEEP, SCORES
 from wit.select.config import SelectConfig
 from wit.select.dedup import PICTURE, VERDICT, bucket_of
 from wit.select.keep import judge, keep_list, pictures
 from wit.select.survival import Memberships, membership_counts, surviving_counts
-from wit.slices import SliceRef, read_slices, scatter_to, slice_refs
+from wit.store import fs, parquet
+from wit.store.manifests import Marker, Unit
+from wit.store.parts import StageDir, write_tables
+from wit.store.shuffle import SliceRef, read_slices, scatter_to, slice_refs
+from wit.tally import Tally
 
 KEEP_ROW_GROUP = 512  # publish reads runs of about 100 rows: a run should not cost the whole table
 
@@ -97,7 +100,7 @@ class Passes:
             judged = read_slices((ref for ref in refs if ref is not None), VERDICT).sort_by("row")
             rows, dropped = keep_list(read_raw(self.stage.out, shard), shard, judged, self.config)
             tally = Tally(into=len(rows) + len(dropped), out=len(rows), dropped=ledger.reason_counts(dropped))
-            with storage.scratch_dir(self.stage.out) as scratch:
+            with fs.scratch_dir(self.stage.out) as scratch:
                 files = write_tables(scratch, {"rows": rows}, row_group_size=KEEP_ROW_GROUP)
                 files |= write_tables(scratch, {DROPPED_LABEL: dropped})
                 return self.stage.publish(unit, files, tally)
@@ -106,18 +109,18 @@ class Passes:
 
     def _publish_slices(self, unit: Unit, rows: pa.Table, bucket: Ints) -> Marker:
         order = np.argsort(bucket, kind="stable")
-        with storage.scratch_dir(self.stage.out) as scratch:
+        with fs.scratch_dir(self.stage.out) as scratch:
             return self.stage.publish(unit, scatter_to(scratch, [(rows.take(pa.array(order)), bucket[order])]))
 
 
 def read_raw(out: str, shard: FetchedShard) -> pa.Table:
     """The RAW table of the shard with a further column `clip_score`, null where there is none."""
-    raw = parquet.read_table(storage.join(out, shard.parquet))
+    raw = parquet.read_table(fs.join(out, shard.parquet))
     found = pa.nulls(len(raw), pa.float32())
     if shard.scores is not None:
-        scores = parquet.read_table(storage.join(out, shard.scores)).cast(SCORES)
+        scores = parquet.read_table(fs.join(out, shard.scores)).cast(SCORES)
         if not raw["key"].take(scores["row"]).equals(scores["key"]):
-            raise damaged(storage.join(out, shard.scores), f"not the scores of {shard.parquet}")
+            raise damaged(fs.join(out, shard.scores), f"not the scores of {shard.parquet}")
         found = one_array(scores["clip_score"]).take(pc.index_in(pa.array(range(len(raw)), pa.int32()), scores["row"]))
     return raw.append_column(KEEP.field("clip_score"), found)
 

@@ -6,9 +6,9 @@ import gzip
 import re
 import zlib
 
-from wit import storage
 from wit.errors import InputError
 from wit.sources.reading import RequestBudget, with_retries
+from wit.store import fs
 
 CC_BASE = "https://data.commoncrawl.org"
 _SPEC = re.compile(r"(CC-MAIN-[0-9A-Za-z-]+|[A-Za-z0-9][\w.-]*)(?::files=(\d+))?")
@@ -21,9 +21,9 @@ def list_crawl(spec: str, *, base: str = CC_BASE, budget: RequestBudget | None =
         raise InputError(
             f"not a crawl: {spec!r}; write commoncrawl:CC-MAIN-2026-43 or commoncrawl:CC-MAIN-2026-43:files=100"
         )
-    listing = storage.join(base, "crawl-data", match[1], "wat.paths.gz")
+    listing = fs.join(base, "crawl-data", match[1], "wat.paths.gz")
     lines = _read_listing(listing, match[1], budget or RequestBudget())
-    return [storage.join(base, line) for line in evenly_spaced(lines, int(match[2]) if match[2] else None)]
+    return [fs.join(base, line) for line in evenly_spaced(lines, int(match[2]) if match[2] else None)]
 
 
 def evenly_spaced(items: list[str], count: int | None) -> list[str]:
@@ -35,7 +35,7 @@ def evenly_spaced(items: list[str], count: int | None) -> list[str]:
 
 def _read_listing(path: str, crawl: str, budget: RequestBudget) -> list[str]:
     try:
-        data = with_retries(lambda: storage.fetch_bytes(path), budget)
+        data = with_retries(lambda: fs.fetch_bytes(path), budget)
     except FileNotFoundError as error:
         raise InputError(f"no such crawl: {crawl} ({path} does not exist); index.commoncrawl.org lists them") from error
     except OSError as error:

@@ -7,13 +7,13 @@ import gzip
 import re
 import zlib
 
-from wit import storage
 from wit.errors import InputError
 from wit.sources.batch import SourceFile
 from wit.sources.commoncrawl import CC_BASE, list_crawl
 from wit.sources.kinds import KINDS, SourceKind
 from wit.sources.reading import RequestBudget
 from wit.sources.tables import check_table, format_of
+from wit.store import fs
 
 HELP = f"demo, commoncrawl:CRAWL[:files=N] or {', '.join(f'{name}:GLOB' for name in KINDS)}"
 CHECKED = 16  # tables that are looked into before anything starts
@@ -47,7 +47,7 @@ def list_sources(
         for path in paths:
             format_of(path)
     for path in paths:
-        storage.check_text(path)
+        fs.check_text(path)
     files = [
         SourceFile(kind.name, path, url_col, caption_col, encoding, size=_size(path), version=_version(path, listed))
         for path in dict.fromkeys(paths)
@@ -64,17 +64,17 @@ def _is_list(kind: SourceKind, path: str) -> bool:
 
 def _globbed(pattern: str, kind: SourceKind, spec: str) -> list[str]:
     """The files of a path, a directory or a glob; a path may have brackets in it."""
-    if storage.exists(pattern) and not storage.is_dir(pattern):
+    if fs.exists(pattern) and not fs.is_dir(pattern):
         return [pattern]
-    if storage.is_dir(pattern):
-        inner = storage.glob(storage.join(glob.escape(pattern), "**"))
+    if fs.is_dir(pattern):
+        inner = fs.glob(fs.join(glob.escape(pattern), "**"))
         found = [path for path in inner if _is_of_kind(kind, path, pattern)]
         if not found:
             raise InputError(f"no {kind.name} file in the directory {pattern}: name the files in --source {spec}")
         return found
     if not any(mark in pattern for mark in "*?["):
         raise InputError(f"no such file: {pattern}; check the path in --source {spec}")
-    files = [path for path in storage.glob(pattern) if not _is_beside(path)]
+    files = [path for path in fs.glob(pattern) if not _is_beside(path)]
     if not files:
         raise InputError(f"no file matches {pattern}; check the path in --source {spec}")
     return files
@@ -82,7 +82,7 @@ def _globbed(pattern: str, kind: SourceKind, spec: str) -> list[str]:
 
 def _is_beside(path: str) -> bool:
     """Whether a file only says something of others: Spark's _SUCCESS, checksums, what an editor or a system hides."""
-    name = storage.name_of(path)
+    name = fs.name_of(path)
     return name.startswith(("_", ".")) or name.endswith(".crc")
 
 
@@ -94,7 +94,7 @@ def _is_of_kind(kind: SourceKind, path: str, folder: str) -> bool:
 def _listed(path: str, cc_base: str) -> list[str]:
     path = path.removeprefix("@")
     try:
-        data = storage.read_bytes(path)
+        data = fs.read_bytes(path)
         text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
     except FileNotFoundError as error:
         raise InputError(f"no such list of files: {path}; check the path") from error
@@ -104,7 +104,7 @@ def _listed(path: str, cc_base: str) -> list[str]:
     files = [line for line in lines if line and not line.startswith("#")]
     if not files:
         raise InputError(f"{path} lists no files: write one path a line")
-    return [storage.join(cc_base, line) if line.startswith("crawl-data/") else line for line in files]
+    return [fs.join(cc_base, line) if line.startswith("crawl-data/") else line for line in files]
 
 
 DIGESTED_BYTES = 64 << 20  # a tenth of a second; a copy or a touch leaves a file of up to this size what it was
@@ -114,20 +114,20 @@ def version_of(path: str) -> str | None:
     """What changes with a file's content: of a small local one its digest, of a larger one its modification time, of others
     what their store says."""
     try:
-        if storage.is_local(path) and storage.size(path) <= DIGESTED_BYTES:
-            return f"sha256 {storage.sha256_file(path)}"
-        return storage.version(path)
+        if fs.is_local(path) and fs.size(path) <= DIGESTED_BYTES:
+            return f"sha256 {fs.sha256_file(path)}"
+        return fs.version(path)
     except OSError as error:
         raise InputError(f"the source {path} cannot be read: {error}") from error
 
 
 def _version(path: str, listed: bool) -> str | None:
     """As `version_of`. Of a list's files elsewhere nothing is asked: each would cost a request, and crawls do not change."""
-    if listed and not (storage.is_local(path) and storage.exists(path)):
+    if listed and not (fs.is_local(path) and fs.exists(path)):
         return None
     return version_of(path)
 
 
 def _size(path: str) -> int | None:
     """The size of a local file; others would cost a request each."""
-    return storage.size(path) if storage.is_local(path) and storage.exists(path) else None
+    return fs.size(path) if fs.is_local(path) and fs.exists(path) else None

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, TypeVar
 
-from wit import storage
 from wit.sources.batch import SourceReport
+from wit.store import fs
 
 T = TypeVar("T")
 MISSING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # no use asking again
@@ -59,12 +59,12 @@ def with_retries(action: Callable[[], T], budget: RequestBudget) -> T:
 @contextlib.contextmanager
 def open_source(path: str, report: SourceReport, budget: RequestBudget | None = None) -> Iterator[IO[bytes]]:
     """The file as a local binary stream. Raises OSError if it cannot be had."""
-    if storage.is_local(path):
-        with storage.open_read(path) as stream:
+    if fs.is_local(path):
+        with fs.open_read(path) as stream:
             yield stream
         return
-    with storage.scratch_dir(path) as folder:
-        local = storage.join(folder, "file")
-        with_retries(lambda: storage.download(path, local), budget or RequestBudget())
-        with storage.open_read(local) as stream:
+    with fs.scratch_dir(path) as folder:
+        local = fs.join(folder, "file")
+        with_retries(lambda: fs.download(path, local), budget or RequestBudget())
+        with fs.open_read(local) as stream:
             yield stream

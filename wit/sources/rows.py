@@ -12,11 +12,11 @@ from typing import IO, Any
 import orjson
 import pyarrow as pa
 
-from wit import parquet
 from wit.sources.batch import SourceFile, SourceReport
 from wit.sources.delimited import Lines, csv_rows, tsv_rows
 from wit.sources.pages import BATCH_PAIRS
 from wit.sources.text import LOOKED_AT_BYTES, MARKED, UNDECODED, encoding_of, lines, pieces, read_up_to
+from wit.store import parquet
 
 URL_NAMES = ("url", "image_url", "img_url", "imageurl", "image", "img", "src", "link")
 MAX_GROUP_ROWS = 1 << 24  # what the footer of a damaged file says of its rows may be anything

@@ -37,8 +37,8 @@ from wit.errors import DamagedFile, OutageError
 from wit.fetch.config import FetchConfig, for_local_web
 from wit.images.config import ImageConfig
 from wit.images.process import process
-from wit.parts import Unit
 from wit.records import FETCH, PLAN, RAW, Reason, keyed_hash, pair_key
+from wit.store.manifests import Unit
 from wit.typed import to_json
 
 spec = importlib.util.spec_from_file_location("hostile", Path(__file__).parents[1] / "fetch" / "hostile.py")

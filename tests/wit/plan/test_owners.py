@@ -17,7 +17,7 @@ from wit.plan import owners
 from wit.plan import pairs as maths
 from wit.plan.config import PlanConfig
 from wit.plan.owners import Owners, Rates, Routing
-from wit.slices import write_slices
+from wit.store.shuffle import write_slices
 from wit.typed import load, to_json
 
 SEED = 11

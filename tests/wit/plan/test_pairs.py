@@ -15,7 +15,7 @@ from wit.plan import balance
 from wit.plan import pairs as maths
 from wit.plan.threshold import hard_count
 from wit.records import CANDIDATES, DROPPED, PLAN, Reason, pair_key
-from wit.slices import read_slices, write_slices
+from wit.store.shuffle import read_slices, write_slices
 
 QUERIES = ["dog", "cat", "photo", "red fox"]
 SEED = 11

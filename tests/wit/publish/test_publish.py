@@ -12,9 +12,7 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wit import storage
 from wit.errors import InputError, Stopped
-from wit.parts import Manifest, Marker, Published, StageDir, read_manifest
 from wit.publish import whole
 from wit.publish.config import PublishConfig
 from wit.publish.order import KeepPart, plan_shards
@@ -22,6 +20,9 @@ from wit.publish.sample import SAMPLES
 from wit.publish.shard import extents, read_pictures, write_shard
 from wit.records import KEEP
 from wit.shards import iter_members, iter_samples, list_shards
+from wit.store import fs
+from wit.store.manifests import Manifest, Marker, Published, read_manifest
+from wit.store.parts import StageDir
 from wit.typed import to_json
 
 SMALL = PublishConfig(samples_per_shard=7, raw_shards_per_group=2)
@@ -91,7 +92,7 @@ def run_publish(out: str, download: Manifest, seed: int = 1, config: PublishConf
 
 
 def keep_everything(out: str, marker: Marker) -> KeepPart:
-    rows = pq.read_table(storage.join(out, marker.files["parquet"].name))
+    rows = pq.read_table(fs.join(out, marker.files["parquet"].name))
     rows = rows.filter(pa.compute.is_null(rows["reason"]))
     captions = [said[0]["text"] for said in rows["captions"].to_pylist()]
     new = {
@@ -103,7 +104,7 @@ def keep_everything(out: str, marker: Marker) -> KeepPart:
     table = pa.table([new[f.name] if f.name in new else rows[f.name] for f in KEEP], schema=KEEP)
     path = f"select/part-{marker.unit}.parquet"
     Path(out, "select").mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, storage.join(out, path), row_group_size=4)
+    pq.write_table(table, fs.join(out, path), row_group_size=4)
     return KeepPart(str(marker.unit), path, len(table))
 
 
@@ -115,7 +116,7 @@ def published(tmp_path: Path, raw: Callable[..., Manifest], raw_row: Any) -> tup
 
 def test_shards_hold_the_pictures_of_the_raw_tars(published: tuple[str, Published]) -> None:
     out, manifest = published
-    raws = [m for path in storage.glob(f"{out}/raw/*.tar") for m in iter_members(path)]
+    raws = [m for path in fs.glob(f"{out}/raw/*.tar") for m in iter_members(path)]
     samples = [s for shard in list_shards(f"{out}/shards") for s in iter_samples(shard.path)]
     assert {s.key: s.image_bytes for s in samples} == {m.name.removesuffix(".jpg"): m.data for m in raws}
     assert len(samples) == len(raws) == manifest.samples == manifest.into == manifest.out == 48
@@ -134,7 +135,7 @@ def test_the_parquet_has_a_row_a_sample_with_its_place_in_the_tar(published: tup
         samples = list(iter_samples(shard.path))
         assert table["key"].to_pylist() == [s.key for s in samples]
         for row, sample in zip(table.to_pylist(), samples, strict=True):
-            assert storage.read_range(shard.path, row["image_offset"], row["image_size"]) == sample.image_bytes
+            assert fs.read_range(shard.path, row["image_offset"], row["image_size"]) == sample.image_bytes
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its files open
@@ -152,7 +153,7 @@ def test_webdataset_reads_them_as_open_clip_does(published: tuple[str, Published
 
 
 def contents(directory: str) -> dict[str, bytes]:
-    return {name: storage.read_bytes(f"{directory}/{name}") for name in storage.list_dir(directory)}
+    return {name: fs.read_bytes(f"{directory}/{name}") for name in fs.list_dir(directory)}
 
 
 def test_two_builds_and_a_resumed_one_give_the_same_bytes(
@@ -164,8 +165,8 @@ def test_two_builds_and_a_resumed_one_give_the_same_bytes(
     run_publish(other, make_raw(other, raw, raw_row))
     assert contents(f"{other}/shards") == first
     for name in ("MANIFEST.json", "sizes.json", "00002_stats.json", "00003.tar", "00003_stats.json"):
-        storage.remove(f"{other}/shards/{name}")
-    storage.write_bytes(f"{other}/shards/00009.tar", b"of an earlier, larger set")
+        fs.remove(f"{other}/shards/{name}")
+    fs.write_bytes(f"{other}/shards/00009.tar", b"of an earlier, larger set")
     untouched = Path(f"{other}/shards/00001.tar").stat().st_mtime_ns
     run_publish(other, make_raw(other, raw, raw_row))
     assert contents(f"{other}/shards") == first
@@ -185,7 +186,7 @@ def test_a_published_set_stands_whole_until_the_one_of_other_settings_takes_its_
     published: tuple[str, Published], raw: Callable[..., Manifest], raw_row: Any
 ) -> None:
     out, manifest = published
-    storage.write_bytes(f"{out}/shards/removed.txt", b"0" * 64)
+    fs.write_bytes(f"{out}/shards/removed.txt", b"0" * 64)
     first, download = contents(f"{out}/shards"), make_raw(out, raw, raw_row)
     with pytest.raises(Stopped, match="4 of the 7 units of publish"):
         publish_anew(out, download, shards=3)
@@ -195,7 +196,7 @@ def test_a_published_set_stands_whole_until_the_one_of_other_settings_takes_its_
     again = contents(f"{out}/shards")
     assert again["removed.txt"] == first["removed.txt"] and again["00000.tar"] != first["00000.tar"]
     keys = [s.key for shard in list_shards(f"{out}/shards") for s in iter_samples(shard.path)]
-    assert len(set(keys)) == 48 and not storage.exists(f"{out}/_shards")
+    assert len(set(keys)) == 48 and not fs.exists(f"{out}/_shards")
 
 
 def test_killed_at_any_step_of_the_exchange_there_is_a_whole_set_and_a_restart_has_the_new_one(
@@ -210,7 +211,7 @@ def test_killed_at_any_step_of_the_exchange_there_is_a_whole_set_and_a_restart_h
 
         Path(f"{out}/shards/removed.txt").write_bytes(b"0" * 64)
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(whole.storage, step, killed)
+            patched.setattr(whole.fs, step, killed)
             if step == "remove":  # the last thing of all
                 whole.install(out)
             else:
@@ -222,7 +223,7 @@ def test_killed_at_any_step_of_the_exchange_there_is_a_whole_set_and_a_restart_h
         Path(f"{out}/shards/removed.txt").unlink()
     publish_anew(out, download, "exchange".ljust(32))
     assert json.loads(contents(f"{out}/shards")["MANIFEST.json"])["fingerprint"].strip() == "exchange"
-    assert not storage.exists(f"{out}/_shards")
+    assert not fs.exists(f"{out}/_shards")
 
 
 def manifest_under(fingerprint: str) -> Published:
@@ -239,8 +240,8 @@ def test_on_an_object_store_a_set_that_is_half_copied_is_none_until_the_copy_goe
         new = {name: (mark + name).encode() for name in ("00000.tar", "00001.tar", "sizes.json")}
         new["MANIFEST.json"] = to_json(manifest_under(mark))
         for name, data in new.items():
-            storage.write_bytes(f"{out}/{directory}/{name}", data)
-    stage, copy = StageDir(out, "publish", "n"), storage.copy
+            fs.write_bytes(f"{out}/{directory}/{name}", data)
+    stage, copy = StageDir(out, "publish", "n"), fs.copy
 
     def cut_off(path: str, to: str) -> None:
         if path.endswith("00001.tar"):
@@ -248,12 +249,12 @@ def test_on_an_object_store_a_set_that_is_half_copied_is_none_until_the_copy_goe
         copy(path, to)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(whole.storage, "copy", cut_off)
+        patched.setattr(whole.fs, "copy", cut_off)
         whole.install(out)
     assert old.manifest() is None and read_manifest(out, "publish") is None
     assert whole.begin(stage) == f"{out}/_shards"
     whole.install(out)
-    assert contents(f"{out}/shards") == new and storage.list_dir(f"{out}/_shards") == []
+    assert contents(f"{out}/shards") == new and fs.list_dir(f"{out}/_shards") == []
 
 
 def test_a_shard_of_which_a_file_is_gone_or_cut_off_is_made_again_and_no_other(

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wit import storage
 from wit.errors import InputError
 from wit.hashing import name_hashes
-from wit.parts import Manifest
 from wit.plan import balance
 from wit.records import DROPPED, KEEP, RAW, pair_key
 from wit.select.config import SelectConfig
 from wit.select.keep import judge, pictures, weigh
 from wit.select.survival import Memberships, Shortfall, membership_counts, shortfall, still_lacking, surviving_counts
+from wit.store import fs
+from wit.store.manifests import Manifest
 
 SEED, QUERIES = 5, ["dog", "cat", "photo", "fox"]
 CONFIG = SelectConfig()
@@ -41,7 +41,7 @@ def test_a_knob_without_sense_is_bad_input(knob: str, value: float) -> None:
 def table(out: str, manifest: Manifest, label: str) -> pa.Table:
     schema = {"rows": KEEP, "dropped": DROPPED}[label]
     found = [m.files[label].name for m in manifest.parts if label in m.files]
-    return pa.concat_tables([schema.empty_table(), *(pq.read_table(storage.join(out, name)) for name in found)])
+    return pa.concat_tables([schema.empty_table(), *(pq.read_table(fs.join(out, name)) for name in found)])
 
 
 def test_every_fetched_row_is_kept_or_dropped_for_one_reason(
@@ -73,7 +73,7 @@ def test_every_fetched_row_is_kept_or_dropped_for_one_reason(
     assert kept["copy"]["critical_t"] == kept["copy"]["captions"][0]["critical_t"]
     for row in kept.values():
         assert row["key"] == pair_key(row["canonical_url"], row["caption"])
-        data = storage.read_range(storage.join(out, row["raw_shard"]), row["tar_offset"], row["tar_size"])
+        data = fs.read_range(fs.join(out, row["raw_shard"]), row["tar_offset"], row["tar_size"])
         assert data[:2] == b"\xff\xd8"
     dropped = table(out, manifest, "dropped")
     assert sorted(dropped["reason"].to_pylist()) == sorted(r for r, n in reasons.items() for _ in range(n))
@@ -94,7 +94,7 @@ def test_select_gives_the_same_bytes_for_any_number_of_buckets(
             out, raw(out, shards), np.full(4, 6), 3.0, query_file, config=CONFIG, seed=SEED, buckets=buckets
         )
         digests.append([e.sha256 for m in manifest.parts for e in m.files.values()])
-        assert [n for n in storage.list_dir(f"{out}/select") if n.endswith(".arrow")] == []
+        assert [n for n in fs.list_dir(f"{out}/select") if n.endswith(".arrow")] == []
     assert digests[0] == digests[1]
 
 

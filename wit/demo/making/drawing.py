@@ -18,8 +18,8 @@ from typing import Any
 
 from PIL import Image
 
-from wit import storage
 from wit.demo.tables import KEPT_OUT, pick
+from wit.store import fs
 
 SIDE_PX = 64  # a drawing: about 750 bytes as lossy WebP, so that 9,000 of them stay below 8 MB
 
@@ -95,14 +95,14 @@ def plain_code(code: str) -> str:
 
 
 def read_json(packages: str, package: str, name: str) -> Any:
-    return json.loads(storage.read_bytes(storage.join(packages, package, name)))
+    return json.loads(fs.read_bytes(fs.join(packages, package, name)))
 
 
 def icon_drawings(packages: str, package: str, style: str, wanted: list[Subject]) -> Iterator[Drawing]:
     """What an Iconify set draws of the wanted subjects, found by character where the set lists it, else by slug."""
     icons = read_json(packages, package, "icons.json")
-    path = storage.join(packages, package, "chars.json")
-    chars = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
+    path = fs.join(packages, package, "chars.json")
+    chars = json.loads(fs.read_bytes(path)) if fs.exists(path) else {}
     by_code = {plain_code(code): name for code, name in sorted(chars.items())}
     for subject in wanted:
         name = by_code.get(subject.code, slug(subject.label))
@@ -137,9 +137,9 @@ def flag_drawings(packages: str, wanted: list[Subject]) -> Iterator[Drawing]:
     for shape, size, style in (("4x3", (80, 60), "flag-icons"), ("1x1", (64, 64), "flag-icons-square")):
         for subject in wanted:
             country = flag_code(subject.code)
-            path = storage.join(packages, "flag-icons", f"flags/{shape}/{country}.svg")
-            if country and storage.exists(path):
-                yield Drawing(style, subject.name, render(storage.read_bytes(path).decode(), *size))
+            path = fs.join(packages, "flag-icons", f"flags/{shape}/{country}.svg")
+            if country and fs.exists(path):
+                yield Drawing(style, subject.name, render(fs.read_bytes(path).decode(), *size))
 
 
 def flag_code(code: str) -> str:

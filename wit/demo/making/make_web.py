@@ -23,7 +23,6 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from wit import storage
 from wit.candidates.captions import reject_caption
 from wit.demo.making import drawing, layout, wording
 from wit.demo.making.drawing import Drawing, Subject, encode
@@ -32,6 +31,7 @@ from wit.images.config import ImageConfig
 from wit.images.process import process
 from wit.images.results import Processed
 from wit.records import keyed_hash
+from wit.store import fs
 
 NPM_PACKAGES = (
     "@iconify-json/openmoji@1.2.29",
@@ -230,7 +230,7 @@ def clipart_rows(packages: str) -> Iterator[Row]:
         titled_cliparts(packages), key=lambda found: keyed_hash(SEED, "clipart", os.path.basename(found[0]))
     )
     for number, (path, title) in enumerate(chosen[:CLIPARTS]):
-        image = Image.open(io.BytesIO(storage.read_bytes(path)))
+        image = Image.open(io.BytesIO(fs.read_bytes(path)))
         stem = os.path.splitext(os.path.basename(path))[0].strip("_-. ")
         role = ROLES[number] if number < len(ROLES) else None
         if number >= CLIPARTS - LARGE_CLIPARTS:
@@ -266,7 +266,7 @@ def titled_cliparts(packages: str) -> Iterator[tuple[str, str]]:
 
 def svg_title(path: str) -> str:
     try:
-        found = ET.fromstring(storage.read_bytes(path)).find(".//{http://purl.org/dc/elements/1.1/}title")
+        found = ET.fromstring(fs.read_bytes(path)).find(".//{http://purl.org/dc/elements/1.1/}title")
     except ET.ParseError:
         return ""
     text = " ".join((found.text or "").replace("_", " ").split()) if found is not None else ""
@@ -288,7 +288,7 @@ def sure_caption(text: str) -> bool:
 def usable_size(png: str) -> bool:
     """Neither tiny nor a bomb nor a strip: what a size or shape filter would ask about stays away."""
     try:
-        width, height = Image.open(io.BytesIO(storage.read_bytes(png))).size
+        width, height = Image.open(io.BytesIO(fs.read_bytes(png))).size
     except (Image.DecompressionBombError, OSError):
         return False
     return min(width, height) >= 64 and max(width, height) <= 1.8 * min(width, height) and width * height < 4_000_000

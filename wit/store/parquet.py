@@ -14,17 +14,17 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wit import storage
 from wit.damage import damaged
+from wit.store import fs
 
 
 def read_table(path: str, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a file, of these columns in this order; one request where it is remote. Raises DamagedFile
     where it is damaged or without one of them, OSError where it is missing."""
-    if storage.is_local(path):
+    if fs.is_local(path):
         with open_file(path) as file:
             return _read(path, file, columns)
-    return _read(path, File(path, pa.BufferReader(storage.read_bytes(path))), columns)
+    return _read(path, File(path, pa.BufferReader(fs.read_bytes(path))), columns)
 
 
 def _read(path: str, file: File, columns: Sequence[str] | None) -> pa.Table:
@@ -79,14 +79,21 @@ class File(pq.ParquetFile):  # type: ignore[misc]
 @contextlib.contextmanager
 def open_file(path: str) -> Iterator[File]:
     """A file to read in pieces: its row groups or batches."""
-    if storage.is_local(path):
-        with pa.OSFile(storage.local_path(path)) as file:
+    if fs.is_local(path):
+        with pa.OSFile(fs.local_path(path)) as file:
             yield File(path, file)
         return
-    with storage.open_read(path) as stream:
+    with fs.open_read(path) as stream:
         yield File(path, stream)
 
 
 def of_stream(stream: IO[bytes]) -> pq.ParquetFile:
     """A file of somebody else, to read in pieces from a seekable stream."""
     return pq.ParquetFile(stream)
+
+
+def write_parquet(table: pa.Table, path: str, *, row_group_size: int = 1 << 17) -> None:
+    """The same bytes for the same rows: fixed codec and row groups, and no metadata but the schema."""
+    pq.write_table(
+        table, path, compression="zstd", compression_level=3, row_group_size=row_group_size, store_schema=True
+    )

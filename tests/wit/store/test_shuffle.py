@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wit import storage
 from wit.errors import DamagedFile
-from wit.parts import StageDir, Unit
-from wit.slices import SliceRef, parse, read_slices, scatter_to, slice_refs, write_slices, write_stream
+from wit.store import fs
+from wit.store.manifests import Unit
+from wit.store.parts import StageDir
+from wit.store.shuffle import SliceRef, parse, read_slices, scatter_to, slice_refs, write_slices, write_stream
 
 SCHEMA = pa.schema([("x", pa.int64())])
 CHUNKS = st.lists(st.lists(st.integers(0, 3), max_size=12).map(sorted), max_size=5)
@@ -55,13 +56,13 @@ def stage(tmp_path: Path) -> StageDir:
 
 def test_a_scattered_unit_hands_on_what_its_index_says(stage: StageDir) -> None:
     unit = Unit.numbered("scatter", 0)
-    with storage.scratch_dir(stage.out) as scratch:
+    with fs.scratch_dir(stage.out) as scratch:
         marker = stage.publish(unit, scatter_to(scratch, [(rows(range(4)), np.array([1, 1, 5, 9]))]))
     refs = slice_refs(stage, marker)
     assert [(bucket, ref.rows) for bucket, ref in refs] == [(1, 2), (5, 1), (9, 1)]
     assert read_slices([ref for bucket, ref in refs if bucket == 1], SCHEMA)["x"].to_pylist() == [0, 1]
     assert stage.units() == [unit]  # the index is no marker
-    storage.write_bytes(stage.file(marker, "index"), b"[[1, 2]")
+    fs.write_bytes(stage.file(marker, "index"), b"[[1, 2]")
     with pytest.raises(DamagedFile):
         slice_refs(stage, marker)
 

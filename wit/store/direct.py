@@ -10,7 +10,7 @@ import os
 
 import xxhash
 
-from wit.storage import Digest
+from wit.store.fs import Digest
 
 
 class HashedFile:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from wit import parquet, storage
 from wit.arrays import Ints, run_starts
 from wit.damage import damaged
-from wit.parts import Marker, StageDir
+from wit.store import fs, parquet
+from wit.store.manifests import Marker
+from wit.store.parts import StageDir
 from wit.typed import load
 
 OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -37,7 +38,7 @@ def write_slices(chunks: Iterable[tuple[pa.Table, Ints]], path: str) -> list[tup
     """Writes the local file `path` and returns (bucket, reference) of every slice. In each chunk, (rows, bucket of each),
     rows must be ordered by bucket; chunks are written as they come, so a task holds one of them."""
     refs = []
-    with storage.open_write(path) as sink:
+    with fs.open_write(path) as sink:
         for table, buckets in chunks:
             for start, end in itertools.pairwise([*run_starts(buckets).tolist(), len(buckets)]):
                 position = sink.tell()
@@ -53,9 +54,9 @@ SLICES, INDEX = "slices", "index"  # labels of the files of a unit that was scat
 
 def scatter_to(scratch: str, chunks: Iterable[tuple[pa.Table, Ints]]) -> dict[str, str]:
     """Writes the slices of a unit and their index to local files, for `StageDir.publish`."""
-    files = {SLICES: storage.join(scratch, "slices.arrow"), INDEX: storage.join(scratch, "index.json")}
+    files = {SLICES: fs.join(scratch, "slices.arrow"), INDEX: fs.join(scratch, "index.json")}
     written = [[bucket, ref.start, ref.length, ref.rows] for bucket, ref in write_slices(chunks, files[SLICES])]
-    storage.write_bytes(files[INDEX], json.dumps(written).encode())
+    fs.write_bytes(files[INDEX], json.dumps(written).encode())
     return files
 
 
@@ -77,20 +78,20 @@ class Scattered:
 
 def _index(path: str) -> Index:
     try:
-        return load(Index, json.loads(storage.read_bytes(path)))
+        return load(Index, json.loads(fs.read_bytes(path)))
     except ValueError as error:
         raise damaged(path, error) from error
 
 
 def read_slices(refs: Iterable[SliceRef], schema: pa.Schema) -> pa.Table:
     """The rows of all references, in the order of the references' paths and offsets, whatever order they came in."""
-    tables = [parse(ref.path, storage.read_range(ref.path, ref.start, ref.length)) for ref in sorted(refs)]
+    tables = [parse(ref.path, fs.read_range(ref.path, ref.start, ref.length)) for ref in sorted(refs)]
     return pa.concat_tables(tables).combine_chunks() if tables else schema.empty_table()
 
 
 def write_stream(table: pa.Table, path: str) -> None:
     """Writes a local file that `parse` reads."""
-    with storage.open_write(path) as sink, pa.ipc.new_stream(sink, table.schema, options=OPTIONS) as writer:
+    with fs.open_write(path) as sink, pa.ipc.new_stream(sink, table.schema, options=OPTIONS) as writer:
         writer.write_table(table)
 
 

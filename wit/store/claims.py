@@ -1,4 +1,4 @@
-"""One builder per OUT: a lock of this machine, or a lease on an object store."""
+"""Who was first: a file that one of many makes; one builder per OUT, by a lock of this machine or an object store's lease."""
 
 from __future__ import annotations
 
@@ -10,23 +10,44 @@ import threading
 import time
 from collections.abc import Iterator
 
-from wit import storage
 from wit.damage import damaged
 from wit.errors import Busy, InputError
 from wit.layout import LEASE_FILE, LOCK_FILE
+from wit.store import fs
 
 LEASE_S = 120  # an object store's lease: renewed every third of it, free to take once it has run out
+
+
+def claim(path: str, data: bytes) -> bool:
+    """Creates `path` with `data` unless it exists; False if somebody was first. Exactly one of many racing callers wins:
+    link(2) locally, `If-None-Match: *` on S3, generation 0 on GCS."""
+    store, inner = fs.file_system(path)
+    if not fs.is_local(path):
+        try:
+            store.pipe_file(inner, data, mode="create")
+        except (FileExistsError, OSError) as error:
+            if isinstance(error, FileExistsError) or store.exists(inner):
+                return False
+            raise
+        return True
+    with fs.temporary(inner) as temporary:
+        fs.write_through(temporary, data)
+        try:
+            os.link(temporary, inner)
+        except FileExistsError:
+            return False
+    return True
 
 
 @contextlib.contextmanager
 def only_builder(out: str) -> Iterator[None]:
     """One builder per OUT: a kernel lock locally, which ends with its process; an expiring lease on object stores.
     Raises Busy where another one is at work, InputError where there can be no directory."""
-    if storage.is_local(out):
+    if fs.is_local(out):
         with _local_lock(out.removeprefix("file://")):
             yield
         return
-    with _lease(storage.join(out, LEASE_FILE)):
+    with _lease(fs.join(out, LEASE_FILE)):
         yield
 
 
@@ -51,18 +72,18 @@ def _lease(path: str) -> Iterator[None]:
     def body() -> bytes:
         return json.dumps({"owner": mine, "expires": time.time() + LEASE_S}).encode()
 
-    if not storage.claim(path, body()):
+    if not claim(path, body()):
         if _expires(path) > time.time():
             raise Busy(f"another build holds {path}: wait for its end, or {LEASE_S} s after its last sign of life")
-        storage.remove(path)
-        if not storage.claim(path, body()):
+        fs.remove(path)
+        if not claim(path, body()):
             raise Busy(f"another build has just taken {path}")
     stop = threading.Event()
 
     def renew() -> None:
         while not stop.wait(LEASE_S / 3):
             with contextlib.suppress(OSError):  # two more tries before it runs out
-                storage.write_bytes(path, body())
+                fs.write_bytes(path, body())
 
     thread = threading.Thread(target=renew, daemon=True)
     thread.start()
@@ -71,11 +92,11 @@ def _lease(path: str) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-        storage.remove(path)
+        fs.remove(path)
 
 
 def _expires(path: str) -> float:
     try:
-        return float(json.loads(storage.read_bytes(path))["expires"])
+        return float(json.loads(fs.read_bytes(path))["expires"])
     except (ValueError, TypeError, KeyError) as error:
         raise damaged(path, "it is no lease", "delete it if no other build is at work there") from error

@@ -12,7 +12,6 @@ import ctypes
 import errno
 import hashlib
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -23,36 +22,6 @@ import xxhash
 
 from wit.damage import damaged
 from wit.errors import InputError
-
-# What an operating system refuses and a person can mend; anything else that it says is a bug of ours.
-REFUSALS = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room there"),
-    **dict.fromkeys(
-        (errno.EACCES, errno.EPERM, errno.EROFS), "give this user the right to it, or choose another place"
-    ),
-    **dict.fromkeys((errno.ENOTDIR, errno.ENAMETOOLONG), "choose another path"),
-    **dict.fromkeys((errno.EISDIR, errno.EEXIST), "move it away, or choose another path"),
-    errno.ENOENT: "put it back",
-    errno.EIO: "look after the disk",
-}
-SAID = re.compile(r"\[Errno (\d+)\] ([^\n]*)")
-WRAPPED = re.compile(
-    r"^[^']*\[errno \d+\] "
-)  # pyarrow's "Error writing bytes to file. Detail: [errno 28] No space left"
-
-
-def refusal(error: BaseException, near: str = "") -> str | None:
-    """What the operating system refused and what to do, in a sentence, wherever that stands in an exception: of one that was
-    raised in a worker an engine keeps the words alone. `near` is the place to name where the words name none. None where it is
-    no such refusal."""
-    found = [(int(number), words) for number, words in SAID.findall(f"{error}")]
-    known = [(number, words) for number, words in found if number in REFUSALS]
-    if not known:
-        return None
-    number, words = known[-1]
-    words = WRAPPED.sub("", words.split(" [while running")[0].strip())
-    where = f" in {near}" if near and "'" not in words else ""
-    return f"{words}{where}: {REFUSALS[number]}"
 
 
 def is_local(path: str) -> bool:
@@ -101,7 +70,8 @@ _LOCAL = _Local()
 EXTRAS = dict.fromkeys(("s3", "s3a"), "aws") | dict.fromkeys(("gs", "gcs"), "gcp")  # of this package, by scheme
 
 
-def _fs(path: str) -> tuple[Any, str]:
+def file_system(path: str) -> tuple[Any, str]:
+    """(the file system that a path is of, what it is called there); raises InputError where there is none for its scheme."""
     if is_local(path):
         return _LOCAL, os.path.abspath(os.path.expanduser(path.removeprefix("file://")))
     import fsspec.core
@@ -127,27 +97,27 @@ def _fs(path: str) -> tuple[Any, str]:
 
 def local_path(path: str) -> str:
     """The absolute path of a local file, for libraries that open it themselves."""
-    return str(_fs(path)[1])
+    return str(file_system(path)[1])
 
 
 def exists(path: str) -> bool:
-    fs, inner = _fs(path)
+    fs, inner = file_system(path)
     return bool(fs.exists(inner))
 
 
 def is_dir(path: str) -> bool:
-    fs, inner = _fs(path)
+    fs, inner = file_system(path)
     return bool(fs.isdir(inner))
 
 
 def size(path: str) -> int:
-    fs, inner = _fs(path)
+    fs, inner = file_system(path)
     return int(fs.size(inner))
 
 
 def size_of_file(path: str) -> int | None:
     """The size of a file; None where there is none, or something else than one."""
-    fs, inner = _fs(path)
+    fs, inner = file_system(path)
     if is_local(path):
         return os.path.getsize(inner) if os.path.isfile(inner) else None
     return int(fs.size(inner)) if fs.isfile(inner) else None
@@ -192,7 +162,7 @@ def read_given(flag: str, path: str) -> str:
 def version(path: str) -> str | None:
     """What changes when the file does: the modification time of a local one, an object's ETag or generation; None where the
     store tells nothing. Raises OSError whatever the store's own client raises."""
-    fs, inner = _fs(path)
+    fs, inner = file_system(path)
     if is_local(path):
         return f"modified {os.stat(inner).st_mtime_ns}"
     with _store_errors(path):
@@ -202,7 +172,7 @@ def version(path: str) -> str | None:
 
 def exchange(one: str, other: str) -> None:
     """Two local directories take each other's names, in one step where the system can do that."""
-    first, second = (os.fsencode(_fs(path)[1]) for path in (one, other))
+    first, second = (os.fsencode(file_system(path)[1]) for path in (one, other))
     try:
         if ctypes.CDLL(None, use_errno=True).renameat2(AT_FDCWD, first, AT_FDCWD, second, RENAME_EXCHANGE) == 0:
             return
@@ -219,8 +189,8 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 def copy(path: str, to: str) -> None:
     """Copies a file within one store, replacing what was there."""
-    fs, inner = _fs(path)
-    fs.copy(inner, _fs(to)[1])
+    fs, inner = file_system(path)
+    fs.copy(inner, file_system(to)[1])
 
 
 def is_text(word: str) -> bool:
@@ -251,13 +221,13 @@ def glob(pattern: str) -> list[str]:
         found = fsspec.filesystem("file").glob(str(root / pattern.removeprefix("file://")))
         relative = not pattern.startswith(("/", "file://"))
         return sorted(os.path.relpath(f, root) if relative else f for f in found if not os.path.isdir(f))
-    fs, inner = _fs(pattern)
+    fs, inner = file_system(pattern)
     return sorted(fs.unstrip_protocol(f) for f in fs.glob(inner))
 
 
 def list_dir(path: str) -> list[str]:
     """The names in a directory, sorted; empty where it does not exist."""
-    fs, inner = _fs(path)
+    fs, inner = file_system(path)
     if not fs.isdir(inner):
         return []
     fs.invalidate_cache(inner)
@@ -266,7 +236,7 @@ def list_dir(path: str) -> list[str]:
 
 def list_sizes(path: str) -> dict[str, int | None]:
     """The names in a directory with the sizes of files, None for what is none; empty where it does not exist. One listing."""
-    fs, inner = _fs(path)
+    fs, inner = file_system(path)
     if is_local(path):
         return {name: size_of_file(os.path.join(inner, name)) for name in list_dir(path)}
     if not fs.isdir(inner):
@@ -278,7 +248,7 @@ def list_sizes(path: str) -> dict[str, int | None]:
 
 def find(path: str) -> list[str]:
     """The names of all files below a directory, relative to it, sorted."""
-    fs, inner = _fs(path)
+    fs, inner = file_system(path)
     if is_local(path):
         walked = (os.path.relpath(os.path.join(at, name), inner) for at, _, names in os.walk(inner) for name in names)
         return sorted(walked)
@@ -289,17 +259,17 @@ def find(path: str) -> list[str]:
 
 def free_bytes(path: str) -> int | None:
     """What the disk of a local directory, there already, has left for this user; None elsewhere."""
-    return shutil.disk_usage(_fs(path)[1]).free if is_local(path) else None
+    return shutil.disk_usage(file_system(path)[1]).free if is_local(path) else None
 
 
 def read_bytes(path: str) -> bytes:
-    fs, inner = _fs(path)
+    fs, inner = file_system(path)
     return bytes(fs.cat_file(inner))
 
 
 def read_range(path: str, start: int, length: int) -> bytes:
     """Exactly `length` bytes from `start`; raises DamagedFile if the file is shorter."""
-    fs, inner = _fs(path)
+    fs, inner = file_system(path)
     data = bytes(fs.cat_file(inner, start=start, end=start + length))
     if len(data) != length:
         raise damaged(path, f"it ends before byte {start + length}")
@@ -309,7 +279,7 @@ def read_range(path: str, start: int, length: int) -> bytes:
 @contextlib.contextmanager
 def open_read(path: str) -> Iterator[IO[bytes]]:
     """The file as a binary stream, seekable, read ahead in blocks on object stores."""
-    fs, inner = _fs(path)
+    fs, inner = file_system(path)
     with fs.open(inner, "rb") as stream:
         yield stream
 
@@ -331,7 +301,7 @@ def fetch_bytes(path: str) -> bytes:
 def _patient(path: str) -> tuple[Any, str]:
     """The file system for one long read: http's client gives up after five minutes unless told otherwise."""
     if not path.startswith(("http://", "https://")):
-        return _fs(path)
+        return file_system(path)
     import aiohttp  # here, since 0.2 s of start-up are too much for builds from local files
 
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
@@ -352,20 +322,20 @@ def _store_errors(path: str) -> Iterator[None]:
 
 def write_bytes(path: str, data: bytes | memoryview) -> None:
     """Puts the whole file there, or nothing; replaces what was there."""
-    fs, inner = _fs(path)
+    fs, inner = file_system(path)
     if not is_local(path):
         fs.pipe_file(inner, bytes(data))
         return
-    with _temporary(inner) as temporary:
-        _write_through(temporary, data)
-        _into_place(temporary, inner)
+    with temporary(inner) as name:
+        write_through(name, data)
+        _into_place(name, inner)
 
 
 UNFINISHED = ".tmp"  # how the names of files end that a killed process left
 
 
 @contextlib.contextmanager
-def _temporary(inner: str) -> Iterator[str]:
+def temporary(inner: str) -> Iterator[str]:
     """A name beside a local file that no other attempt writes; nothing is left there."""
     os.makedirs(os.path.dirname(inner) or ".", exist_ok=True)
     path = f"{inner}.{os.getpid()}.{os.urandom(4).hex()}{UNFINISHED}"
@@ -393,7 +363,8 @@ def naming(path: str) -> Iterator[None]:
         raise
 
 
-def _write_through(path: str, data: bytes | memoryview) -> None:
+def write_through(path: str, data: bytes | memoryview) -> None:
+    """Writes a local file, and returns when the disk has it."""
     with naming(os.path.dirname(path)), open(path, "wb") as out:
         out.write(data)
         out.flush()
@@ -405,7 +376,7 @@ def append_bytes(path: str, data: bytes) -> None:
     if not is_local(path):
         write_bytes(path, (read_bytes(path) if exists(path) else b"") + data)
         return
-    _, inner = _fs(path)
+    _, inner = file_system(path)
     os.makedirs(os.path.dirname(inner) or ".", exist_ok=True)
     with naming(inner), open(inner, "ab") as out:
         out.write(data)
@@ -413,42 +384,21 @@ def append_bytes(path: str, data: bytes) -> None:
 
 def publish(local: str, path: str) -> None:
     """Moves a finished local file to `path`, whole or not at all; the local file is gone afterwards."""
-    fs, inner = _fs(path)
+    fs, inner = file_system(path)
     if not is_local(path):
         fs.put_file(local, inner)
         os.unlink(local)
         return
-    with _temporary(inner) as temporary:
-        shutil.move(local, temporary)  # a rename on one file system, a copy across two
-        with open(temporary, "rb") as done:
+    with temporary(inner) as name:
+        shutil.move(local, name)  # a rename on one file system, a copy across two
+        with open(name, "rb") as done:
             os.fsync(done.fileno())
-        _into_place(temporary, inner)
-
-
-def claim(path: str, data: bytes) -> bool:
-    """Creates `path` with `data` unless it exists; False if somebody was first. Exactly one of many racing callers wins:
-    link(2) locally, `If-None-Match: *` on S3, generation 0 on GCS."""
-    fs, inner = _fs(path)
-    if not is_local(path):
-        try:
-            fs.pipe_file(inner, data, mode="create")
-        except (FileExistsError, OSError) as error:
-            if isinstance(error, FileExistsError) or fs.exists(inner):
-                return False
-            raise
-        return True
-    with _temporary(inner) as temporary:
-        _write_through(temporary, data)
-        try:
-            os.link(temporary, inner)
-        except FileExistsError:
-            return False
-    return True
+        _into_place(name, inner)
 
 
 def remove(path: str) -> None:
     """Removes a file or a directory tree; nothing happens where there is none."""
-    fs, inner = _fs(path)
+    fs, inner = file_system(path)
     if fs.exists(inner):
         fs.rm(inner, recursive=True)
 

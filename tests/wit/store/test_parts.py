@@ -1,13 +1,15 @@
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from wit import storage
 from wit.errors import DamagedFile
-from wit.parts import StageDir, Tally, Unit, add_counts, read_manifest, write_parquet
+from wit.store import fs
+from wit.store.manifests import Unit, read_manifest
+from wit.store.parquet import write_parquet
+from wit.store.parts import StageDir
+from wit.tally import Tally
 
 TABLE = pa.table({"x": [1, 2, 3]})
 
@@ -31,15 +33,15 @@ def test_a_unit_is_published_once_and_the_loser_leaves_nothing(stage: StageDir, 
     first = stage.publish(PART, {"rows": local(tmp_path)}, INFO)
     second = stage.publish(PART, {"rows": local(tmp_path, TABLE.slice(1))}, Tally(into=9, out=3, dropped={}))
     assert second == first == stage.marker(PART)
-    assert storage.list_dir(stage.path) == sorted(["part-00000.json", Path(first.files["rows"].name).name])
+    assert fs.list_dir(stage.path) == sorted(["part-00000.json", Path(first.files["rows"].name).name])
 
 
 def test_the_same_content_gets_the_same_name_and_a_marker_says_what_it_is(stage: StageDir, tmp_path: Path) -> None:
     entry = stage.publish(PART, {"rows": local(tmp_path)}, INFO).files["rows"]
     other = StageDir(str(tmp_path / "other"), "candidates", "a" * 32)
     assert other.publish(PART, {"rows": local(tmp_path)}, INFO).files["rows"] == entry
-    path = storage.join(stage.out, entry.name)
-    assert storage.sha256_file(path) == entry.sha256 and storage.size(path) == entry.bytes
+    path = fs.join(stage.out, entry.name)
+    assert fs.sha256_file(path) == entry.sha256 and fs.size(path) == entry.bytes
 
 
 def test_units_of_another_fingerprint_do_not_exist(stage: StageDir, tmp_path: Path) -> None:
@@ -56,46 +58,22 @@ def test_the_manifest_sums_the_markers_and_the_janitor_removes_the_rest(stage: S
         files["dropped"] = str(tmp_path / "d.parquet")
         write_parquet(TABLE, files["dropped"])
         stage.publish(Unit.numbered("part", i), files, INFO)
-    storage.write_bytes(storage.join(stage.path, "part-00007.deadbeef.parquet"), b"an attempt that was killed")
-    storage.write_bytes(storage.join(stage.out, "dropped/plan-merge-00000.parquet"), b"another stage's")
+    fs.write_bytes(fs.join(stage.path, "part-00007.deadbeef.parquet"), b"an attempt that was killed")
+    fs.write_bytes(fs.join(stage.out, "dropped/plan-merge-00000.parquet"), b"another stage's")
     manifest = stage.finish(stage.markers(), [])
     assert (manifest.into, manifest.out, manifest.dropped) == (10, 6, {"no_query": 4})
     assert stage.manifest() == manifest == read_manifest(stage.out, "candidates")
-    assert "part-00007.deadbeef.parquet" not in storage.list_dir(stage.path)
-    assert len(storage.list_dir(storage.join(stage.out, "dropped"))) == 3
+    assert "part-00007.deadbeef.parquet" not in fs.list_dir(stage.path)
+    assert len(fs.list_dir(fs.join(stage.out, "dropped"))) == 3
 
 
 def test_clear_removes_the_manifest_and_every_file_of_the_stage_alone(stage: StageDir, tmp_path: Path) -> None:
     stage.publish(PART, {"dropped": local(tmp_path)}, INFO)
     stage.finish(stage.markers(), [])
-    storage.write_bytes(storage.join(stage.out, "dropped/plan-x.parquet"), b"stays")
+    fs.write_bytes(fs.join(stage.out, "dropped/plan-x.parquet"), b"stays")
     stage.clear()
-    assert stage.manifest() is None and storage.list_dir(stage.path) == []
-    assert storage.list_dir(storage.join(stage.out, "dropped")) == ["plan-x.parquet"]
-
-
-def test_counts_add_up_in_order_without_zeros() -> None:
-    assert list(add_counts([{"b": 1, "a": 2}, {"a": 1, "c": 0}]).items()) == [("a", 3), ("b", 1)]
-
-
-@pytest.mark.parametrize(
-    "name, unit",
-    [
-        ("part-00012", Unit("part", "00012")),
-        ("scatter-00003-0001", Unit("scatter", "00003-0001")),
-        ("00003-0001", Unit("", "00003-0001")),
-        ("r0001-0002", Unit("", "r0001-0002")),
-        ("retried-0001", Unit("retried", "0001")),
-        ("queries", Unit("queries")),
-    ],
-)
-def test_a_unit_is_written_and_read_in_one_way(name: str, unit: Unit) -> None:
-    assert Unit.parse(name) == unit and str(unit) == name
-
-
-def test_another_pass_goes_over_the_same_piece() -> None:
-    assert str(Unit.raw("r0001", 2).as_("part")) == "part-r0001-0002" and Unit.raw("r0001", 2).is_retry
-    assert str(Unit.numbered("merge", 7).as_("thin")) == "thin-00007" and not Unit.numbered("merge", 7).is_retry
+    assert stage.manifest() is None and fs.list_dir(stage.path) == []
+    assert fs.list_dir(fs.join(stage.out, "dropped")) == ["plan-x.parquet"]
 
 
 def test_work_is_done_once(stage: StageDir, tmp_path: Path) -> None:
@@ -114,27 +92,3 @@ def test_facts_are_read_as_they_were_written_and_a_missing_one_names_the_file(st
     bare = stage.publish(Unit.numbered("part", 1), {}, INFO)
     with pytest.raises(DamagedFile, match=r"part-00001\.json.*lacks shards"):
         stage.facts(bare, Facts)
-
-
-def test_a_manifest_with_a_field_that_nobody_writes_is_damaged_and_one_of_another_version_is_not(
-    stage: StageDir,
-) -> None:
-    stage.publish(PART, {}, INFO)
-    stage.finish(stage.markers(), [PART])
-    found = json.loads(storage.read_bytes(stage.manifest_path)) | {"odd": 1}
-    storage.write_bytes(stage.manifest_path, json.dumps(found).encode())
-    with pytest.raises(DamagedFile, match="odd"):
-        stage.manifest()
-    storage.write_bytes(stage.manifest_path, json.dumps(found | {"schema_version": 1}).encode())
-    assert stage.manifest() is not None
-
-
-@pytest.mark.parametrize("field", ["stage", "fingerprint", "schema_version", "parts", "in", "out", "dropped"])
-def test_a_manifest_that_lacks_a_field_is_damaged(stage: StageDir, field: str) -> None:
-    stage.publish(PART, {}, INFO)
-    stage.finish(stage.markers(), [PART])
-    found = json.loads(storage.read_bytes(stage.manifest_path))
-    del found[field]
-    storage.write_bytes(stage.manifest_path, json.dumps(found).encode())
-    with pytest.raises(DamagedFile, match=f"lacks {field}"):
-        read_manifest(stage.out, "candidates")

@@ -5,9 +5,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from wit import parquet, storage
 from wit.errors import DamagedFile
-from wit.parts import write_parquet
+from wit.store import fs, parquet
+from wit.store.parquet import write_parquet
 
 TABLE = pa.table({"x": list(range(9)), "y": [str(n) for n in range(9)]})
 
@@ -19,7 +19,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     write_parquet(TABLE, local, row_group_size=4)
     if request.param == "local":
         return local
-    storage.write_bytes("memory://parquet/table.parquet", Path(local).read_bytes())
+    fs.write_bytes("memory://parquet/table.parquet", Path(local).read_bytes())
     return "memory://parquet/table.parquet"
 
 
@@ -35,9 +35,9 @@ def test_a_column_that_is_missing_and_a_file_that_is_damaged_or_missing_are_erro
         parquet.read_table(path, ["x", "z"])
     with pytest.raises(FileNotFoundError):
         parquet.read_table(path + ".other")
-    whole = storage.read_bytes(path)
+    whole = fs.read_bytes(path)
     for damage in (whole[:-20], whole[: len(whole) // 2], b"", b"PAR1", whole[:40] + bytes(99) + whole[139:]):
-        storage.write_bytes(path, damage)
+        fs.write_bytes(path, damage)
         with pytest.raises(DamagedFile, match=r"table.parquet is damaged \(.*\): delete it and start the build again"):
             parquet.read_table(path)
         with pytest.raises(DamagedFile), parquet.open_file(path) as file:
@@ -48,6 +48,6 @@ def test_a_process_that_reads_a_table_ends_as_it_meant_to(tmp_path: Path) -> Non
     """pyarrow's own read_table of a stream aborted 24 of 40 of these."""
     path = str(tmp_path / "table.parquet")
     write_parquet(pa.table({f"c{n}": list(range(2_000)) for n in range(10)}), path, row_group_size=100)
-    program = f"from wit import parquet\nfor _ in range(3): parquet.read_table({path!r})"
+    program = f"from wit.store import parquet\nfor _ in range(3): parquet.read_table({path!r})"
     ended = [subprocess.run([sys.executable, "-c", program], timeout=60).returncode for _ in range(12)]
     assert ended == [0] * 12

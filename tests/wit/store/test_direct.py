@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import xxhash
 
-from wit.direct import HashedFile
+from wit.store.direct import HashedFile
 
 PAGE = HashedFile.ALIGNMENT
 BUFFER = HashedFile.BUFFER_BYTES

@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import pytest
+
+from wit.errors import DamagedFile
+from wit.store import fs
+
+
+def test_a_file_is_replaced_whole_and_no_temporary_one_stays(tmp_path: Path) -> None:
+    path = str(tmp_path / "deep/er/file")
+    fs.write_bytes(path, b"one")
+    fs.write_bytes(path, b"two")
+    assert fs.read_bytes(path) == b"two" and fs.list_dir(str(tmp_path / "deep/er")) == ["file"]
+
+
+def test_publish_moves_the_local_file(tmp_path: Path) -> None:
+    (tmp_path / "local").write_bytes(b"x")
+    fs.publish(str(tmp_path / "local"), str(tmp_path / "out/final"))
+    assert fs.read_bytes(str(tmp_path / "out/final")) == b"x" and not (tmp_path / "local").exists()
+
+
+def test_ranges_are_exact_or_an_error(tmp_path: Path) -> None:
+    fs.write_bytes(str(tmp_path / "f"), b"0123456789")
+    assert fs.read_range(str(tmp_path / "f"), 3, 4) == b"3456"
+    with pytest.raises(DamagedFile):
+        fs.read_range(str(tmp_path / "f"), 8, 4)
+
+
+def test_globs_are_sorted_and_keep_the_form_they_were_asked_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("b.wat", "a.wat", "c.txt"):
+        (tmp_path / name).touch()
+    assert fs.glob(f"{tmp_path}/*.wat") == [f"{tmp_path}/a.wat", f"{tmp_path}/b.wat"]
+    monkeypatch.chdir(tmp_path)
+    assert fs.glob("*.wat") == ["a.wat", "b.wat"]

@@ -1,0 +1,62 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from wit.errors import DamagedFile
+from wit.store import fs
+from wit.store.manifests import Unit, read_manifest
+from wit.store.parts import StageDir
+from wit.tally import Tally
+
+INFO = Tally(into=5, out=3, dropped={"no_query": 2})
+PART = Unit.numbered("part", 0)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> StageDir:
+    return StageDir(str(tmp_path / "out"), "candidates", "a" * 32)
+
+
+@pytest.mark.parametrize(
+    "name, unit",
+    [
+        ("part-00012", Unit("part", "00012")),
+        ("scatter-00003-0001", Unit("scatter", "00003-0001")),
+        ("00003-0001", Unit("", "00003-0001")),
+        ("r0001-0002", Unit("", "r0001-0002")),
+        ("retried-0001", Unit("retried", "0001")),
+        ("queries", Unit("queries")),
+    ],
+)
+def test_a_unit_is_written_and_read_in_one_way(name: str, unit: Unit) -> None:
+    assert Unit.parse(name) == unit and str(unit) == name
+
+
+def test_another_pass_goes_over_the_same_piece() -> None:
+    assert str(Unit.raw("r0001", 2).as_("part")) == "part-r0001-0002" and Unit.raw("r0001", 2).is_retry
+    assert str(Unit.numbered("merge", 7).as_("thin")) == "thin-00007" and not Unit.numbered("merge", 7).is_retry
+
+
+def test_a_manifest_with_a_field_that_nobody_writes_is_damaged_and_one_of_another_version_is_not(
+    stage: StageDir,
+) -> None:
+    stage.publish(PART, {}, INFO)
+    stage.finish(stage.markers(), [PART])
+    found = json.loads(fs.read_bytes(stage.manifest_path)) | {"odd": 1}
+    fs.write_bytes(stage.manifest_path, json.dumps(found).encode())
+    with pytest.raises(DamagedFile, match="odd"):
+        stage.manifest()
+    fs.write_bytes(stage.manifest_path, json.dumps(found | {"schema_version": 1}).encode())
+    assert stage.manifest() is not None
+
+
+@pytest.mark.parametrize("field", ["stage", "fingerprint", "schema_version", "parts", "in", "out", "dropped"])
+def test_a_manifest_that_lacks_a_field_is_damaged(stage: StageDir, field: str) -> None:
+    stage.publish(PART, {}, INFO)
+    stage.finish(stage.markers(), [PART])
+    found = json.loads(fs.read_bytes(stage.manifest_path))
+    del found[field]
+    fs.write_bytes(stage.manifest_path, json.dumps(found).encode())
+    with pytest.raises(DamagedFile, match=f"lacks {field}"):
+        read_manifest(stage.out, "candidates")

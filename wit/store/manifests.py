@@ -1,0 +1,233 @@
+"""What units and stages say of what they wrote: markers (who did this unit, which files), manifests, and how they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from wit import layout
+from wit.damage import NO_FILE, damaged
+from wit.stages import KINDS, SCHEMAS
+from wit.store import fs
+from wit.tally import Tally
+from wit.typed import Rest, load, optional, rest, to_json
+
+T = TypeVar("T")
+Sizes = Mapping[str, int | None]  # of what is there, by its name relative to OUT; None for what is no file
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Unit:
+    """A piece of a stage's work: what is done (`part`, `merge`, ...; nothing for a raw shard) and to which piece."""
+
+    kind: str
+    place: str = ""
+
+    @classmethod
+    def parse(cls, name: str) -> Unit:
+        """The unit that `str` of it names."""
+        if re.fullmatch(r"r?\d+-\d+", name):
+            return cls("", name)
+        kind, _, place = name.partition("-")
+        return cls(kind, place)
+
+    @classmethod
+    def numbered(cls, kind: str, number: int) -> Unit:
+        return cls(kind, f"{number:05d}")
+
+    @classmethod
+    def raw(cls, partition: str, shard: int) -> Unit:
+        """The raw shard of that number of a partition."""
+        return cls("", f"{partition}-{shard:04d}")
+
+    def as_(self, kind: str) -> Unit:
+        """Another pass over the same piece."""
+        return Unit(kind, self.place)
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether it belongs to a raw shard of a round of retries."""
+        return self.place.startswith("r")
+
+    def __str__(self) -> str:
+        return "-".join(filter(None, (self.kind, self.place)))
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that was written: its name relative to OUT (to shards/ for published ones), size, and digest."""
+
+    name: str
+    bytes: int
+    sha256: str = optional("")
+    xxh3_128: str = optional("")
+    samples: int | None = optional(None)
+    """Of a published file: how many samples its shard has."""
+
+    @classmethod
+    def of(cls, name: str, size: int, digest: fs.Digest) -> File:
+        given = {digest.algorithm: digest.hex}
+        return cls(name, size, given.get("sha256", ""), given.get("xxh3_128", ""))
+
+    @property
+    def digest(self) -> fs.Digest | None:
+        found = {"sha256": self.sha256, "xxh3_128": self.xxh3_128}
+        return next((fs.Digest(name, digest) for name, digest in found.items() if digest), None)
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        return tuple(digest for digest in (self.sha256, self.xxh3_128) if digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A file that units keep beside their own, which varies by nature."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marker(Tally):
+    """The commit record of a unit: whose attempt counts, and its files by label."""
+
+    unit: Unit
+    fingerprint: str
+    files: Mapping[str, File]
+    beside: tuple[Beside, ...] = optional(())
+    marker_sha256: str = optional("")
+    """In a manifest, where the marker on disk says more: its digest and size."""
+    marker_bytes: int | None = optional(None)
+    facts: Rest = rest()
+    """What the stage itself has to say of the unit, as `StageDir.facts` reads it."""
+
+    @property
+    def bare(self) -> Marker:
+        """The marker as it lies on disk, without what a manifest added."""
+        return replace(self, marker_sha256="", marker_bytes=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished(Tally):
+    """What every manifest says of a stage that is finished."""
+
+    stage: str
+    fingerprint: str
+    schema_version: int
+    wanted: tuple[str, ...] | None = optional(None)
+    """The units that were wanted; version 0.1.0 did not say."""
+    retries: int | None = optional(None)
+    """Rounds of --retry-failed that a download has, where it has any."""
+    dropped_one_in: int | None = optional(None)
+    """One in so many rejected pairs is written down."""
+    others: Rest = rest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest(Finished):
+    """_MANIFEST.json: the sum of a stage's markers, and the markers."""
+
+    parts: tuple[Marker, ...]
+
+    def of(self, kind: str) -> list[Marker]:
+        """The markers of the units of that kind."""
+        return [part for part in self.parts if part.unit.kind == kind]
+
+    @property
+    def entries(self) -> list[File]:
+        """Every file that it names, relative to OUT."""
+        return [file for part in self.parts for file in part.files.values()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published(Finished):
+    """MANIFEST.json of the published set, for its readers."""
+
+    shards: int
+    samples: int
+    files: tuple[File, ...]
+
+    @property
+    def entries(self) -> list[File]:
+        """Every file that it names, relative to OUT."""
+        return [replace(file, name=f"{KINDS['publish'].directory}/{file.name}") for file in self.files]
+
+
+AnyManifest = Manifest | Published
+
+
+def lacking(there: Sizes, files: Iterable[File]) -> list[str]:
+    """The files of markers or manifests that are not there, or of another size."""
+    return sorted({file.name for file in files if there.get(file.name) != file.bytes})
+
+
+def with_digest(marker: Marker, on_disk: bytes) -> Marker:
+    """The marker for a manifest, where the one on disk says more."""
+    if to_json(marker) == on_disk:
+        return marker
+    return replace(marker, marker_sha256=hashlib.sha256(on_disk).hexdigest(), marker_bytes=len(on_disk))
+
+
+# In and out of files.
+
+
+def read_json(path: str, kind: type[T], *, how: str | None = None) -> T | None:
+    """The JSON object in a file as that dataclass, None where there is no file; raises DamagedFile, with what mends it (`how`,
+    where its place does not tell), where it is none or lacks fields."""
+    found = read_object(path, how=how)
+    if found is None:
+        return None
+    try:
+        return load(kind, found)
+    except ValueError as error:
+        raise damaged(path, error, how) from error
+
+
+def read_object(path: str, *, how: str | None = None) -> dict[str, Any] | None:
+    """The JSON object in a file as it is; None and errors as `read_json`."""
+    if not fs.exists(path):
+        return None
+    if fs.size_of_file(path) is None:
+        raise damaged(path, "it is no file", NO_FILE)
+    try:
+        found = json.loads(fs.read_bytes(path))
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, f"it is not JSON: {error}", how) from error
+    if not isinstance(found, dict):
+        raise damaged(path, "it is no JSON object", how)
+    return found
+
+
+def read_manifest(out: str, stage: str) -> AnyManifest | None:
+    """The stage's manifest, whatever its fingerprint; raises DamagedFile where it is none, is another stage's, or has a field
+    that this version, which wrote it, does not know."""
+    path = layout.manifest_path(out, stage)
+    found = read_json(path, Published) if stage == "publish" else read_json(path, Manifest)
+    if found is None:
+        return None
+    if found.stage != stage:
+        raise damaged(path, f"it is the manifest of {found.stage}")
+    if found.others and found.schema_version == SCHEMAS[stage]:
+        raise damaged(path, f"no version of wit writes {sorted(found.others)[0]}")
+    return found
+
+
+def read_published(out: str) -> Published | None:
+    """`read_manifest` of the published set."""
+    found = read_manifest(out, "publish")
+    return found if isinstance(found, Published) else None
+
+
+def described(out: str, name: str) -> File:
+    """Name, size and digest of a file under OUT."""
+    path = fs.join(out, name)
+    return File(name, fs.size(path), fs.sha256_file(path))
+
+
+def wrote(manifest: AnyManifest) -> str:
+    """The digest of what a finished stage wrote, as 32 hex digits; without what varies by nature."""
+    found = [[file.name, *file.digests] for file in manifest.entries if not file.name.endswith(".fetch.parquet")]
+    return hashlib.sha256(to_json(sorted(found))).hexdigest()[:32]

@@ -1,0 +1,240 @@
+"""Durable tables between stages: parts behind exclusive markers, one manifest a stage, written last.
+
+A unit of work writes its files under names that bear a digest of their content and then claims `UNIT.json`. Readers
+believe markers only: of several attempts at a unit the first to claim wins, and what losers wrote is removed. A stage whose
+`_MANIFEST.json` bears its fingerprint is finished.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from wit import layout
+from wit.damage import damaged
+from wit.errors import Stopped
+from wit.layout import APART
+from wit.stages import KINDS, SCHEMAS
+from wit.store import claims, fs
+from wit.store.manifests import (
+    AnyManifest,
+    Beside,
+    File,
+    Manifest,
+    Marker,
+    Sizes,
+    Unit,
+    lacking,
+    read_json,
+    read_manifest,
+)
+from wit.store.parquet import write_parquet
+from wit.tally import NOTHING, Tally, add_up
+from wit.typed import Rest, dump, load, to_json
+
+T = TypeVar("T")
+KEPT = ("removed.txt",)  # tombstones outlive every rebuild
+
+
+@dataclass(frozen=True, slots=True)
+class StageDir:
+    """One stage's directory under OUT, as seen by one run: only what bears its fingerprint counts."""
+
+    out: str
+    stage: str
+    fingerprint: str
+
+    @property
+    def directory(self) -> str:
+        return KINDS[self.stage].directory
+
+    @property
+    def path(self) -> str:
+        return layout.stage_path(self.out, self.stage)
+
+    @property
+    def manifest_path(self) -> str:
+        return layout.manifest_path(self.out, self.stage)
+
+    def marker_path(self, unit: Unit) -> str:
+        return fs.join(self.path, f"{unit}.json")
+
+    def any_marker(self, unit: Unit) -> Marker | None:
+        """The unit's marker, whatever its fingerprint."""
+        return read_json(self.marker_path(unit), Marker)
+
+    def marker(self, unit: Unit) -> Marker | None:
+        """The unit's marker if a run with this fingerprint published it."""
+        marker = self.any_marker(unit)
+        return marker if marker and marker.fingerprint == self.fingerprint else None
+
+    def done(self, unit: Unit) -> Marker | None:
+        """The unit's marker if it was published and its files are still there, whole: then there is nothing to do."""
+        marker = self.marker(unit)
+        files = marker.files.values() if marker else ()
+        return marker if all(fs.size_of_file(fs.join(self.out, f.name)) == f.bytes for f in files) else None
+
+    def once(self, unit: Unit, work: Callable[[], Marker]) -> Marker:
+        """The marker of the unit: the one that is there, or what `work` publishes."""
+        return self.done(unit) or work()
+
+    def facts(self, marker: Marker, kind: type[T]) -> T:
+        """What the stage said of a unit, as that dataclass; raises DamagedFile where a field is missing."""
+        try:
+            return load(kind, marker.facts)
+        except ValueError as error:
+            raise damaged(self.marker_path(marker.unit), error) from error
+
+    def markers(self) -> list[Marker]:
+        """All published units of this fingerprint whose files are still there, whole, in the order of their names."""
+        there = self.present()
+        found = [self.marker(unit) for unit in self.units()]
+        return [m for m in found if m is not None and not lacking(there, m.files.values())]
+
+    def units(self) -> list[Unit]:
+        """The units that have a marker, whatever its fingerprint, in the order of their names."""
+        names = [n.removesuffix(".json") for n in fs.list_dir(self.path) if n.endswith(".json")]
+        return [Unit.parse(n) for n in names if not n.startswith("_") and "." not in n]
+
+    def present(self) -> Sizes:
+        """The names, relative to OUT, of all files that the stage has there, with their sizes, for one listing a directory."""
+        found = {f"{self.directory}/{name}": size for name, size in fs.list_sizes(self.path).items()}
+        for place in APART:
+            sizes = fs.list_sizes(fs.join(self.out, place))
+            found |= {f"{place}/{name}": n for name, n in sizes.items() if name.startswith(f"{self.stage}-")}
+        return found
+
+    def missing(self, manifest: AnyManifest) -> list[str]:
+        """The files that the stage's manifest names and that are gone, or of another size than it says, relative to OUT. A byte
+        that was flipped is `wit.verify`'s to find: that takes reading everything."""
+        return lacking(self.present(), manifest.entries)
+
+    def forget(self) -> None:
+        """Removes the markers, so that every unit is made again. What the manifest names stays until another one stands."""
+        for unit in self.units():
+            fs.remove(self.marker_path(unit))
+
+    def publish(
+        self,
+        unit: Unit,
+        files: Mapping[str, str],
+        tally: Tally = NOTHING,
+        *,
+        facts: object = None,
+        beside: Sequence[Beside] = (),
+        digests: Mapping[str, fs.Digest] | None = None,
+    ) -> Marker:
+        """Moves finished local files (label -> path) into place and claims the unit; returns the winner's marker.
+
+        Names in markers are relative to OUT; what has a label in APART goes to OUT/LABEL. `facts`, a dataclass, is what the
+        stage has to say of the unit. `digests` (by label) saves reading large files back whose writer has hashed them."""
+        entries = {}
+        for label, local in files.items():
+            digest = (digests or {}).get(label) or fs.Digest("sha256", fs.sha256_file(local))
+            place = f"{label}/{self.stage}-{unit}" if label in APART else f"{self.directory}/{unit}"
+            suffix = "".join(fs.name_of(local).partition(".")[1:])
+            name = f"{place}.{digest.hex[:12]}{suffix}"
+            entries[label] = File.of(name, os.path.getsize(local), digest)
+            fs.publish(local, fs.join(self.out, name))
+        mine = Marker(
+            into=tally.into,
+            out=tally.out,
+            dropped=tally.dropped,
+            unit=unit,
+            fingerprint=self.fingerprint,
+            files=entries,
+            beside=tuple(beside),
+            facts=Rest(dump(facts) if facts is not None else {}),
+        )
+        if claims.claim(self.marker_path(unit), to_json(mine)):
+            return mine
+        winner = self.done(unit)
+        if winner is None:  # left by another fingerprint, or its files are gone: never ours to respect
+            fs.write_bytes(self.marker_path(unit), to_json(mine))
+            return mine
+        kept = {file.name for file in winner.files.values()}
+        for file in entries.values():
+            if file.name not in kept:
+                fs.remove(fs.join(self.out, file.name))
+        return winner
+
+    def publish_tables(self, unit: Unit, tables: Mapping[str, pa.Table], tally: Tally, **more: Any) -> Marker:
+        """`publish` of tables by label; rejects where there are none are left out."""
+        with fs.scratch_dir(self.out) as scratch:
+            files = write_tables(scratch, tables)
+            return self.publish(unit, files, tally, **more)
+
+    def file(self, marker: Marker, label: str) -> str:
+        return fs.join(self.out, marker.files[label].name)
+
+    def manifest(self) -> Manifest | None:
+        """The stage's manifest if it finished under this fingerprint; raises DamagedFile where it is damaged."""
+        found = read_manifest(self.out, self.stage)
+        return found if isinstance(found, Manifest) and found.fingerprint == self.fingerprint else None
+
+    def finish(self, markers: Sequence[Marker], wanted: Iterable[Unit], **info: Any) -> Manifest:
+        """Writes the manifest, the sum of the markers, then removes every file that none of them names: in this order,
+        since a marker on disk may name files between passes that the manifest no longer does. Raises Stopped, and writes
+        nothing, where a wanted unit is missing, whatever the engine said of its job."""
+        units = sorted(map(str, wanted))
+        check_complete(self.stage, units, (str(marker.unit) for marker in markers))
+        manifest = self.summed(markers, wanted=tuple(units), **info)
+        fs.write_bytes(self.manifest_path, to_json(manifest))
+        self.tidy(markers)
+        return manifest
+
+    def summed(self, markers: Sequence[Marker], **info: Any) -> Manifest:
+        """The manifest of these units."""
+        total = add_up(markers)
+        return Manifest(
+            stage=self.stage,
+            fingerprint=self.fingerprint,
+            parts=tuple(markers),
+            into=total.into,
+            out=total.out,
+            dropped=total.dropped,
+            **{"schema_version": SCHEMAS[self.stage]} | info,
+        )
+
+    def clear(self) -> None:
+        """Removes the stage's whole output, the manifest first, so that no reader believes in what is half gone."""
+        fs.remove(self.manifest_path)
+        self.tidy(())
+
+    def tidy(self, markers: Sequence[Marker]) -> None:
+        """The janitor: losers of a race, unfinished files and units of another fingerprint go; a marker that is gone,
+        or of another size, is written again."""
+        by_name = {f"{self.directory}/{marker.unit}.json": marker for marker in markers}
+        keep = set(by_name) | {file.name for m in markers for file in m.files.values()}
+        keep |= {file.name for m in markers for file in m.beside}
+        own = {f"{self.directory}/{name}" for name in (fs.name_of(self.manifest_path), *KEPT)}
+        there = self.present()
+        for name in sorted(there.keys() - keep - own):
+            fs.remove(fs.join(self.out, name))
+        for name, part in sorted(by_name.items()):
+            data = to_json(part.bare)
+            if name not in there or there[name] not in (len(data), part.marker_bytes or len(data)):
+                fs.write_bytes(fs.join(self.out, name), data)
+
+
+def check_complete(stage: str, wanted: Collection[str], published: Iterable[str]) -> None:
+    """Raises Stopped unless every wanted unit was published."""
+    if missing := sorted(set(wanted) - set(published)):
+        raise Stopped(
+            f"{len(missing)} of the {len(wanted)} units of {stage} were not published ({missing[0]}, ...): start the build "
+            "again to go on"
+        )
+
+
+def write_tables(scratch: str, tables: Mapping[str, pa.Table], **options: Any) -> dict[str, str]:
+    """Writes each table to a local file (label -> path); rejects where there are none are left out."""
+    files = {}
+    for label, table in tables.items():
+        if label != layout.DROPPED or len(table):
+            files[label] = fs.join(scratch, f"{label}.parquet")
+            write_parquet(table, files[label], **options)
+    return files

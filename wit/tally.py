@@ -1,0 +1,39 @@
+"""The statistics of a unit, a stage or a set: what went in, what came out, and what was dropped by Reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wit.typed import named
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """The statistics of a unit or a stage, in pairs of the whole stage: into = out + all of dropped, by Reason."""
+
+    into: int = named("in")
+    out: int
+    dropped: Mapping[str, int]
+
+
+NOTHING = Tally(
+    into=0, out=0, dropped={}
+)  # of a pass in the middle of a stage: only the first takes in, only the last gives out
+
+
+def add_up(parts: Iterable[Tally]) -> Tally:
+    """The sum of some statistics."""
+    found = list(parts)
+    dropped = add_counts(one.dropped for one in found)
+    return Tally(into=sum(one.into for one in found), out=sum(one.out for one in found), dropped=dropped)
+
+
+def add_counts(parts: Iterable[Mapping[Any, int]]) -> dict[str, int]:
+    """Sums mappings of counts; zero counts vanish, keys are in order."""
+    total: dict[str, int] = {}
+    for part in parts:
+        for name, count in part.items():
+            total[str(name)] = total.get(str(name), 0) + int(count)
+    return {name: total[name] for name in sorted(total) if total[name]}
