@@ -182,7 +182,7 @@ class Fetcher:
             outcome.region = offset
             self.channel.post(("outcome", outcome))
             self.client.transfers.let_go(outcome.bytes)
-        self.client.held_back = bool(self.undelivered)
+        self.client.turns.held_back = bool(self.undelivered)
 
     def tell_robots(self, origin: str, found: Robots) -> None:
         if (entry := to_json(found, self.config.user_agent)) is not None:
