@@ -28,11 +28,10 @@ from typing import Any
 from wit.errors import InputError
 from wit.runfile import RunFile
 from wit.sources import SourceFile
-from wit.stages import SCHEMAS
+from wit.stages import KINDS, SCHEMAS
 from wit.typed import to_json
 
-SECTIONS = {"candidates": "candidates", "plan": "plan", "download": "image", "select": "select", "publish": "publish"}
-BESIDE_CANDIDATES = ("limit", "files_per_part", "url_col", "caption_col", "encoding")  # of BuildConfig itself
+BESIDE_CANDIDATES = ("limit", "files_per_part", "url_col", "caption_col", "encoding")  # knobs of the sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +175,9 @@ def _digest(*parts: Any) -> str:
 def _knobs(stage: str, config: Any, inputs: Inputs, schema: int) -> Any:
     if stage == "score":
         return inputs.scorer
-    section = SECTIONS.get(stage)
+    section = KINDS[stage].section
     own = knobs(section, getattr(config, section), schema, inputs.gone) if section else {}
-    return own | (_beside(config, schema) if stage == "candidates" else {})
+    return own | (_beside(config.sources, schema) if stage == "candidates" else {})
 
 
 def _beside(config: Any, schema: int) -> dict[str, Any]:

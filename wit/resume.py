@@ -380,7 +380,7 @@ def changed(run: RunFile | None, now: RunFile, sections: Collection[str]) -> lis
             if was[name] != is_[name] and not (is_moot(section, name, was) and is_moot(section, name, is_))
         ]
     for name in BESIDE_CANDIDATES:
-        had, has = run.config.get(name), now.config[name]
+        had, has = run.section("sources").get(name), now.section("sources")[name]
         said += [_knob(name, had, has)] if had != has else []
     if run.seed != now.seed:
         said.append("--seed is another than the one in run.json")

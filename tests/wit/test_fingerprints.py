@@ -10,7 +10,7 @@ from wit import fingerprints
 from wit.config import BuildConfig
 from wit.fingerprints import Above, Added, Inputs, Removed, Reworded, forms, knobs
 from wit.runfile import RunFile
-from wit.sources import SourceFile
+from wit.sources import SourceConfig, SourceFile
 
 # The knobs of version 0.1.0, of which every form of fingerprints since 1 has been made.
 FIRST = {
@@ -24,8 +24,8 @@ FIRST = {
     "publish": "publish_buffer_mb raw_shards_per_group samples_per_shard",
 }
 IN_NO_FINGERPRINT = (
-    "queries output source cc_base source_requests_per_s source_readers stages score_checkpoint rebuild_from "
-    "retry_failed retry_reason dry_run picture_bytes seed workers fetch"
+    "queries output source stages score_checkpoint rebuild_from retry_failed retry_reason dry_run picture_bytes seed workers "
+    "fetch sources"
 )
 
 
@@ -42,9 +42,16 @@ def test_every_knob_is_known_to_the_fingerprints_or_old_sets_would_be_thrown_awa
     assert set(knobs(section, getattr(config, section), 1)) == first, "a knob is gone: give it a line in REMOVED"
 
 
-def test_every_knob_of_the_build_itself_is_one_of_candidates_or_of_none() -> None:
-    known = {*IN_NO_FINGERPRINT.split(), *fingerprints.BESIDE_CANDIDATES, *FIRST}
-    assert {field.name for field in dataclasses.fields(BuildConfig)} <= known
+def test_every_knob_of_the_build_itself_and_of_sources_is_one_of_candidates_or_of_none() -> None:
+    assert {field.name for field in dataclasses.fields(BuildConfig)} <= {*IN_NO_FINGERPRINT.split(), *FIRST}
+    of_sources = {"cc_base", "source_requests_per_s", "source_readers", *fingerprints.BESIDE_CANDIDATES}
+    assert {field.name for field in dataclasses.fields(SourceConfig)} == of_sources
+
+
+@pytest.mark.parametrize("knob, value", [("limit", 7), ("files_per_part", 2), ("url_col", "u"), ("caption_col", "c")])
+def test_what_is_read_of_sources_counts_and_what_it_costs_does_not(knob: str, value: Any) -> None:
+    assert newest("candidates", BuildConfig(sources=SourceConfig(**{knob: value}))) != newest("candidates")
+    assert newest("candidates", BuildConfig(sources=SourceConfig(source_readers=7))) == newest("candidates")
 
 
 def test_a_knob_that_nobody_reads_here_changes_no_fingerprint() -> None:
