@@ -15,10 +15,11 @@ from wit.errors import InputError
 from wit.fetch.config import FetchConfig, for_local_web
 from wit.flags import instead
 from wit.images.config import ImageConfig
+from wit.knobs import WHOLE, Range, check_ranges, flag
 from wit.plan.config import PlanConfig
 from wit.publish.config import PublishConfig
-from wit.ranges import WHOLE, Range, check_ranges
 from wit.select.config import SelectConfig
+from wit.select.filters import filters_on
 from wit.sources import RequestBudget, SourceConfig
 from wit.sources.kinds import USAGE
 from wit.stages import STAGES, USUAL
@@ -88,8 +89,9 @@ class BuildConfig:
             raise InputError("the score stage needs a trained model: add --score-checkpoint DIR")
         if self.score_checkpoint is not None and not asked:
             raise InputError("--score-checkpoint is for the score stage: add score to --stages")
-        if self.select.min_clip_score is not None and not asked:
-            raise InputError("--min-clip-score needs scores: add score to --stages, and --score-checkpoint DIR")
+        for one in filters_on(self.select):
+            if one.score and not asked:
+                raise InputError(f"{flag(one.knob)} needs scores: add score to --stages, and --score-checkpoint DIR")
 
     def retried_reasons(self) -> tuple[str, ...]:
         """The reasons whose rows are to be fetched again; raises InputError for an unknown one."""

@@ -19,11 +19,11 @@ from wit.download.published import is_accounting
 from wit.download.retry import in_rounds
 from wit.errors import DamagedFile, InputError
 from wit.fingerprints import BESIDE_CANDIDATES, Above, Inputs, forms, is_moot
+from wit.knobs import flag
 from wit.layout import is_apart
 from wit.ledger import LedgerFile, imbalances, stage_totals
 from wit.plan.passes import RATES, without_work
 from wit.publish.whole import manifests_of
-from wit.ranges import flag
 from wit.runfile import IMPLIED, Record, RunFile, SeenSource
 from wit.select.passes import keep_parts
 from wit.stages import KINDS, PRODUCTS, SCHEMAS, STAGES

@@ -1,14 +1,15 @@
 """A fingerprint changes with everything that it stands for, and with nothing else; those of earlier versions are kept."""
 
 import dataclasses
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from wit import fingerprints
 from wit.config import BuildConfig
-from wit.fingerprints import Above, Added, Inputs, Removed, Reworded, forms, knobs
+from wit.fingerprints import Above, Inputs, Removed, Reworded, forms, knobs
+from wit.knobs import ADDED, added
 from wit.runfile import RunFile
 from wit.sources import SourceConfig, SourceFile
 
@@ -29,16 +30,15 @@ IN_NO_FINGERPRINT = (
 )
 
 
-def names(table: Any, section: str) -> set[str]:
-    return {name.partition(".")[2] for name in table if name.startswith(f"{section}.")}
-
-
 @pytest.mark.parametrize("section", FIRST)
 def test_every_knob_is_known_to_the_fingerprints_or_old_sets_would_be_thrown_away(section: str) -> None:
     first, config = set(FIRST[section].split()), BuildConfig()
-    now = {field.name for field in dataclasses.fields(getattr(config, section))}
-    new = names(fingerprints.ADDED, section) | names(fingerprints.REWORDED, section)
-    assert now - first <= new, "a new knob: give it a line in fingerprints.ADDED or REWORDED"
+    fields = dataclasses.fields(getattr(config, section))
+    said = {
+        field.name for field in fields if ADDED in field.metadata or f"{section}.{field.name}" in fingerprints.REWORDED
+    }
+    new = {field.name for field in fields} - first
+    assert new <= said, "a new knob: give its field the metadata `added`, or a line in fingerprints.REWORDED"
     assert set(knobs(section, getattr(config, section), 1)) == first, "a knob is gone: give it a line in REMOVED"
 
 
@@ -150,15 +150,13 @@ class Old:
 class New:
     size: int = 3
     exif: str = "none"
-    hours: float | None = 72
-    verify: str | None = None
+    hours: float | None = field(default=72, metadata=added(since=2, before=None))
+    verify: str | None = field(default=None, metadata=added(since=2, before=None))
 
 
 @pytest.fixture
 def tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """`hours` and `verify` are new in schema 2, the former with a default that is not as before; `split` is gone."""
-    added = {"s.hours": Added(since=2, before=None), "s.verify": Added(since=2, before=None)}
-    monkeypatch.setattr(fingerprints, "ADDED", added)
     monkeypatch.setattr(fingerprints, "REMOVED", {"s.split": Removed(until=1, was=50_000)})
     exif = Reworded(until=1, before=lambda value: {"extract": value == "all"})
     monkeypatch.setattr(fingerprints, "REWORDED", {"s.exif": exif})

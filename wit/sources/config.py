@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from wit.ranges import MANY, Range, check_ranges
+from wit.knobs import MANY, Range, added, check_ranges
 from wit.sources.commoncrawl import CC_BASE
 from wit.sources.reading import RequestBudget
 from wit.sources.text import check_encoding
@@ -28,7 +28,7 @@ class SourceConfig:
     """table sources: column of the image URL, or a field in it as a.b (default: found by its usual names)"""
     caption_col: str | None = None
     """table sources: column of the caption, or a field in it as a.b (default: found by its usual names)"""
-    encoding: str | None = None
+    encoding: str | None = field(default=None, metadata=added(since=2, before=None))
     """table sources of text: their encoding, for instance shift_jis (default: UTF-8, UTF-16 or Windows-1252, as they read)"""
     limit: int | None = None
     """read at most this many pairs from the sources: a quick look"""
