@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from wit.errors import InputError
-from wit.images.formats import EncodeFormat
+from wit.images.formats import ENCODERS, EncodeFormat
 from wit.knobs import Range, added, check_ranges
 
 ResizeMode = Literal["no", "border", "keep_ratio", "keep_ratio_largest", "center_crop"]
@@ -78,8 +78,7 @@ class ImageConfig:
     not written; which hash of which list it was, and its URL, stand in OUT/restricted alone, for its owner's eyes."""
 
     def __post_init__(self) -> None:
-        quality = Range(0, 9) if self.encode_format == "png" else Range(1, 100)
-        check_ranges(self, RANGES | {"encode_quality": quality})
+        check_ranges(self, RANGES | {"encode_quality": ENCODERS[self.encode_format].qualities})
         if self.verify_hash and "pdq" in self.verify_hash.lower() and not self.perceptual_hashes:
             raise InputError("--verify-hash of a PDQ compares perceptual hashes: leave out --no-perceptual-hashes")
         if not is_colour(self.background):
