@@ -20,6 +20,7 @@ from trainer.evaluate import EvaluateConfig
 from wit.config import BuildConfig
 from wit.errors import InputError
 from wit.querybuild.recipes import PackagesRecipe, WikipediaRecipe
+from wit.select.filters import FILTERS
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,7 +56,7 @@ KNOBS = [
     for section in sections(config)
     for field in dataclasses.fields(section)
 ]
-READ = read_names()
+READ = read_names() | {one.knob for one in FILTERS}  # which takes them by their names
 
 
 @pytest.mark.parametrize("section, name", KNOBS, ids=[f"{section.__name__}.{name}" for section, name in KNOBS])

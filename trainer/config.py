@@ -11,7 +11,7 @@ from trainer import checkpoint
 from trainer.device import pick_device
 from trainer.model import MODELS
 from wit import flags
-from wit.ranges import WHOLE, Range, check_ranges
+from wit.knobs import WHOLE, Range, check_ranges
 from wit.records import InputError
 from wit.store import fs
 

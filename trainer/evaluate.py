@@ -35,7 +35,7 @@ from trainer.tally import Hit, Share, by_group, share, wilson
 from trainer.testset import Dataset, Picture, open_dataset, pictures
 from trainer.tokenizer import clean, tokenize
 from wit import flags
-from wit.ranges import Range, check_ranges
+from wit.knobs import Range, check_ranges
 from wit.records import InputError
 from wit.store import fs
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wit.ranges import flag
+from wit.knobs import flag
 from wit.records import Reason
+from wit.select.filters import FILTERS
 from wit.stages import STAGES
 from wit.tally import Tally
 
@@ -57,12 +58,10 @@ SETTINGS: Mapping[Reason, tuple[str, ...]] = {
     R.HASH_MISMATCH: ("verify_hash",),
     R.DECODER_TIMEOUT: ("decode_timeout_s",),
     R.BLOCKED_HASH: ("blocked_hashes",),
-    R.IMAGE_TOO_SMALL: ("min_image_side_px",),
-    R.ASPECT_RATIO: ("max_aspect_ratio",),
     **dict.fromkeys((R.DUPLICATE_BYTES, R.DUPLICATE_PICTURE), ("source",)),
-    R.LOW_SCORE: ("min_clip_score",),
     R.REBALANCED_OUT: ("max_per_query", "oversample"),
     R.REMOVED: ("source",),
+    **{one.reason: tuple(other.knob for other in FILTERS if other.reason is one.reason) for one in FILTERS},
 }
 
 BY_NAME = {str(reason): settings for reason, settings in SETTINGS.items()}

@@ -8,7 +8,7 @@ import tomllib
 import typing
 from typing import Any, Literal
 
-from wit.config import SECTIONED, BuildConfig
+from wit.config import SECTIONS, BuildConfig
 from wit.errors import InputError
 from wit.fingerprints import check_gone
 from wit.flags import choices_of, instead
@@ -41,10 +41,7 @@ def from_toml(path: str, default: BuildConfig) -> BuildConfig:
 def _by_section(values: dict[str, Any], path: str) -> dict[str, Any]:
     """The settings with those at the top in the table of their section."""
     own = {field.name for field in dataclasses.fields(BuildConfig)}
-    sections = {
-        field.name: field.default_factory for field in dataclasses.fields(BuildConfig) if field.name in SECTIONED
-    }
-    home = {knob.name: name for name, section in sections.items() for knob in dataclasses.fields(section)}  # type: ignore[arg-type]
+    home = {knob.name: name for name, section in SECTIONS.items() for knob in dataclasses.fields(section)}
     found: dict[str, Any] = {}
     placed = [pair for name, value in values.items() for pair in _placed(name, value, own, home)]
     for section, written, value in placed:
@@ -62,7 +59,7 @@ def _by_section(values: dict[str, Any], path: str) -> dict[str, Any]:
 def _placed(written: str, value: Any, own: set[str], home: dict[str, str]) -> list[tuple[str | None, str, Any]]:
     """(section or None, name, value) of what one entry at the top sets."""
     name = written.replace("-", "_")
-    if name in SECTIONED and isinstance(value, dict):
+    if name in SECTIONS and isinstance(value, dict):
         return [(name, key, item) for key, item in value.items()]
     return [(None if name in own else home.get(name), written, value)]
 

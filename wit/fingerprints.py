@@ -5,15 +5,16 @@ the digest of what the stage above really wrote. A set outlives our versions: wh
 earlier schema, so `forms` gives a stage's fingerprint under every schema that this version still reads, and the one that lies
 on disk counts. Nothing is rebuilt because we changed, as long as these tables are kept:
 
-- a new knob gets one line in ADDED, with the value that means "as before": at that value it is in no fingerprint. Where its
-  default is another value, raise the stage's number in SCHEMAS too: then sets of earlier schemas go on without it;
+- a new knob says so beside it, `field(default=..., metadata=added(since=3, before=None))`, with the value that means "as
+  before": at that value it is in no fingerprint. Where its default is another value, raise the stage's number in SCHEMAS too:
+  then sets of earlier schemas go on without it;
 - a knob that is gone gets one line in REMOVED, with the value it had by default; what a set had else, its run.json says;
 - a knob that says the same in other words gets one line in REWORDED;
 - a changed table raises the stage's number in SCHEMAS, and its readers keep reading the older ones;
 - a rule that decides otherwise raises it too, and a set of an earlier schema keeps the old one (candidates.rules_under).
 
-A test fails for a knob that is in none of them. FetchConfig is in no fingerprint: politeness, time-outs and worker numbers
-change how pictures are fetched, not which.
+A test fails for a new knob that says nothing, and for one that is gone and in none of them. FetchConfig is in no fingerprint:
+politeness, time-outs and worker numbers change how pictures are fetched, not which.
 """
 
 from __future__ import annotations
@@ -26,21 +27,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from wit.errors import InputError
+from wit.knobs import ADDED, Added
 from wit.runfile import RunFile
 from wit.sources import SourceFile
-from wit.stages import SCHEMAS
+from wit.stages import KINDS, SCHEMAS
 from wit.typed import to_json
 
-SECTIONS = {"candidates": "candidates", "plan": "plan", "download": "image", "select": "select", "publish": "publish"}
-BESIDE_CANDIDATES = ("limit", "files_per_part", "url_col", "caption_col", "encoding")  # of BuildConfig itself
-
-
-@dataclass(frozen=True, slots=True)
-class Added:
-    """A knob that schema `since` of its stage brought; `before` is the value at which nothing is other than before."""
-
-    since: int
-    before: Any
+BESIDE_CANDIDATES = ("limit", "files_per_part", "url_col", "caption_col", "encoding")  # knobs of the sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +53,6 @@ class Reworded:
     before: Callable[[Any], Mapping[str, Any]]
 
 
-ADDED: Mapping[str, Added] = {  # "section.knob": Added(since=2, before=None)
-    "candidates.encoding": Added(since=2, before=None),
-    "image.check_pixels": Added(since=3, before="none"),
-    "image.verify_hash": Added(since=2, before=None),
-    "plan.max_domain_hours": Added(since=2, before=0),
-}
 MOOT: Mapping[str, Callable[[Any], bool]] = {  # "section.knob": where nobody reads it, so that it changes nothing
     "image.check_pixels": lambda image: not image.keep_original or image.perceptual_hashes,
 }
@@ -141,7 +128,7 @@ def knobs(section: str, config: Any, schema: int, had: Mapping[str, Any] | None 
     found: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         name, value = f"{section}.{field.name}", getattr(config, field.name)
-        added, reworded = ADDED.get(name), REWORDED.get(name)
+        added, reworded = field.metadata.get(ADDED), REWORDED.get(name)
         if name in MOOT and MOOT[name](config):
             continue
         if reworded and schema <= reworded.until:
@@ -176,16 +163,16 @@ def _digest(*parts: Any) -> str:
 def _knobs(stage: str, config: Any, inputs: Inputs, schema: int) -> Any:
     if stage == "score":
         return inputs.scorer
-    section = SECTIONS.get(stage)
+    section = KINDS[stage].section
     own = knobs(section, getattr(config, section), schema, inputs.gone) if section else {}
-    return own | (_beside(config, schema) if stage == "candidates" else {})
+    return own | (_beside(config.sources, schema) if stage == "candidates" else {})
 
 
 def _beside(config: Any, schema: int) -> dict[str, Any]:
     fields = {field.name: field for field in dataclasses.fields(config)}
     found = {}
     for name in BESIDE_CANDIDATES:
-        added, value = ADDED.get(f"candidates.{name}"), getattr(config, name)
+        added, value = fields[name].metadata.get(ADDED), getattr(config, name)
         if not added or not _as_before(value, fields[name], added, schema):
             found[name] = value
     return found

@@ -19,11 +19,11 @@ from wit.download.published import is_accounting
 from wit.download.retry import in_rounds
 from wit.errors import DamagedFile, InputError
 from wit.fingerprints import BESIDE_CANDIDATES, Above, Inputs, forms, is_moot
+from wit.knobs import flag
 from wit.layout import is_apart
 from wit.ledger import LedgerFile, imbalances, stage_totals
 from wit.plan.passes import RATES, without_work
 from wit.publish.whole import manifests_of
-from wit.ranges import flag
 from wit.runfile import IMPLIED, Record, RunFile, SeenSource
 from wit.select.passes import keep_parts
 from wit.stages import KINDS, PRODUCTS, SCHEMAS, STAGES
@@ -380,7 +380,7 @@ def changed(run: RunFile | None, now: RunFile, sections: Collection[str]) -> lis
             if was[name] != is_[name] and not (is_moot(section, name, was) and is_moot(section, name, is_))
         ]
     for name in BESIDE_CANDIDATES:
-        had, has = run.config.get(name), now.config[name]
+        had, has = run.section("sources").get(name), now.section("sources")[name]
         said += [_knob(name, had, has)] if had != has else []
     if run.seed != now.seed:
         said.append("--seed is another than the one in run.json")

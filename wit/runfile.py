@@ -10,6 +10,7 @@ from typing import Any
 
 from wit import layout
 from wit.damage import damaged
+from wit.stages import ALL
 from wit.store import fs
 from wit.store.manifests import AnyManifest, File, Manifest, Published, described, read_object, wrote
 from wit.tally import Tally
@@ -17,7 +18,6 @@ from wit.typed import Rest, dump, load, optional, rest, to_json
 
 IMPLIED = "implied"  # in the place of the digest of what a stage wrote
 READERS = 8  # requests in flight
-SECTIONS = ("candidates", "plan", "image", "select", "publish")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,6 +127,8 @@ class RunFile:
 
     def section(self, name: str) -> Mapping[str, Any]:
         """The knobs of that section; empty where the version that wrote them had none."""
+        if name == "sources" and name not in self.config:  # up to version 0.3 they stood at the top
+            return self.config
         found: Mapping[str, Any] = self.config.get(name, {})
         return found
 
@@ -134,7 +136,7 @@ class RunFile:
 def load_run(found: Mapping[str, Any]) -> RunFile:
     """run.json as it was parsed; raises ValueError where it lacks fields."""
     run = load(RunFile, found)
-    for name in ("fetch", *SECTIONS):
+    for name in ("fetch", *(kind.section for kind in ALL if kind.section)):
         if not isinstance(run.config.get(name, None if name == "fetch" else {}), Mapping):
             raise ValueError(f"config: {name} is no JSON object")
     return run

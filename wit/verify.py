@@ -355,16 +355,16 @@ def every_file(out: str, run: RunFile | None, manifests: Manifests) -> tuple[lis
     beside = [file for stage in manifests if stage in records for file in records[stage].beside or ()]
     beside += (records["report"].files or ()) if "report" in records else ()
     for source in run.sources if run else ():
-        name, (how, _, digest) = _below(out, source), (source.version or "").partition(" ")
-        beside += [File(name, source.size or 0, digest)] if name and how == "sha256" else []
+        name, (how, _, digest) = below(source), (source.version or "").partition(" ")
+        if name and how == "sha256" and fs.exists(fs.join(out, name)):
+            beside.append(File(name, source.size or 0, digest))
     return named, beside
 
 
-def _below(out: str, source: SeenSource) -> str | None:
-    """The name relative to OUT of a source that lies there: the demonstration web's."""
+def below(source: SeenSource) -> str | None:
+    """The name relative to OUT of a source that was made there: the demonstration web's."""
     label = source.label or ""
-    name = label.replace("demo/", f"{layout.DEMO}/", 1)
-    return name if label.startswith("demo/") and fs.exists(fs.join(out, name)) else None
+    return label.replace("demo/", f"{layout.DEMO}/", 1) if label.startswith("demo/") else None
 
 
 def whole_problems(out: str, run: RunFile | None, manifests: Manifests) -> tuple[list[Problem], list[str]]:
@@ -408,6 +408,9 @@ def strangers(
     covered = {file.name for file in listed if file.digests} | {manifest_of(stage) for stage in manifests}
     covered |= {f"{directory_of(stage)}/{part.unit}.json" for stage, part in parts}
     loose = {beside.name for _, part in parts for beside in part.beside}
+    loose |= {
+        name for source in (run.sources if run else ()) if (name := below(source))
+    }  # whose store tells another version
     first = run is not None and run.is_first
     # Nothing else goes by these names: of version 0.1.0 the next start records what has a manifest, and that is not the report.
     loose |= {*layout.REPORT_FILES, *([layout.RUN_FILE] if first else [])}

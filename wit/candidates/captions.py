@@ -15,7 +15,7 @@ import ftfy
 
 from wit.candidates.words import NO_SPACE_SCRIPTS
 from wit.errors import InputError
-from wit.ranges import Range, check_ranges
+from wit.knobs import Range, check_ranges
 from wit.records import Reason
 
 # --- cleaning ---------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from wit.candidates.captions import CaptionRules
 from wit.candidates.matching import Mode
-from wit.ranges import Range, check_ranges
+from wit.knobs import Range, check_ranges
 
 RANGES = {
     "language_min_score": Range(0, 1),

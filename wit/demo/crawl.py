@@ -52,7 +52,7 @@ def numbers() -> list[int]:
 def write(directory: str, number: int, kind: str) -> str:
     """Writes one WAT or WARC file and returns its path."""
     path = fs.join(directory, file_name(number, kind))
-    fs.write_bytes(path, b"".join(gzip_member(record.encode()) for record in RECORDS[kind](number)))
+    fs.write_changed(path, b"".join(gzip_member(record.encode()) for record in RECORDS[kind](number)))
     return path
 
 

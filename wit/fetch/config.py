@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import wit
 from wit.errors import InputError
-from wit.ranges import MANY, Range, check_ranges
+from wit.knobs import MANY, Range, check_ranges
 
 RATE = Range(1e-4, 1e6, zero="no limit")  # requests a second: at least one in three hours
 PATIENCE = Range(0.1, 3_600)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from wit.errors import InputError
-from wit.images.formats import EncodeFormat
-from wit.ranges import Range, check_ranges
+from wit.images.formats import ENCODERS, EncodeFormat
+from wit.knobs import Range, added, check_ranges
 
 ResizeMode = Literal["no", "border", "keep_ratio", "keep_ratio_largest", "center_crop"]
 ExifFields = Literal["none", "technical", "all"]
@@ -52,7 +52,7 @@ class ImageConfig:
     keep_original: bool = False
     """Store the fetched bytes of JPEG, PNG and WebP as they are; what readers of shards do not know (GIF, BMP, TIFF, AVIF) is
     encoded anew in its own size."""
-    check_pixels: CheckPixels = "fast"
+    check_pixels: CheckPixels = field(default="fast", metadata=added(since=3, before="none"))
     """How kept bytes are looked at where nothing else (hashes, block lists) decodes them. fast: the structure of a JPEG or a
     lossy WebP is compared with its size, a PNG is inflated and its CRCs compared, others are decoded: finds every file that
     was cut off, but not every one of which somebody set end mark or sizes right behind the cut; full: every coefficient and
@@ -69,7 +69,7 @@ class ImageConfig:
     place, serial numbers and names too, which are personal data."""
     decode_timeout_s: float = 20
     """Time for one picture in the decode process; past it the process is replaced and the picture dropped."""
-    verify_hash: str | None = None
+    verify_hash: str | None = field(default=None, metadata=added(since=2, before=None))
     """Column of a table source with a hash of each picture: md5, sha256 or sha512 of the bytes fetched, told apart by length, or,
     where its name has pdq in it, PDQ. What differs is dropped as hash_mismatch, and so is a value that is no hash; an empty
     cell is not checked."""
@@ -78,8 +78,7 @@ class ImageConfig:
     not written; which hash of which list it was, and its URL, stand in OUT/restricted alone, for its owner's eyes."""
 
     def __post_init__(self) -> None:
-        quality = Range(0, 9) if self.encode_format == "png" else Range(1, 100)
-        check_ranges(self, RANGES | {"encode_quality": quality})
+        check_ranges(self, RANGES | {"encode_quality": ENCODERS[self.encode_format].qualities})
         if self.verify_hash and "pdq" in self.verify_hash.lower() and not self.perceptual_hashes:
             raise InputError("--verify-hash of a PDQ compares perceptual hashes: leave out --no-perceptual-hashes")
         if not is_colour(self.background):

@@ -7,7 +7,7 @@ import math
 
 from wit.arithmetic import ceil_div
 from wit.images.config import ImageConfig
-from wit.images.formats import FORMATS, MAX_SIDE
+from wit.images.formats import ENCODERS, FORMATS, MAX_SIDE
 from wit.images.resize import stored_size, target_size
 from wit.images.results import Probe, Refused
 from wit.reasons import Reason
@@ -21,7 +21,7 @@ RESIZING = 9  # decoded pixels, and two copies for the resizer
 def beyond_limits(found: Probe, scale: int, config: ImageConfig) -> Refused | None:
     """Why a picture, a JPEG decoded at 1 / `scale`, is not decoded at all."""
     scaled, stored = target_size(found.size, config), stored_size(found.size, config)
-    limit = MAX_SIDE if config.keep_original else FORMATS[config.encode_format].encoder_side
+    limit = MAX_SIDE if config.keep_original else ENCODERS[config.encode_format].side
     for (width, height), most in ((found.size, MAX_SIDE), (stored, limit)):
         if max(width, height) > most:
             return Refused(Reason.IMAGE_SIDE_TOO_LONG, f"{width} x {height}")
@@ -39,7 +39,7 @@ def working_bytes(found: Probe, scale: int, target: int, config: ImageConfig) ->
         decoding_bytes(found, scale),
         RESIZING * decoded + 3 * target,
         3 * decoded + 6 * target,
-        FORMATS[config.encode_format].storing * target,
+        ENCODERS[config.encode_format].memory * target,
     )
 
 

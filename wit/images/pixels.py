@@ -13,7 +13,7 @@ from wit.images.blocklist import Blocklist
 from wit.images.config import ImageConfig
 from wit.images.decode import RGB, decode, jpeg_scale
 from wit.images.exif import exif_json
-from wit.images.formats import FORMATS
+from wit.images.formats import ENCODERS, FORMATS
 from wit.images.hashes import CANVAS, luma, pdq, phash
 from wit.images.limits import beyond_limits
 from wit.images.resize import as_picture, pad_or_crop, resize, target_size, turn
@@ -94,11 +94,11 @@ def picture_box(pixels: RGB, found: Probe) -> tuple[float, float] | None:
 
 def encode(pixels: RGB, config: ImageConfig) -> bytes:
     """jpg with all its colour (4:4:4): at quality 92 smaller, and 1.4 dB nearer the picture, than the 4:2:0 at 95 that
-    img2dataset writes (docs/log.md); png and webp by Pillow."""
+    img2dataset writes (docs/log.md); others by Pillow."""
     if config.encode_format == "jpg":
         return bytes(simplejpeg.encode_jpeg(pixels, config.encode_quality, "RGB", "444"))
     out = io.BytesIO()
-    knob = {"compress_level" if config.encode_format == "png" else "quality": config.encode_quality}
+    knob = {ENCODERS[config.encode_format].knob: config.encode_quality}
     as_picture(pixels).save(out, FORMATS[config.encode_format].pillow, **knob)
     return out.getvalue()
 

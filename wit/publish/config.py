@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wit.ranges import Range, check_ranges
+from wit.knobs import Range, check_ranges
 
 RANGES = {
     "samples_per_shard": Range(1, 1e9),

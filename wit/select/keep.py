@@ -21,7 +21,7 @@ from wit.plan import balance
 from wit.records import CAPTION, DROPPED, KEEP, Reason
 from wit.select.config import SelectConfig
 from wit.select.dedup import PICTURE, VERDICT, cluster_bucket
-from wit.select.filters import first_reasons, image_filters
+from wit.select.filters import first_reasons
 
 
 def absent(reasons: npt.NDArray[Any]) -> Mask:
@@ -33,12 +33,7 @@ def select_reasons(raw: pa.Table, config: SelectConfig) -> npt.NDArray[np.object
     """Per row of a RAW table: why its picture is dropped (a Reason of download or of a filter), or None."""
     reasons = np.array(raw["reason"].to_pylist(), dtype=object)
     fetched = np.flatnonzero(absent(reasons))
-    filters = image_filters(
-        min_side_px=config.min_image_side_px,
-        max_aspect_ratio=config.max_aspect_ratio,
-        min_clip_score=config.min_clip_score,
-    )
-    reasons[fetched] = first_reasons(raw.take(pa.array(fetched)), filters)
+    reasons[fetched] = first_reasons(raw.take(pa.array(fetched)), config)
     return reasons
 
 

@@ -12,7 +12,7 @@ import io
 import itertools
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -69,6 +69,15 @@ def format_of(path: str) -> tuple[str, str]:
             f"cannot tell the format of {path}: name it .{', .'.join(FORMATS)}, or one of these with .gz or .zst"
         )
     return form, compression
+
+
+def is_table(path: str) -> bool:
+    """Whether a file's name says that it is a table."""
+    try:
+        format_of(path)
+    except InputError:
+        return False
+    return True
 
 
 def read_table(file: SourceFile, report: SourceReport, budget: RequestBudget | None = None) -> Iterator[PairBatch]:
@@ -144,6 +153,18 @@ def _named(name: str, have: list[str]) -> Path | None:
         return (name,)
     column, _, field = name.partition(".")
     return _usual([name.lower()], have) or ((column, *field.split(".")) if field and column in have else None)
+
+
+CHECKED = 16  # tables that are looked into before anything starts
+
+
+def check_tables(files: Sequence[SourceFile]) -> None:
+    """Raises InputError where one is no table by its name, or where `check_table` does for one of the first on this machine."""
+    for file in files:
+        format_of(file.path)
+    for file in files[:CHECKED]:
+        if file.size is not None:
+            check_table(file)
 
 
 def check_table(file: SourceFile) -> None:

@@ -331,6 +331,12 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
         _into_place(name, inner)
 
 
+def write_changed(path: str, data: bytes) -> None:
+    """As `write_bytes`, but a file that is there already, byte for byte, stays: stores give what is written a new version."""
+    if size_of_file(path) != len(data) or read_bytes(path) != data:
+        write_bytes(path, data)
+
+
 UNFINISHED = ".tmp"  # how the names of files end that a killed process left
 
 
