@@ -96,11 +96,11 @@ def share(part: ZeroShot | Nearest | Part) -> str:
 def read_result(path: str) -> ZeroShot:
     """A result of trainer.evaluate; raises InputError where the file is none."""
     try:
-        found = load(ZeroShot, read_object(path, how=MADE_BY))
-        accuracy(found)
+        result = load(ZeroShot, read_object(path, how=MADE_BY))
+        accuracy(result)
     except ValueError as error:
         raise InputError(f"{path} is no result of trainer.evaluate ({error}): give the JSON that it writes") from error
-    return found
+    return result
 
 
 def paths(out: str) -> list[str]:

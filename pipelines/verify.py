@@ -46,16 +46,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def lines(verdict: Verdict, out: str, level: str) -> list[str]:
     """What is off, one a line, and a last line that sums up."""
-    said = [f"note: {note}" for note in verdict.notes]
+    notes = [f"note: {note}" for note in verdict.notes]
     size = f"{verdict.samples:,} samples in {verdict.shards:,} shards, {verdict.samples_read:,} of them read"
     done, to_come = ", ".join(verdict.stages), ", ".join(verdict.to_come)
     state = f"not finished, still to come: {to_come}; " if to_come else ""
     if verdict.problems:
-        return [*verdict.problems, *said, f"{out}: {len(verdict.problems):,} problems at level {level} ({state}{size})"]
+        return [
+            *verdict.problems,
+            *notes,
+            f"{out}: {len(verdict.problems):,} problems at level {level} ({state}{size})",
+        ]
     if not to_come:
-        return [*said, f"{out}: sound at level {level}: stages {done}; {size}"]
+        return [*notes, f"{out}: sound at level {level}: stages {done}; {size}"]
     there = f"sound at level {level}: {done}" if done else "no stage is finished"
-    return [*said, f"{out}: not finished: {there}; still to come: {to_come}. {GO_ON} ({size})"]
+    return [*notes, f"{out}: not finished: {there}; still to come: {to_come}. {GO_ON} ({size})"]
 
 
 GO_ON = (

@@ -115,29 +115,29 @@ def gone_of(run: RunFile | None) -> dict[str, Any]:
     """What a set had of the knobs that are gone, by the run.json of its last start."""
     if run is None:
         return {}
-    found = dict(run.gone)
+    gone = dict(run.gone)
     for name in REMOVED:
         section, _, knob = name.partition(".")
         had = run.section(section)
-        found |= {name: had[knob]} if knob in had else {}
-    return found
+        gone |= {name: had[knob]} if knob in had else {}
+    return gone
 
 
 def knobs(section: str, config: Any, schema: int, had: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The knobs of a section as a set of that schema had them; `had` says what it had of those that are gone."""
-    found: dict[str, Any] = {}
+    own: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         name, value = f"{section}.{field.name}", getattr(config, field.name)
         added, reworded = field.metadata.get(ADDED), REWORDED.get(name)
         if name in MOOT and MOOT[name](config):
             continue
         if reworded and schema <= reworded.until:
-            found |= reworded.before(value)
+            own |= reworded.before(value)
         elif not added or not _as_before(value, field, added, schema):
-            found[field.name] = value
+            own[field.name] = value
     gone = {name.partition(".")[2]: knob for name, knob in REMOVED.items() if name.startswith(f"{section}.")}
     was = {name: (had or {}).get(f"{section}.{name}", knob.was) for name, knob in gone.items() if schema <= knob.until}
-    return found | was
+    return own | was
 
 
 def _as_before(value: Any, field: dataclasses.Field[Any], added: Added, schema: int) -> bool:
@@ -147,13 +147,13 @@ def _as_before(value: Any, field: dataclasses.Field[Any], added: Added, schema: 
 def forms(stage: str, config: Any, inputs: Inputs, above: Mapping[str, Above]) -> list[Above]:
     """The stage's fingerprint under every schema that is still read, the newest first (`wrote` is empty: it is yet to be).
     `config` is a BuildConfig; `above` has the stages that this one reads."""
-    found = [
+    possible = [
         Above(_digest(stage, schema, _knobs(stage, config, inputs, schema), _reads(stage, inputs, above)), schema, "")
         for schema in range(SCHEMAS[stage], 1, -1)
     ]
     if stage != "report" and all(read.schema == 1 for read in above.values()):
-        found.append(Above(_first_form(stage, config, inputs, above), 1, ""))
-    return found
+        possible.append(Above(_first_form(stage, config, inputs, above), 1, ""))
+    return possible
 
 
 def _digest(*parts: Any) -> str:
@@ -170,12 +170,12 @@ def _knobs(stage: str, config: Any, inputs: Inputs, schema: int) -> Any:
 
 def _beside(config: Any, schema: int) -> dict[str, Any]:
     fields = {field.name: field for field in dataclasses.fields(config)}
-    found = {}
+    own = {}
     for name in BESIDE_CANDIDATES:
         added, value = fields[name].metadata.get(ADDED), getattr(config, name)
         if not added or not _as_before(value, fields[name], added, schema):
-            found[name] = value
-    return found
+            own[name] = value
+    return own
 
 
 def _reads(stage: str, inputs: Inputs, above: Mapping[str, Above]) -> Any:

@@ -129,13 +129,13 @@ class RunFile:
         """The knobs of that section; empty where the version that wrote them had none."""
         if name == "sources" and name not in self.config:  # up to version 0.3 they stood at the top
             return self.config
-        found: Mapping[str, Any] = self.config.get(name, {})
-        return found
+        knobs: Mapping[str, Any] = self.config.get(name, {})
+        return knobs
 
 
-def load_run(found: Mapping[str, Any]) -> RunFile:
+def load_run(parsed: Mapping[str, Any]) -> RunFile:
     """run.json as it was parsed; raises ValueError where it lacks fields."""
-    run = load(RunFile, found)
+    run = load(RunFile, parsed)
     for name in ("fetch", *(kind.section for kind in ALL if kind.section)):
         if not isinstance(run.config.get(name, None if name == "fetch" else {}), Mapping):
             raise ValueError(f"config: {name} is no JSON object")
@@ -145,13 +145,13 @@ def load_run(found: Mapping[str, Any]) -> RunFile:
 def read_run(out: str) -> RunFile | None:
     """run.json of the last start, None where there is none; raises DamagedFile where it is not what that wrote."""
     path = layout.run_path(out)
-    found = read_object(path)
-    if found is None:
+    parsed = read_object(path)
+    if parsed is None:
         return None
-    if ("stages" in found or "sha256" in found) and fs.read_bytes(path) != sealed(found):
+    if ("stages" in parsed or "sha256" in parsed) and fs.read_bytes(path) != sealed(parsed):
         raise damaged(path, "its bytes are not those of the digest in it")
     try:
-        return load_run(found)
+        return load_run(parsed)
     except ValueError as error:
         raise damaged(path, error) from error
 

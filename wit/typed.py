@@ -84,14 +84,14 @@ def _fields(kind: type) -> tuple[_Field, ...]:
 
 
 def _dump(value: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    dumped: dict[str, Any] = {}
     for field in _fields(cast(Any, type(value))):
         held = getattr(value, field.name)
         if field.hint is Rest:
-            found |= held
+            dumped |= held
         elif not (field.optional and held == field.default):
-            found[field.place] = dump(held)
-    return found
+            dumped[field.place] = dump(held)
+    return dumped
 
 
 @functools.cache

@@ -193,10 +193,10 @@ def is_file_name(caption: str, rules: CaptionRules) -> Reason | None:
 
 
 def _is_name(caption: str) -> bool:
-    found = NAMED.search(caption) if "." in caption else None
-    if found is None:
+    named = NAMED.search(caption) if "." in caption else None
+    if named is None:
         return False
-    words = [word for word in caption[: found.start()].split(" ") if WORD.search(word)]
+    words = [word for word in caption[: named.start()].split(" ") if WORD.search(word)]
     return sum(max(_wide(word), 1) for word in words) <= MOST_WORDS_OF_FILE_NAME
 
 

@@ -205,8 +205,8 @@ def _languages(captions: list[str], config: CandidatesConfig) -> tuple[list[str 
             for c in codes
             if language.long_enough(c, min_words=config.language_min_words, min_chars=config.language_min_chars)
         ]
-        found = language.detect(asked, model_path=config.language_model)
-        codes.update(zip(asked, zip(*found, strict=True), strict=True))
+        detected = language.detect(asked, model_path=config.language_model)
+        codes.update(zip(asked, zip(*detected, strict=True), strict=True))
     return [codes[caption][0] for caption in captions], [codes[caption][1] for caption in captions]
 
 
@@ -326,9 +326,9 @@ def _first_of_equals(keys: pa.ChunkedArray) -> tuple[Ints, Ints]:
 
 def _as_dropped(rows: pa.Table, collected: _Collected) -> pa.Table:
     """Candidates as rows of the dropped table, thinned: merged into an equal pair before them."""
-    said = {"stage": "candidates", "reason": Reason.DUPLICATE_IN_GROUP.value, "detail": ""}
+    fixed = {"stage": "candidates", "reason": Reason.DUPLICATE_IN_GROUP.value, "detail": ""}
     columns = [
-        pa.repeat(pa.scalar(said[name], pa.string()), len(rows)) if name in said else rows[name]
+        pa.repeat(pa.scalar(fixed[name], pa.string()), len(rows)) if name in fixed else rows[name]
         for name in DROPPED.names
     ]
     drawn = [

@@ -184,11 +184,11 @@ def envelope(described: Record) -> dict[str, Any]:
 
 def as_object(headers: list[tuple[str, str]]) -> dict[str, str | list[str]]:
     """Headers as a WAT holds them: a string, or a list where the header is repeated."""
-    found: dict[str, str | list[str]] = {}
+    fields: dict[str, str | list[str]] = {}
     for name, value in headers:
-        before = found.get(name)
-        found[name] = value if before is None else [*(before if isinstance(before, list) else [before]), value]
-    return found
+        before = fields.get(name)
+        fields[name] = value if before is None else [*(before if isinstance(before, list) else [before]), value]
+    return fields
 
 
 def payload_metadata(described: Record, headers: dict[str, str]) -> dict[str, Any]:

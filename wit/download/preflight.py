@@ -91,14 +91,14 @@ def _seconds(rows: int, rate_per_s: float) -> float:
     return rows / rate_per_s if rate_per_s else 0.0
 
 
-def lines(found: Preflight, free: int | None) -> list[str]:
+def lines(needs: Preflight, free: int | None) -> list[str]:
     """The estimate as a person reads it; `free` is what the disk has, where it is one of this machine."""
     disk = "" if free is None else f", {free / 1e9:,.3f} GB are free"
     return [
-        f"to fetch   {_of(found.rows, 'picture')} of {_of(found.hosts, 'host')}, {_of(found.requests, 'request')}",
-        f"slowest    {found.slowest}: {_of(found.slowest_rows, 'picture')}, {_hours(found.slowest_hours)} at its rate",
-        f"disk       about {found.bytes_needed / 1e9:,.3f} GB{disk}",
-        f"time       {_hours(found.hours)}",
+        f"to fetch   {_of(needs.rows, 'picture')} of {_of(needs.hosts, 'host')}, {_of(needs.requests, 'request')}",
+        f"slowest    {needs.slowest}: {_of(needs.slowest_rows, 'picture')}, {_hours(needs.slowest_hours)} at its rate",
+        f"disk       about {needs.bytes_needed / 1e9:,.3f} GB{disk}",
+        f"time       {_hours(needs.hours)}",
     ]
 
 

@@ -35,19 +35,19 @@ class _Blaming:
     brings out in our code costs what it answered, and the loop goes on. (A class, since a generator costs four times that,
     six times a picture.)"""
 
-    __slots__ = ("client", "of")
+    __slots__ = ("client", "whom")
 
-    def __init__(self, client: Client, of: Job | Origin) -> None:
-        self.client, self.of = client, of
+    def __init__(self, client: Client, whom: Job | Origin) -> None:
+        self.client, self.whom = client, whom
 
     def __enter__(self) -> None:
-        if isinstance(self.of, Job):
-            self.client._at(self.of)
+        if isinstance(self.whom, Job):
+            self.client._at(self.whom)
 
     def __exit__(self, kind: object, error: BaseException | None, at: object) -> bool:
         if not isinstance(error, Exception):
             return False
-        self.client._crashed_at(self.of, error)
+        self.client._crashed_at(self.whom, error)
         return True
 
 
@@ -76,8 +76,8 @@ class Client:
         self._report, self._report_robots, self._report_wish = report, report_robots, report_wish
         self._at_id, self._crashed = at, crashed
         self._robots: Bounded[str, robots.Robots] = robots.kept()
-        for key, found in known_robots.items():
-            self._robots.put(key, found)
+        for key, rules in known_robots.items():
+            self._robots.put(key, rules)
         self.transfers = Transfers(config, watch=watch, answered=self._answered, crashed=crashed, at=self._at)
         self.turns = Scheduler(config, self.transfers)
         self._began = time.monotonic()
@@ -95,8 +95,8 @@ class Client:
         for transfer, code, words in self.transfers.over():
             self._over(transfer, code, words)
         now = time.monotonic()
-        for of, call in self.turns.over(now):
-            with self._blaming(of):
+        for whom, call in self.turns.over(now):
+            with self._blaming(whom):
                 call()
         while (origin := self.turns.next()) is not None:
             with self._blaming(origin):
@@ -139,18 +139,18 @@ class Client:
         elif job.robots_of.queue:
             self._at_id(job.robots_of.queue[0].id)
 
-    def _blaming(self, of: Job | Origin) -> _Blaming:
-        return _Blaming(self, of)
+    def _blaming(self, whom: Job | Origin) -> _Blaming:
+        return _Blaming(self, whom)
 
-    def _crashed_at(self, of: Job | Origin, error: Exception) -> None:
+    def _crashed_at(self, whom: Job | Origin, error: Exception) -> None:
         self._crashed(error)
-        self._blame(of, f"{type(error).__name__}: {error}")
+        self._blame(whom, f"{type(error).__name__}: {error}")
 
-    def _blame(self, of: Job | Origin, words: str) -> None:
+    def _blame(self, whom: Job | Origin, words: str) -> None:
         detail = words.partition(":")[0]
-        if isinstance(of, Job) and of.robots_of is None:
-            return self._end(of, Reason.FETCHER_CRASHED, detail, error=words)
-        origin = of if isinstance(of, Origin) else of.robots_of
+        if isinstance(whom, Job) and whom.robots_of is None:
+            return self._end(whom, Reason.FETCHER_CRASHED, detail, error=words)
+        origin = whom if isinstance(whom, Origin) else whom.robots_of
         assert origin is not None
         origin.robots_pending = origin.resolving = False
         return self._end_all(origin, Reason.FETCHER_CRASHED, detail)
@@ -288,18 +288,18 @@ class Client:
         origin.first.append(job)
         return True
 
-    def _robots_arrived(self, origin: Origin, found: robots.Robots) -> None:
+    def _robots_arrived(self, origin: Origin, rules: robots.Robots) -> None:
         origin.robots_pending = False
-        self._robots.put(origin.key, found)
-        self._take_robots(origin, found)
+        self._robots.put(origin.key, rules)
+        self._take_robots(origin, rules)
         if delay := self.wishes.delay_s(origin.host):
             self.lanes.close(origin.host, time.monotonic() + delay)  # this request was one too
-        self._report_robots(origin.key, found)
+        self._report_robots(origin.key, rules)
         self.turns.wake(origin)
 
-    def _take_robots(self, origin: Origin, found: robots.Robots) -> None:
-        origin.robots = found
-        if self.wishes.delay(origin.host, origin.key, found.crawl_delay_s(self.config.user_agent)):
+    def _take_robots(self, origin: Origin, rules: robots.Robots) -> None:
+        origin.robots = rules
+        if self.wishes.delay(origin.host, origin.key, rules.crawl_delay_s(self.config.user_agent)):
             self._report_wish(origin.host)
 
     def _next_allowed(self, origin: Origin) -> Job | None:
@@ -380,8 +380,8 @@ class Client:
             reason = Reason.HTTP_INVALID
         self._tell_breaker(transfer, reason)
         if job.robots_of is not None and reason is None and answers_robots(status):
-            found = robots.from_response(status, b"".join(chunks), self.config.user_agent)
-            self._robots_arrived(job.robots_of, found)
+            rules = robots.from_response(status, b"".join(chunks), self.config.user_agent)
+            self._robots_arrived(job.robots_of, rules)
             return False
         reason = reason or verdicts.reason_for_status(status)
         if reason is None and not transfer.received:

@@ -184,8 +184,8 @@ class Fetcher:
             self.client.transfers.let_go(outcome.bytes)
         self.client.turns.held_back = bool(self.undelivered)
 
-    def tell_robots(self, origin: str, found: Robots) -> None:
-        if (entry := to_json(found, self.config.user_agent)) is not None:
+    def tell_robots(self, origin: str, rules: Robots) -> None:
+        if (entry := to_json(rules, self.config.user_agent)) is not None:
             self.channel.post(("robots", origin, entry))
 
     def tell_wish(self, host: str) -> None:

@@ -102,9 +102,9 @@ class Scheduler:
 
     # --- waiting -----------------------------------------------------------------------------------------------------
 
-    def later(self, when: float, of: Job | Origin, call: Callable[[], None]) -> None:
+    def later(self, when: float, whom: Job | Origin, call: Callable[[], None]) -> None:
         """Calls at a time (monotonic seconds), for that job or origin."""
-        heapq.heappush(self._timers, (when, next(self._tie), of, call))
+        heapq.heappush(self._timers, (when, next(self._tie), whom, call))
 
     @property
     def due(self) -> float | None:
@@ -114,8 +114,8 @@ class Scheduler:
     def over(self, now: float) -> Iterator[tuple[Job | Origin, Callable[[], None]]]:
         """The calls whose time has come, and for whom."""
         while self._timers and self._timers[0][0] <= now:
-            _, _, of, call = heapq.heappop(self._timers)
-            yield of, call
+            _, _, whom, call = heapq.heappop(self._timers)
+            yield whom, call
 
     def wait_until(self, when: float, origin: Origin) -> None:
         """Parks the origin until a time (monotonic seconds)."""

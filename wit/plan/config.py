@@ -21,6 +21,8 @@ RANGES = {
 
 @dataclass(frozen=True, slots=True)
 class PlanConfig:
+    """What is planned of the candidates, and in which pieces."""
+
     max_per_query: int = 20_000
     """pairs that one query contributes at most (CLIP section 2.2); ignored with --target"""
     target: int | None = None

@@ -15,6 +15,8 @@ RANGES = {
 
 @dataclass(frozen=True, slots=True)
 class PublishConfig:
+    """How the final shards are cut and shuffled."""
+
     samples_per_shard: int = 10_000
     """samples of a final shard; the last holds the rest"""
     raw_shards_per_group: int = 64

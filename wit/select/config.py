@@ -15,6 +15,8 @@ RANGES = {
 
 @dataclass(frozen=True, slots=True)
 class SelectConfig(FilterConfig):
+    """What is kept of what arrived."""
+
     max_captions_per_sample: int = 16
     """captions that a cluster of duplicates carries, the one that is written included"""
     rows_per_dedup_bucket: int = 500_000

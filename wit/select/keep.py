@@ -74,9 +74,9 @@ def pictures(
     return as_schema(PICTURE, weighed, raw=shard, row=pa.array(places, pa.int32()))
 
 
-def judge(found: pa.Table, *, t: float, config: SelectConfig) -> pa.Table:
+def judge(bucket: pa.Table, *, t: float, config: SelectConfig) -> pa.Table:
     """The verdict over every picture of a bucket, ordered by place: its duplicates go, then clusters at or above the cap."""
-    best, dropped = cluster_bucket(found, max_captions=config.max_captions_per_sample)
+    best, dropped = cluster_bucket(bucket, max_captions=config.max_captions_per_sample)
     over = pc.greater_equal(best["critical_t"], t)
     reason = pc.if_else(over, str(Reason.REBALANCED_OUT), pa.scalar(None, pa.string()))
     best = best.set_column(best.schema.get_field_index("reason"), VERDICT.field("reason"), reason)

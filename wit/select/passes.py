@@ -53,8 +53,8 @@ class Passes:
 
     def count(self, number: int) -> Ints:
         """[2, queries] memberships planned and surviving of one raw shard."""
-        found = count(self.stage.out, self.shards[number], queries=self.query_count, config=self.config)
-        return np.stack([found.planned, found.surviving])
+        counted = count(self.stage.out, self.shards[number], queries=self.query_count, config=self.config)
+        return np.stack([counted.planned, counted.surviving])
 
     def weights(self, memberships: Ints) -> Floats:
         """What the same draws are multiplied with now [queries]."""
@@ -68,8 +68,8 @@ class Passes:
 
         def work() -> Marker:
             raw, hashes = read_raw(self.stage.out, shard, self.config), hashes_of(self.queries)
-            found = pictures(raw, number, weights, hashes, seed=self.seed, config=self.config)
-            return self._publish_slices(unit, found, bucket_of(found, self.buckets))
+            survivors = pictures(raw, number, weights, hashes, seed=self.seed, config=self.config)
+            return self._publish_slices(unit, survivors, bucket_of(survivors, self.buckets))
 
         return self.stage.once(unit, work)
 
@@ -118,22 +118,22 @@ def read_raw(out: str, shard: FetchedShard, config: SelectConfig) -> pa.Table:
     none. Raises DamagedFile where the scores are of another shard, or lack a column."""
     raw = parquet.read_table(fs.join(out, shard.parquet))
     columns = list(dict.fromkeys(["clip_score", *scores_read(config)]))
-    found = {name: pa.nulls(len(raw), pa.float32()) for name in columns}
+    added = {name: pa.nulls(len(raw), pa.float32()) for name in columns}
     if shard.scores is not None:
         scores = parquet.read_table(fs.join(out, shard.scores), ["key", "row", *columns])
         if not raw["key"].take(scores["row"]).equals(scores["key"]):
             raise damaged(fs.join(out, shard.scores), f"not the scores of {shard.parquet}")
         places = pc.index_in(pa.array(range(len(raw)), pa.int32()), scores["row"])
-        found = {name: one_array(scores[name]).cast(pa.float32()).take(places) for name in columns}
-    for name, values in found.items():
+        added = {name: one_array(scores[name]).cast(pa.float32()).take(places) for name in columns}
+    for name, values in added.items():
         raw = raw.append_column(name, values)
     return raw
 
 
 def count(out: str, shard: FetchedShard, *, queries: int, config: SelectConfig) -> Memberships:
     """What one raw shard adds to the survival of every query. The pairs of a retry were planned once, before."""
-    found = membership_counts(read_raw(out, shard, config), queries=queries, config=config)
-    return Memberships(np.zeros_like(found.planned), found.surviving) if shard.unit.is_retry else found
+    counted = membership_counts(read_raw(out, shard, config), queries=queries, config=config)
+    return Memberships(np.zeros_like(counted.planned), counted.surviving) if shard.unit.is_retry else counted
 
 
 def buckets_for(pictures: int, config: SelectConfig) -> int:

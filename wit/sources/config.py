@@ -18,6 +18,8 @@ RANGES = {
 
 @dataclass(frozen=True, slots=True)
 class SourceConfig:
+    """How sources are read."""
+
     cc_base: str = CC_BASE
     """where commoncrawl: finds its files: https:// or s3://"""
     source_requests_per_s: float = 2.0

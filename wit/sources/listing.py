@@ -64,12 +64,12 @@ def _globbed(pattern: str, kind: FileKind) -> list[str]:
         return [pattern]
     if fs.is_dir(pattern):
         inner = fs.glob(fs.join(glob.escape(pattern), "**"))
-        found = [path for path in inner if _is_of_kind(kind, path, pattern)]
-        if not found:
+        inside = [path for path in inner if _is_of_kind(kind, path, pattern)]
+        if not inside:
             raise InputError(
                 f"no {kind.name} file in the directory {pattern}: name the files in --source {kind.name}:{pattern}"
             )
-        return found
+        return inside
     if not any(mark in pattern for mark in "*?["):
         raise InputError(f"no such file: {pattern}; check the path in --source {kind.name}:{pattern}")
     files = [path for path in fs.glob(pattern) if not _is_beside(path)]

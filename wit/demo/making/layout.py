@@ -90,8 +90,8 @@ def build_web(pictures: pa.Table, translations: dict[str, dict[str, str]]) -> tu
     place(web, first_showings(shown))
     place(web, later_showings(web, shown, [row for row in rows if row["original"] and not row["role"]]))
     place(web, foreign_showings(web, shown, translations))
-    place(web, [as_item(*found) for found in caption_noise(sorted(web.urls.values()))])
-    place(web, [as_item(*found) for found in url_noise()])
+    place(web, [as_item(*noise) for noise in caption_noise(sorted(web.urls.values()))])
+    place(web, [as_item(*noise) for noise in url_noise()])
     place(web, list(troubles(web, special)))
     add_page_furniture(web, special)
     add_robots(web)
@@ -134,10 +134,10 @@ def later_showings(web: Web, shown: Sequence[dict[str, Any]], variants: Sequence
         items.append(Item(wording.english(row["subject"], row["picture"]), row["picture"]))
     hot = some("hot", named, 1)[0]
     every = (*wording.ENGLISH, *wording.OTHER_ENGLISH)[:HOT_CAPTIONS]
-    said = {template.format(hot["subject"], a=wording.with_article(hot["subject"])) for template in every}
+    captions = {template.format(hot["subject"], a=wording.with_article(hot["subject"])) for template in every}
     return [
         *items,
-        *(Item(alt, url=web.urls[hot["picture"]]) for alt in sorted(said - {alts[web.urls[hot["picture"]]]})),
+        *(Item(alt, url=web.urls[hot["picture"]]) for alt in sorted(captions - {alts[web.urls[hot["picture"]]]})),
     ]
 
 
