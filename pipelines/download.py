@@ -27,6 +27,7 @@ from wit.download.partition import (
     owners_of,
     resume,
 )
+from wit.early import handled
 from wit.errors import Drained, OutageError, Stopped
 from wit.fetch.config import FetchConfig
 from wit.images.config import ImageConfig
@@ -77,6 +78,7 @@ def draining_on_sigterm() -> Iterator[threading.Event]:
     """While the block runs, SIGTERM finishes what is requested and leaves the rest unpublished, and the event tells of it; a
     second one does what it would have done without this."""
     asked = threading.Event()
+    before = signal.getsignal(signal.SIGTERM)
 
     def stop(number: int, frame: FrameType | None) -> None:
         if asked.is_set() and callable(before):
@@ -84,15 +86,11 @@ def draining_on_sigterm() -> Iterator[threading.Event]:
         asked.set()
         drain()
 
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        resume()
+    with handled(stop, signal.SIGTERM):
+        try:
+            yield asked
+        finally:
+            resume()
 
 
 def run_download(context: Context) -> Manifest:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
+from pipelines import ending
 from wit import flags, layout, ledger
 from wit.errors import InputError
 from wit.store import fs
@@ -142,14 +143,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("out", metavar="OUT", help="the --output directory of a build")
     parser.add_argument("results", metavar="ZERO_SHOT.json", nargs="*", help="results that trainer.evaluate wrote")
     argv = sys.argv[1:] if arguments is None else list(arguments)
-    try:
+
+    def work() -> int:
         flags.check_names(argv, {})
         given = parser.parse_args(argv)
         show(Console(), given.out, given.results)
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return ending.code_of(work)
 
 
 if __name__ == "__main__":

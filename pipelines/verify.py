@@ -11,8 +11,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from pipelines import ending
 from wit import flags
-from wit.errors import InputError
 from wit.shardcheck import Level
 from wit.verify import Verdict, verify
 
@@ -32,16 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "full: besides, the digest of every file and every sample. (default: metadata)",
     )
     argv = sys.argv[1:] if arguments is None else list(arguments)
-    try:
+
+    def work() -> int:
         flags.check_names(argv, KNOBS)
         flags.check_values(argv, KNOBS)
         given = parser.parse_args(argv)
         verdict = verify(given.out, given.level)
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print("\n".join(lines(verdict, given.out, given.level)))
-    return 1 if verdict.problems else 0
+        print("\n".join(lines(verdict, given.out, given.level)))
+        return 1 if verdict.problems else 0
+
+    return ending.code_of(work)
 
 
 def lines(verdict: Verdict, out: str, level: str) -> list[str]:

@@ -9,12 +9,11 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from wit.early import NAMES
+from wit.early import NAMES, handled
 from wit.records import InputError, Stopped
 from wit.store import refusals
 
@@ -52,20 +51,6 @@ def code_of(work: Callable[[], None], *, again: str) -> int:
 def say(sentence: str, code: int) -> int:
     print(sentence, file=sys.stderr)
     return code
-
-
-@contextlib.contextmanager
-def handled(handler: Callable[[int, object], None], *signals: signal.Signals) -> Iterator[None]:
-    """While the block runs these signals go to the handler, in the main thread, which is the only one that may ask for it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number in signals}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
 
 
 @contextlib.contextmanager

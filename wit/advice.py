@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wit.knobs import flag
-from wit.records import Reason
+from wit.reasons import Reason
 from wit.select.filters import FILTERS
 from wit.stages import STAGES
 from wit.tally import Tally

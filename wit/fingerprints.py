@@ -20,7 +20,6 @@ politeness, time-outs and worker numbers change how pictures are fetched, not wh
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -31,7 +30,7 @@ from wit.knobs import ADDED, Added
 from wit.runfile import RunFile
 from wit.sources import SourceFile
 from wit.stages import KINDS, SCHEMAS
-from wit.typed import to_json
+from wit.typed import json_digest
 
 BESIDE_CANDIDATES = ("limit", "files_per_part", "url_col", "caption_col", "encoding")  # knobs of the sources
 
@@ -148,16 +147,14 @@ def forms(stage: str, config: Any, inputs: Inputs, above: Mapping[str, Above]) -
     """The stage's fingerprint under every schema that is still read, the newest first (`wrote` is empty: it is yet to be).
     `config` is a BuildConfig; `above` has the stages that this one reads."""
     possible = [
-        Above(_digest(stage, schema, _knobs(stage, config, inputs, schema), _reads(stage, inputs, above)), schema, "")
+        Above(
+            json_digest(stage, schema, _knobs(stage, config, inputs, schema), _reads(stage, inputs, above)), schema, ""
+        )
         for schema in range(SCHEMAS[stage], 1, -1)
     ]
     if stage != "report" and all(read.schema == 1 for read in above.values()):
         possible.append(Above(_first_form(stage, config, inputs, above), 1, ""))
     return possible
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(to_json(list(parts))).hexdigest()[:32]
 
 
 def _knobs(stage: str, config: Any, inputs: Inputs, schema: int) -> Any:
@@ -197,6 +194,6 @@ def _first_form(stage: str, config: Any, inputs: Inputs, above: Mapping[str, Abo
         prints = [str(inputs.seed), inputs.queries, *(str([s.kind, s.name, s.size]) for s in inputs.sources)]
     elif "download" in above:
         raw = above["download"]
-        shards = _digest("retries", 1, raw.retries, [raw.fingerprint]) if raw.retries else raw.fingerprint
+        shards = json_digest("retries", 1, raw.retries, [raw.fingerprint]) if raw.retries else raw.fingerprint
         prints = [shards, *(above[name].fingerprint for name in ("score",) if name in above)]
-    return _digest(stage, 1, own, prints)
+    return json_digest(stage, 1, own, prints)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from wit.records import Reason
+from wit.reasons import Reason
 from wit.stages import STAGES, USUAL
 from wit.tally import Tally, add_counts
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import types
 from collections.abc import Callable, Mapping
@@ -50,6 +51,11 @@ def dump(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [dump(one) for one in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def json_digest(*parts: Any) -> str:
+    """What dataclasses and plain values come to as JSON: 32 hex digits of SHA-256."""
+    return hashlib.sha256(to_json(list(parts))).hexdigest()[:32]
 
 
 def to_json(value: object) -> bytes:

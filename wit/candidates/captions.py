@@ -16,7 +16,7 @@ import ftfy
 from wit.candidates.words import NO_SPACE_SCRIPTS
 from wit.errors import InputError
 from wit.knobs import Range, check_ranges
-from wit.records import Reason
+from wit.reasons import Reason
 
 # --- cleaning ---------------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,8 @@ from wit.candidates.matching import Matcher, matcher_for
 from wit.errors import InputError
 from wit.hashing import GOLDEN, keyed_hash
 from wit.querylist import QueryList
-from wit.records import CANDIDATES, DROPPED, Reason, pair_key
+from wit.reasons import Reason
+from wit.records import CANDIDATES, DROPPED, pair_key
 from wit.sources import PairBatch, RequestBudget, SourceFile, SourceReport, read_pairs
 from wit.sources.pages import EXTRACTOR_ERROR
 from wit.urls import canonical_urls, reason_for, without_credentials

@@ -19,7 +19,8 @@ from wit.arithmetic import ceil_div
 from wit.download.published import is_accounting, last_attempts
 from wit.errors import InputError
 from wit.flags import instead
-from wit.records import PLAN, Reason
+from wit.reasons import Reason
+from wit.records import PLAN
 from wit.store import fs
 from wit.store.manifests import Marker, Unit
 from wit.store.parquet import write_parquet

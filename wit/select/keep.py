@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from wit.arrays import Floats, Hashes, Ids, Ints, Mask, as_schema, list_of, offsets_of, owners_of
 from wit.download.published import FetchedShard
 from wit.plan import balance
-from wit.records import CAPTION, DROPPED, KEEP, Reason
+from wit.reasons import Reason
+from wit.records import CAPTION, DROPPED, KEEP
 from wit.select.config import SelectConfig
 from wit.select.dedup import PICTURE, VERDICT, cluster_bucket
 from wit.select.filters import first_reasons

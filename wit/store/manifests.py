@@ -14,7 +14,7 @@ from wit.damage import NO_FILE, damaged
 from wit.stages import KINDS, SCHEMAS
 from wit.store import fs
 from wit.tally import Tally
-from wit.typed import Rest, load, optional, rest, to_json
+from wit.typed import Rest, json_digest, load, optional, rest, to_json
 
 T = TypeVar("T")
 Sizes = Mapping[str, int | None]  # of what is there, by its name relative to OUT; None for what is no file
@@ -230,4 +230,4 @@ def described(out: str, name: str) -> File:
 def wrote(manifest: AnyManifest) -> str:
     """The digest of what a finished stage wrote, as 32 hex digits; without what varies by nature."""
     digests = [[file.name, *file.digests] for file in manifest.entries if not file.name.endswith(".fetch.parquet")]
-    return hashlib.sha256(to_json(sorted(digests))).hexdigest()[:32]
+    return json_digest(*sorted(digests))

@@ -18,7 +18,8 @@ from wit.demo.making import wording
 from wit.demo.making.drawing import slug
 from wit.demo.making.noise import WITHOUT_ROBOTS, caption_noise, trouble_items, url_noise
 from wit.demo.tables import KEPT, KEPT_OUT, PAGES, RESOURCES, SEED, TAGS, pick
-from wit.records import Reason, keyed_hash
+from wit.hashing import keyed_hash
+from wit.reasons import Reason
 from wit.urls import absolute_url, canonical_url
 
 CRAWL_FILES = 4

@@ -27,10 +27,10 @@ from wit.candidates.captions import reject_caption
 from wit.demo.making import drawing, layout, wording
 from wit.demo.making.drawing import Drawing, Subject, encode
 from wit.demo.tables import KEPT_OUT, PICTURES, SEED, load, pick, save
+from wit.hashing import keyed_hash
 from wit.images.config import ImageConfig
 from wit.images.process import process
 from wit.images.results import Processed
-from wit.records import keyed_hash
 from wit.store import fs
 
 NPM_PACKAGES = (
