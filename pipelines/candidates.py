@@ -9,6 +9,7 @@ import apache_beam as beam
 
 from pipelines import progress
 from pipelines.context import Context
+from pipelines.gather import gather
 from wit import notes, workers
 from wit.candidates.config import CandidatesConfig, rules_under
 from wit.candidates.passes import Group, dropped_one_in, extract, group_files
@@ -76,9 +77,13 @@ def run_candidates(context: Context) -> Manifest:
         context.processes,
     )
     with progress.bar("candidates", stage, total=len(context.sources), unit="files"):
-        context.engine.run(
-            lambda p: p | "Groups" >> beam.Create(groups) | beam.Reshuffle() | "Extract" >> beam.ParDo(work)
+        markers = gather(
+            context.engine,
+            lambda p: p | "Groups" >> beam.Create(groups) | beam.Reshuffle() | "Extract" >> beam.ParDo(work),
+            Marker,
+            out=stage.out,
+            expected=len(groups),
         )
     notes.clear(fs.local_scratch(stage.out))
     workers.close_pools()  # they hold the automaton of the queries, which no later stage needs
-    return stage.finish(stage.markers(), (group.unit for group in groups), dropped_one_in=work.one_in)
+    return stage.finish(stage.standing(markers), (group.unit for group in groups), dropped_one_in=work.one_in)

@@ -6,7 +6,7 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
@@ -14,6 +14,7 @@ import apache_beam as beam
 
 from pipelines import progress
 from pipelines.context import Context
+from pipelines.gather import gather
 from wit.download import preflight, retry
 from wit.download.partition import (
     SPLIT,
@@ -108,7 +109,7 @@ def run_download(context: Context) -> Manifest:
     )
     name = retry.partition_name(context.retries)
     again = [Owner(name, ((PartShards(name, part, tuple(range(shards))),),), hears_all=True)]
-    markers = [*manifest.parts, accounting, *download_parts(context, again)]
+    markers = [*manifest.parts, accounting, *download_parts(context, again, stage.markers())]
     fs.remove(fs.join(stage.out, RETRY))
     return stage.finish(markers, [marker.unit for marker in markers], retries=context.retries)
 
@@ -116,9 +117,10 @@ def run_download(context: Context) -> Manifest:
 def first_pass(context: Context) -> Manifest:
     """Every raw shard of the plan, and the rounds of retries that were finished if it is only their manifest that is gone."""
     stage, owners = context.stage("download"), plan_owners(context)
-    tell_what_it_takes(context)
-    markers = download_parts(context, owners)
-    rounds, retried = retry.finished_rounds(stage.markers(), context.config.plan.rows_per_raw_shard)
+    published = stage.markers()
+    tell(context, pending_of(owners, published))
+    markers = download_parts(context, owners, published)
+    rounds, retried = retry.finished_rounds(published, context.config.plan.rows_per_raw_shard)
     info = {"retries": rounds} if rounds else {}
     return stage.finish([*markers, *retried], [*units_of(owners), *(marker.unit for marker in retried)], **info)
 
@@ -143,17 +145,22 @@ def units_of(owners: list[Owner]) -> list[Unit]:
     return [unit for owner in owners for unit in sorted(owner.units)]
 
 
-def pending_of(context: Context, owners: list[Owner]) -> list[Owner]:
+def pending_of(owners: list[Owner], published: Sequence[Marker]) -> list[Owner]:
     """The owners, with those raw shards that are not there yet."""
-    published = {marker.unit for marker in context.stage("download").markers()}
-    return [left for owner in owners if (left := owner.without(published)).chains]
+    done = {marker.unit for marker in published}
+    return [left for owner in owners if (left := owner.without(done)).chains]
 
 
 def tell_what_it_takes(context: Context) -> None:
     """Prints what the download of a finished plan will take; raises Stopped where the disk will not do."""
+    stage = context.stage("download")
+    tell(context, [] if stage.manifest() else pending_of(plan_owners(context), stage.markers()))
+
+
+def tell(context: Context, pending: list[Owner]) -> None:
+    """Prints what these downloads will take; raises Stopped where the disk will not do."""
     config = context.config
-    pending = pending_of(context, plan_owners(context))
-    if context.stage("download").manifest() or not pending:
+    if not pending:
         print("to fetch   nothing", file=sys.stderr)
         return
     needs = preflight.preflight(
@@ -175,19 +182,24 @@ def tell_what_it_takes(context: Context) -> None:
         )
 
 
-def download_parts(context: Context, owners: list[Owner]) -> list[Marker]:
-    """Publishes the raw shards of the owners that are not there yet; returns their markers."""
+def download_parts(context: Context, owners: list[Owner], published: Sequence[Marker]) -> list[Marker]:
+    """Publishes the raw shards of the owners that are not there yet; returns the markers of all."""
     config, stage = context.config, context.stage("download")
-    wanted, pending = set(units_of(owners)), pending_of(context, owners)
+    wanted, pending = set(units_of(owners)), pending_of(owners, published)
     fs.remove(outage_path(stage))
     download = DownloadOwner(stage, context.seed, config.fetch, config.image)
     bar = progress.bar("download", stage, total=len(units_of(pending)), unit="shards")
+    fetched: list[Marker] = []
     with draining_on_sigterm() as asked_to_stop, bar:
         if pending:
-            context.engine.run(
-                lambda p: p | "Owners" >> beam.Create(pending) | beam.Reshuffle() | "Download" >> beam.ParDo(download)
+            fetched = gather(
+                context.engine,
+                lambda p: p | "Owners" >> beam.Create(pending) | beam.Reshuffle() | "Download" >> beam.ParDo(download),
+                Marker,
+                out=stage.out,
+                expected=len(units_of(pending)),
             )
-    markers = stage.markers()
+    markers = stage.standing([*published, *fetched])
     if fs.exists(outage_path(stage)):
         raise OutageError(fs.read_bytes(outage_path(stage)).decode())
     missing = wanted - {marker.unit for marker in markers}

@@ -10,26 +10,30 @@ from apache_beam.pvalue import AsList, AsSingleton
 from pipelines import progress
 from pipelines.combine import Concatenate, Summed, SumWith
 from pipelines.context import Context
+from pipelines.gather import gather
 from pipelines.progress import Counted
 from wit.plan import balance
 from wit.plan.owners import add_owners, rates_of
 from wit.plan.pairs import add_heavy
-from wit.plan.passes import Passes, passes, wanted_units, without_work
+from wit.plan.passes import RATES, Passes, passes, wanted_units, without_work
 from wit.plan.threshold import effective_counts, solve, target_cell
-from wit.store.manifests import Manifest
+from wit.store.manifests import Manifest, Marker
+
+UNITS_A_BUCKET = 5  # merge, thin, weigh, admit, and about one partition
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
 class Plan(beam.PTransform):  # type: ignore[misc]
-    """(unit, candidates part) -> published partitions. Every pass publishes its parts, so a restart resumes in the middle."""
+    """(unit, candidates part) -> the markers of all passes, partitions last. Every pass publishes its parts, so a restart resumes
+    in the middle."""
 
     passes: Passes
 
     def expand(self, parts: beam.PCollection) -> beam.PCollection:
         plan, config = self.passes, self.passes.config
+        scattered = parts | "Scatter" >> beam.Map(Counted(plan.scatter))
         merged = (
-            parts
-            | "Scatter" >> beam.Map(Counted(plan.scatter))
+            scattered
             | "Slices" >> beam.FlatMap(plan.slices)
             | "ByBucket" >> beam.GroupByKey()
             | "Merge" >> beam.Map(Counted(plan.merge))
@@ -53,20 +57,21 @@ class Plan(beam.PTransform):  # type: ignore[misc]
             | "AllValues" >> beam.CombineGlobally(Concatenate())
         )
         threshold = cells | "Solve" >> beam.Map(solve, AsSingleton(values), config=config)
-        _ = threshold | "Facts" >> beam.Map(plan.publish_facts, AsSingleton(counts), AsSingleton(weights))
+        facts = threshold | "Facts" >> beam.Map(plan.publish_facts, AsSingleton(counts), AsSingleton(weights))
         owners = (
             weighed
             | "CountOwners" >> beam.Map(plan.count_owners, AsSingleton(heavy), AsSingleton(threshold))
             | "SumOwners" >> beam.CombineGlobally(SumWith(add_owners))
         )
         routing = owners | "Routing" >> beam.Map(plan.routing, AsSingleton(threshold))
-        return (
-            weighed
-            | "Admit" >> beam.Map(Counted(plan.admit), AsSingleton(threshold), AsSingleton(routing))
+        admitted = weighed | "Admit" >> beam.Map(Counted(plan.admit), AsSingleton(threshold), AsSingleton(routing))
+        arranged = (
+            admitted
             | "RoutedSlices" >> beam.FlatMap(plan.slices)
             | "ByPartition" >> beam.GroupByKey()
             | "Arrange" >> beam.Map(Counted(plan.arrange), AsSingleton(routing))
         )
+        return (scattered, merged, thinned, weighed, facts, admitted, arranged) | "Units" >> beam.Flatten()
 
     def hard_counts(self, thinned: beam.PCollection, counts: beam.PCollection) -> beam.PCollection:
         """(query, effective count) of the queries that `--cap hard` bounds; none for an expected cap."""
@@ -87,7 +92,14 @@ def run_plan(context: Context) -> Manifest:
     rates, rows = rates_of(config, context.config.fetch), candidates.out
     plan = Plan(passes(stage, config, queries=context.config.queries, seed=context.seed, rows=rows, rates=rates))
     with progress.bar("plan", stage, total=None, unit="units"):
-        context.engine.run(lambda p: p | "Parts" >> beam.Create(parts) | beam.Reshuffle() | plan)
-    markers = stage.markers()
+        units = gather(
+            context.engine,
+            lambda p: p | "Parts" >> beam.Create(parts) | beam.Reshuffle() | plan,
+            Marker,
+            out=stage.out,
+            expected=len(parts) + UNITS_A_BUCKET * plan.passes.buckets,
+        )
+    rates_kept = stage.marker(RATES)
+    markers = stage.standing([*units, *([rates_kept] if rates_kept else [])])
     wanted = wanted_units(stage, [unit for unit, _ in parts], markers)
     return stage.finish([without_work(marker) for marker in markers], wanted)

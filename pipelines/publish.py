@@ -8,10 +8,11 @@ import apache_beam as beam
 
 from pipelines import progress
 from pipelines.context import Context
+from pipelines.gather import gather
 from wit.publish import order, whole
 from wit.publish.config import PublishConfig
 from wit.publish.order import Assignment, keep_list_parts
-from wit.publish.shard import ShardMarker, shard_inputs, shard_marker, write_shard
+from wit.publish.shard import ShardMarker, write_shard
 from wit.store.manifests import Published
 from wit.store.parts import StageDir
 
@@ -34,12 +35,17 @@ def run_publish(context: Context) -> Published:
     parts = keep_list_parts(context.manifest("select"))
     shards = list(order.plan_shards(parts, seed=context.seed, config=config))
     directory = whole.begin(stage, anew="publish" in context.rebuilding)
+    write = WriteShard(stage, directory, context.seed, config)
     with progress.bar("publish", None, total=len(shards), unit="shards"):
-        if shards:
-            write = WriteShard(stage, directory, context.seed, config)
-            context.engine.run(
-                lambda p: p | "Shards" >> beam.Create(shards) | beam.Reshuffle() | "Write" >> beam.Map(write)
+        markers = (
+            []
+            if not shards
+            else gather(
+                context.engine,
+                lambda p: p | "Shards" >> beam.Create(shards) | beam.Reshuffle() | "Write" >> beam.Map(write),
+                ShardMarker,
+                out=stage.out,
+                expected=len(shards),
             )
-    inputs = [shard_inputs(stage, shard) for shard in shards]
-    markers = [shard_marker(directory, shard.name, sources) for shard, sources in zip(shards, inputs, strict=True)]
-    return whole.finish(stage, [marker for marker in markers if marker], [shard.name for shard in shards], directory)
+        )
+    return whole.finish(stage, whole.standing(directory, markers), [shard.name for shard in shards], directory)

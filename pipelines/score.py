@@ -8,6 +8,7 @@ import apache_beam as beam
 
 from pipelines import progress
 from pipelines.context import Context
+from pipelines.gather import gather
 from wit import score, workers
 from wit.config import BuildConfig
 from wit.download.published import FetchedShard, raw_shards
@@ -48,13 +49,18 @@ def run_score(context: Context) -> Manifest:
     stage, shards = context.stage("score"), raw_shards(context.manifest("download"))
     if context.scorer is None:
         raise ValueError("a build without a scorer has no score stage")
-    published = {marker.unit for marker in stage.markers()}
+    scored = stage.markers()
+    published = {marker.unit for marker in scored}
     pending = [shard for shard in shards if shard.unit.as_("part") not in published]
     work = ScoreShard(stage, context.scorer, context.processes)
     with progress.bar("score", stage, total=len(pending), unit="raw shards"):
         if pending:
-            context.engine.run(
-                lambda p: p | "Shards" >> beam.Create(pending) | beam.Reshuffle() | "Score" >> beam.Map(work)
+            scored += gather(
+                context.engine,
+                lambda p: p | "Shards" >> beam.Create(pending) | beam.Reshuffle() | "Score" >> beam.Map(work),
+                Marker,
+                out=stage.out,
+                expected=len(pending),
             )
     workers.close_pools()  # each worker holds a model
-    return stage.finish(stage.markers(), (shard.unit.as_("part") for shard in shards))
+    return stage.finish(stage.standing(scored), (shard.unit.as_("part") for shard in shards))

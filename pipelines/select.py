@@ -10,10 +10,11 @@ from apache_beam.pvalue import AsSingleton
 from pipelines import progress
 from pipelines.combine import Summed
 from pipelines.context import Context
+from pipelines.gather import gather
 from pipelines.progress import Counted
 from wit.querylist import load_queries
-from wit.select.passes import Passes, buckets_for, keep_parts
-from wit.store.manifests import Manifest
+from wit.select.passes import Passes, buckets_for
+from wit.store.manifests import Manifest, Marker
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
@@ -59,7 +60,11 @@ def run_select(context: Context) -> Manifest:
         buckets_for(context.manifest("download").out, config.select),
     )
     with progress.bar("select", stage, total=len(shards), unit="raw shards"):
-        context.engine.run(
-            lambda p: p | "Shards" >> beam.Create(range(len(shards))) | beam.Reshuffle() | Select(passes)
+        parts = gather(
+            context.engine,
+            lambda p: p | "Shards" >> beam.Create(range(len(shards))) | beam.Reshuffle() | Select(passes),
+            Marker,
+            out=stage.out,
+            expected=len(shards),
         )
-    return stage.finish(keep_parts(stage.markers()), (shard.unit.as_("part") for shard in shards))
+    return stage.finish(stage.standing(parts), (shard.unit.as_("part") for shard in shards))

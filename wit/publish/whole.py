@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from wit.errors import DamagedFile
@@ -36,6 +36,12 @@ def begin(stage: StageDir, *, anew: bool = False) -> str:
 def _fingerprint_of(directory: str) -> str | None:
     manifest = read_json(fs.join(directory, MANIFEST_FILE), Published, how=f"delete {directory}")
     return None if manifest is None else manifest.fingerprint
+
+
+def standing(directory: str, shards: Iterable[ShardMarker]) -> list[ShardMarker]:
+    """Those of some shards whose marker and files are there, whole, for one listing."""
+    there = fs.list_sizes(directory)
+    return [one for one in shards if one.shard + SHARD_ENDING in there and not lacking(there, one.files.values())]
 
 
 def finish(stage: StageDir, shards: Sequence[ShardMarker], wanted: Sequence[str], directory: str) -> Published:

@@ -95,6 +95,16 @@ class StageDir:
         markers = [self.marker(unit) for unit in self.units()]
         return [m for m in markers if m is not None and not lacking(there, m.files.values())]
 
+    def standing(self, markers: Iterable[Marker]) -> list[Marker]:
+        """Those of some markers that are there, with all their files, whole: in the order of their names, for one listing."""
+        there = self.present()
+        by_name = {f"{self.directory}/{marker.unit}.json": marker for marker in markers}
+        return [
+            by_name[name]
+            for name in sorted(by_name)
+            if name in there and not lacking(there, by_name[name].files.values())
+        ]
+
     def units(self) -> list[Unit]:
         """The units that have a marker, whatever its fingerprint, in the order of their names."""
         names = [n.removesuffix(".json") for n in fs.list_dir(self.path) if n.endswith(".json")]

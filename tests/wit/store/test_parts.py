@@ -92,3 +92,13 @@ def test_facts_are_read_as_they_were_written_and_a_missing_one_names_the_file(st
     bare = stage.publish(Unit.numbered("part", 1), {}, INFO)
     with pytest.raises(DamagedFile, match=r"part-00001\.json.*lacks shards"):
         stage.facts(bare, Facts)
+
+
+def test_of_some_markers_those_stand_that_are_there_with_all_their_files(stage: StageDir, tmp_path: Path) -> None:
+    units = [Unit.numbered("part", number) for number in (3, 1, 2, 0)]
+    markers = [
+        stage.publish(unit, {"rows": local(tmp_path, pa.table({"x": [i]}))}, INFO) for i, unit in enumerate(units)
+    ]
+    fs.remove(stage.marker_path(units[0]))
+    fs.write_bytes(stage.file(markers[1], "rows"), b"cut")
+    assert [marker.unit for marker in stage.standing([*markers, markers[2]])] == [units[3], units[2]]

@@ -1,0 +1,67 @@
+"""What units of work say when they are done, brought back from an engine as elements.
+
+An engine hands nothing to the process that started its job but files. So what comes out of the job is written in as many files as
+there are batches, and read from there: no marker is read one by one at a stage's end.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import apache_beam as beam
+import xxhash
+
+from pipelines.engine import Engine
+from wit import layout
+from wit.arithmetic import ceil_div
+from wit.store import fs
+from wit.typed import load, to_json
+
+T = TypeVar("T")
+BATCH = 1_000  # elements in a file: a few hundred kilobytes
+
+
+@dataclass(eq=False)  # not frozen: Beam sets attributes of its own
+class WriteBatches(beam.PTransform):  # type: ignore[misc]
+    """Dataclasses -> files of about BATCH of them below a folder. An element that an engine gives twice is the same twice, and is
+    written once."""
+
+    folder: str
+    batches: int
+
+    def expand(self, elements: beam.PCollection) -> beam.PCollection:
+        return (
+            elements
+            | "AsJson" >> beam.Map(to_json)
+            | "ToBatch"
+            >> beam.Map(lambda data, batches: (xxhash.xxh3_64_intdigest(data) % batches, data), self.batches)
+            | "Batch" >> beam.GroupByKey()
+            | "WriteBatch" >> beam.Map(_write, self.folder)
+        )
+
+
+def _write(batch: tuple[int, Iterable[bytes]], folder: str) -> None:
+    number, elements = batch
+    fs.write_bytes(fs.join(folder, f"{number:05d}.json"), b"[" + b",".join(sorted(set(elements))) + b"]")
+
+
+def gather(
+    engine: Engine, build: Callable[[beam.Pipeline], beam.PCollection], kind: type[T], *, out: str, expected: int
+) -> list[T]:
+    """Runs the pipeline; what comes out of it, dataclasses of that kind, each once, in no order. `expected` is about how many
+    there will be. Raises what `Engine.run` raises."""
+    folder = fs.join(out, layout.SCRATCH, f"units-{secrets.token_hex(8)}")
+
+    def whole(pipeline: beam.Pipeline) -> None:
+        build(pipeline) | "Gather" >> WriteBatches(folder, max(1, ceil_div(expected, BATCH)))
+
+    try:
+        engine.run(whole)
+        batches = [json.loads(fs.read_bytes(fs.join(folder, name))) for name in fs.list_dir(folder)]
+    finally:
+        fs.remove(folder)
+    return [load(kind, element) for batch in batches for element in batch]

@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+
+from pipelines import gather as gathering
+from pipelines.engine import Engine
+from pipelines.gather import gather
+from wit.layout import SCRATCH
+from wit.store import fs
+from wit.store.manifests import Marker, Unit
+
+
+def marker(number: int) -> Marker:
+    unit = Unit.numbered("part", number)
+    return Marker(into=number, out=number, dropped={}, unit=unit, fingerprint="f", files={})
+
+
+@pytest.mark.parametrize("expected", [0, 1, 2_500])
+def test_what_comes_out_of_a_job_comes_back_each_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: int
+) -> None:
+    monkeypatch.setattr(gathering, "BATCH", 100)
+    numbers = [*range(250), *range(50)]  # as an engine that tries again may give them
+    units = gather(
+        Engine((), threads=2),
+        lambda p: p | beam.Create(numbers) | beam.Reshuffle() | beam.Map(marker),
+        Marker,
+        out=str(tmp_path),
+        expected=expected,
+    )
+    assert sorted(units, key=lambda one: one.into) == [marker(number) for number in range(250)]
+    assert fs.list_dir(fs.join(str(tmp_path), SCRATCH)) == []
+
+
+def test_of_a_job_that_gives_nothing_nothing_comes_back(tmp_path: Path) -> None:
+    assert gather(Engine((), 1), lambda p: p | beam.Create([]), Marker, out=str(tmp_path), expected=0) == []
+
+
+def test_a_job_that_fails_leaves_no_files(tmp_path: Path) -> None:
+    def fail(number: int) -> Marker:
+        raise RuntimeError(f"no {number}")
+
+    with pytest.raises(RuntimeError, match="no 1"):
+        gather(Engine((), 1), lambda p: p | beam.Create([1]) | beam.Map(fail), Marker, out=str(tmp_path), expected=1)
+    assert fs.list_dir(fs.join(str(tmp_path), SCRATCH)) == []
