@@ -32,7 +32,7 @@ from wit.fingerprints import Inputs, gone_of
 from wit.images.blocklist import load_blocklist
 from wit.querycheck import remarks
 from wit.querylist import load_queries
-from wit.report import source_reports
+from wit.report.tables import source_reports
 from wit.resume import Stage
 from wit.runfile import Rebuild, Record, Retry, RunFile, load_run, read_run, recorded, sealed
 from wit.score import Scorer
