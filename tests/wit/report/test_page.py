@@ -95,7 +95,7 @@ def test_of_many_queries_without_a_match_some_are_named() -> None:
     [
         "---\npretty_name: wit-0123\nsize_categories:\n- 10K<n<100K\n",
         "\n12,345 image-text pairs in 3 WebDataset shards (`shards/`), built by wit 9.9.\n",
-        "\n| plan | 4,000 | 1,000 | 3,000 |\n",
+        "|---:|\n| plan | 4,000 | 1,000 | 3,000 |\n\nSources",
         f"\nSources: demo, table:a & b. Queries: 5 (sha256 `{'ab' * 32}`), at most about 20,000 pairs a query.\n",
     ],
 )
