@@ -64,14 +64,14 @@ class ExtractGroup(beam.DoFn):  # type: ignore[misc]
 
 def run_candidates(context: Context) -> Manifest:
     config, stage = context.config, context.stage("candidates")
-    groups = group_files(context.sources, files_per_part=config.files_per_part, limit=config.limit)
+    groups = group_files(context.sources, files_per_part=config.sources.files_per_part, limit=config.sources.limit)
     work = ExtractGroup(
         stage,
         config.queries,
         rules_under(config.candidates, context.schemas["candidates"]),
         context.seed,
         dropped_one_in(context.sources),
-        config.limit,
+        config.sources.limit,
         config.budget(),
         context.processes,
     )

@@ -46,8 +46,8 @@ class Context:
 
     def totals(self) -> dict[str, Tally]:
         """The statistics of every finished stage, by its manifest or by what run.json recorded where that was deleted since."""
-        found = {name: self._tally(name) for name in STAGES if name != "report"}
-        return {name: tally for name, tally in found.items() if tally is not None}
+        tallies = {name: self._tally(name) for name in STAGES if name != "report"}
+        return {name: tally for name, tally in tallies.items() if tally is not None}
 
     def _tally(self, name: str) -> Tally | None:
         mine = self.fingerprints.get(name)
@@ -62,16 +62,16 @@ class Context:
 
     def published(self) -> Published:
         """The manifest of the published set; raises InputError if it is still to be made."""
-        found = read_published(self.config.output)
-        mine = found is not None and found.fingerprint == self.fingerprints.get("publish")
-        return self._there("publish", found if mine else None)
+        manifest = read_published(self.config.output)
+        mine = manifest is not None and manifest.fingerprint == self.fingerprints.get("publish")
+        return self._there("publish", manifest if mine else None)
 
-    def _there(self, name: str, found: T | None) -> T:
-        if found is None:
+    def _there(self, name: str, manifest: T | None) -> T:
+        if manifest is None:
             raise InputError(
                 f"{self.config.output} holds no finished {name} stage for these settings: add it to --stages"
             )
-        return found
+        return manifest
 
     def plan_facts(self) -> PlanFacts:
         """The per-query table of the finished plan, and the cap that it was solved for."""
@@ -81,8 +81,8 @@ class Context:
     def extracted(self) -> list[Extracted] | None:
         """What candidates say of their groups; None where they were deleted since."""
         stage = self.stage("candidates")
-        found = stage.manifest()
-        return [stage.facts(part, Extracted) for part in found.parts] if found else None
+        manifest = stage.manifest()
+        return [stage.facts(part, Extracted) for part in manifest.parts] if manifest else None
 
     def raw_shards(self) -> tuple[FetchedShard, ...]:
         """The published raw shards, with their scores where this build has any."""

@@ -27,11 +27,12 @@ from wit.download.partition import (
     owners_of,
     resume,
 )
+from wit.early import handled
 from wit.errors import Drained, OutageError, Stopped
 from wit.fetch.config import FetchConfig
 from wit.images.config import ImageConfig
 from wit.layout import OUTAGE_FILE, RETRY
-from wit.plan.facts import NO_GIANT_SAID, Partition
+from wit.plan.facts import GIANT_UNKNOWN, Partition
 from wit.stages import before_stage
 from wit.store import fs
 from wit.store.manifests import Manifest, Marker, Unit
@@ -77,6 +78,7 @@ def draining_on_sigterm() -> Iterator[threading.Event]:
     """While the block runs, SIGTERM finishes what is requested and leaves the rest unpublished, and the event tells of it; a
     second one does what it would have done without this."""
     asked = threading.Event()
+    before = signal.getsignal(signal.SIGTERM)
 
     def stop(number: int, frame: FrameType | None) -> None:
         if asked.is_set() and callable(before):
@@ -84,15 +86,11 @@ def draining_on_sigterm() -> Iterator[threading.Event]:
         asked.set()
         drain()
 
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        resume()
+    with handled(stop, signal.SIGTERM):
+        try:
+            yield asked
+        finally:
+            resume()
 
 
 def run_download(context: Context) -> Manifest:
@@ -135,7 +133,7 @@ def plan_part(above: StageDir, marker: Marker) -> PlanPart:
     """A host partition as the plan has it."""
     facts, path = above.facts(marker, Partition), above.file(marker, "rows")
     giant = facts.giant
-    if giant == NO_GIANT_SAID:  # version 0.1
+    if giant == GIANT_UNKNOWN:  # version 0.1
         giant = SPLIT if has_split_domains(path) else None
     return PlanPart(PartShards(marker.unit.place, path, tuple(range(facts.shards))), marker.out, giant)
 
@@ -158,7 +156,7 @@ def tell_what_it_takes(context: Context) -> None:
     if context.stage("download").manifest() or not pending:
         print("to fetch   nothing", file=sys.stderr)
         return
-    found = preflight.preflight(
+    needs = preflight.preflight(
         map(hosts_of, pending),
         fetch=config.fetch,
         image=config.image,
@@ -167,12 +165,12 @@ def tell_what_it_takes(context: Context) -> None:
         bytes_per_picture=config.picture_bytes,
     )
     free = fs.free_bytes(config.output)
-    for line in preflight.lines(found, free):
+    for line in preflight.lines(needs, free):
         print(line, file=sys.stderr)
-    if free is not None and found.bytes_needed > free:
+    if free is not None and needs.bytes_needed > free:
         raise Stopped(  # not as bad input: the plan stands by now
             f"the disk of {config.output} has {free / 1e9:,.3f} GB free and the set needs about "
-            f"{found.bytes_needed / 1e9:,.3f} GB: make room, choose another --output, a smaller --image-size or --target, "
+            f"{needs.bytes_needed / 1e9:,.3f} GB: make room, choose another --output, a smaller --image-size or --target, "
             "or give --picture-bytes where your pictures are smaller than usual"
         )
 

@@ -13,13 +13,15 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 import psutil
 
 from wit import early, workers
-from wit.early import NAMES
+from wit.early import NAMES, handled
+from wit.errors import InputError
+from wit.store.refusals import refusal
 
 
 class Interrupted(Exception):
@@ -45,9 +47,6 @@ class _MainThreadOnly:
 def interruptible() -> Iterator[None]:
     """While the block runs, Ctrl-C and SIGTERM end every process below this one and raise Interrupted, whatever an engine
     makes of the exception on its way; a second one ends this process at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     asked: list[str] = []
 
     def stop(number: int, _: object) -> None:
@@ -62,16 +61,27 @@ def interruptible() -> Iterator[None]:
         end_children()
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in NAMES}
+    with handled(stop, *NAMES):
+        try:
+            yield
+        except BaseException as error:
+            if asked:
+                raise Interrupted(asked[0]) from error
+            raise
+
+
+def code_of(work: Callable[[], int]) -> int:
+    """The exit code of a command that only reads, or writes one file: what `work` returns, or 2 after one sentence where the
+    input is bad or the system refuses something."""
     try:
-        yield
-    except BaseException as error:
-        if asked:
-            raise Interrupted(asked[0]) from error
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        return work()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        if (refused := refusal(error)) is None:
+            raise
+        print(f"error: {refused}", file=sys.stderr)
+    return 2
 
 
 def end_children() -> None:

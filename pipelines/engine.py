@@ -40,9 +40,9 @@ class Engine:
         try:
             beam.Pipeline(runner=self.runner, options=self.options())
         except (ValueError, ImportError, AttributeError) as error:
-            said = f"{error}".strip().rstrip(".").replace("\n", " ")
+            why = f"{error}".strip().rstrip(".").replace("\n", " ")
             raise InputError(
-                f"--runner {self.runner} cannot be used ({said}): give what is missing, another runner, or none for this machine"
+                f"--runner {self.runner} cannot be used ({why}): give what is missing, another runner, or none for this machine"
             ) from error
 
     def run(self, build: Callable[[beam.Pipeline], object]) -> None:
@@ -60,9 +60,9 @@ class Engine:
             result = pipeline.run()
             result.wait_until_finish()
         except (InputError, RuntimeError) as error:
-            if (said := bad_input(error)) is None:
+            if (sentence := bad_input(error)) is None:
                 raise
-            raise InputError(said) from error
+            raise InputError(sentence) from error
         if result.state != PipelineState.DONE:
             raise Stopped(f"the job on {self.runner} ended {result.state}, not DONE: start the build again to go on")
 
@@ -73,8 +73,8 @@ RAISED = re.compile(r"^wit\.errors\.(?:InputError|DamagedFile): ([^\n]*)", re.MU
 def bad_input(error: Exception) -> str | None:
     """The sentence of an InputError that was raised in a worker, without what an engine adds, which may keep the words alone;
     None where it was none."""
-    said = [f"{error}"] if isinstance(error, InputError) else RAISED.findall(f"{error}")
-    return str(said[-1]).split(" [while running")[0].strip() if said else None
+    sentences = [f"{error}"] if isinstance(error, InputError) else RAISED.findall(f"{error}")
+    return str(sentences[-1]).split(" [while running")[0].strip() if sentences else None
 
 
 def quiet_beam() -> None:

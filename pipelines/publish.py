@@ -41,5 +41,5 @@ def run_publish(context: Context) -> Published:
                 lambda p: p | "Shards" >> beam.Create(shards) | beam.Reshuffle() | "Write" >> beam.Map(write)
             )
     inputs = [shard_inputs(stage, shard) for shard in shards]
-    found = [shard_marker(directory, shard.name, of) for shard, of in zip(shards, inputs, strict=True)]
-    return whole.finish(stage, [marker for marker in found if marker], [shard.name for shard in shards], directory)
+    markers = [shard_marker(directory, shard.name, sources) for shard, sources in zip(shards, inputs, strict=True)]
+    return whole.finish(stage, [marker for marker in markers if marker], [shard.name for shard in shards], directory)

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 import tyro
 
+from pipelines import ending
 from wit import flags
 from wit.errors import InputError
 from wit.querybuild.entries import write_entries
 from wit.querybuild.recipes import PackagesRecipe, WikipediaRecipe, build_entries
-from wit.store.refusals import refusal
 
 RECIPES = {"wikipedia": WikipediaRecipe, "packages": PackagesRecipe}
 
@@ -34,19 +34,15 @@ def check(given: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        check(given)
-        recipe = tyro.extras.subcommand_cli_from_dict(RECIPES, args=given, description=__doc__)
-        entries, taken = build_entries(recipe)
-        write_entries(entries, recipe.output)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if (refused := refusal(error)) is None:
-            raise
-        print(f"error: {refused}", file=sys.stderr)
-        return 2
+    return ending.code_of(lambda: build_list(given))
+
+
+def build_list(given: Sequence[str]) -> int:
+    """Builds the list that the arguments ask for, and prints what became of its origins."""
+    check(given)
+    recipe = tyro.extras.subcommand_cli_from_dict(RECIPES, args=given, description=__doc__)
+    entries, taken = build_entries(recipe)
+    write_entries(entries, recipe.output)
     for (group, from_), count in sorted(taken.items()):
         print(f"{count:>9,}  {from_.value} refused: {group}")
     for origin, count in sorted(Counter(entry.origin.value for entry in entries).items()):

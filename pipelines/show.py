@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
+from pipelines import ending
 from wit import flags, layout, ledger
 from wit.errors import InputError
 from wit.store import fs
@@ -96,11 +97,11 @@ def share(part: ZeroShot | Nearest | Part) -> str:
 def read_result(path: str) -> ZeroShot:
     """A result of trainer.evaluate; raises InputError where the file is none."""
     try:
-        found = load(ZeroShot, read_object(path, how=MADE_BY))
-        accuracy(found)
+        result = load(ZeroShot, read_object(path, how=MADE_BY))
+        accuracy(result)
     except ValueError as error:
         raise InputError(f"{path} is no result of trainer.evaluate ({error}): give the JSON that it writes") from error
-    return found
+    return result
 
 
 def paths(out: str) -> list[str]:
@@ -142,14 +143,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("out", metavar="OUT", help="the --output directory of a build")
     parser.add_argument("results", metavar="ZERO_SHOT.json", nargs="*", help="results that trainer.evaluate wrote")
     argv = sys.argv[1:] if arguments is None else list(arguments)
-    try:
+
+    def work() -> int:
         flags.check_names(argv, {})
         given = parser.parse_args(argv)
         show(Console(), given.out, given.results)
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return ending.code_of(work)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from pipelines import ending
 from wit import flags
-from wit.errors import InputError
 from wit.shardcheck import Level
 from wit.verify import Verdict, verify
 
@@ -32,30 +32,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "full: besides, the digest of every file and every sample. (default: metadata)",
     )
     argv = sys.argv[1:] if arguments is None else list(arguments)
-    try:
+
+    def work() -> int:
         flags.check_names(argv, KNOBS)
         flags.check_values(argv, KNOBS)
         given = parser.parse_args(argv)
         verdict = verify(given.out, given.level)
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print("\n".join(lines(verdict, given.out, given.level)))
-    return 1 if verdict.problems else 0
+        print("\n".join(lines(verdict, given.out, given.level)))
+        return 1 if verdict.problems else 0
+
+    return ending.code_of(work)
 
 
 def lines(verdict: Verdict, out: str, level: str) -> list[str]:
     """What is off, one a line, and a last line that sums up."""
-    said = [f"note: {note}" for note in verdict.notes]
+    notes = [f"note: {note}" for note in verdict.notes]
     size = f"{verdict.samples:,} samples in {verdict.shards:,} shards, {verdict.samples_read:,} of them read"
     done, to_come = ", ".join(verdict.stages), ", ".join(verdict.to_come)
     state = f"not finished, still to come: {to_come}; " if to_come else ""
     if verdict.problems:
-        return [*verdict.problems, *said, f"{out}: {len(verdict.problems):,} problems at level {level} ({state}{size})"]
+        return [
+            *verdict.problems,
+            *notes,
+            f"{out}: {len(verdict.problems):,} problems at level {level} ({state}{size})",
+        ]
     if not to_come:
-        return [*said, f"{out}: sound at level {level}: stages {done}; {size}"]
+        return [*notes, f"{out}: sound at level {level}: stages {done}; {size}"]
     there = f"sound at level {level}: {done}" if done else "no stage is finished"
-    return [*said, f"{out}: not finished: {there}; still to come: {to_come}. {GO_ON} ({size})"]
+    return [*notes, f"{out}: not finished: {there}; still to come: {to_come}. {GO_ON} ({size})"]
 
 
 GO_ON = (

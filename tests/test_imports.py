@@ -14,7 +14,7 @@ FORBIDDEN = {
 TRAINER_MAY_USE = {
     "wit.early",
     "wit.flags",
-    "wit.ranges",
+    "wit.knobs",
     "wit.records",
     "wit.shards",
     "wit.store.fs",

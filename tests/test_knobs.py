@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import inspect
 import math
 import re
+import textwrap
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from trainer.evaluate import EvaluateConfig
 from wit.config import BuildConfig
 from wit.errors import InputError
 from wit.querybuild.recipes import PackagesRecipe, WikipediaRecipe
+from wit.select.filters import FILTERS
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,7 +58,7 @@ KNOBS = [
     for section in sections(config)
     for field in dataclasses.fields(section)
 ]
-READ = read_names()
+READ = read_names() | {one.knob for one in FILTERS}  # which takes them by their names
 
 
 @pytest.mark.parametrize("section, name", KNOBS, ids=[f"{section.__name__}.{name}" for section, name in KNOBS])
@@ -112,3 +115,37 @@ def test_a_number_that_cannot_be_meant_is_refused_with_the_range(section: type, 
 def test_what_makes_no_sense_is_refused_on_the_command_line(arguments: list[str], said: str) -> None:
     with pytest.raises(InputError, match=said):
         commandline.parse(arguments)
+
+
+def helps(section: type) -> dict[str, str]:
+    """The line of --help of each knob that a class itself brings."""
+    (cls,) = ast.parse(textwrap.dedent(inspect.getsource(section))).body
+    assert isinstance(cls, ast.ClassDef)
+    lines = {}
+    for node, after in zip(cls.body, [*cls.body[1:], None], strict=True):
+        if isinstance(node, ast.AnnAssign) and "ClassVar" not in ast.unparse(node.annotation):
+            text = after.value if isinstance(after, ast.Expr) else None
+            lines[ast.unparse(node.target)] = str(text.value) if isinstance(text, ast.Constant) else ""
+    return lines
+
+
+SECTIONS = {
+    base: None
+    for config in (BuildConfig, TrainConfig, EvaluateConfig, WikipediaRecipe, PackagesRecipe)
+    for section in sections(config)
+    for base in section.__mro__
+    if dataclasses.is_dataclass(base)
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.__name__)
+def test_every_knob_has_a_line_of_help_that_stands_alone_in_one_voice(section: type) -> None:
+    sections = set(typing.get_type_hints(section)) if section is BuildConfig else set()
+    for name, text in helps(section).items():
+        if name in sections and dataclasses.is_dataclass(typing.get_type_hints(section)[name]):
+            continue
+        assert text, f"--{name.replace('_', '-')} has no line of help"
+        first = text.split()[0].strip("(,")
+        assert first[0].islower() or not first[1:].islower() or first == "TOML", f"{name}: begins as a sentence: {text}"
+        assert not text.endswith("."), f"{name}: ends as a sentence: {text}"
+        assert not text.startswith(("nor ", "likewise")), f"{name}: hangs on the line before it: {text}"

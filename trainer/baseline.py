@@ -44,11 +44,11 @@ def words(text: str) -> tuple[str, ...]:
 
 def named_class(caption: str, names: Names) -> int | None:
     """The class whose name is the longest in the caption, whole words, case aside; of equals the first in the caption."""
-    said = words(caption)
+    caption_words = words(caption)
     for length in range(max(map(len, names), default=0), 0, -1):
-        spans = (said[start : start + length] for start in range(len(said) - length + 1))
-        if found := [names[span] for span in spans if span in names]:
-            return found[0]
+        spans = (caption_words[start : start + length] for start in range(len(caption_words) - length + 1))
+        if classes := [names[span] for span in spans if span in names]:
+            return classes[0]
     return None
 
 
@@ -72,9 +72,9 @@ def training_pictures(shards: str, classnames: Sequence[str]) -> Training:
     """What the shards of a directory show of the classes; raises InputError where there are no shards."""
     names = {words(name): number for number, name in reversed(list(enumerate(classnames)))}
     names.pop((), None)
-    found = list(named_pictures(shards, names))
-    pixels = torch.stack([pixels for pixels, _ in found]) if found else torch.empty(0, SIDE_PX * SIDE_PX * 3)
-    return Training(pixels, torch.tensor([label for _, label in found], dtype=torch.int64))
+    pairs = list(named_pictures(shards, names))
+    pixels = torch.stack([pixels for pixels, _ in pairs]) if pairs else torch.empty(0, SIDE_PX * SIDE_PX * 3)
+    return Training(pixels, torch.tensor([label for _, label in pairs], dtype=torch.int64))
 
 
 def named_pictures(shards: str, names: Names) -> Iterator[tuple[Tensor, int]]:
@@ -94,9 +94,9 @@ def nearest_classes(pixels: Tensor, training: Training) -> Tensor:
 
 def nearest_by_pixels(pictures: Iterable[Picture], training: Training) -> list[Hit]:
     """Whether each picture's class is that of the nearest training picture; one that does not decode is not found."""
-    found = [(flat_pixels(picture.data), picture.label) for picture in pictures]
-    good = [pixels for pixels, _ in found if pixels is not None]
+    flat = [(flat_pixels(picture.data), picture.label) for picture in pictures]
+    good = [pixels for pixels, _ in flat if pixels is not None]
     if not good or not len(training.labels):
-        return [(label, False) for _, label in found]
+        return [(label, False) for _, label in flat]
     classes = iter(nearest_classes(torch.stack(good), training).tolist())
-    return [(label, pixels is not None and next(classes) == label) for pixels, label in found]
+    return [(label, pixels is not None and next(classes) == label) for pixels, label in flat]

@@ -37,10 +37,10 @@ class Found:
     state: dict[str, Any]
     passed_over: tuple[str, ...] = ()
 
-    def told(self) -> list[str]:
+    def sentences(self) -> list[str]:
         """What to say of the choice; nothing where it was the newest."""
-        said = [f"passed over: {sentence}" for sentence in self.passed_over]
-        return [*said, f"taken instead: {self.path}"] if said else []
+        lines = [f"passed over: {sentence}" for sentence in self.passed_over]
+        return [*lines, f"taken instead: {self.path}"] if lines else []
 
 
 def list_checkpoints(output: str) -> list[str]:
@@ -63,9 +63,9 @@ def save(output: str, state: dict[str, Any], *, step: int, keep: int) -> None:
     torch.save(state, buffer)
     written = path_of(output, step)
     fs.write_bytes(written, buffer.getvalue())
-    found = list_checkpoints(output)
-    sound = found[: found.index(written) + 1]
-    for path in [*found[len(sound) :], *sound[:-keep]]:
+    checkpoints = list_checkpoints(output)
+    sound = checkpoints[: checkpoints.index(written) + 1]
+    for path in [*checkpoints[len(sound) :], *sound[:-keep]]:
         fs.remove(path)
 
 
@@ -138,18 +138,18 @@ def build(name: str) -> CLIP:
     return CLIP(MODELS[name])
 
 
-def model_of(found: Found) -> CLIP:
+def model_of(loaded: Found) -> CLIP:
     """The trained model, ready to evaluate; raises InputError where the weights are another model's."""
-    model = build(found.state["name"])
+    model = build(loaded.state["name"])
     try:
-        model.load_state_dict(found.state["state_dict"])
+        model.load_state_dict(loaded.state["state_dict"])
     except RuntimeError as error:
-        raise InputError(f"{found.path} holds other weights than those of a {found.state['name']}: {GIVE}") from error
+        raise InputError(f"{loaded.path} holds other weights than those of a {loaded.state['name']}: {GIVE}") from error
     return model.eval()
 
 
 def load_model(path: str) -> tuple[CLIP, dict[str, Any]]:
     """The trained model, ready to evaluate, and the rest of its checkpoint."""
-    found = find(path)
-    model = model_of(found)
-    return model, {name: value for name, value in found.state.items() if name != "state_dict"}
+    loaded = find(path)
+    model = model_of(loaded)
+    return model, {name: value for name, value in loaded.state.items() if name != "state_dict"}

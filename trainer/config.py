@@ -11,7 +11,7 @@ from trainer import checkpoint
 from trainer.device import pick_device
 from trainer.model import MODELS
 from wit import flags
-from wit.ranges import WHOLE, Range, check_ranges
+from wit.knobs import WHOLE, Range, check_ranges
 from wit.records import InputError
 from wit.store import fs
 
@@ -41,51 +41,51 @@ class TrainConfig:
     """Trains a CLIP on published shards. Defaults are the recipe of --model."""
 
     shards: str
-    """Directory of the shards, local or s3://, gs://, hdfs://, https://."""
+    """directory of the shards, local or s3://, gs://, hdfs://, https://"""
     model: str
-    """Name of the model; an unknown one lists those there are."""
+    """name of the model; an unknown one lists those there are"""
     output: str
-    """Directory for checkpoints, metrics.jsonl and config.json."""
+    """directory for checkpoints, metrics.jsonl and config.json"""
     epochs: float = 32
-    """Passes over the shards."""
+    """passes over the shards"""
     batch_size: int = 1024
-    """Samples per step, over all processes together."""
+    """samples per step, over all processes together"""
     learning_rate: float = 5e-4
-    """Peak, reached after the warm-up; falls to 0 along a cosine."""
+    """peak of the learning rate, reached after the warm-up; it falls to 0 along a cosine"""
     warmup_steps: int = 2000
-    """Steps from 0 to the peak."""
+    """steps from 0 to the peak"""
     weight_decay: float = 0.2
-    """Decoupled; not on gains, biases and the temperature."""
+    """decoupled weight decay; gains, biases and the temperature have none"""
     beta2: float = 0.98
-    """AdamW's second-moment decay (CLIP: 0.98 for ViT, 0.999 for ResNet)."""
+    """AdamW's second-moment decay (CLIP: 0.98 for ViT, 0.999 for ResNet)"""
     epsilon: float = 1e-6
-    """AdamW's (CLIP: 1e-6 for ViT, 1e-8 for ResNet)."""
+    """AdamW's epsilon (CLIP: 1e-6 for ViT, 1e-8 for ResNet)"""
     augmentation: float = 0.0
-    """Strength of shift, scale, turn and colour changes, 0 to 1; pictures are always cropped at random."""
+    """strength of shift, scale, turn and colour changes, 0 to 1; pictures are always cropped at random"""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the towers' arithmetic; weights and loss stay float32."""
+    """number format of the towers' arithmetic; weights and loss stay float32"""
     seed: int = 0
-    """Fixes weights, order, crops and augmentation; any whole number."""
+    """any whole number; it fixes weights, order, crops and augmentation"""
     shuffle_captions: bool = False
-    """Control run: captions permuted against pictures, fixed by the seed; accuracy must fall to chance."""
+    """control run: captions permuted against pictures, fixed by the seed; accuracy must fall to chance"""
     shuffle_buffer: int = 10_000
-    """Samples that are shuffled together, in memory."""
+    """samples that are shuffled together, in memory"""
     workers: int = 4
-    """Decoding threads per process."""
+    """decoding threads per process"""
     cache_mb: int = 0
-    """Megabytes of decoded pictures kept in memory per process."""
+    """megabytes of decoded pictures kept in memory per process"""
     device: str = "auto"
-    """cpu, cuda, or auto: cuda where there is one."""
+    """cpu, cuda, or auto: cuda where there is one"""
     log_every_steps: int = 10
-    """Steps between lines of metrics.jsonl."""
+    """steps between lines of metrics.jsonl"""
     checkpoint_every_steps: int = 1000
-    """Steps between checkpoints."""
+    """steps between checkpoints"""
     checkpoint_every_minutes: float = 15
-    """Minutes between checkpoints, whichever comes first."""
+    """minutes between checkpoints, whichever comes first"""
     keep_checkpoints: int = 2
-    """Newest checkpoints kept."""
+    """newest checkpoints kept"""
     resume: bool = False
-    """Goes on from the newest checkpoint of --output, exactly where it stopped; starts anew where there is none."""
+    """go on from the newest checkpoint of --output, exactly where it stopped; start anew where there is none"""
 
     def __post_init__(self) -> None:
         check_ranges(self, RANGES)
@@ -141,5 +141,7 @@ def parse(arguments: list[str]) -> TrainConfig:
         raise InputError(f"no such model: {names[0]}; {flags.instead(names[0], MODELS)}")
     missing: Any = tyro.MISSING
     default = TrainConfig(shards=missing, model=missing, output=missing, **recipe(names[0] if names else ""))
-    told = f"{TrainConfig.__doc__}\n\n{CODES}"
-    return tyro.cli(TrainConfig, default=default, args=arguments, prog="python -m trainer.train", description=told)
+    description = f"{TrainConfig.__doc__}\n\n{CODES}"
+    return tyro.cli(
+        TrainConfig, default=default, args=arguments, prog="python -m trainer.train", description=description
+    )

@@ -254,13 +254,13 @@ class Stream:
         return collate([self._example(place) for place in places], self.config, epoch)
 
     def _example(self, place: Place) -> Example:
-        found = self._cache.get((place.shard, place.row))
-        if found is not None:
-            return found
+        cached = self._cache.get((place.shard, place.row))
+        if cached is not None:
+            return cached
         assert place.samples is not None
         samples = place.samples.result()
-        sample, told = samples[place.row], samples[self._told(place)]
-        tokens = tokenize(told.caption, context_length=self.config.context_length)
+        sample, captioned = samples[place.row], samples[self._row_of_caption(place)]
+        tokens = tokenize(captioned.caption, context_length=self.config.context_length)
         image = decode(sample.image_bytes, self.config.image_size)
         reasons = [IMAGE] * (image is None) + [METADATA] * (not sample.readable)
         shard = fs.name_of(self.shards[place.shard].path)
@@ -268,7 +268,7 @@ class Stream:
         self._keep(place, example)
         return example
 
-    def _told(self, place: Place) -> int:
+    def _row_of_caption(self, place: Place) -> int:
         """The row whose caption goes with this row's picture: its own, or in the control run another of the shard."""
         if not self.config.shuffle_captions:
             return place.row

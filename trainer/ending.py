@@ -9,12 +9,11 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from wit.early import NAMES
+from wit.early import NAMES, handled
 from wit.records import InputError, Stopped
 from wit.store import refusals
 
@@ -34,38 +33,24 @@ def code_of(work: Callable[[], None], *, again: str) -> int:
         with interruptible():
             work()
     except InputError as error:
-        return said(f"error: {error}", 2)
+        return say(f"error: {error}", 2)
     except Stopped as error:
-        return said(f"stopped: {error}", 3)
+        return say(f"stopped: {error}", 3)
     except Elsewhere as error:
         return error.code
     except KeyboardInterrupt as error:
         sentence = f"stopped: by {error or NAMES[signal.SIGINT]}; to go on: {again}"
-        return said(sentence, 3) if os.environ.get("RANK", "0") == "0" else 3  # all ranks get the signal
+        return say(sentence, 3) if os.environ.get("RANK", "0") == "0" else 3  # all ranks get the signal
     except OSError as error:
         if (refused := refusals.refusal(error)) is None:
             raise
-        return said(f"stopped: {refused}, then start it again: {again}", 3)
+        return say(f"stopped: {refused}, then start it again: {again}", 3)
     return 0
 
 
-def said(sentence: str, code: int) -> int:
+def say(sentence: str, code: int) -> int:
     print(sentence, file=sys.stderr)
     return code
-
-
-@contextlib.contextmanager
-def handled(handler: Callable[[int, object], None], *signals: signal.Signals) -> Iterator[None]:
-    """While the block runs these signals go to the handler, in the main thread, which is the only one that may ask for it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number in signals}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
 
 
 @contextlib.contextmanager
@@ -91,13 +76,15 @@ class Asked:
 def asked() -> Iterator[Asked]:
     """While the block runs Ctrl-C and SIGTERM are a wish to stop that the block heeds when it can; a second Ctrl-C ends this
     process at once."""
-    found = Asked()
+    request = Asked()
 
     def note(number: int, _: object) -> None:
-        if found.by and number == signal.SIGINT and time.monotonic() - found.at_s > 1:  # torchrun says each once more
+        if (
+            request.by and number == signal.SIGINT and time.monotonic() - request.at_s > 1
+        ):  # torchrun says each once more
             os._exit(3)
-        if not found.by:
-            found.by, found.at_s = NAMES[signal.Signals(number)], time.monotonic()
+        if not request.by:
+            request.by, request.at_s = NAMES[signal.Signals(number)], time.monotonic()
 
     with handled(note, *NAMES):
-        yield found
+        yield request

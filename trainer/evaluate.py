@@ -35,7 +35,7 @@ from trainer.tally import Hit, Share, by_group, share, wilson
 from trainer.testset import Dataset, Picture, open_dataset, pictures
 from trainer.tokenizer import clean, tokenize
 from wit import flags
-from wit.ranges import Range, check_ranges
+from wit.knobs import Range, check_ranges
 from wit.records import InputError
 from wit.store import fs
 
@@ -47,19 +47,19 @@ class EvaluateConfig:
     """Measures a trained CLIP without training on the classes: top-1 and top-5 accuracy beside chance."""
 
     checkpoint: str
-    """Output directory of a training run (its newest checkpoint), or one .pt file."""
+    """output directory of a training run (its newest checkpoint), or one .pt file"""
     dataset: str
-    """Directory with classnames.txt, templates.txt and images/<class number>_*.jpg (or png, webp, ...), or with a folder of
-    pictures a class (ImageFolder), or of CLIP_benchmark's form."""
+    """directory with classnames.txt, templates.txt and images/<class number>_*.jpg (or png, webp, ...), or with a folder of
+    pictures a class (ImageFolder), or of CLIP_benchmark's form"""
     nearest_in: str | None = None
-    """Directory of the training shards: tells the accuracy of the nearest training picture by raw pixels beside the
-    model's. Takes 2 kB of memory a picture."""
+    """directory of the training shards: tells the accuracy of the nearest training picture by raw pixels beside the
+    model's; takes 2 kB of memory a picture"""
     output: str | None = None
-    """JSON file to write; default: zero-shot-DATASET.json beside the checkpoint."""
+    """JSON file to write; default: zero-shot-DATASET.json beside the checkpoint"""
     batch_size: int = 256
-    """Pictures at a time."""
+    """pictures at a time"""
     device: str = "auto"
-    """cpu, cuda, or auto: cuda where there is one."""
+    """cpu, cuda, or auto: cuda where there is one"""
 
     def __post_init__(self) -> None:
         check_ranges(self, {"batch_size": Range(1, 1e7)})
@@ -115,10 +115,10 @@ def batches(dataset: Dataset, size: int, batch_size: int) -> Iterator[tuple[Tens
     """Pictures `[batch, 3, size, size]` in 0..1 cropped at their centre, their classes, and what did not decode."""
     remaining = pictures(dataset)
     while part := list(itertools.islice(remaining, batch_size)):
-        found = [(decode(picture.data, size), picture) for picture in part]
-        good = [(crop(pixels, size), picture.label) for pixels, picture in found if pixels is not None]
+        decoded = [(decode(picture.data, size), picture) for picture in part]
+        good = [(crop(pixels, size), picture.label) for pixels, picture in decoded if pixels is not None]
         stacked = torch.stack([torch.tensor(pixels) for pixels, _ in good]) if good else torch.empty(0, size, size, 3)
-        broken = [picture for pixels, picture in found if pixels is None]
+        broken = [picture for pixels, picture in decoded if pixels is None]
         yield stacked.permute(0, 3, 1, 2).float() / 255, [label for _, label in good], broken
 
 
@@ -165,8 +165,8 @@ def describe(result: Result) -> str:
     lines = [
         f"zero-shot on {result.dataset}: {result.images:,} images, {result.classes:,} classes, {result.corrupt:,} corrupt"
         + (" (control run: trained on shuffled captions)" if result.shuffled_captions else ""),
-        f"  top-1 {told(result.top1, result.top1_interval)}, chance {result.chance:.4f}",
-        f"  top-5 {told(result.top5, result.top5_interval)}, chance {min(1.0, 5 * result.chance):.4f}",
+        f"  top-1 {with_interval(result.top1, result.top1_interval)}, chance {result.chance:.4f}",
+        f"  top-5 {with_interval(result.top5, result.top5_interval)}, chance {min(1.0, 5 * result.chance):.4f}",
     ]
     if result.corrupt:
         more = ", ..." if result.corrupt > NAMED else ""
@@ -175,15 +175,15 @@ def describe(result: Result) -> str:
     if result.nearest:
         lines.append(
             f"  nearest of {result.nearest.training_images:,} training pictures by raw pixels: "
-            f"top-1 {told(result.nearest.top1, result.nearest.top1_interval)}"
+            f"top-1 {with_interval(result.nearest.top1, result.nearest.top1_interval)}"
         )
     for group, part in result.groups.items():
         beside = f", by raw pixels {by_pixels[group].top1:.4f}" if group in by_pixels else ""
-        lines.append(f"  {group}, {part.images:,} images: top-1 {told(part.top1, part.top1_interval)}{beside}")
+        lines.append(f"  {group}, {part.images:,} images: top-1 {with_interval(part.top1, part.top1_interval)}{beside}")
     return "\n".join(lines)
 
 
-def told(part: float, interval: tuple[float, float]) -> str:
+def with_interval(part: float, interval: tuple[float, float]) -> str:
     return f"{part:.4f} (95 % {interval[0]:.4f} to {interval[1]:.4f})"
 
 
@@ -192,15 +192,15 @@ def first_of(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def told_dataset(dataset: Dataset) -> list[str]:
+def about_dataset(dataset: Dataset) -> list[str]:
     """What is odd about a dataset by its names."""
-    said = [f"no pictures by their names, left out: {first_of(dataset.left_out)}"] if dataset.left_out else []
+    lines = [f"no pictures by their names, left out: {first_of(dataset.left_out)}"] if dataset.left_out else []
     if shared := shared_names(dataset.classnames):
         classes = [f"{name} ({', '.join(map(str, numbers))})" for name, numbers in shared.items()]
-        said.append(
+        lines.append(
             f"warning: classes that have one name, of which only one can ever be right, by their numbers: {first_of(classes)}"
         )
-    return said
+    return lines
 
 
 def shared_names(classnames: Sequence[str]) -> dict[str, list[int]]:
@@ -208,7 +208,7 @@ def shared_names(classnames: Sequence[str]) -> dict[str, list[int]]:
     numbers: dict[str, list[int]] = {}
     for number, name in enumerate(classnames):
         numbers.setdefault(clean(name), []).append(number)
-    return {name: found for name, found in numbers.items() if len(found) > 1}
+    return {name: places for name, places in numbers.items() if len(places) > 1}
 
 
 def told_without_pictures(dataset: Dataset, numbers: Sequence[int]) -> str:
@@ -225,12 +225,12 @@ def evaluate(config: EvaluateConfig) -> Result:
     if fs.is_dir(output):
         raise InputError(f"--output {output} is a directory; give the name of a JSON file")
     console = Console(highlight=False, soft_wrap=True)
-    for sentence in told_dataset(dataset):
+    for sentence in about_dataset(dataset):
         console.print(sentence, markup=False)
-    found = checkpoint.find(config.checkpoint)
-    for sentence in found.told():
+    loaded = checkpoint.find(config.checkpoint)
+    for sentence in loaded.sentences():
         console.print(sentence, markup=False)
-    model, state = checkpoint.model_of(found), found.state
+    model, state = checkpoint.model_of(loaded), loaded.state
     by_pixels = nearest(dataset, config.nearest_in) if config.nearest_in else None
     measured = zero_shot(model, dataset, batch_size=config.batch_size, device=device)
     control = bool(state.get("config", {}).get("shuffle_captions"))
@@ -252,8 +252,8 @@ CODES = (
 def main(arguments: list[str]) -> int:
     def work() -> None:
         flags.check_names(arguments, flags.knobs_of(EvaluateConfig))
-        told = f"{EvaluateConfig.__doc__}\n\n{CODES}"
-        evaluate(tyro.cli(EvaluateConfig, args=arguments, prog="python -m trainer.evaluate", description=told))
+        description = f"{EvaluateConfig.__doc__}\n\n{CODES}"
+        evaluate(tyro.cli(EvaluateConfig, args=arguments, prog="python -m trainer.evaluate", description=description))
 
     return ending.code_of(work, again=f"python -m trainer.evaluate {shlex.join(arguments)}")
 

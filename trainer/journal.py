@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from trainer.data import IMAGE, METADATA, Fault
 from wit.store import fs
 
-SAID = {
+SENTENCES = {
     IMAGE: "corrupt picture, left out of its batch: {key} of {shard}",
     METADATA: "{key}.json of {shard} is no JSON object: trained on without it",
 }
@@ -38,8 +38,8 @@ class Journal:
         kept = [row for row in rows_of(self.metrics) if row.get("step", step + 1) <= step]
         fs.write_bytes(self.metrics, lines_of(kept))
         names = [field.name for field in dataclasses.fields(Fault)]
-        told = [row for row in rows_of(self.corrupt) if step and all(name in row for name in names)]
-        self.known = {Fault(*(row[name] for name in names)): None for row in told}
+        rows = [row for row in rows_of(self.corrupt) if step and all(name in row for name in names)]
+        self.known = {Fault(*(row[name] for name in names)): None for row in rows}
         if fs.exists(self.corrupt):
             fs.write_bytes(self.corrupt, lines_of(map(row_of, self.known)))
 
@@ -47,7 +47,7 @@ class Journal:
         """Names samples that were not named before."""
         new = [fault for fault in dict.fromkeys(faults) if fault not in self.known]
         for fault in new:
-            self.console.print(SAID[fault.reason].format(key=fault.key, shard=fault.shard), markup=False)
+            self.console.print(SENTENCES[fault.reason].format(key=fault.key, shard=fault.shard), markup=False)
         if new:
             fs.append_bytes(self.corrupt, lines_of(map(row_of, new)))
         self.known |= dict.fromkeys(new)
@@ -62,8 +62,8 @@ class Journal:
     def faults(self) -> str:
         """What was found wrong with samples, in half a sentence."""
         counts = Counter(fault.reason for fault in self.known)
-        told = [f"{counts[IMAGE]:,} corrupt pictures", f"{counts[METADATA]:,} unreadable KEY.json"]
-        return f"{' and '.join(told)} ({'named in ' + self.corrupt if counts else 'none to name'})"
+        parts = [f"{counts[IMAGE]:,} corrupt pictures", f"{counts[METADATA]:,} unreadable KEY.json"]
+        return f"{' and '.join(parts)} ({'named in ' + self.corrupt if counts else 'none to name'})"
 
 
 def row_of(fault: Fault) -> dict[str, Any]:

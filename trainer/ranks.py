@@ -50,11 +50,11 @@ class Ranks:
                 raise
             dist.broadcast_object_list([result, 0], src=0)
             return result
-        told: list[Any] = [None, None]
-        dist.broadcast_object_list(told, src=0)
-        if told[1]:
-            raise Elsewhere(told[1])
-        return told[0]  # type: ignore[no-any-return]
+        outcome: list[Any] = [None, None]
+        dist.broadcast_object_list(outcome, src=0)
+        if outcome[1]:
+            raise Elsewhere(outcome[1])
+        return outcome[0]  # type: ignore[no-any-return]
 
     def gathered(self, mine: list[T]) -> list[T]:
         """On rank 0 what all ranks have, in their order; nothing elsewhere."""
@@ -126,7 +126,7 @@ class Gradients:
         return nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
 
 
-class Told:
+class Reading:
     """Numbers of one step on their way from the device, so that reading them a step later does not wait for the one in work."""
 
     def __init__(self, step: int, numbers: Tensor) -> None:

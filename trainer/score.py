@@ -36,11 +36,11 @@ class Scorer:
 
 def open_scorer(path: str) -> Scorer:
     """The newest checkpoint of a training run's directory, or one .pt file; raises InputError where it is none."""
-    found = checkpoint.find(path)
-    for sentence in found.told():
+    loaded = checkpoint.find(path)
+    for sentence in loaded.sentences():
         print(sentence, file=sys.stderr)
-    checkpoint.model_of(found)
-    return Scorer(found.path, found.state["name"], fs.sha256_file(found.path))
+    checkpoint.model_of(loaded)
+    return Scorer(loaded.path, loaded.state["name"], fs.sha256_file(loaded.path))
 
 
 @lru_cache(maxsize=1)
@@ -58,12 +58,12 @@ def loaded(path: str, sha256: str) -> tuple[CLIP, str]:
 def similarities(model: CLIP, pairs: Sequence[tuple[bytes, str]], *, device: str = "cpu") -> list[float | None]:
     """One number in -1..1 a pair, in order; None where the picture does not decode."""
     size, length = model.config.image_size, model.config.text.context_length
-    found = [decode(data, size) for data, _ in pairs]
-    good = [i for i, pixels in enumerate(found) if pixels is not None]
+    decoded = [decode(data, size) for data, _ in pairs]
+    good = [i for i, pixels in enumerate(decoded) if pixels is not None]
     scores: list[float | None] = [None] * len(pairs)
     if not good:
         return scores
-    images = torch.stack([torch.tensor(crop(pixels, size)) for pixels in found if pixels is not None])
+    images = torch.stack([torch.tensor(crop(pixels, size)) for pixels in decoded if pixels is not None])
     tokens = torch.stack([torch.from_numpy(tokenize(pairs[i][1], context_length=length)) for i in good])
     cosines = _cosines(model, images.to(device), tokens.to(device))
     for i, cosine in zip(good, cosines.tolist(), strict=True):

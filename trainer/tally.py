@@ -19,7 +19,7 @@ class Share:
 
 
 def share(hits: Sequence[Hit]) -> Share:
-    right = sum(found for _, found in hits)
+    right = sum(hit for _, hit in hits)
     return Share(len(hits), right / len(hits), wilson(right, len(hits)))
 
 
@@ -28,8 +28,8 @@ def by_group(hits: Sequence[Hit], groups: Sequence[str]) -> dict[str, Share]:
     if not groups:
         return {}
     parts: dict[str, list[Hit]] = {}
-    for label, found in hits:
-        parts.setdefault(groups[label], []).append((label, found))
+    for label, hit in hits:
+        parts.setdefault(groups[label], []).append((label, hit))
     return {group: share(parts[group]) for group in sorted(parts)}
 
 

@@ -226,12 +226,12 @@ def list_tars(folder: str, count: int) -> tuple[list[str], tuple[str, ...]]:
     tars = []
     for number in range(count):
         names = [f"{number}{end}" for end in (".tar", ".tar.gz", ".tgz")]
-        found = [n for n in names if (n in listed if listed else fs.exists(fs.join(folder, n)))]
-        if not found:
+        there = [n for n in names if (n in listed if listed else fs.exists(fs.join(folder, n)))]
+        if not there:
             raise InputError(
                 f"no such file: {folder}/{names[0]}, where nshards.txt says {count}: put it there, or mend that"
             )
-        tars.append(found[0])
+        tars.append(there[0])
     left_out = tuple(name for name in listed if name not in (*tars, "nshards.txt"))
     return [fs.join(folder, name) for name in tars], left_out
 

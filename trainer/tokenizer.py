@@ -96,10 +96,10 @@ def merge(symbols: Sequence[str], ranks: Mapping[tuple[str, str], int]) -> list[
 
 def places(heap: list[tuple[int, int]], rank: int) -> list[int]:
     """Takes all of one rank out of the heap before any pair that they give rise to: where they stand, from the left."""
-    found = []
+    positions = []
     while heap and heap[0][0] == rank:
-        found.append(heappop(heap)[1])
-    return found
+        positions.append(heappop(heap)[1])
+    return positions
 
 
 def encode(text: str) -> Iterator[int]:

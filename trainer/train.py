@@ -32,7 +32,7 @@ from trainer.data import Batch, Fault, Stream, StreamConfig, unlisted
 from trainer.journal import Journal
 from trainer.loss import contrastive_loss
 from trainer.model import CLIP, MODELS
-from trainer.ranks import Gradients, Ranks, Told, joined_ranks
+from trainer.ranks import Gradients, Ranks, Reading, joined_ranks
 from wit.records import InputError, Stopped
 from wit.store import fs, refusals
 
@@ -85,7 +85,7 @@ class Trainer:
         mine = draw.chunk(self.ranks.count)[self.ranks.rank]
         return normalise(augment(images, mine, strength=self.config.augmentation))
 
-    def train_step(self, batch: Batch, *, lost: bool = False, stop: bool = False, save: bool = False) -> Told:
+    def train_step(self, batch: Batch, *, lost: bool = False, stop: bool = False, save: bool = False) -> Reading:
         """One update, and what is told of it: `Numbers`, means over ranks. From a step on whose loss or gradients are not
         finite, or to which a rank's batch is `lost`, no step changes the weights or the optimiser's state."""
         config, device = self.config, self.ranks.device
@@ -106,7 +106,7 @@ class Trainer:
         self.model.clamp_scale()
         self.step += 1
         self.corrupt += corrupt
-        return Told(self.step, torch.cat([numbers, self.bad[None]]))
+        return Reading(self.step, torch.cat([numbers, self.bad[None]]))
 
     def state(self, stream: Stream) -> dict[str, Any]:
         """Plain data from which `restore` goes on exactly: order, crops and augmentation are functions of the step."""
@@ -133,8 +133,8 @@ class Trainer:
         theirs, ours = state["config"], dataclasses.asdict(self.config)
         changed = [name for name in ours if name not in FREE_TO_CHANGE and theirs.get(name) != ours[name]]
         if changed:
-            told = ", ".join(f"{name} was {theirs.get(name)!r} and is {ours[name]!r}" for name in changed)
-            raise InputError(f"cannot resume another configuration ({told}); give the same, or another --output")
+            changes = ", ".join(f"{name} was {theirs.get(name)!r} and is {ours[name]!r}" for name in changed)
+            raise InputError(f"cannot resume another configuration ({changes}); give the same, or another --output")
         if state["shards"] != [[fs.name_of(shard.path), shard.samples] for shard in stream.shards]:
             raise InputError("cannot resume: the shards are not those the run began with; give another --output")
 
@@ -206,12 +206,12 @@ def go_on(trainer: Trainer, stream: Stream, console: Console) -> None:
     def choose() -> str | None:
         if not config.resume or not checkpoint.list_checkpoints(config.output):
             return None
-        found = checkpoint.find(config.output)
-        for sentence in found.told():
+        loaded = checkpoint.find(config.output)
+        for sentence in loaded.sentences():
             console.print(sentence, markup=False)
-        trainer.check(found.state, stream)
-        chosen.append(found)
-        return found.path
+        trainer.check(loaded.state, stream)
+        chosen.append(loaded)
+        return loaded.path
 
     path = ranks.on_first(choose)
     if path is not None:
@@ -245,7 +245,7 @@ class Loop:
 
     def run(self) -> None:
         """Raises Stopped or Elsewhere where it does not reach the end."""
-        before: Told | None = None
+        before: Reading | None = None
         for batch in self.batches():
             last = self.step(batch)
             if before is not None:
@@ -268,21 +268,21 @@ class Loop:
             self.lost = why
             yield from itertools.repeat(self.stream.empty_batch(), self.trainer.steps - self.trainer.step)
 
-    def step(self, batch: Batch) -> Told:
+    def step(self, batch: Batch) -> Reading:
         self.faults += batch.faults
         late = self.ranks.first and time.monotonic() - self.saved > 60 * self.config.checkpoint_every_minutes
         return self.trainer.train_step(batch, lost=self.lost is not None, stop=bool(self.asked.by), save=late)
 
-    def heed(self, told: Told, last: Told) -> None:
+    def heed(self, reading: Reading, last: Reading) -> None:
         """Ends the run where a step says so; `last` is the newest step that was made."""
-        numbers = Numbers(*told.read())
+        numbers = Numbers(*reading.read())
         if numbers.lost:
             self.report(None, save=False)
             why = self.ranks.gathered([] if self.lost is None else [self.lost])
             self.end(f"{next(iter(why), '')}; then go on with {self.again}")
         if numbers.bad:
             self.report(None, save=False)
-            self.end(diverged(told.step, self.config.output))
+            self.end(diverged(reading.step, self.config.output))
         if numbers.stop and last.step < self.trainer.steps:
             newest = Numbers(*last.read())
             if not newest.bad:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wit.ranges import flag
-from wit.records import Reason
+from wit.knobs import flag
+from wit.reasons import Reason
+from wit.select.filters import FILTERS
 from wit.stages import STAGES
 from wit.tally import Tally
 
@@ -57,12 +58,10 @@ SETTINGS: Mapping[Reason, tuple[str, ...]] = {
     R.HASH_MISMATCH: ("verify_hash",),
     R.DECODER_TIMEOUT: ("decode_timeout_s",),
     R.BLOCKED_HASH: ("blocked_hashes",),
-    R.IMAGE_TOO_SMALL: ("min_image_side_px",),
-    R.ASPECT_RATIO: ("max_aspect_ratio",),
     **dict.fromkeys((R.DUPLICATE_BYTES, R.DUPLICATE_PICTURE), ("source",)),
-    R.LOW_SCORE: ("min_clip_score",),
     R.REBALANCED_OUT: ("max_per_query", "oversample"),
     R.REMOVED: ("source",),
+    **{one.reason: tuple(other.knob for other in FILTERS if other.reason is one.reason) for one in FILTERS},
 }
 
 BY_NAME = {str(reason): settings for reason, settings in SETTINGS.items()}
@@ -75,12 +74,12 @@ def nothing_kept(totals: Mapping[str, Tally]) -> str:
     if not stages or not stages[0][1].into:
         return "nothing was kept: the sources hold no pairs (ledger/sources.parquet says what was read): give another --source"
     stage, last = next((stage, total) for stage, total in stages if not total.out)
-    said = f"nothing was kept: {_most(stage, last)}"
+    sentence = f"nothing was kept: {_most(stage, last)}"
     counts = {(name, reason): n for name, total in stages for reason, n in total.dropped.items()}
     most = max(counts, key=lambda item: (counts[item], item))
     if most[0] != stage:
-        said += f"; before that {_most(most[0], totals[most[0]])}"
-    return said
+        sentence += f"; before that {_most(most[0], totals[most[0]])}"
+    return sentence
 
 
 def _most(stage: str, total: Tally) -> str:
@@ -92,16 +91,16 @@ def _most(stage: str, total: Tally) -> str:
 def refused_before(was: Mapping[str, Any], is_: Mapping[str, Any], dropped: Mapping[str, int]) -> list[str]:
     """What a finished download refused under settings that are others now, though no fingerprint hangs on them, and how to
     fetch it; `was` and `is_` are FetchConfigs as run.json has them."""
-    said = []
+    lines = []
     for setting in sorted(was.keys() & is_.keys()):
         reasons = [reason for reason in sorted(dropped) if setting in BY_NAME.get(reason, ())]
         if was[setting] != is_[setting] and reasons:
             rows = sum(dropped[reason] for reason in reasons)
-            said.append(
+            lines.append(
                 f"{flag(setting)} was {_value(was[setting])} and is {_value(is_[setting])}, {rows:,} rows were refused for "
                 f"it: --retry-reason {','.join(reasons)} fetches those"
             )
-    return said
+    return lines
 
 
 def _value(value: Any) -> str:

@@ -8,7 +8,7 @@ import tomllib
 import typing
 from typing import Any, Literal
 
-from wit.config import SECTIONED, BuildConfig
+from wit.config import SECTIONS, BuildConfig
 from wit.errors import InputError
 from wit.fingerprints import check_gone
 from wit.flags import choices_of, instead
@@ -21,8 +21,8 @@ SUFFIX = {"K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 
 def counted(name: str, value: str) -> int | None:
     """The number that `400M` or `20k` means for a knob that counts; None where it means none."""
-    found = COUNT.fullmatch(value) if name.replace("-", "_") in COUNTED else None
-    return round(float(found[1]) * SUFFIX[found[2].upper()]) if found else None
+    number = COUNT.fullmatch(value) if name.replace("-", "_") in COUNTED else None
+    return round(float(number[1]) * SUFFIX[number[2].upper()]) if number else None
 
 
 def from_toml(path: str, default: BuildConfig) -> BuildConfig:
@@ -41,28 +41,25 @@ def from_toml(path: str, default: BuildConfig) -> BuildConfig:
 def _by_section(values: dict[str, Any], path: str) -> dict[str, Any]:
     """The settings with those at the top in the table of their section."""
     own = {field.name for field in dataclasses.fields(BuildConfig)}
-    sections = {
-        field.name: field.default_factory for field in dataclasses.fields(BuildConfig) if field.name in SECTIONED
-    }
-    home = {knob.name: name for name, section in sections.items() for knob in dataclasses.fields(section)}  # type: ignore[arg-type]
-    found: dict[str, Any] = {}
+    home = {knob.name: name for name, section in SECTIONS.items() for knob in dataclasses.fields(section)}
+    settings: dict[str, Any] = {}
     placed = [pair for name, value in values.items() for pair in _placed(name, value, own, home)]
     for section, written, value in placed:
         name = written.replace("-", "_")
         if section is None and name not in own:
             check_gone(written, f"{path}: ")
             raise InputError(f"{path}: no such setting: {written}; {instead(written, sorted(own | set(home)))}")
-        place = found if section is None else found.setdefault(section, {})
+        place = settings if section is None else settings.setdefault(section, {})
         if name in place:
             raise InputError(f"{path}: {written} stands there twice")
         place[name] = value
-    return found
+    return settings
 
 
 def _placed(written: str, value: Any, own: set[str], home: dict[str, str]) -> list[tuple[str | None, str, Any]]:
     """(section or None, name, value) of what one entry at the top sets."""
     name = written.replace("-", "_")
-    if name in SECTIONED and isinstance(value, dict):
+    if name in SECTIONS and isinstance(value, dict):
         return [(name, key, item) for key, item in value.items()]
     return [(None if name in own else home.get(name), written, value)]
 

@@ -66,7 +66,7 @@ def missed(name: str) -> str:
 
 def damaged(path: str, what: object, how: str | None = None) -> DamagedFile:
     """The error to raise for a file; `how` it is mended, where its place does not tell."""
-    said = f"{what}".strip().partition("\n")[0]
-    error = DamagedFile(f"{path} is damaged ({said}): {how or mend(path)}")
-    error.what = said
+    fault = f"{what}".strip().partition("\n")[0]
+    error = DamagedFile(f"{path} is damaged ({fault}): {how or mend(path)}")
+    error.what = fault
     return error

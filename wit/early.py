@@ -6,10 +6,13 @@ of its own meanwhile. Nothing but the standard library is imported here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
-from typing import NoReturn
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
@@ -24,6 +27,21 @@ def listen(state: str = "") -> None:
 
     for number in NAMES:
         signal.signal(number, stop)
+
+
+@contextlib.contextmanager
+def handled(handler: Callable[[int, Any], None], *signals: signal.Signals) -> Iterator[None]:
+    """While the block runs these signals go to the handler; outside the main thread, which alone may ask for that, nothing
+    changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in signals}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 def leave(code: int) -> NoReturn:

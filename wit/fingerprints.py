@@ -5,42 +5,34 @@ the digest of what the stage above really wrote. A set outlives our versions: wh
 earlier schema, so `forms` gives a stage's fingerprint under every schema that this version still reads, and the one that lies
 on disk counts. Nothing is rebuilt because we changed, as long as these tables are kept:
 
-- a new knob gets one line in ADDED, with the value that means "as before": at that value it is in no fingerprint. Where its
-  default is another value, raise the stage's number in SCHEMAS too: then sets of earlier schemas go on without it;
+- a new knob says so beside it, `field(default=..., metadata=added(since=3, before=None))`, with the value that means "as
+  before": at that value it is in no fingerprint. Where its default is another value, raise the stage's number in SCHEMAS too:
+  then sets of earlier schemas go on without it;
 - a knob that is gone gets one line in REMOVED, with the value it had by default; what a set had else, its run.json says;
 - a knob that says the same in other words gets one line in REWORDED;
 - a changed table raises the stage's number in SCHEMAS, and its readers keep reading the older ones;
 - a rule that decides otherwise raises it too, and a set of an earlier schema keeps the old one (candidates.rules_under).
 
-A test fails for a knob that is in none of them. FetchConfig is in no fingerprint: politeness, time-outs and worker numbers
-change how pictures are fetched, not which.
+A test fails for a new knob that says nothing, and for one that is gone and in none of them. FetchConfig is in no fingerprint:
+politeness, time-outs and worker numbers change how pictures are fetched, not which.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 from wit.errors import InputError
+from wit.knobs import ADDED, Added
 from wit.runfile import RunFile
 from wit.sources import SourceFile
-from wit.stages import SCHEMAS
-from wit.typed import to_json
+from wit.stages import KINDS, SCHEMAS
+from wit.typed import json_digest
 
-SECTIONS = {"candidates": "candidates", "plan": "plan", "download": "image", "select": "select", "publish": "publish"}
-BESIDE_CANDIDATES = ("limit", "files_per_part", "url_col", "caption_col", "encoding")  # of BuildConfig itself
-
-
-@dataclass(frozen=True, slots=True)
-class Added:
-    """A knob that schema `since` of its stage brought; `before` is the value at which nothing is other than before."""
-
-    since: int
-    before: Any
+BESIDE_CANDIDATES = ("limit", "files_per_part", "url_col", "caption_col", "encoding")  # knobs of the sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +52,6 @@ class Reworded:
     before: Callable[[Any], Mapping[str, Any]]
 
 
-ADDED: Mapping[str, Added] = {  # "section.knob": Added(since=2, before=None)
-    "candidates.encoding": Added(since=2, before=None),
-    "image.check_pixels": Added(since=3, before="none"),
-    "image.verify_hash": Added(since=2, before=None),
-    "plan.max_domain_hours": Added(since=2, before=0),
-}
 MOOT: Mapping[str, Callable[[Any], bool]] = {  # "section.knob": where nobody reads it, so that it changes nothing
     "image.check_pixels": lambda image: not image.keep_original or image.perceptual_hashes,
 }
@@ -128,29 +114,29 @@ def gone_of(run: RunFile | None) -> dict[str, Any]:
     """What a set had of the knobs that are gone, by the run.json of its last start."""
     if run is None:
         return {}
-    found = dict(run.gone)
+    gone = dict(run.gone)
     for name in REMOVED:
         section, _, knob = name.partition(".")
         had = run.section(section)
-        found |= {name: had[knob]} if knob in had else {}
-    return found
+        gone |= {name: had[knob]} if knob in had else {}
+    return gone
 
 
 def knobs(section: str, config: Any, schema: int, had: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The knobs of a section as a set of that schema had them; `had` says what it had of those that are gone."""
-    found: dict[str, Any] = {}
+    own: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         name, value = f"{section}.{field.name}", getattr(config, field.name)
-        added, reworded = ADDED.get(name), REWORDED.get(name)
+        added, reworded = field.metadata.get(ADDED), REWORDED.get(name)
         if name in MOOT and MOOT[name](config):
             continue
         if reworded and schema <= reworded.until:
-            found |= reworded.before(value)
+            own |= reworded.before(value)
         elif not added or not _as_before(value, field, added, schema):
-            found[field.name] = value
+            own[field.name] = value
     gone = {name.partition(".")[2]: knob for name, knob in REMOVED.items() if name.startswith(f"{section}.")}
     was = {name: (had or {}).get(f"{section}.{name}", knob.was) for name, knob in gone.items() if schema <= knob.until}
-    return found | was
+    return own | was
 
 
 def _as_before(value: Any, field: dataclasses.Field[Any], added: Added, schema: int) -> bool:
@@ -160,35 +146,33 @@ def _as_before(value: Any, field: dataclasses.Field[Any], added: Added, schema: 
 def forms(stage: str, config: Any, inputs: Inputs, above: Mapping[str, Above]) -> list[Above]:
     """The stage's fingerprint under every schema that is still read, the newest first (`wrote` is empty: it is yet to be).
     `config` is a BuildConfig; `above` has the stages that this one reads."""
-    found = [
-        Above(_digest(stage, schema, _knobs(stage, config, inputs, schema), _reads(stage, inputs, above)), schema, "")
+    possible = [
+        Above(
+            json_digest(stage, schema, _knobs(stage, config, inputs, schema), _reads(stage, inputs, above)), schema, ""
+        )
         for schema in range(SCHEMAS[stage], 1, -1)
     ]
     if stage != "report" and all(read.schema == 1 for read in above.values()):
-        found.append(Above(_first_form(stage, config, inputs, above), 1, ""))
-    return found
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(to_json(list(parts))).hexdigest()[:32]
+        possible.append(Above(_first_form(stage, config, inputs, above), 1, ""))
+    return possible
 
 
 def _knobs(stage: str, config: Any, inputs: Inputs, schema: int) -> Any:
     if stage == "score":
         return inputs.scorer
-    section = SECTIONS.get(stage)
+    section = KINDS[stage].section
     own = knobs(section, getattr(config, section), schema, inputs.gone) if section else {}
-    return own | (_beside(config, schema) if stage == "candidates" else {})
+    return own | (_beside(config.sources, schema) if stage == "candidates" else {})
 
 
 def _beside(config: Any, schema: int) -> dict[str, Any]:
     fields = {field.name: field for field in dataclasses.fields(config)}
-    found = {}
+    own = {}
     for name in BESIDE_CANDIDATES:
-        added, value = ADDED.get(f"candidates.{name}"), getattr(config, name)
+        added, value = fields[name].metadata.get(ADDED), getattr(config, name)
         if not added or not _as_before(value, fields[name], added, schema):
-            found[name] = value
-    return found
+            own[name] = value
+    return own
 
 
 def _reads(stage: str, inputs: Inputs, above: Mapping[str, Above]) -> Any:
@@ -210,6 +194,6 @@ def _first_form(stage: str, config: Any, inputs: Inputs, above: Mapping[str, Abo
         prints = [str(inputs.seed), inputs.queries, *(str([s.kind, s.name, s.size]) for s in inputs.sources)]
     elif "download" in above:
         raw = above["download"]
-        shards = _digest("retries", 1, raw.retries, [raw.fingerprint]) if raw.retries else raw.fingerprint
+        shards = json_digest("retries", 1, raw.retries, [raw.fingerprint]) if raw.retries else raw.fingerprint
         prints = [shards, *(above[name].fingerprint for name in ("score",) if name in above)]
-    return _digest(stage, 1, own, prints)
+    return json_digest(stage, 1, own, prints)

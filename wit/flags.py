@@ -38,13 +38,13 @@ def _plain(name: str) -> str:
 
 def knobs_of(config: type) -> dict[str, Any]:
     """The flags of a configuration, those of its sections among them, with the types of their values."""
-    found: dict[str, Any] = {}
+    knobs: dict[str, Any] = {}
     for name, hint in typing.get_type_hints(config).items():
         if dataclasses.is_dataclass(hint):
-            found |= knobs_of(typing.cast(type, hint))
+            knobs |= knobs_of(typing.cast(type, hint))
         elif typing.get_origin(hint) is not typing.ClassVar:
-            found[name.replace("_", "-")] = hint
-    return found
+            knobs[name.replace("_", "-")] = hint
+    return knobs
 
 
 def check_names(arguments: Sequence[str], knobs: Mapping[str, Any], beams: Sequence[str] | None = None) -> None:

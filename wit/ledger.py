@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from wit.records import Reason
+from wit.reasons import Reason
 from wit.stages import STAGES, USUAL
 from wit.tally import Tally, add_counts
 
@@ -66,7 +66,7 @@ PLACES_SHOWN = 5  # of bad rows; ledger/sources.parquet has more
 
 def source_problems(sources: Iterable[Mapping[str, Any]]) -> list[str]:
     """What could not be read, one sentence a file and kind of fault, by reports of source files."""
-    said = []
+    problems = []
     for source in sources:
         lost, unit = add_counts([source["lost"]]), source.get("unit") or "records"  # as earlier versions say it
         if lost:
@@ -76,10 +76,10 @@ def source_problems(sources: Iterable[Mapping[str, Any]]) -> list[str]:
             places = source.get("first_bad") or []
             more = ", ..." if len(places) > PLACES_SHOWN else ""
             first = f"; first {', '.join(places[:PLACES_SHOWN])}{more}" if places else ""
-            said.append(f"{source['source']}: {number} could not be read as pairs ({defects}){first}")
+            problems.append(f"{source['source']}: {number} could not be read as pairs ({defects}){first}")
         if source["error"]:
-            said.append(f"{source['source']}: {source['error']}")
-    return said
+            problems.append(f"{source['source']}: {source['error']}")
+    return problems
 
 
 def funnel_rows(stages: Mapping[str, Tally]) -> list[tuple[str, str, int, float]]:

@@ -76,12 +76,12 @@ _here = _Thread()
 @contextlib.contextmanager
 def kept(path: str) -> Iterator[Notes]:
     """Within the block `begin` of this thread writes into a file, which an attempt that ends in the middle leaves behind."""
-    _here.notes = found = Notes(path)
+    _here.notes = notes = Notes(path)
     try:
-        yield found
+        yield notes
     finally:
         _here.notes = None
-        found.close()
+        notes.close()
 
 
 def begin(name: str, kind: int, number: int) -> bool:

@@ -21,7 +21,7 @@ def forms(entries: Sequence[str], mode: Mode) -> list[bytes]:
     """What the matching makes of each entry: equal ones match the same captions, an empty one matches none."""
     if mode == "metaclip":
         return [b"" if UNCUT.search(entry) else entry.encode("utf-8", "surrogatepass") for entry in entries]
-    found = [b""] * len(entries)
+    read_as = [b""] * len(entries)
     ascii_: list[int] = []
     other: list[int] = []
     for place, entry in enumerate(entries):
@@ -29,8 +29,8 @@ def forms(entries: Sequence[str], mode: Mode) -> list[bytes]:
     for places in (ascii_, other):  # apart, since words of ASCII are cut several times faster
         cut = cut_words(join_texts(clean_captions([entries[place] for place in places]))).split(END.encode())
         for place, form in zip(places, cut, strict=False):
-            found[place] = b" ".join(form.split())
-    return found
+            read_as[place] = b" ".join(form.split())
+    return read_as
 
 
 def remarks(path: str, mode: Mode) -> list[str]:
@@ -73,16 +73,16 @@ def _odd(entries: Sequence[str], mode: Mode) -> tuple[list[str], list[tuple[str,
 
 def _places(wanted: set[str], file: QueryFile) -> dict[str, str]:
     """Where each of the entries stands first."""
-    found: dict[str, str] = {}
+    places: dict[str, str] = {}
     for number, text in enumerate(file.texts if wanted else [], 1):
         if (entry := text.strip()) in wanted:
-            found.setdefault(entry, f"{file.unit} {number:,}")
-    return found
+            places.setdefault(entry, f"{file.unit} {number:,}")
+    return places
 
 
 def _count(entries: Sequence[object]) -> str:
     return f"{len(entries):,} {'entry' if len(entries) == 1 else 'entries'}"
 
 
-def _listed(shown: list[str], of: Sequence[object]) -> str:
-    return ", ".join(shown) + (", ..." if len(of) > len(shown) else "")
+def _listed(shown: list[str], every: Sequence[object]) -> str:
+    return ", ".join(shown) + (", ..." if len(every) > len(shown) else "")

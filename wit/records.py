@@ -84,7 +84,7 @@ RAW = pa.schema(
         ("height", pa.int32()),
         ("original_width", pa.int32()),
         ("original_height", pa.int32()),
-        ("sha256", pa.string()),  # of the stored bytes (img2dataset hashes the stored image? see docs; ours: both)
+        ("sha256", pa.string()),  # of the stored bytes (img2dataset's is of the bytes fetched: original_sha256)
         ("original_sha256", pa.string()),  # of the fetched bytes
         ("phash", pa.uint64()),
         ("pdq", pa.binary(32)),

@@ -60,19 +60,19 @@ class Left:
     restorable: Callable[[str], bool]
 
 
-def told(
+def sentences(
     problems: Sequence[Problem], finished: Collection[str], restorable: Callable[[str], bool] = lambda stage: True
 ) -> tuple[str, ...]:
     """One line a problem, with what mends it, those first that hide what else there is. `finished` are the stages whose
     manifests stand."""
     gone, lost = ({p.name for p in problems if kind(p)} for kind in (attrgetter("gone"), attrgetter("lost")))
-    said = [replace(p, lost=p.name in lost) for p in problems if p.gone or p.name not in gone]
-    off = {problem.name for problem in said}
+    shown = [replace(p, lost=p.name in lost) for p in problems if p.gone or p.name not in gone]
+    off = {problem.name for problem in shown}
     broken = {stage_of(name) for name in off if not (is_marker(name) or is_robots(name) or is_apart(name))}
     left = Left(off, {stage for stage in finished if stage not in broken}, restorable)
     first = ("run.json", *(manifest_of(stage) for stage in STAGES))
-    said.sort(key=lambda problem: first.index(problem.name) if problem.name in first else len(first))
-    return tuple(dict.fromkeys(f"{p.name}: {p.what}; {remedy(p, left)}" for p in said))
+    shown.sort(key=lambda problem: first.index(problem.name) if problem.name in first else len(first))
+    return tuple(dict.fromkeys(f"{p.name}: {p.what}; {remedy(p, left)}" for p in shown))
 
 
 def remedy(problem: Problem, left: Left) -> str:

@@ -19,12 +19,12 @@ from wit.download.published import is_accounting
 from wit.download.retry import in_rounds
 from wit.errors import DamagedFile, InputError
 from wit.fingerprints import BESIDE_CANDIDATES, Above, Inputs, forms, is_moot
+from wit.knobs import flag
 from wit.layout import is_apart
 from wit.ledger import LedgerFile, imbalances, stage_totals
 from wit.plan.facts import RATES
 from wit.plan.passes import without_work
 from wit.publish.whole import manifests_of
-from wit.ranges import flag
 from wit.runfile import IMPLIED, Record, RunFile, SeenSource
 from wit.select.passes import keep_parts
 from wit.stages import KINDS, PRODUCTS, SCHEMAS, STAGES
@@ -72,26 +72,26 @@ class Stage:
 
 def survey(out: str, run: RunFile, config: Any, inputs: Inputs) -> dict[str, Stage]:
     """Every stage as it lies under OUT, for these settings; `run` is the last start's run.json."""
-    found: dict[str, Stage] = {}
+    stages: dict[str, Stage] = {}
     names = [name for name in STAGES if name != "score" or inputs.scorer is not None]
     manifests = {name: _manifest(out, run, name) for name in names if name != "report"}
     for name in names:
-        read = {above: found[above].above for above in KINDS[name].hangs_on if above in found}
-        known = {above: of for above, of in read.items() if of is not None and (of.wrote or name == "plan")}
+        read = {above: stages[above].above for above in KINDS[name].hangs_on if above in stages}
+        known = {above: form for above, form in read.items() if form is not None and (form.wrote or name == "plan")}
         if known == read:
             possible = forms(name, config, inputs, known)
-            found[name] = _stage(out, run, name, manifests.get(name), possible)
+            stages[name] = _stage(out, run, name, manifests.get(name), possible)
             if name == "download":
-                found[name] = _with_rounds(found[name], run, config, inputs)
+                stages[name] = _with_rounds(stages[name], run, config, inputs)
         else:
-            found[name] = Stage(name, None)
-    return found
+            stages[name] = Stage(name, None)
+    return stages
 
 
 def _stage(out: str, run: RunFile, name: str, manifest: AnyManifest | None, possible: Sequence[Above]) -> Stage:
     """The stage under the form of its fingerprint that lies on disk; the newest where none does."""
     record = run.records.get(name) or implied(out, run).get(name)
-    there = {found.fingerprint for found in (record, manifest) if found}
+    there = {known.fingerprint for known in (record, manifest) if known}
     there |= {marker.fingerprint for marker in _some_markers(StageDir(out, name, ""))} if manifest is None else set()
     form = next((form for form in possible if form.fingerprint in there), possible[0])
     manifest = manifest if manifest and manifest.fingerprint == form.fingerprint else None
@@ -104,8 +104,8 @@ def _stage(out: str, run: RunFile, name: str, manifest: AnyManifest | None, poss
         sizes = {name: fs.size_of_file(fs.join(out, name)) for name in names}
         missing = [name for name in names if name not in {file.name for file in files} and sizes[name] is None]
         missing += lacking(sizes, files)
-    found = Stage(name, form, manifest, record, tuple(missing))
-    return dataclasses.replace(found, above=dataclasses.replace(form, wrote=written, retries=found.retries))
+    known = Stage(name, form, manifest, record, tuple(missing))
+    return dataclasses.replace(known, above=dataclasses.replace(form, wrote=written, retries=known.retries))
 
 
 MOST_ROUNDS = 100  # of retries, that are tried for an implied record
@@ -118,9 +118,11 @@ def _with_rounds(download: Stage, run: RunFile, config: Any, inputs: Inputs) -> 
         return download
     later = "score" if "score" in run.fingerprints else "select"
     for rounds in range(MOST_ROUNDS):
-        found = dataclasses.replace(above, retries=rounds)
-        if run.fingerprints.get(later) in {of.fingerprint for of in forms(later, config, inputs, {"download": found})}:
-            return dataclasses.replace(download, above=found, record=dataclasses.replace(record, retries=rounds))
+        counted = dataclasses.replace(above, retries=rounds)
+        if run.fingerprints.get(later) in {
+            form.fingerprint for form in forms(later, config, inputs, {"download": counted})
+        }:
+            return dataclasses.replace(download, above=counted, record=dataclasses.replace(record, retries=rounds))
     return download
 
 
@@ -128,19 +130,19 @@ def _manifest(out: str, run: RunFile, name: str) -> AnyManifest | None:
     """The stage's manifest, whatever its fingerprint; raises InputError where a later version wrote it, and DamagedFile where it
     is not the one that run.json has the digest of, unless its stage was at work."""
     path, kept, anew = layout.manifest_path(out, name), run.records.get(name), name in run.rebuild.pending
-    found = standing(out, name) if anew and fs.size_of_file(path) is not None else read_manifest(out, name)
-    for version in (one.schema_version for one in (found, kept) if one):
+    there = standing(out, name) if anew and fs.size_of_file(path) is not None else read_manifest(out, name)
+    for version in (one.schema_version for one in (there, kept) if one):
         if version is not None and version > SCHEMAS[name]:
             raise InputError(
                 f"{path} is of schema {version} and this version of wit reads up to {SCHEMAS[name]}: use the version that "
                 "wrote it, or a later one"
             )
     at_work = STAGES if run.at_work is None else run.at_work
-    if found is None or name in at_work or anew or kept is None or kept.manifest_sha256 is None:
-        return found
+    if there is None or name in at_work or anew or kept is None or kept.manifest_sha256 is None:
+        return there
     if fs.sha256_file(path) != kept.manifest_sha256:
         raise damaged(path, "it is not the one that run.json has the digest of")
-    return found
+    return there
 
 
 def _some_markers(stage: StageDir) -> Iterator[Marker]:
@@ -199,8 +201,8 @@ def restore(out: str, records: Mapping[str, Record]) -> None:
 
 def written_again(stage: StageDir, kept: Record) -> bytes | None:
     """The manifest that run.json's record has the digest of, out of what lies beside it; None where that is not all there."""
-    found = (to_json(manifest) for manifest in restored(stage, kept))
-    return next((data for data in found if hashlib.sha256(data).hexdigest() == kept.manifest_sha256), None)
+    possible = (to_json(manifest) for manifest in restored(stage, kept))
+    return next((data for data in possible if hashlib.sha256(data).hexdigest() == kept.manifest_sha256), None)
 
 
 def restored(stage: StageDir, kept: Record) -> Iterator[AnyManifest]:
@@ -372,22 +374,22 @@ def changed(run: RunFile | None, now: RunFile, sections: Collection[str]) -> lis
     """The settings and inputs that differ between two run.json, each as a sentence; settings of these sections alone."""
     if run is None:
         return []
-    said = []
+    differences = []
     for section in sections:
         was, is_ = run.section(section), now.section(section)
-        said += [
+        differences += [
             _knob(name, was[name], is_[name])
             for name in sorted(was.keys() & is_.keys())
             if was[name] != is_[name] and not (is_moot(section, name, was) and is_moot(section, name, is_))
         ]
     for name in BESIDE_CANDIDATES:
-        had, has = run.config.get(name), now.config[name]
-        said += [_knob(name, had, has)] if had != has else []
+        had, has = run.section("sources").get(name), now.section("sources")[name]
+        differences += [_knob(name, had, has)] if had != has else []
     if run.seed != now.seed:
-        said.append("--seed is another than the one in run.json")
+        differences.append("--seed is another than the one in run.json")
     if run.queries_sha256 != now.queries_sha256:
-        said.append(f"the query list {now.config['queries']} has other entries than the one that was used")
-    return said + _changed_sources(run.sources, now.sources)
+        differences.append(f"the query list {now.config['queries']} has other entries than the one that was used")
+    return differences + _changed_sources(run.sources, now.sources)
 
 
 def _knob(name: str, was: Any, is_: Any) -> str:
@@ -396,14 +398,14 @@ def _knob(name: str, was: Any, is_: Any) -> str:
 
 def _changed_sources(was: Sequence[SeenSource], is_: Sequence[SeenSource]) -> list[str]:
     before, now = ({source.name: source for source in sources} for sources in (was, is_))
-    said = [f"the source {name} is new" for name in now if name not in before]
-    said += [f"the source {name} is no longer given" for name in before if name not in now]
+    differences = [f"the source {name} is new" for name in now if name not in before]
+    differences += [f"the source {name} is no longer given" for name in before if name not in now]
     for name in (name for name in now if name in before):
         old, new = before[name], now[name]
         if old.size != new.size:
             grew = (new.size or 0) > (old.size or 0)
             more = "; adding what is new to a finished set (--append) is yet to come" if grew else ""
-            said.append(f"the source {name} had {old.size or 0:,} bytes and has {new.size or 0:,}{more}")
+            differences.append(f"the source {name} had {old.size or 0:,} bytes and has {new.size or 0:,}{more}")
         elif old.version is not None and old.version != new.version:
-            said.append(f"the source {name} was changed: it was {old.version} and is {new.version}")
-    return said
+            differences.append(f"the source {name} was changed: it was {old.version} and is {new.version}")
+    return differences

@@ -10,6 +10,7 @@ from typing import Any
 
 from wit import layout
 from wit.damage import damaged
+from wit.stages import ALL
 from wit.store import fs
 from wit.store.manifests import AnyManifest, File, Manifest, Published, described, read_object, wrote
 from wit.tally import Tally
@@ -17,7 +18,6 @@ from wit.typed import Rest, dump, load, optional, rest, to_json
 
 IMPLIED = "implied"  # in the place of the digest of what a stage wrote
 READERS = 8  # requests in flight
-SECTIONS = ("candidates", "plan", "image", "select", "publish")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,14 +127,16 @@ class RunFile:
 
     def section(self, name: str) -> Mapping[str, Any]:
         """The knobs of that section; empty where the version that wrote them had none."""
-        found: Mapping[str, Any] = self.config.get(name, {})
-        return found
+        if name == "sources" and name not in self.config:  # up to version 0.3 they stood at the top
+            return self.config
+        knobs: Mapping[str, Any] = self.config.get(name, {})
+        return knobs
 
 
-def load_run(found: Mapping[str, Any]) -> RunFile:
+def load_run(parsed: Mapping[str, Any]) -> RunFile:
     """run.json as it was parsed; raises ValueError where it lacks fields."""
-    run = load(RunFile, found)
-    for name in ("fetch", *SECTIONS):
+    run = load(RunFile, parsed)
+    for name in ("fetch", *(kind.section for kind in ALL if kind.section)):
         if not isinstance(run.config.get(name, None if name == "fetch" else {}), Mapping):
             raise ValueError(f"config: {name} is no JSON object")
     return run
@@ -143,13 +145,13 @@ def load_run(found: Mapping[str, Any]) -> RunFile:
 def read_run(out: str) -> RunFile | None:
     """run.json of the last start, None where there is none; raises DamagedFile where it is not what that wrote."""
     path = layout.run_path(out)
-    found = read_object(path)
-    if found is None:
+    parsed = read_object(path)
+    if parsed is None:
         return None
-    if ("stages" in found or "sha256" in found) and fs.read_bytes(path) != sealed(found):
+    if ("stages" in parsed or "sha256" in parsed) and fs.read_bytes(path) != sealed(parsed):
         raise damaged(path, "its bytes are not those of the digest in it")
     try:
-        return load_run(found)
+        return load_run(parsed)
     except ValueError as error:
         raise damaged(path, error) from error
 

@@ -53,10 +53,10 @@ def scores(out: str, shard: FetchedShard, scorer: Scorer) -> pa.Table:
     """records.SCORES of one raw shard, for the captions that plan chose."""
     keys, places, captions, digests = fetched(fs.join(out, shard.parquet))
     pairs = zip(pictures(fs.join(out, shard.tar), keys, digests), captions, strict=True)
-    found: list[float | None] = []
+    values: list[float | None] = []
     while batch := list(itertools.islice(pairs, BATCH)):
-        found += scorer(batch)
-    columns = [pa.array(keys, pa.string()), pa.array(places, pa.int32()), pa.array(found, pa.float32())]
+        values += scorer(batch)
+    columns = [pa.array(keys, pa.string()), pa.array(places, pa.int32()), pa.array(values, pa.float32())]
     return pa.table(columns, schema=SCORES)
 
 

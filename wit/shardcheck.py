@@ -39,10 +39,10 @@ READERS = 8  # decoding and digests release the GIL
 def json_in(path: str) -> dict[str, Any] | None:
     """The JSON object in a file, or None where there is none."""
     try:
-        found = json.loads(bytes_in(path) or b"")
+        parsed = json.loads(bytes_in(path) or b"")
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return parsed if isinstance(parsed, dict) else None
 
 
 def bytes_in(path: str) -> bytes | None:
@@ -104,10 +104,10 @@ def published_problems(out: str, manifest: Published, select: Manifest | None, l
     problems = list(set_problems(out, manifest, shards))
     with ThreadPoolExecutor(READERS) as readers:
         keys, wrong = zip(*readers.map(row_problems, shards), strict=True) if shards else ((), ())
-        problems += [problem for found in wrong for problem in found]
+        problems += [problem for of_one in wrong for problem in of_one]
         read = {"metadata": None, "sample": sampled_problems, "full": shard_problems}[level]
         looked = list(readers.map(read, shards)) if read else []
-    problems += [problem for found, _ in looked for problem in found]
+    problems += [problem for of_one, _ in looked for problem in of_one]
     problems += key_problems(out, list(keys), select)
     return problems, sum(count for _, count in looked)
 
@@ -174,8 +174,8 @@ def key_problems(out: str, keys: Sequence[Sequence[str] | None], select: Manifes
     kept = np.sort(np.concatenate([_short([]), *(_short(t["key"].to_pylist()) for t in tables if t is not None)]))
     if not np.array_equal(kept, published):
         missing, extra = len(np.setdiff1d(kept, published)), len(np.setdiff1d(published, kept))
-        said = f"{missing} selected samples are missing and {extra} are there without being selected"
-        yield Problem("shards", said)
+        what = f"{missing} selected samples are missing and {extra} are there without being selected"
+        yield Problem("shards", what)
 
 
 def _short(keys: Sequence[str]) -> Hashes:
@@ -225,8 +225,8 @@ def sampled_problems(shard: Shard) -> Found:
     for row in chosen:
         head = fs.read_range(shard.path(shard.tar), row["image_offset"] - BLOCK, BLOCK + row["image_size"])
         if head[:BLOCK] != tar_header(member_name(row), row["image_size"]):
-            said = f"no tar header of {member_name(row)} before byte {row['image_offset']}"
-            problems.append(Problem(shard.tar, said))
+            what = f"no tar header of {member_name(row)} before byte {row['image_offset']}"
+            problems.append(Problem(shard.tar, what))
         problems += picture_problems(shard.tar, row, head[BLOCK:])
     return problems, len(chosen)
 
@@ -242,8 +242,8 @@ def shard_problems(shard: Shard) -> Found:
         if [member.name for member in three] != [
             f"{row['key']}.{e}" for e in (extension_of(row["format"]), "txt", "json")
         ]:
-            said = f"the files of {row['key']} are not where the parquet file has them"
-            return [*problems, Problem(shard.tar, said)], 0
+            what = f"the files of {row['key']} are not where the parquet file has them"
+            return [*problems, Problem(shard.tar, what)], 0
         problems += sample_problems(shard.tar, row, three)
     if (left := next(members, None)) is not None:
         problems.append(Problem(shard.tar, f"{left.name} is in no row of the parquet file"))
@@ -256,14 +256,14 @@ def member_name(row: Mapping[str, Any]) -> str:
 
 def sample_problems(tar: str, row: dict[str, Any], members: Sequence[Member]) -> Problems:
     """Picture, caption and metadata of one sample."""
-    image, caption, said = members
+    image, caption, described = members
     if (image.offset, len(image.data)) != (row["image_offset"], row["image_size"]):
         yield Problem(tar, f"{image.name} is not at the offset and size of its row")
     yield from picture_problems(tar, row, image.data)
     if caption.data != row["caption"].encode():
         yield Problem(tar, f"{caption.name} is not the caption of its row")
-    if said.data != json.dumps(metadata(row), ensure_ascii=False).encode():
-        yield Problem(tar, f"{said.name} is not the metadata of its row")
+    if described.data != json.dumps(metadata(row), ensure_ascii=False).encode():
+        yield Problem(tar, f"{described.name} is not the metadata of its row")
 
 
 def picture_problems(tar: str, row: Mapping[str, Any], data: bytes) -> Problems:
@@ -280,8 +280,8 @@ def picture_problems(tar: str, row: Mapping[str, Any], data: bytes) -> Problems:
         yield Problem(tar, f"the picture of {row['key']} does not decode ({error})", how=OURS, undecodable=True)
         return
     if size != (row["width"], row["height"]):
-        said = f"{size[0]} x {size[1]} pixels, its row says {row['width']} x {row['height']}"
-        yield Problem(tar, f"the picture of {row['key']} has {said}")
+        what = f"{size[0]} x {size[1]} pixels, its row says {row['width']} x {row['height']}"
+        yield Problem(tar, f"the picture of {row['key']} has {what}")
 
 
 # Raw shards.
@@ -292,7 +292,9 @@ def raw_problems(out: str, download: Manifest | None) -> list[Problem]:
     parts = [part.files for part in with_pictures(download.parts)] if download else []
     names = [(files["tar"].name, files["parquet"].name) for files in parts]
     with ThreadPoolExecutor(READERS) as readers:
-        return [problem for found in readers.map(lambda pair: _raw_problems(out, *pair), names) for problem in found]
+        return [
+            problem for of_shard in readers.map(lambda pair: _raw_problems(out, *pair), names) for problem in of_shard
+        ]
 
 
 def _raw_problems(out: str, tar: str, parquet: str) -> list[Problem]:
@@ -303,10 +305,10 @@ def _raw_problems(out: str, tar: str, parquet: str) -> list[Problem]:
     rows = [row for row in table.to_pylist() if row["reason"] is None]
     expected = [(member_name(row), row["tar_offset"], row["tar_size"], row["sha256"]) for row in rows]
     try:
-        found = [
+        pictures = [
             (member.name, member.offset, len(member.data), hashlib.sha256(member.data).hexdigest())
             for member in iter_members(path)
         ]
     except (OSError, InputError) as error:
         return [Problem(tar, why(error))]
-    return [] if found == expected else [Problem(tar, f"its pictures are not those of {fs.name_of(parquet)}")]
+    return [] if pictures == expected else [Problem(tar, f"its pictures are not those of {fs.name_of(parquet)}")]

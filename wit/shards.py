@@ -220,10 +220,10 @@ def _sample(key: str | None, files: dict[str, bytes], gone: frozenset[str]) -> I
 def _metadata(text: bytes) -> dict[str, Any] | None:
     """What KEY.json says; None where it is no JSON object."""
     try:
-        found = json.loads(text)
+        parsed = json.loads(text)
     except (ValueError, RecursionError):  # no JSON, no UTF-8, a number of 5,000 digits; nested too deeply
         return None
-    return found if isinstance(found, dict) else None
+    return parsed if isinstance(parsed, dict) else None
 
 
 def _hashes(key: str, image: bytes, metadata: dict[str, Any] | None) -> list[str]:
@@ -276,10 +276,10 @@ def _counts(directory: str) -> dict[str, int]:
 
 
 def _object(path: str) -> dict[str, Any]:
-    found = _metadata(fs.read_bytes(path))
-    if found is None:
+    parsed = _metadata(fs.read_bytes(path))
+    if parsed is None:
         raise damaged(path, "it is no JSON object", mend(path, AGAIN))
-    return found
+    return parsed
 
 
 def _count(path: str, number: object) -> int:

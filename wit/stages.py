@@ -17,6 +17,8 @@ class StageKind:
     """Stages whose fingerprints are in its own."""
     opens: tuple[str, ...]
     """Stages whose files it reads."""
+    section: str = ""
+    """Where its knobs stand in a configuration."""
     folder: str = ""
     """Its directory under OUT, where that has another name."""
     manifest: str = "_MANIFEST.json"
@@ -31,13 +33,20 @@ class StageKind:
 
 
 ALL = (
-    StageKind("candidates", 3, (), ()),
-    StageKind("plan", 2, ("candidates",), ("candidates",)),
-    StageKind("download", 3, ("plan",), ("plan",), folder="raw"),
+    StageKind("candidates", 3, (), (), section="candidates"),
+    StageKind("plan", 2, ("candidates",), ("candidates",), section="plan"),
+    StageKind("download", 3, ("plan",), ("plan",), section="image", folder="raw"),
     StageKind("score", 2, ("download",), ("download",), optional=True),
-    StageKind("select", 2, ("download", "score"), ("plan", "download", "score")),
+    StageKind("select", 2, ("download", "score"), ("plan", "download", "score"), section="select"),
     StageKind(
-        "publish", 2, ("select",), ("select", "download"), folder="shards", manifest="MANIFEST.json", product=True
+        "publish",
+        2,
+        ("select",),
+        ("select", "download"),
+        section="publish",
+        folder="shards",
+        manifest="MANIFEST.json",
+        product=True,
     ),
     StageKind(
         "report",

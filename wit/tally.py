@@ -25,9 +25,9 @@ NOTHING = Tally(
 
 def add_up(parts: Iterable[Tally]) -> Tally:
     """The sum of some statistics."""
-    found = list(parts)
-    dropped = add_counts(one.dropped for one in found)
-    return Tally(into=sum(one.into for one in found), out=sum(one.out for one in found), dropped=dropped)
+    tallies = list(parts)
+    dropped = add_counts(one.dropped for one in tallies)
+    return Tally(into=sum(one.into for one in tallies), out=sum(one.out for one in tallies), dropped=dropped)
 
 
 def add_counts(parts: Iterable[Mapping[Any, int]]) -> dict[str, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import types
 from collections.abc import Callable, Mapping
@@ -52,6 +53,11 @@ def dump(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
+def json_digest(*parts: Any) -> str:
+    """What dataclasses and plain values come to as JSON: 32 hex digits of SHA-256."""
+    return hashlib.sha256(to_json(list(parts))).hexdigest()[:32]
+
+
 def to_json(value: object) -> bytes:
     """One stable byte string for one value: sorted keys, two spaces, a newline at the end."""
     return json.dumps(dump(value), sort_keys=True, indent=2, ensure_ascii=False).encode() + b"\n"
@@ -84,14 +90,14 @@ def _fields(kind: type) -> tuple[_Field, ...]:
 
 
 def _dump(value: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    dumped: dict[str, Any] = {}
     for field in _fields(cast(Any, type(value))):
         held = getattr(value, field.name)
         if field.hint is Rest:
-            found |= held
+            dumped |= held
         elif not (field.optional and held == field.default):
-            found[field.place] = dump(held)
-    return found
+            dumped[field.place] = dump(held)
+    return dumped
 
 
 @functools.cache

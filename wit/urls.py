@@ -215,10 +215,10 @@ def registrable_domain(host: str) -> str:
     name = host.rstrip(".")
     if not name or _is_address(name):
         return host
-    found = _suffixes()(name)
-    if not found.suffix:
+    parts = _suffixes()(name)
+    if not parts.suffix:
         return ".".join(name.split(".")[-2:])
-    domain: str = found.top_domain_under_public_suffix
+    domain: str = parts.top_domain_under_public_suffix
     return domain or name
 
 

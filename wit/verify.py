@@ -23,7 +23,7 @@ from wit.damage import COPY_OR_WEB, is_robots
 from wit.download.published import is_accounting
 from wit.errors import DamagedFile, InputError
 from wit.fingerprints import is_moot
-from wit.remedies import STRANGER, Problem, Problems, directory_of, manifest_of, stage_of, told
+from wit.remedies import STRANGER, Problem, Problems, directory_of, manifest_of, sentences, stage_of
 from wit.resume import implied, written_again
 from wit.runfile import Record, RunFile, SeenSource, load_run, sealed
 from wit.shardcheck import READERS, Level, bytes_in, json_in, published_problems, raw_problems, table_in
@@ -60,22 +60,22 @@ def verify(out: str, level: Level = "metadata") -> Verdict:
     run = _run(out)
     for stage, manifest in manifests.items():
         problems += stage_problems(out, stage, manifest, run)
-    found, notes = whole_problems(out, run, manifests)
-    problems += found
+    more, notes = whole_problems(out, run, manifests)
+    problems += more
     found_set, select, download = (manifests.get(stage) for stage in ("publish", "select", "download"))
     published = found_set if isinstance(found_set, Published) else None
     problems += ledger_problems(out, {**_deleted(out, run), **manifests}, published or _records(run).get("publish"))
     read = 0
     if published is not None:
-        found, read = published_problems(out, published, select if isinstance(select, Manifest) else None, level)
-        problems += found
+        more, read = published_problems(out, published, select if isinstance(select, Manifest) else None, level)
+        problems += more
     if level == "full":
         problems += digest_problems(out, [file for files in every_file(out, run, manifests) for file in files])
         problems += raw_problems(out, download if isinstance(download, Manifest) else None)
     problems, unseen = never_looked_at(run, problems, read)
     to_come = still_to_come(out, run, manifests)
     return Verdict(
-        problems=told(problems, manifests, lambda stage: _restorable(out, run, stage)),
+        problems=sentences(problems, manifests, lambda stage: _restorable(out, run, stage)),
         notes=(*notes, *unseen),
         stages=tuple(stage for stage in manifests if stage not in to_come),
         to_come=to_come,
@@ -90,7 +90,7 @@ Manifests = Mapping[str, AnyManifest]
 
 def _manifests(out: str) -> tuple[dict[str, AnyManifest], list[Problem]]:
     """(the manifests of all stages that finished, what is wrong with others: nothing below those can be trusted)."""
-    found, problems = dict[str, AnyManifest](), list[Problem]()
+    manifests, problems = dict[str, AnyManifest](), list[Problem]()
     for stage in STAGES:
         if off := no_file(out, manifest_of(stage)):
             problems.append(off)
@@ -98,16 +98,16 @@ def _manifests(out: str) -> tuple[dict[str, AnyManifest], list[Problem]]:
         try:
             manifest = read_manifest(out, stage)
         except (OSError, InputError) as error:
-            said = error.what if isinstance(error, DamagedFile) else f"{error}"
-            problems.append(Problem(manifest_of(stage), f"damaged ({said})"))
+            what = error.what if isinstance(error, DamagedFile) else f"{error}"
+            problems.append(Problem(manifest_of(stage), f"damaged ({what})"))
             continue
         if manifest is None:
             continue
         if lacking := _lacks(manifest):
             problems.append(Problem(manifest_of(stage), f"damaged ({lacking})"))
         else:
-            found[stage] = manifest
-    return found, problems
+            manifests[stage] = manifest
+    return manifests, problems
 
 
 # What units have at least, by stage: their files' labels. Accounting of retries has none.
@@ -148,15 +148,15 @@ def still_to_come(out: str, run: RunFile | None, manifests: Manifests) -> tuple[
     scored = "score" in prints or run.config.get("score_checkpoint") is not None
 
     def lacks(stage: str) -> bool:
-        found = manifests.get(stage) or records.get(stage)
-        if found is None and run.stages is None:  # version 0.1.0 kept no records of what was deleted since
+        known = manifests.get(stage) or records.get(stage)
+        if known is None and run.stages is None:  # version 0.1.0 kept no records of what was deleted since
             return "publish" not in manifests
-        return found is None or found.fingerprint != prints.get(stage)
+        return known is None or known.fingerprint != prints.get(stage)
 
     wanted = [stage for stage in STAGES if stage != "report" and (stage != "score" or scored)]
-    found = [stage for stage in wanted if stage in making or lacks(stage)]
+    to_come = [stage for stage in wanted if stage in making or lacks(stage)]
     page = "report" in records or fs.exists(fs.join(out, layout.PAGE_FILE))
-    return (*found, *([] if page and "report" not in making and "publish" not in found else ["report"]))
+    return (*to_come, *([] if page and "report" not in making and "publish" not in to_come else ["report"]))
 
 
 # Manifests against files and against each other.
@@ -166,8 +166,8 @@ def stage_problems(out: str, stage: str, manifest: AnyManifest, run: RunFile | N
     """One stage by itself."""
     name = manifest_of(stage)
     if manifest.schema_version > SCHEMAS[stage]:
-        said = f"written with schema {manifest.schema_version}, this version of wit reads up to {SCHEMAS[stage]}"
-        yield Problem(name, said, how="use the version that wrote it, or a later one")
+        what = f"written with schema {manifest.schema_version}, this version of wit reads up to {SCHEMAS[stage]}"
+        yield Problem(name, what, how="use the version that wrote it, or a later one")
     kept = _records(run).get(stage)
     known = [run.fingerprints.get(stage), kept.fingerprint if kept else None] if run else []
     if known and manifest.fingerprint not in known:
@@ -230,12 +230,12 @@ def part_problems(out: str, stage: str, part: Marker, *, thinned: bool) -> Probl
 def _marker_stands(path: str, part: Marker) -> bool:
     """Whether a marker is, to the byte, what the manifest says of it. One of plan may name files between passes besides, long
     removed: then the manifest has its digest, or in sets of version 0.1.0 nothing."""
-    data, found = bytes_in(path), json_in(path)
-    if data is None or found is None:
+    data, parsed = bytes_in(path), json_in(path)
+    if data is None or parsed is None:
         return False
     if part.marker_sha256:
         return hashlib.sha256(data).hexdigest() == part.marker_sha256 or data == to_json(part.bare)
-    return data == to_json(part.bare) or (data == to_json(found) and _within(dump(part), found))
+    return data == to_json(part.bare) or (data == to_json(parsed) and _within(dump(part), parsed))
 
 
 def _within(part: Mapping[str, Any], marker: Mapping[str, Any]) -> bool:
@@ -248,9 +248,9 @@ def _within(part: Mapping[str, Any], marker: Mapping[str, Any]) -> bool:
 
 def _run(out: str) -> RunFile | None:
     """run.json, or None where it is none that a build wrote."""
-    found = json_in(layout.run_path(out))
+    parsed = json_in(layout.run_path(out))
     try:
-        run = load_run(found) if found is not None else None
+        run = load_run(parsed) if parsed is not None else None
     except ValueError:
         return None
     return run if run is not None and _records_hold(run) else None
@@ -297,22 +297,22 @@ def _reason_problems(out: str, name: str, expected: Mapping[str, int]) -> Proble
 def ledger_problems(out: str, totals: Mapping[str, Tally], published: Published | Record | None) -> Problems:
     """in = out + dropped, within stages and between them, and ledger.json says the same."""
     stages = ledger.stage_totals(totals)
-    for stage, said in ledger.imbalances(stages):
-        yield Problem(manifest_of(stage), said)
+    for stage, what in ledger.imbalances(stages):
+        yield Problem(manifest_of(stage), what)
     if published is None:
         return
     try:
-        found = load(ledger.LedgerFile, json_in(fs.join(out, layout.LEDGER_FILE)))
+        written = load(ledger.LedgerFile, json_in(fs.join(out, layout.LEDGER_FILE)))
     except ValueError:
         unknown = [directory_of(stage) for stage in USUAL if stage not in stages and stage != "report"]
         how = f"put a copy back: it alone has the numbers of {unknown[0]}/, which was deleted" if unknown else None
         yield Problem(layout.LEDGER_FILE, "missing or not what the report stage writes", how=how)
         return
-    for stage in dict.fromkeys([*stages, *found.stages]):
-        if found.stages.get(stage) != stages.get(stage):
+    for stage in dict.fromkeys([*stages, *written.stages]):
+        if written.stages.get(stage) != stages.get(stage):
             yield Problem(layout.LEDGER_FILE, f"{stage} is not the sum of its published parts")
-    if found.samples != published.samples:
-        yield Problem(layout.LEDGER_FILE, f"{found.samples} samples, published are {published.samples}")
+    if written.samples != published.samples:
+        yield Problem(layout.LEDGER_FILE, f"{written.samples} samples, published are {published.samples}")
 
 
 def never_looked_at(run: RunFile | None, problems: Sequence[Problem], read: int) -> tuple[list[Problem], list[str]]:
@@ -355,16 +355,16 @@ def every_file(out: str, run: RunFile | None, manifests: Manifests) -> tuple[lis
     beside = [file for stage in manifests if stage in records for file in records[stage].beside or ()]
     beside += (records["report"].files or ()) if "report" in records else ()
     for source in run.sources if run else ():
-        name, (how, _, digest) = _below(out, source), (source.version or "").partition(" ")
-        beside += [File(name, source.size or 0, digest)] if name and how == "sha256" else []
+        name, (how, _, digest) = below(source), (source.version or "").partition(" ")
+        if name and how == "sha256" and fs.exists(fs.join(out, name)):
+            beside.append(File(name, source.size or 0, digest))
     return named, beside
 
 
-def _below(out: str, source: SeenSource) -> str | None:
-    """The name relative to OUT of a source that lies there: the demonstration web's."""
+def below(source: SeenSource) -> str | None:
+    """The name relative to OUT of a source that was made there: the demonstration web's."""
     label = source.label or ""
-    name = label.replace("demo/", f"{layout.DEMO}/", 1)
-    return name if label.startswith("demo/") and fs.exists(fs.join(out, name)) else None
+    return label.replace("demo/", f"{layout.DEMO}/", 1) if label.startswith("demo/") else None
 
 
 def whole_problems(out: str, run: RunFile | None, manifests: Manifests) -> tuple[list[Problem], list[str]]:
@@ -377,8 +377,8 @@ def whole_problems(out: str, run: RunFile | None, manifests: Manifests) -> tuple
     for file in beside:
         problems += size_problems(out, file) if file.name not in silent else ()
     notes = [f"{name} is gone: nothing but the next download reads it, which asks servers again" for name in silent]
-    found, plain = strangers(run, manifests, [*named, *beside], there)
-    problems += found
+    strange, plain = strangers(run, manifests, [*named, *beside], there)
+    problems += strange
     notes += [f"no digest covers {', '.join(plain)}: the set is of version 0.1.0"] if plain else []
     problems += loose_problems(out, run)
     left = {name.partition("/")[0] for name in there}
@@ -386,8 +386,8 @@ def whole_problems(out: str, run: RunFile | None, manifests: Manifests) -> tuple
     for stage in (stage for stage in _unfinished(run, manifests) if stage in deleted and stage not in _making(run)):
         if directory_of(stage) not in left:
             gone = gone_problems(stage, run, manifests, deleted)
-            said = f"{directory_of(stage)}/ was deleted after it was finished: what it wrote is not looked at"
-            problems, notes = [*problems, *gone], [*notes, *([] if gone else [said])]
+            note = f"{directory_of(stage)}/ was deleted after it was finished: what it wrote is not looked at"
+            problems, notes = [*problems, *gone], [*notes, *([] if gone else [note])]
         elif not fs.exists(layout.manifest_path(out, stage)):
             problems.append(Problem(manifest_of(stage), "missing, the stage was finished", lost=True))
     return problems, notes
@@ -395,9 +395,9 @@ def whole_problems(out: str, run: RunFile | None, manifests: Manifests) -> tuple
 
 def _unfinished(run: RunFile | None, manifests: Manifests) -> list[str]:
     """The stages whose manifest is not there; score only where there is to be one."""
-    found = [stage for stage in STAGES if stage not in manifests and stage != "report"]
+    unfinished = [stage for stage in STAGES if stage not in manifests and stage != "report"]
     without = "publish" in manifests and "score" not in (run.fingerprints if run else {})
-    return [stage for stage in found if not (without and stage == "score")]
+    return [stage for stage in unfinished if not (without and stage == "score")]
 
 
 def strangers(
@@ -408,6 +408,9 @@ def strangers(
     covered = {file.name for file in listed if file.digests} | {manifest_of(stage) for stage in manifests}
     covered |= {f"{directory_of(stage)}/{part.unit}.json" for stage, part in parts}
     loose = {beside.name for _, part in parts for beside in part.beside}
+    loose |= {
+        name for source in (run.sources if run else ()) if (name := below(source))
+    }  # whose store tells another version
     first = run is not None and run.is_first
     # Nothing else goes by these names: of version 0.1.0 the next start records what has a manifest, and that is not the report.
     loose |= {*layout.REPORT_FILES, *([layout.RUN_FILE] if first else [])}
@@ -416,9 +419,9 @@ def strangers(
     # What the report wrote stands in run.json, which is named itself where it cannot be read.
     made |= {"report"} if run is None else set()
     open_ = {name for name in unknown if stage_of(name) in made or (first and name.startswith(f"{layout.DEMO}/"))}
-    found = [Problem(n, "not of this set: no manifest names it", how=STRANGER) for n in unknown if n not in open_]
+    strange = [Problem(n, "not of this set: no manifest names it", how=STRANGER) for n in unknown if n not in open_]
     plain = [name for name in there if name in loose - covered or name in open_]
-    return found, plain if first else [name for name in plain if name in layout.REPORT_FILES]
+    return strange, plain if first else [name for name in plain if name in layout.REPORT_FILES]
 
 
 def loose_problems(out: str, run: RunFile | None) -> list[Problem]:
@@ -426,13 +429,13 @@ def loose_problems(out: str, run: RunFile | None) -> list[Problem]:
     if run is None or "report" in run.records:
         return []
     page = fs.size_of_file(fs.join(out, layout.PAGE_FILE)) is not None and "report" not in _making(run)
-    found = []
+    problems = []
     for name in layout.REPORT_FILES:
         if off := no_file(out, name):
-            found.append(off)
+            problems.append(off)
         elif page and name != layout.LEDGER_FILE and not fs.exists(fs.join(out, name)):  # that is read
-            found.append(Problem(name, "missing", lost=True, gone=True))
-    return found
+            problems.append(Problem(name, "missing", lost=True, gone=True))
+    return problems
 
 
 def gone_problems(stage: str, run: RunFile | None, manifests: Manifests, deleted: Mapping[str, Tally]) -> list[Problem]:
@@ -485,10 +488,10 @@ def digest_problems(out: str, listed: Sequence[File]) -> list[Problem]:
         if fs.size_of_file(path) is None:
             return None  # said before
         try:
-            found = fs.digest_of(path, digest.algorithm)
+            actual = fs.digest_of(path, digest.algorithm)
         except OSError as error:
             return Problem(name, f"cannot be read ({error})")
-        if found != digest:
+        if actual != digest:
             return Problem(name, f"its bytes are not those of the manifest's {digest.algorithm}")
         return None
 

@@ -1,16 +1,17 @@
 """A fingerprint changes with everything that it stands for, and with nothing else; those of earlier versions are kept."""
 
 import dataclasses
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from wit import fingerprints
 from wit.config import BuildConfig
-from wit.fingerprints import Above, Added, Inputs, Removed, Reworded, forms, knobs
+from wit.fingerprints import Above, Inputs, Removed, Reworded, forms, knobs
+from wit.knobs import ADDED, added
 from wit.runfile import RunFile
-from wit.sources import SourceFile
+from wit.sources import SourceConfig, SourceFile
 
 # The knobs of version 0.1.0, of which every form of fingerprints since 1 has been made.
 FIRST = {
@@ -24,27 +25,33 @@ FIRST = {
     "publish": "publish_buffer_mb raw_shards_per_group samples_per_shard",
 }
 IN_NO_FINGERPRINT = (
-    "queries output source cc_base source_requests_per_s source_readers stages score_checkpoint rebuild_from "
-    "retry_failed retry_reason dry_run picture_bytes seed workers fetch"
+    "queries output source stages score_checkpoint rebuild_from retry_failed retry_reason dry_run picture_bytes seed workers "
+    "fetch sources"
 )
-
-
-def names(table: Any, section: str) -> set[str]:
-    return {name.partition(".")[2] for name in table if name.startswith(f"{section}.")}
 
 
 @pytest.mark.parametrize("section", FIRST)
 def test_every_knob_is_known_to_the_fingerprints_or_old_sets_would_be_thrown_away(section: str) -> None:
     first, config = set(FIRST[section].split()), BuildConfig()
-    now = {field.name for field in dataclasses.fields(getattr(config, section))}
-    new = names(fingerprints.ADDED, section) | names(fingerprints.REWORDED, section)
-    assert now - first <= new, "a new knob: give it a line in fingerprints.ADDED or REWORDED"
+    fields = dataclasses.fields(getattr(config, section))
+    said = {
+        field.name for field in fields if ADDED in field.metadata or f"{section}.{field.name}" in fingerprints.REWORDED
+    }
+    new = {field.name for field in fields} - first
+    assert new <= said, "a new knob: give its field the metadata `added`, or a line in fingerprints.REWORDED"
     assert set(knobs(section, getattr(config, section), 1)) == first, "a knob is gone: give it a line in REMOVED"
 
 
-def test_every_knob_of_the_build_itself_is_one_of_candidates_or_of_none() -> None:
-    known = {*IN_NO_FINGERPRINT.split(), *fingerprints.BESIDE_CANDIDATES, *FIRST}
-    assert {field.name for field in dataclasses.fields(BuildConfig)} <= known
+def test_every_knob_of_the_build_itself_and_of_sources_is_one_of_candidates_or_of_none() -> None:
+    assert {field.name for field in dataclasses.fields(BuildConfig)} <= {*IN_NO_FINGERPRINT.split(), *FIRST}
+    of_sources = {"cc_base", "source_requests_per_s", "source_readers", *fingerprints.BESIDE_CANDIDATES}
+    assert {field.name for field in dataclasses.fields(SourceConfig)} == of_sources
+
+
+@pytest.mark.parametrize("knob, value", [("limit", 7), ("files_per_part", 2), ("url_col", "u"), ("caption_col", "c")])
+def test_what_is_read_of_sources_counts_and_what_it_costs_does_not(knob: str, value: Any) -> None:
+    assert newest("candidates", BuildConfig(sources=SourceConfig(**{knob: value}))) != newest("candidates")
+    assert newest("candidates", BuildConfig(sources=SourceConfig(source_readers=7))) == newest("candidates")
 
 
 def test_a_knob_that_nobody_reads_here_changes_no_fingerprint() -> None:
@@ -143,15 +150,13 @@ class Old:
 class New:
     size: int = 3
     exif: str = "none"
-    hours: float | None = 72
-    verify: str | None = None
+    hours: float | None = field(default=72, metadata=added(since=2, before=None))
+    verify: str | None = field(default=None, metadata=added(since=2, before=None))
 
 
 @pytest.fixture
 def tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """`hours` and `verify` are new in schema 2, the former with a default that is not as before; `split` is gone."""
-    added = {"s.hours": Added(since=2, before=None), "s.verify": Added(since=2, before=None)}
-    monkeypatch.setattr(fingerprints, "ADDED", added)
     monkeypatch.setattr(fingerprints, "REMOVED", {"s.split": Removed(until=1, was=50_000)})
     exif = Reworded(until=1, before=lambda value: {"extract": value == "all"})
     monkeypatch.setattr(fingerprints, "REWORDED", {"s.exif": exif})

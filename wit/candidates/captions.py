@@ -15,8 +15,8 @@ import ftfy
 
 from wit.candidates.words import NO_SPACE_SCRIPTS
 from wit.errors import InputError
-from wit.ranges import Range, check_ranges
-from wit.records import Reason
+from wit.knobs import Range, check_ranges
+from wit.reasons import Reason
 
 # --- cleaning ---------------------------------------------------------------------------------------------------------
 
@@ -193,10 +193,10 @@ def is_file_name(caption: str, rules: CaptionRules) -> Reason | None:
 
 
 def _is_name(caption: str) -> bool:
-    found = NAMED.search(caption) if "." in caption else None
-    if found is None:
+    named = NAMED.search(caption) if "." in caption else None
+    if named is None:
         return False
-    words = [word for word in caption[: found.start()].split(" ") if WORD.search(word)]
+    words = [word for word in caption[: named.start()].split(" ") if WORD.search(word)]
     return sum(max(_wide(word), 1) for word in words) <= MOST_WORDS_OF_FILE_NAME
 
 

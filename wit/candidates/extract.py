@@ -25,7 +25,8 @@ from wit.candidates.matching import Matcher, matcher_for
 from wit.errors import InputError
 from wit.hashing import GOLDEN, keyed_hash
 from wit.querylist import QueryList
-from wit.records import CANDIDATES, DROPPED, Reason, pair_key
+from wit.reasons import Reason
+from wit.records import CANDIDATES, DROPPED, pair_key
 from wit.sources import PairBatch, RequestBudget, SourceFile, SourceReport, read_pairs
 from wit.sources.pages import EXTRACTOR_ERROR
 from wit.urls import canonical_urls, reason_for, without_credentials
@@ -205,8 +206,8 @@ def _languages(captions: list[str], config: CandidatesConfig) -> tuple[list[str 
             for c in codes
             if language.long_enough(c, min_words=config.language_min_words, min_chars=config.language_min_chars)
         ]
-        found = language.detect(asked, model_path=config.language_model)
-        codes.update(zip(asked, zip(*found, strict=True), strict=True))
+        detected = language.detect(asked, model_path=config.language_model)
+        codes.update(zip(asked, zip(*detected, strict=True), strict=True))
     return [codes[caption][0] for caption in captions], [codes[caption][1] for caption in captions]
 
 
@@ -326,9 +327,9 @@ def _first_of_equals(keys: pa.ChunkedArray) -> tuple[Ints, Ints]:
 
 def _as_dropped(rows: pa.Table, collected: _Collected) -> pa.Table:
     """Candidates as rows of the dropped table, thinned: merged into an equal pair before them."""
-    said = {"stage": "candidates", "reason": Reason.DUPLICATE_IN_GROUP.value, "detail": ""}
+    fixed = {"stage": "candidates", "reason": Reason.DUPLICATE_IN_GROUP.value, "detail": ""}
     columns = [
-        pa.repeat(pa.scalar(said[name], pa.string()), len(rows)) if name in said else rows[name]
+        pa.repeat(pa.scalar(fixed[name], pa.string()), len(rows)) if name in fixed else rows[name]
         for name in DROPPED.names
     ]
     drawn = [

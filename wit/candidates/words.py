@@ -185,17 +185,17 @@ class Vocabulary:
     def numbers(self, words: WordKeys) -> Ints:
         """The number of each word."""
         slots = self._home(words)
-        found = self._table[slots].astype(np.int64)
-        wrong = self._collisions(found, words, np.arange(len(found)))
+        guessed = self._table[slots].astype(np.int64)
+        wrong = self._collisions(guessed, words, np.arange(len(guessed)))
         while wrong.size:
             slots[wrong] = (slots[wrong] + 1) & (len(self._table) - 1)
-            found[wrong] = self._table[slots[wrong]]
-            wrong = self._collisions(found[wrong], words, wrong)
-        found[words.ends] = END_NUMBER
-        return found
+            guessed[wrong] = self._table[slots[wrong]]
+            wrong = self._collisions(guessed[wrong], words, wrong)
+        guessed[words.ends] = END_NUMBER
+        return guessed
 
-    def _collisions(self, found: Ints, words: WordKeys, places: Ints) -> Ints:
+    def _collisions(self, guessed: Ints, words: WordKeys, places: Ints) -> Ints:
         """Those of the places where another word was found."""
-        other = (self._words.first[found] != words.first[places]) | (self._words.rest[found] != words.rest[places])
-        collided: Ints = places[other & (found != UNKNOWN_NUMBER)]
+        other = (self._words.first[guessed] != words.first[places]) | (self._words.rest[guessed] != words.rest[places])
+        collided: Ints = places[other & (guessed != UNKNOWN_NUMBER)]
         return collided

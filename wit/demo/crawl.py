@@ -52,7 +52,7 @@ def numbers() -> list[int]:
 def write(directory: str, number: int, kind: str) -> str:
     """Writes one WAT or WARC file and returns its path."""
     path = fs.join(directory, file_name(number, kind))
-    fs.write_bytes(path, b"".join(gzip_member(record.encode()) for record in RECORDS[kind](number)))
+    fs.write_changed(path, b"".join(gzip_member(record.encode()) for record in RECORDS[kind](number)))
     return path
 
 
@@ -184,11 +184,11 @@ def envelope(described: Record) -> dict[str, Any]:
 
 def as_object(headers: list[tuple[str, str]]) -> dict[str, str | list[str]]:
     """Headers as a WAT holds them: a string, or a list where the header is repeated."""
-    found: dict[str, str | list[str]] = {}
+    fields: dict[str, str | list[str]] = {}
     for name, value in headers:
-        before = found.get(name)
-        found[name] = value if before is None else [*(before if isinstance(before, list) else [before]), value]
-    return found
+        before = fields.get(name)
+        fields[name] = value if before is None else [*(before if isinstance(before, list) else [before]), value]
+    return fields
 
 
 def payload_metadata(described: Record, headers: dict[str, str]) -> dict[str, Any]:

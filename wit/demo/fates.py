@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from wit.demo.tables import KEPT, load
-from wit.records import Reason
+from wit.reasons import Reason
 
 Tag = tuple[str, int]  # page URL, index of the img tag in the page
 Row = dict[str, Any]

@@ -22,10 +22,10 @@ def pages() -> dict[str, Row]:
 @functools.cache
 def tags_of_pages() -> dict[str, list[Row]]:
     """The img tags of every page, in order."""
-    found: dict[str, list[Row]] = defaultdict(list)
+    tags: dict[str, list[Row]] = defaultdict(list)
     for row in load("tags").select(["page_url", "index", "src", "alt"]).to_pylist():
-        found[row["page_url"]].append(row)
-    return found
+        tags[row["page_url"]].append(row)
+    return tags
 
 
 def page_html(page_url: str) -> str:
@@ -75,10 +75,10 @@ def html_metadata(page_url: str) -> Row:
 
 
 def links(tags: Sequence[Row]) -> list[Row]:
-    found = []
+    listed = []
     for tag in tags:
         alt = {} if tag["alt"] is None else {"alt": tag["alt"]}
-        found.append({"path": "IMG@/src", "url": tag["src"], **alt})
+        listed.append({"path": "IMG@/src", "url": tag["src"], **alt})
         if style_of(tag) == 0:
-            found.append({"path": "A@/href", "url": f"#picture-{tag['index']}"})
-    return [*found, {"path": "A@/href", "url": "/", "text": "Front page"}]
+            listed.append({"path": "A@/href", "url": f"#picture-{tag['index']}"})
+    return [*listed, {"path": "A@/href", "url": "/", "text": "Front page"}]

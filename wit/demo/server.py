@@ -256,14 +256,14 @@ def host_names() -> list[str]:
 
 def listen(hosts: list[str]) -> list[tuple[str, socket.socket]]:
     """A socket for every host: addresses of its own on Linux, which has all of 127/8; ports of its own elsewhere."""
-    found = []
+    sockets = []
     for number, host in enumerate(hosts):
         address = f"127.0.77.{number + 1}" if sys.platform == "linux" else "127.0.0.1"
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((address, 0))
-        found.append((host, listening))
-    return found
+        sockets.append((host, listening))
+    return sockets
 
 
 async def run(parent: int) -> None:

@@ -8,7 +8,7 @@ import os
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wit.records import keyed_hash
+from wit.hashing import keyed_hash
 from wit.store import fs, parquet
 
 ASSETS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "assets")

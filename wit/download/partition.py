@@ -57,7 +57,7 @@ ROW_BITS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class SaidByOrigin:
+class RobotsOfOrigin:
     """What robots.txt of an origin said, as it is kept."""
 
     fetched: float
@@ -66,7 +66,7 @@ class SaidByOrigin:
 
 
 @dataclass(frozen=True, slots=True)
-class AskedByHost:
+class WishOfHost:
     """What a host asked for."""
 
     delays_s: Mapping[str, float]
@@ -75,11 +75,11 @@ class AskedByHost:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Heard:
     """What servers told the owner of a partition: the form of its file."""
 
-    robots: Mapping[str, SaidByOrigin]
-    hosts: Mapping[str, AskedByHost]
+    robots: Mapping[str, RobotsOfOrigin]
+    hosts: Mapping[str, WishOfHost]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +162,8 @@ def owners_of(parts: Sequence[PlanPart]) -> list[Owner]:
     sized = sorted(giants.values(), key=lambda pieces: (-sum(piece.rows for piece in pieces), pieces))
     chains = [tuple(piece.part for piece in pieces) for pieces in sized]
     workers = ceil_div(len(chains), SIDE_BY_SIDE)
-    found = [Owner(mine[0][0].name, tuple(mine)) for n in range(workers) if (mine := chains[n::workers])]
-    return found + [Owner(one.part.name, ((one.part,),)) for one in parts if one.giant is None]
+    of_giants = [Owner(mine[0][0].name, tuple(mine)) for n in range(workers) if (mine := chains[n::workers])]
+    return of_giants + [Owner(one.part.name, ((one.part,),)) for one in parts if one.giant is None]
 
 
 SPLIT = (
@@ -197,8 +197,8 @@ def download(
         work = Work(owner, stage, seed, fetch, image, on_progress or (lambda progress: None))
         with fs.scratch_dir(out) as scratch:
             work.run(todo, scratch)
-    found = [stage.marker(one.unit) for chain in planned for one in chain]
-    return [marker for marker in found if marker is not None]
+    markers = [stage.marker(one.unit) for chain in planned for one in chain]
+    return [marker for marker in markers if marker is not None]
 
 
 class Planned(NamedTuple):
@@ -396,15 +396,15 @@ class Work:
             paths += [fs.join(self.stage.path, name) for name in names]
         known: Known = {"robots": {}, "hosts": {}}
         for path in paths:
-            found = read_object(path) or {}
-            if "hosts" not in found:  # of version 0.1: robots.txt alone
-                found = {"robots": found, "hosts": {}}
+            heard = read_object(path) or {}
+            if "hosts" not in heard:  # of version 0.1: robots.txt alone
+                heard = {"robots": heard, "hosts": {}}
             try:
-                load(Said, found)
+                load(Heard, heard)
             except ValueError as error:
                 raise damaged(path, error) from error
             for kind in known:
-                known[kind] |= found[kind]
+                known[kind] |= heard[kind]
         return known
 
     def _keep_known(self, now: bool = False) -> None:

@@ -11,10 +11,8 @@ import pyarrow as pa
 from wit.fetch.config import FetchConfig
 from wit.fetch.limits import read
 from wit.images.config import ImageConfig
+from wit.images.formats import ENCODERS
 
-# Stored bytes a pixel: LAION-400M took 10 TB at 256 x 256 in JPEG of quality 95 (img2dataset's dataset_examples), of which
-# our 92 with all colour has the size (docs/log.md).
-BYTES_PER_PIXEL = {"jpg": 0.38, "webp": 0.25, "png": 1.8}
 PIXELS = {"keep_ratio": 4 / 3, "keep_ratio_largest": 3 / 4}  # of a photograph of 4:3, by those of the square
 ORIGINAL_BYTES = 236_000  # a photograph as it is fetched: the mean of the download benchmark's corpus (docs/log.md)
 TAR_BYTES = 3_000  # headers and padding of a sample's three members, and its rows in the tables
@@ -42,7 +40,7 @@ def picture_bytes(image: ImageConfig) -> float:
     if image.keep_original or image.resize_mode == "no":
         return ORIGINAL_BYTES
     pixels = image.image_size**2 * PIXELS.get(image.resize_mode, 1)
-    return min(pixels * BYTES_PER_PIXEL[image.encode_format], ORIGINAL_BYTES)
+    return min(pixels * ENCODERS[image.encode_format].stored, ORIGINAL_BYTES)
 
 
 def preflight(
@@ -93,14 +91,14 @@ def _seconds(rows: int, rate_per_s: float) -> float:
     return rows / rate_per_s if rate_per_s else 0.0
 
 
-def lines(found: Preflight, free: int | None) -> list[str]:
+def lines(needs: Preflight, free: int | None) -> list[str]:
     """The estimate as a person reads it; `free` is what the disk has, where it is one of this machine."""
     disk = "" if free is None else f", {free / 1e9:,.3f} GB are free"
     return [
-        f"to fetch   {_of(found.rows, 'picture')} of {_of(found.hosts, 'host')}, {_of(found.requests, 'request')}",
-        f"slowest    {found.slowest}: {_of(found.slowest_rows, 'picture')}, {_hours(found.slowest_hours)} at its rate",
-        f"disk       about {found.bytes_needed / 1e9:,.3f} GB{disk}",
-        f"time       {_hours(found.hours)}",
+        f"to fetch   {_of(needs.rows, 'picture')} of {_of(needs.hosts, 'host')}, {_of(needs.requests, 'request')}",
+        f"slowest    {needs.slowest}: {_of(needs.slowest_rows, 'picture')}, {_hours(needs.slowest_hours)} at its rate",
+        f"disk       about {needs.bytes_needed / 1e9:,.3f} GB{disk}",
+        f"time       {_hours(needs.hours)}",
     ]
 
 

@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from wit.fetch.outcome import Outcome
 from wit.fetch.spool import Spools
+from wit.hashing import keyed_hash
 from wit.reasons import Reason
-from wit.records import FETCH, PLAN, RAW, RESTRICTED, keyed_hash
+from wit.records import FETCH, PLAN, RAW, RESTRICTED
 from wit.shards import padding, tar_end, tar_header
 from wit.store import fs
 from wit.store.direct import HashedFile

@@ -19,7 +19,8 @@ from wit.arithmetic import ceil_div
 from wit.download.published import is_accounting, last_attempts
 from wit.errors import InputError
 from wit.flags import instead
-from wit.records import PLAN, Reason
+from wit.reasons import Reason
+from wit.records import PLAN
 from wit.store import fs, parquet
 from wit.store.manifests import Marker, Unit
 from wit.store.parts import StageDir
@@ -72,15 +73,15 @@ def failed_rows(out: str, markers: Sequence[Marker], reasons: Sequence[str]) -> 
 
 def finished_rounds(markers: Sequence[Marker], rows_per_shard: int) -> tuple[int, list[Marker]]:
     """(rounds of which everything was published, their accounting and raw shards in order)."""
-    by_unit, found, number = {marker.unit: marker for marker in markers}, list[Marker](), 0
+    by_unit, done, number = {marker.unit: marker for marker in markers}, list[Marker](), 0
     while (accounting := by_unit.get(accounting_unit(number + 1))) is not None:
         shards = ceil_div(-accounting.into, rows_per_shard)
         units = [Unit.raw(partition_name(number + 1), shard) for shard in range(shards)]
         if not by_unit.keys() >= set(units):
             break
-        found += [accounting, *(by_unit[unit] for unit in units)]
+        done += [accounting, *(by_unit[unit] for unit in units)]
         number += 1
-    return number, found
+    return number, done
 
 
 def in_rounds(markers: Sequence[Marker]) -> list[Marker]:

@@ -56,13 +56,13 @@ def networks(allow: tuple[str, ...]) -> tuple[Network, ...]:
 def is_refused(address: str, allow: tuple[str, ...] = ()) -> bool:
     """Whether no connection may be made to an address: anything not public, and anything that is not an address."""
     try:
-        found = ipaddress.ip_address(address.partition("%")[0])
+        parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return True
-    if any(found in net for net in networks(allow) if net.version == found.version):
+    if any(parsed in net for net in networks(allow) if net.version == parsed.version):
         return False
-    if isinstance(found, ipaddress.IPv4Address):
-        return any(found in net for net in REFUSED_V4)
-    if found in NAT64:
-        return is_refused(str(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)), allow)
-    return found not in GLOBAL_V6 or any(found in net for net in REFUSED_V6)
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return any(parsed in net for net in REFUSED_V4)
+    if parsed in NAT64:
+        return is_refused(str(ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)), allow)
+    return parsed not in GLOBAL_V6 or any(parsed in net for net in REFUSED_V6)

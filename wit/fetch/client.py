@@ -1,15 +1,12 @@
-"""Which URL is requested when, and what follows from the answer: our own resolver, redirects, retries and limits.
+"""What a URL must pass before it is requested, and what follows from the answer: our own resolver, redirects, retries and limits.
 
-A URL passes through `Origin` queues: its host is resolved, its robots.txt asked for once, a place in the lanes of its host,
-domain and address taken, and only then is it requested. Redirects come back to the start as a new URL.
+A URL waits at its `Origin` for its turn (`wit.fetch.scheduler`): the host is resolved, its robots.txt asked for once, a place in
+the lanes of its host, domain and address taken, and only then is it requested. Redirects come back to the start as a new URL.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable
 
 import ada_url
@@ -25,17 +22,12 @@ from wit.fetch.origins import Job, Met, Origin
 from wit.fetch.outcome import Outcome
 from wit.fetch.places import Places
 from wit.fetch.resolver import Answer, Resolver
+from wit.fetch.scheduler import Scheduler
 from wit.fetch.transfers import Transfer, Transfers
 from wit.fetch.wishes import Wishes
 from wit.reasons import Reason
-from wit.urls import registrable_domain
 
 ANSWER_TTL_S = 60  # an origin asks the resolver (and its cache) again after this
-STALLED_S = 0.5  # a transfer without a first byte for so long no longer counts against in_flight
-STALLED_MAX = 3  # times in_flight: but no more of them than this
-UNTRIED_MAX = 4  # times in_flight: requests to hosts that have not answered yet, which do not count against it either
-LOOK_AGAIN_S = 0.02  # for a place that another process of this machine holds
-ORIGINS_MAX = 50_000  # remembered; of those with nothing to do the oldest go
 
 
 class _Blaming:
@@ -43,19 +35,19 @@ class _Blaming:
     brings out in our code costs what it answered, and the loop goes on. (A class, since a generator costs four times that,
     six times a picture.)"""
 
-    __slots__ = ("client", "of")
+    __slots__ = ("client", "whom")
 
-    def __init__(self, client: Client, of: Job | Origin) -> None:
-        self.client, self.of = client, of
+    def __init__(self, client: Client, whom: Job | Origin) -> None:
+        self.client, self.whom = client, whom
 
     def __enter__(self) -> None:
-        if isinstance(self.of, Job):
-            self.client._at(self.of)
+        if isinstance(self.whom, Job):
+            self.client._at(self.whom)
 
     def __exit__(self, kind: object, error: BaseException | None, at: object) -> bool:
         if not isinstance(error, Exception):
             return False
-        self.client._crashed_at(self.of, error)
+        self.client._crashed_at(self.whom, error)
         return True
 
 
@@ -84,19 +76,11 @@ class Client:
         self._report, self._report_robots, self._report_wish = report, report_robots, report_wish
         self._at_id, self._crashed = at, crashed
         self._robots: Bounded[str, robots.Robots] = robots.kept()
-        for key, found in known_robots.items():
-            self._robots.put(key, found)
-        self._origins: dict[str, Origin] = {}
-        self._runnable: deque[Origin] = deque()  # those that answer
-        # The others: hosts that say nothing must not take the places of those that do.
-        self._untried: OrderedDict[str, Origin] = OrderedDict()
-        self._untried_active = 0
-        self._timers: list[tuple[float, int, Job | Origin, Callable[[], None]]] = []
-        self._tie = itertools.count()
+        for key, rules in known_robots.items():
+            self._robots.put(key, rules)
         self.transfers = Transfers(config, watch=watch, answered=self._answered, crashed=crashed, at=self._at)
-        self._stalled = 0
+        self.turns = Scheduler(config, self.transfers)
         self._began = time.monotonic()
-        self.held_back = False  # the ring is full: start nothing new
 
     # --- what the event loop calls -------------------------------------------------------------------------------------
 
@@ -111,36 +95,29 @@ class Client:
         for transfer, code, words in self.transfers.over():
             self._over(transfer, code, words)
         now = time.monotonic()
-        while self._timers and self._timers[0][0] <= now:
-            _, _, of, call = heapq.heappop(self._timers)
-            with self._blaming(of):
+        for whom, call in self.turns.over(now):
+            with self._blaming(whom):
                 call()
-        while (origin := self._next_origin()) is not None:
-            origin.parked = False
+        while (origin := self.turns.next()) is not None:
             with self._blaming(origin):
                 self._advance(origin, now)
                 self._pass_on(origin)
 
     def next_due(self) -> float | None:
         """When `pump` has work without any socket saying so (monotonic seconds)."""
-        return self._timers[0][0] if self._timers else None
+        return self.turns.due
 
     def tick(self) -> None:
         """Housekeeping, a few times a second."""
         now = time.monotonic()
         self.transfers.tick(now)
-        waiting = (t for t in self.transfers if not t.status and not t.untried)
-        self._stalled = sum(now - t.began > STALLED_S for t in waiting)
+        self.turns.tick(now)
         self.lanes.forget_idle()
-        if len(self._origins) > ORIGINS_MAX:
-            idle = [key for key, origin in self._origins.items() if origin.idle]
-            for key in idle[: len(self._origins) - ORIGINS_MAX // 2]:
-                del self._origins[key]
 
     def forget_failures(self) -> None:
         """Every host starts again with a clean sheet, but for what it asked of us."""
         self.resolver.forget_failures()
-        for origin in self._origins.values():
+        for origin in self.turns:
             origin.breaker.succeeded()
             origin.answer = None
             if origin.robots is not None and origin.robots.text is None:
@@ -162,18 +139,18 @@ class Client:
         elif job.robots_of.queue:
             self._at_id(job.robots_of.queue[0].id)
 
-    def _blaming(self, of: Job | Origin) -> _Blaming:
-        return _Blaming(self, of)
+    def _blaming(self, whom: Job | Origin) -> _Blaming:
+        return _Blaming(self, whom)
 
-    def _crashed_at(self, of: Job | Origin, error: Exception) -> None:
+    def _crashed_at(self, whom: Job | Origin, error: Exception) -> None:
         self._crashed(error)
-        self._blame(of, f"{type(error).__name__}: {error}")
+        self._blame(whom, f"{type(error).__name__}: {error}")
 
-    def _blame(self, of: Job | Origin, words: str) -> None:
+    def _blame(self, whom: Job | Origin, words: str) -> None:
         detail = words.partition(":")[0]
-        if isinstance(of, Job) and of.robots_of is None:
-            return self._end(of, Reason.FETCHER_CRASHED, detail, error=words)
-        origin = of if isinstance(of, Origin) else of.robots_of
+        if isinstance(whom, Job) and whom.robots_of is None:
+            return self._end(whom, Reason.FETCHER_CRASHED, detail, error=words)
+        origin = whom if isinstance(whom, Origin) else whom.robots_of
         assert origin is not None
         origin.robots_pending = origin.resolving = False
         return self._end_all(origin, Reason.FETCHER_CRASHED, detail)
@@ -195,58 +172,23 @@ class Client:
         if port in verdicts.BAD_PORTS:
             return self._end(job, Reason.PORT_REFUSED, str(port))
         host = parsed.hostname.rstrip(".") or parsed.hostname  # one server, with or without a dot
-        origin = self._origin(scheme, host, port, "" if job.hops else job.domain)
+        origin, is_new = self.turns.origin(scheme, host, port, "" if job.hops else job.domain)
+        if is_new and (known := self._robots.get(origin.key)) is not None:
+            self._take_robots(origin, known)
         if job.robots_of is not None:
             origin.first.append(job)
         else:
             (origin.queue.appendleft if job.hops else origin.queue.append)(job)
-        self._wake(origin)
-
-    def _origin(self, scheme: str, host: str, port: int, domain: str) -> Origin:
-        key = f"{scheme}://{host}:{port}"
-        found = self._origins.get(key)
-        if found is None:
-            found = self._origins[key] = Origin(key, scheme, host, port, domain=domain or registrable_domain(host))
-            if (known := self._robots.get(key)) is not None:
-                self._take_robots(found, known)
-        return found
-
-    def _wake(self, origin: Origin) -> None:
-        if not origin.parked:
-            origin.parked = True
-            if origin.answers:
-                self._runnable.append(origin)
-            else:
-                self._untried[origin.key] = origin
-
-    def _next_origin(self) -> Origin | None:
-        """An origin that may start a request."""
-        if self.held_back or self.transfers.full:
-            return None
-        excused = self._untried_active + min(self._stalled, STALLED_MAX * self.config.in_flight)
-        if self._runnable and len(self.transfers) - excused < self.config.in_flight:
-            return self._runnable.popleft()
-        if self._untried and self._untried_active < UNTRIED_MAX * self.config.in_flight:
-            return self._untried.popitem(last=False)[1]
-        return None
+        self.turns.wake(origin)
 
     def _answered(self, transfer: Transfer) -> None:
         """Takes note that a host has begun to answer."""
-        if transfer.untried:
-            transfer.untried = False
-            self._untried_active -= 1
-        origin = transfer.origin
-        origin.answers = True
-        if self._untried.pop(origin.key, None) is not None:
-            self._runnable.append(origin)
-
-    def _later(self, when: float, of: Job | Origin, call: Callable[[], None]) -> None:
-        heapq.heappush(self._timers, (when, next(self._tie), of, call))
+        self.turns.answered(transfer)
 
     def _advance(self, origin: Origin, now: float) -> None:
         """Starts the origin's next request, or parks it where its obstacle will wake it."""
         if not origin.queue and not origin.first:
-            return self._forget(origin)
+            return self.turns.forget(origin)
         if self._spent(now):
             return self._end_all(origin, Reason.BUDGET_SPENT)
         if self.lanes.limits.denies(origin.host):
@@ -268,9 +210,7 @@ class Client:
         lanes = self._lanes_of(origin, address)
         for lane in lanes:
             if lane.full:
-                origin.parked = True
-                lane.waiting.append(origin)
-                return None
+                return self.turns.wait_at(lane, origin)
         if (due := self.lanes.due(lanes)) > now:
             return self._wait(origin, due, now)
         job = self._next_allowed(origin)
@@ -284,15 +224,10 @@ class Client:
         longest = max(self.config.short_retry_after_s, robots.MAX_CRAWL_DELAY_S) + 1
         if self.lanes.closed_until(origin.host) > now + longest:
             return self._end_all(origin, Reason.HOST_UNAVAILABLE, "asked")
-        origin.parked = True
-        return self._later(due, origin, lambda: self._unpark(origin))
+        return self.turns.wait_until(due, origin)
 
     def _lanes_of(self, origin: Origin, address: str) -> Three:
         return self.lanes.of(origin, address, self.wishes.delay_s(origin.host))
-
-    def _unpark(self, origin: Origin) -> None:
-        origin.parked = False
-        self._wake(origin)
 
     def _pass_on(self, origin: Origin) -> None:
         """An origin that was woken for a free place may not have used it: wake the next one that waits for it."""
@@ -301,11 +236,7 @@ class Client:
         address, _ = self._address(origin)
         for lane in self._lanes_of(origin, address):
             if lane.waiting and not lane.full:
-                self._unpark(lane.waiting.popleft())
-
-    def _forget(self, origin: Origin) -> None:
-        if origin.idle and not origin.breaker.failures:
-            self._origins.pop(origin.key, None)
+                self.turns.wake_next(lane)
 
     def _spent(self, now: float) -> bool:
         c = self.config
@@ -324,7 +255,7 @@ class Client:
             origin.resolving = False
             origin.answer, origin.answer_until = answer, time.monotonic() + ANSWER_TTL_S
             with self._blaming(origin):
-                self._wake(origin)
+                self.turns.wake(origin)
 
         self.resolver.lookup(origin.host, answered)
 
@@ -357,18 +288,18 @@ class Client:
         origin.first.append(job)
         return True
 
-    def _robots_arrived(self, origin: Origin, found: robots.Robots) -> None:
+    def _robots_arrived(self, origin: Origin, rules: robots.Robots) -> None:
         origin.robots_pending = False
-        self._robots.put(origin.key, found)
-        self._take_robots(origin, found)
+        self._robots.put(origin.key, rules)
+        self._take_robots(origin, rules)
         if delay := self.wishes.delay_s(origin.host):
             self.lanes.close(origin.host, time.monotonic() + delay)  # this request was one too
-        self._report_robots(origin.key, found)
-        self._wake(origin)
+        self._report_robots(origin.key, rules)
+        self.turns.wake(origin)
 
-    def _take_robots(self, origin: Origin, found: robots.Robots) -> None:
-        origin.robots = found
-        if self.wishes.delay(origin.host, origin.key, found.crawl_delay_s(self.config.user_agent)):
+    def _take_robots(self, origin: Origin, rules: robots.Robots) -> None:
+        origin.robots = rules
+        if self.wishes.delay(origin.host, origin.key, rules.crawl_delay_s(self.config.user_agent)):
             self._report_wish(origin.host)
 
     def _next_allowed(self, origin: Origin) -> Job | None:
@@ -400,39 +331,25 @@ class Client:
         places = self.lanes.take(lanes)
         if isinstance(places, Lane):
             (origin.first if job.robots_of else origin.queue).appendleft(job)
-            return self._look_again_later(origin, places, now)
+            return self.turns.look_again_at(places, origin, now)
         if not job.hops:
             job.attempts += 1
-        origin.active += 1
         limit = robots.MAX_BYTES if job.robots_of else self.config.max_body_bytes
         transfer = Transfer(job, origin, lanes, places, now, limit=limit, untried=not origin.answers)
-        self._untried_active += transfer.untried
+        self.turns.started(transfer)
         try:
             self.transfers.start(transfer, address, port)
         except Exception:
             self._leave(transfer)
             raise
-        return self._wake(origin)
-
-    def _look_again_later(self, origin: Origin, lane: Lane, now: float) -> None:
-        """Parks the origin at a lane whose last place or turn another process has; one look a moment is enough for all."""
-        origin.parked = True
-        lane.waiting.append(origin)
-        lane.taken_elsewhere = True
-        self._later(now + LOOK_AGAIN_S, origin, lambda: self._wake_next(lane))
-
-    def _wake_next(self, lane: Lane) -> None:
-        lane.taken_elsewhere = False
-        if lane.waiting:
-            self._unpark(lane.waiting.popleft())
+        return self.turns.wake(origin)
 
     def _leave(self, transfer: Transfer) -> None:
         """Gives back what the transfer took, and wakes those who wait for it."""
-        self._untried_active -= transfer.untried
-        transfer.origin.active -= 1
+        self.turns.left(transfer)
         self.lanes.give_back(transfer.lanes, transfer.places)
         for lane in transfer.lanes:
-            self._wake_next(lane)
+            self.turns.wake_next(lane)
 
     # --- how a request ends --------------------------------------------------------------------------------------------
 
@@ -447,7 +364,7 @@ class Client:
             kept = self._judge(transfer, code, transfer.words or words, chunks)
         if not kept:
             self.transfers.let_go(sum(map(len, chunks)))
-        self._wake(origin)
+        self.turns.wake(origin)
 
     def _judge(self, transfer: Transfer, code: int, words: str, chunks: list[bytes]) -> bool:
         """Decides what follows a request; True if its body was handed on."""
@@ -463,8 +380,8 @@ class Client:
             reason = Reason.HTTP_INVALID
         self._tell_breaker(transfer, reason)
         if job.robots_of is not None and reason is None and answers_robots(status):
-            found = robots.from_response(status, b"".join(chunks), self.config.user_agent)
-            self._robots_arrived(job.robots_of, found)
+            rules = robots.from_response(status, b"".join(chunks), self.config.user_agent)
+            self._robots_arrived(job.robots_of, rules)
             return False
         reason = reason or verdicts.reason_for_status(status)
         if reason is None and not transfer.received:
@@ -522,7 +439,7 @@ class Client:
         if job.hopeless or not verdicts.worth_another(reason, status) or job.attempts > self.config.retries:
             return self._end(job, reason, detail, status=status, error=words)
         job.hops, job.spent_s, job.fresh = 0, 0.0, False
-        return self._later(now + pause, job, lambda: self._route(job, job.url))
+        return self.turns.later(now + pause, job, lambda: self._route(job, job.url))
 
     def _close(self, origin: Origin, seconds: float, status: int) -> None:
         """Leaves a host alone for as long as it asked; its other pictures are left to the retry pass."""

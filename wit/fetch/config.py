@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import wit
 from wit.errors import InputError
-from wit.ranges import MANY, Range, check_ranges
+from wit.knobs import MANY, Range, check_ranges
 
 RATE = Range(1e-4, 1e6, zero="no limit")  # requests a second: at least one in three hours
 PATIENCE = Range(0.1, 3_600)
@@ -52,69 +52,77 @@ class FetchConfig:
     """How pictures are fetched. Defaults are for the open web; `for_local_web` for servers of one's own."""
 
     user_agent: str = "wit"
-    """Product token in the User-Agent, and the name that robots.txt and X-Robots-Tag address."""
+    """product token in the User-Agent, and the name that robots.txt and X-Robots-Tag address"""
     contact: str = ""
-    """Web page or mail address for complaints, part of the User-Agent; a build beyond this machine must set it."""
+    """web page or mail address for complaints, part of the User-Agent; a build beyond this machine must set it"""
     timeout_s: float = 20
-    """Whole time of one attempt, redirects included."""
+    """seconds for one attempt as a whole, redirects included"""
     connect_timeout_s: float = 6
-    """TCP and TLS handshakes of one hop."""
+    """seconds for the TCP and TLS handshakes of one hop"""
     max_redirects: int = 5
+    """redirects that one attempt follows"""
     max_body_bytes: int = 20_000_000
-    """After decompression of the transfer."""
+    """larger replies are dropped, measured after decompression of the transfer"""
     max_header_bytes: int = 65_536
+    """replies with more bytes of headers are dropped"""
     in_flight: int = 64
-    """Transfers at a time in one fetch process; those that wait for a silent host do not count."""
+    """transfers at a time in one fetch process; those that wait for a silent host do not count"""
     retries: int = 2
-    """Further attempts after a transient failure, with back-off."""
+    """further attempts after a transient failure, with back-off"""
     backoff_s: float = 0.5
-    """First pause before a further attempt; doubles each time, with jitter."""
+    """seconds before the first further attempt; doubled before each next one, with jitter"""
     short_retry_after_s: float = 5
-    """A Retry-After up to this is waited for; a longer one leaves the picture to --retry-failed."""
+    """seconds: a Retry-After up to this is waited for, a longer one leaves the picture to --retry-failed"""
     per_host: int = 4
-    """Transfers at a time to one host."""
+    """transfers at a time to one host, over all workers of this machine"""
     per_domain: int = 8
-    """Transfers at a time to one registrable domain."""
+    """transfers at a time to one registrable domain, likewise"""
     per_address: int = 16
-    """Transfers at a time to one connected address."""
+    """transfers at a time to one connected address, likewise"""
     host_rate_per_s: float = 10
-    """Requests a second to one host; 0 = no limit."""
+    """requests a second to one host, over all workers of this machine (0 = no limit)"""
     domain_rate_per_s: float = 20
+    """requests a second to one registrable domain, likewise (0 = no limit)"""
     address_rate_per_s: float = 50
+    """requests a second to one connected address, likewise (0 = no limit)"""
     host_limits: str = ""
-    """TOML file of rates, concurrency and `deny` by host or domain (docs/build.md); read again while the build runs."""
+    """TOML file of rates, concurrency and `deny` by host or domain (docs/build.md); read again while the build runs"""
     breaker_failures: int = 5
-    """Consecutive failures after which a host is left alone for breaker_pause_s; its pictures are host_unavailable."""
+    """consecutive failures after which a host is left alone for a while; its pictures are host_unavailable"""
     breaker_pause_s: float = 60
+    """seconds that such a host is left alone"""
     respect_robots: bool = True
+    """honour robots.txt"""
     respect_opt_out: bool = True
-    """X-Robots-Tag (noai, noimageai, noindex, noimageindex, none, noml) and tdm-reservation."""
+    """honour X-Robots-Tag (noai, noimageai, noindex, noimageindex, none, noml) and tdm-reservation"""
     robots_max_age_s: float = 86_400
-    """RFC 9309 section 2.4: robots.txt is fetched again after a day."""
+    """seconds after which robots.txt is fetched again (RFC 9309 section 2.4: a day)"""
     allow_addresses: tuple[str, ...] = ()
-    """Networks (CIDR) that may be connected to although they are not public."""
+    """networks (CIDR) that may be connected to although they are not public"""
     endpoints: tuple[tuple[str, str, int], ...] = ()
-    """(host, address, port): where a host's connections go instead of its DNS address; for webs of one's own."""
+    """(host, address, port): where a host's connections go instead of its DNS address; for webs of one's own"""
     nameservers: tuple[str, ...] = ()
-    """Resolvers to ask instead of the system's, as ADDRESS or ADDRESS:PORT."""
+    """resolvers to ask instead of the system's, as ADDRESS or ADDRESS:PORT"""
     egress_proxy: str = ""
-    """Proxy URL for all requests; the check of addresses is then the proxy's duty. Proxy variables are ignored."""
+    """proxy URL for all requests; the check of addresses is then the proxy's duty (proxy variables are ignored)"""
     ca_file: str = ""
-    """Certificates to trust instead of the bundled ones (PEM)."""
+    """certificates to trust instead of the bundled ones (PEM)"""
     max_bytes: int = 0
-    """Stop asking after this many bytes of bodies in one partition; 0 = no limit. The rest is budget_spent."""
+    """bytes of bodies after which one partition asks for nothing more; the rest is budget_spent (0 = no limit)"""
     max_requests: int = 0
+    """requests after which one partition asks for nothing more, likewise (0 = no limit)"""
     max_seconds: float = 0
+    """seconds after which one partition asks for nothing more, likewise (0 = no limit)"""
     outage_floor_rows: int = 50
-    """Transient failures below this many in a shard are never taken for an outage of ours."""
+    """a shard with fewer unanswered rows than this is never taken for an outage of ours"""
     outage_floor_share: float = 0.5
-    """Nor is a smaller share of the shard; 1 switches the outage rule off."""
+    """a shard whose share of unanswered rows is smaller than this is never taken for one (1 = none ever is)"""
     outage_factor: float = 3
-    """Nor less than this many times the running median of the partition's published shards."""
+    """a shard whose share is below this many times the running median of its partition is never taken for one"""
     outage_shards: int = 3
-    """Suspect shards in a row after which the build stops."""
+    """shards in a row that look like an outage, after which the build stops"""
     outage_pause_s: float = 30
-    """Pause after a suspect shard; doubles with each in a row."""
+    """seconds of pause after a shard that looks like an outage; doubled with each in a row"""
 
     def __post_init__(self) -> None:
         for network in self.allow_addresses:
@@ -159,9 +167,9 @@ class FetchConfig:
         try:
             ssl.create_default_context(cafile=self.ca_file)
         except OSError as error:
-            said = error.strerror or f"{error}"
+            why = error.strerror or f"{error}"
             raise InputError(
-                f"--ca-file {self.ca_file} holds no certificates that can be read ({said}): give a PEM file"
+                f"--ca-file {self.ca_file} holds no certificates that can be read ({why}): give a PEM file"
             ) from error
 
     @property

@@ -182,10 +182,10 @@ class Fetcher:
             outcome.region = offset
             self.channel.post(("outcome", outcome))
             self.client.transfers.let_go(outcome.bytes)
-        self.client.held_back = bool(self.undelivered)
+        self.client.turns.held_back = bool(self.undelivered)
 
-    def tell_robots(self, origin: str, found: Robots) -> None:
-        if (entry := to_json(found, self.config.user_agent)) is not None:
+    def tell_robots(self, origin: str, rules: Robots) -> None:
+        if (entry := to_json(rules, self.config.user_agent)) is not None:
             self.channel.post(("robots", origin, entry))
 
     def tell_wish(self, host: str) -> None:

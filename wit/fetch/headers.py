@@ -29,11 +29,11 @@ def opt_out(headers: Headers, agent: str, now: float | None = None) -> Reason | 
     return None
 
 
-def closes(found: dict[str, str], now: float | None = None) -> bool:
+def closes(named: dict[str, str], now: float | None = None) -> bool:
     """Whether directives close a picture: by their word, or by an `unavailable_after` that has passed."""
-    if found.keys() & OPT_OUTS:
+    if named.keys() & OPT_OUTS:
         return True
-    until = when(found.get(UNTIL, ""))
+    until = when(named.get(UNTIL, ""))
     return until is not None and until <= (time.time() if now is None else now)
 
 
@@ -42,23 +42,23 @@ def directives(value: str, agent: str) -> dict[str, str]:
     name. `otherbot: noindex, nofollow` speaks to otherbot until the header ends or names another. Commas separate them by
     the rules, semicolons and spaces in the wild."""
     concerned, name = True, ""
-    found: dict[str, str] = {}
+    heeded: dict[str, str] = {}
     for part in _parts(value.lower()):
         words = iter(part.replace(":", ": ").split())
         for word in words:
             name = word.removesuffix(":") or name  # "otherbot : noindex"
             if not word.endswith(":"):
-                told = {name: ""}
+                given = {name: ""}
             elif name == UNTIL:
                 date = list(words)
-                told = {name: " ".join(w for w in date if w not in OPT_OUTS).replace(": ", ":")}
-                told |= {w: "" for w in date if w in OPT_OUTS}
+                given = {name: " ".join(w for w in date if w not in OPT_OUTS).replace(": ", ":")}
+                given |= {w: "" for w in date if w in OPT_OUTS}
             elif name in WITH_VALUE:
-                told = {name: next(words, "")}
+                given = {name: next(words, "")}
             else:
-                concerned, told = name in ("*", agent.lower()), {}
-            found |= told if concerned else {}
-    return found
+                concerned, given = name in ("*", agent.lower()), {}
+            heeded |= given if concerned else {}
+    return heeded
 
 
 def _parts(value: str) -> Iterator[str]:
@@ -80,8 +80,8 @@ def when(text: str) -> float | None:
     """Seconds since the epoch of a date in the forms of RFC 9110 section 5.6.7 or ISO 8601; None for anything else."""
     for parse in (email.utils.parsedate_to_datetime, datetime.datetime.fromisoformat):
         try:
-            found = parse(text.strip().upper())
-            return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).timestamp()
+            moment = parse(text.strip().upper())
+            return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
         except NOT_A_DATE:
             continue
     return None
@@ -110,5 +110,5 @@ def content_length(headers: Headers) -> int | None:
 
 
 def last(headers: Iterable[tuple[str, str]], name: str) -> str | None:
-    values = [value for found, value in headers if found == name]
+    values = [value for header, value in headers if header == name]
     return values[-1].strip() if values else None

@@ -128,8 +128,8 @@ class Places:
         """The slot of a name, under the lock: its own, else the first that is free, or whose name has nothing to keep. Where all
         that it may have are in use it shares the first, which is stricter than it need be."""
         tag = self._tag(name)
-        if (found := self._find(tag)) is not None:
-            return found
+        if (slot := self._find(tag)) is not None:
+            return slot
         for at in (probes := _probes(tag)):
             if not self._table[at + TAG] or self._is_idle(at, now):
                 self._table[at + TAG], self._table[at + NEXT], self._table[at + CLOSED] = tag, 0, 0

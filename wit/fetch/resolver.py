@@ -71,13 +71,13 @@ class Resolver:
         if host in self._asked:
             self._asked[host].append(done)
             return None
-        self._channel.getaddrinfo(host, None, type=1, callback=lambda found, error: self._arrive(host, found, error))
+        self._channel.getaddrinfo(host, None, type=1, callback=lambda result, error: self._arrive(host, result, error))
         self._asked[host] = [done]  # the answer waits for `deliver`
         return None
 
-    def _arrive(self, host: str, found: object, error: int | None) -> None:
+    def _arrive(self, host: str, result: object, error: int | None) -> None:
         """Runs on c-ares' thread."""
-        self._arrived.append((host, found, error))
+        self._arrived.append((host, result, error))
         with contextlib.suppress(BlockingIOError):  # the pipe is full of wake-ups already
             os.write(self._write_fd, b"!")
 
@@ -88,8 +88,8 @@ class Resolver:
         with contextlib.suppress(BlockingIOError):
             os.read(self._read_fd, 65_536)
         while self._arrived:
-            host, found, error = self._arrived.popleft()
-            answer, ttl = _answer(found, error)
+            host, result, error = self._arrived.popleft()
+            answer, ttl = _answer(result, error)
             if len(self._cache) >= MAX_NAMES:
                 del self._cache[next(iter(self._cache))]
             self._cache[host] = _Cached(answer, time.monotonic() + ttl)
@@ -97,9 +97,9 @@ class Resolver:
                 done(answer)
 
 
-def _answer(found: object, error: int | None) -> tuple[Answer, float]:
-    if error is None and isinstance(found, pycares.AddrInfoResult):
-        nodes = [node for node in found.nodes if node.addr]
+def _answer(result: object, error: int | None) -> tuple[Answer, float]:
+    if error is None and isinstance(result, pycares.AddrInfoResult):
+        nodes = [node for node in result.nodes if node.addr]
         addresses = tuple(dict.fromkeys(_text(node.addr[0]) for node in nodes))
         if addresses:
             ttl = min((node.ttl for node in nodes), default=MIN_TTL_S)

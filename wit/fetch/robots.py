@@ -70,11 +70,11 @@ _PARSED: Bounded[str, tuple[Protego, int]] = Bounded(PARSED_BYTES, lambda entry:
 
 
 def _parsed(text: str) -> Protego:
-    found = _PARSED.get(text)
-    if found is None:
-        found = Protego.parse(text), 2_000 + PARSED_COST * len(text)
-        _PARSED.put(text, found)
-    return found[0]
+    parsed = _PARSED.get(text)
+    if parsed is None:
+        parsed = Protego.parse(text), 2_000 + PARSED_COST * len(text)
+        _PARSED.put(text, parsed)
+    return parsed[0]
 
 
 def from_response(status: int, body: bytes, agent: str, now: float | None = None) -> Robots:
@@ -139,10 +139,10 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
             if key != "disallow":
                 continue
             value = value[:MAX_RULE_CHARS].removesuffix("$")
-        if found := SPLITS.search(value):
+        if cut := SPLITS.search(value):
             if key != "disallow":
                 continue
-            value = value[: found.start()]
+            value = value[: cut.start()]
         if key == "crawl-delay":
             seconds = SECONDS.match(value)
             value = seconds[0].replace(",", ".") if seconds else ""

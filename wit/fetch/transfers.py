@@ -103,7 +103,7 @@ class Transfers:
         self._answered, self.crashed, self._at = answered, crashed, at
         self._transfers: dict[Any, Transfer] = {}
         self._broken: list[Transfer] = []
-        self._told = 0  # headers and pieces of bodies that we heard of
+        self._heard = 0  # headers and pieces of bodies that we heard of
         self._last: Transfer | None = None  # whose the last was
         self._reads: Counter[int] = Counter()  # of sockets, since they were idle
         self._seen: dict[int, int] = {}  # bytes that the kernel had received when it was first looked at
@@ -126,11 +126,11 @@ class Transfers:
         return self._held >= BODY_BUDGET_BYTES
 
     def on_socket(self, fd: int, events: int) -> None:
-        before = self._told
+        before = self._heard
         self._multi.socket_action(fd, events)
         if events & pycurl.CSELECT_IN:
             self._reads[fd] += 1
-            if self._told == before or self._reads[fd] % LOOK_EVERY == 0:
+            if self._heard == before or self._reads[fd] % LOOK_EVERY == 0:
                 self._look_at(fd)
 
     def on_timer(self) -> None:
@@ -241,7 +241,7 @@ class Transfers:
 
     def _hear_of(self, transfer: Transfer) -> None:
         """Something came for a transfer."""
-        self._told += 1
+        self._heard += 1
         if transfer is not self._last:
             self._last = transfer
             self._at(transfer.job)
@@ -308,8 +308,8 @@ class Transfers:
         """Why the body is not worth reading."""
         if not 200 <= transfer.status < 300 or transfer.job.robots_of:
             return None
-        if self.config.respect_opt_out and (found := opt_out(transfer.headers, self.config.user_agent)):
-            return found
+        if self.config.respect_opt_out and (refused := opt_out(transfer.headers, self.config.user_agent)):
+            return refused
         return Reason.BODY_TOO_LARGE if (content_length(transfer.headers) or 0) > transfer.limit else None
 
     def _must_pause(self, transfer: Transfer) -> bool:

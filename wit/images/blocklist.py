@@ -51,7 +51,7 @@ class Blocklist:
 def load_blocklist(paths: Sequence[str]) -> Blocklist:
     """The hashes of the files of --blocked-hashes; raises InputError for one that cannot be read, and for a line that is no
     hash."""
-    found: dict[str, str] = {}
+    listed: dict[str, str] = {}
     for path in paths:
         for number, line in enumerate(fs.read_given("--blocked-hashes", path).splitlines(), 1):
             word = line.partition("#")[0].strip().lower()
@@ -60,5 +60,5 @@ def load_blocklist(paths: Sequence[str]) -> Blocklist:
                     f"--blocked-hashes {path}, line {number}, is no hash: write 64 hexadecimal digits, pdq: before a PDQ"
                 )
             if word:
-                found.setdefault(word, fs.name_of(path))
-    return Blocklist(found)
+                listed.setdefault(word, fs.name_of(path))
+    return Blocklist(listed)

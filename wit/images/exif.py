@@ -28,12 +28,12 @@ MAX_BLOCK_BYTES = 1 << 20  # of EXIF that is read: a JPEG segment, where it was 
 MAX_VALUE_CHARS = 1_000  # longer ones are previews, and notes that only their maker reads
 
 
-def exif_json(data: bytes, found: Probe, fields: ExifFields) -> str | None:
+def exif_json(data: bytes, probed: Probe, fields: ExifFields) -> str | None:
     """A JSON object of EXIF tag names and their values as text, sorted; null without EXIF, or where none is wanted."""
     if fields == "none":
         return None
     try:
-        named = {name: text for name, value in _tags(data, found) if len(text := str(value)) <= MAX_VALUE_CHARS}
+        named = {name: text for name, value in _tags(data, probed) if len(text := str(value)) <= MAX_VALUE_CHARS}
     except PILLOW_ERRORS:
         return None
     if fields == "technical":
@@ -41,13 +41,13 @@ def exif_json(data: bytes, found: Probe, fields: ExifFields) -> str | None:
     return orjson.dumps(named, option=orjson.OPT_SORT_KEYS).decode() if named else None
 
 
-def _tags(data: bytes, found: Probe) -> Iterator[tuple[str, object]]:
+def _tags(data: bytes, probed: Probe) -> Iterator[tuple[str, object]]:
     """Names and values: of the first directory, that of the exposure and that of the place."""
-    block = data if found.format == "tiff" else exif_block(data, found).removeprefix(b"Exif\0\0")
+    block = data if probed.format == "tiff" else exif_block(data, probed).removeprefix(b"Exif\0\0")
     exposure, place = (exif_number(block, pointer) for pointer in (EXPOSURE, PLACE))
     if not all(sane_tags(block, start) for start in (None, exposure, place)):
         return
-    if found.format != "tiff" and not 8 < len(block) <= MAX_BLOCK_BYTES:
+    if probed.format != "tiff" and not 8 < len(block) <= MAX_BLOCK_BYTES:
         return
     exif = Image.Exif()
     exif.load(block)
@@ -56,13 +56,13 @@ def _tags(data: bytes, found: Probe) -> Iterator[tuple[str, object]]:
     yield from ((ExifTags.GPSTAGS.get(tag, str(tag)), value) for tag, value in exif.get_ifd(PLACE).items())
 
 
-def exif_block(data: bytes, found: Probe) -> bytes:
+def exif_block(data: bytes, probed: Probe) -> bytes:
     """The EXIF block of a picture; empty where there is none."""
-    if found.format == "jpg":
-        return found.exif
-    if found.format == "png":
+    if probed.format == "jpg":
+        return probed.exif
+    if probed.format == "png":
         return png_tags(data)[0]
-    if found.format == "webp":
+    if probed.format == "webp":
         return next((data[start:end] for kind, start, end in riff_chunks(data) if kind == b"EXIF"), b"")
-    opened = open_with_pillow(data) if found.format == "avif" else None
+    opened = open_with_pillow(data) if probed.format == "avif" else None
     return b"" if opened is None or isinstance(opened, Refused) else opened.info.get("exif", b"")

@@ -77,19 +77,19 @@ def _not_a_picture(data: bytes) -> str | Refused:
 
 def probe(data: bytes) -> Probe | Refused:
     """What the header says of a picture, or why these bytes are none; reads no pixel."""
-    found = sniff(data)
-    if isinstance(found, Refused):
-        return found
-    if refused := too_many_parts(data, found):
+    sniffed = sniff(data)
+    if isinstance(sniffed, Refused):
+        return sniffed
+    if refused := too_many_parts(data, sniffed):
         return refused
-    if found == "jpg":
+    if sniffed == "jpg":
         return probe_jpeg(data)
-    if found == "webp":
+    if sniffed == "webp":
         if len(data) < 8 + int.from_bytes(data[4:8], "little"):  # Pillow calls it corrupt
             return Refused(Reason.IMAGE_TRUNCATED)
         if known := probe_plain_webp(data) or probe_extended_webp(data):
             return known
-    return _probe_with_pillow(data, found)
+    return _probe_with_pillow(data, sniffed)
 
 
 def probe_plain_webp(data: bytes) -> Probe | None:
@@ -222,8 +222,8 @@ XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([0-9])")
 def orientation_of(exif: bytes, xmp: bytes = b"") -> int:
     """Of EXIF, or of XMP where that says nothing; 1 (upright) where neither makes sense."""
     value = exif_number(exif, 0x0112)
-    if value is None and (found := XMP_ORIENTATION.search(xmp)):
-        value = int(found[1])
+    if value is None and (in_xmp := XMP_ORIENTATION.search(xmp)):
+        value = int(in_xmp[1])
     return value if value is not None and 1 <= value <= 8 else 1
 
 

@@ -7,7 +7,7 @@ import math
 
 from wit.arithmetic import ceil_div
 from wit.images.config import ImageConfig
-from wit.images.formats import FORMATS, MAX_SIDE
+from wit.images.formats import ENCODERS, FORMATS, MAX_SIDE
 from wit.images.resize import stored_size, target_size
 from wit.images.results import Probe, Refused
 from wit.reasons import Reason
@@ -18,37 +18,37 @@ BLOCK = 32  # pixels a side that JPEG pads to at most
 RESIZING = 9  # decoded pixels, and two copies for the resizer
 
 
-def beyond_limits(found: Probe, scale: int, config: ImageConfig) -> Refused | None:
+def beyond_limits(probed: Probe, scale: int, config: ImageConfig) -> Refused | None:
     """Why a picture, a JPEG decoded at 1 / `scale`, is not decoded at all."""
-    scaled, stored = target_size(found.size, config), stored_size(found.size, config)
-    limit = MAX_SIDE if config.keep_original else FORMATS[config.encode_format].encoder_side
-    for (width, height), most in ((found.size, MAX_SIDE), (stored, limit)):
+    scaled, stored = target_size(probed.size, config), stored_size(probed.size, config)
+    limit = MAX_SIDE if config.keep_original else ENCODERS[config.encode_format].side
+    for (width, height), most in ((probed.size, MAX_SIDE), (stored, limit)):
         if max(width, height) > most:
             return Refused(Reason.IMAGE_SIDE_TOO_LONG, f"{width} x {height}")
     target = 0 if config.keep_original else max(math.prod(scaled), math.prod(stored))
-    needed = working_bytes(found, scale, target, config)
+    needed = working_bytes(probed, scale, target, config)
     if needed > WORKING_BYTES:
-        return Refused(Reason.IMAGE_NEEDS_MEMORY, f"{found.width} x {found.height}: {needed / 1e6:.0f} MB")
+        return Refused(Reason.IMAGE_NEEDS_MEMORY, f"{probed.width} x {probed.height}: {needed / 1e6:.0f} MB")
     return None
 
 
-def working_bytes(found: Probe, scale: int, target: int, config: ImageConfig) -> float:
+def working_bytes(probed: Probe, scale: int, target: int, config: ImageConfig) -> float:
     """The most that any step from the bytes to pixels, hashes and a stored picture of `target` pixels holds at once."""
-    decoded = found.width * found.height / scale**2
+    decoded = probed.width * probed.height / scale**2
     return max(
-        decoding_bytes(found, scale),
+        decoding_bytes(probed, scale),
         RESIZING * decoded + 3 * target,
         3 * decoded + 6 * target,
-        FORMATS[config.encode_format].storing * target,
+        ENCODERS[config.encode_format].memory * target,
     )
 
 
-def decoding_bytes(found: Probe, scale: int) -> float:
+def decoding_bytes(probed: Probe, scale: int) -> float:
     """The most that a decoder holds at once."""
-    if found.format != "jpg":
-        return found.width * found.height * (EXTENDED_WEBP if found.extended else FORMATS[found.format].decoding)
-    blocks = math.prod(ceil_div(side, BLOCK) * BLOCK for side in found.size)
-    coefficients = 2 * found.components if found.passes else 0  # 16 bits each, of the whole picture
-    if found.components in (1, 3):
+    if probed.format != "jpg":
+        return probed.width * probed.height * (EXTENDED_WEBP if probed.extended else FORMATS[probed.format].decoding)
+    blocks = math.prod(ceil_div(side, BLOCK) * BLOCK for side in probed.size)
+    coefficients = 2 * probed.components if probed.passes else 0  # 16 bits each, of the whole picture
+    if probed.components in (1, 3):
         return blocks * (coefficients + 3 / scale**2)
     return blocks * max(coefficients + 4, 7)  # by Pillow, and from its picture to ours

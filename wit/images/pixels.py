@@ -13,7 +13,7 @@ from wit.images.blocklist import Blocklist
 from wit.images.config import ImageConfig
 from wit.images.decode import RGB, decode, jpeg_scale
 from wit.images.exif import exif_json
-from wit.images.formats import FORMATS
+from wit.images.formats import ENCODERS, FORMATS
 from wit.images.hashes import CANVAS, luma, pdq, phash
 from wit.images.limits import beyond_limits
 from wit.images.resize import as_picture, pad_or_crop, resize, target_size, turn
@@ -27,40 +27,40 @@ HASH_MIN = CANVAS  # JPEG that is hashed is decoded at no less than this, whatev
 
 
 def decoded(
-    data: bytes, found: Probe, original_sha256: str, config: ImageConfig, blocked: Blocklist
+    data: bytes, probed: Probe, original_sha256: str, config: ImageConfig, blocked: Blocklist
 ) -> Processed | Refused:
     """What `process` answers for a picture whose header is in order."""
     hashing = config.perceptual_hashes or blocked.looks_at_pixels
-    width, height = target_size(found.size, config)
+    width, height = target_size(probed.size, config)
     wanted = (max(width, HASH_MIN), max(height, HASH_MIN)) if hashing else (width, height)
-    scale = jpeg_scale(found, min(wanted), max(wanted), MARGIN)
+    scale = jpeg_scale(probed, min(wanted), max(wanted), MARGIN)
     if config.keep_original:
-        scale = jpeg_scale(found, HASH_MIN, HASH_MIN, 1)
-    if refused := beyond_limits(found, scale, config):
+        scale = jpeg_scale(probed, HASH_MIN, HASH_MIN, 1)
+    if refused := beyond_limits(probed, scale, config):
         return refused
-    pixels = decode(data, found, scale=scale, background=config.background)
+    pixels = decode(data, probed, scale=scale, background=config.background)
     if isinstance(pixels, Refused):
         return pixels
-    hashes = picture_hashes(pixels, found) if hashing else (None, None, None)
+    hashes = picture_hashes(pixels, probed) if hashing else (None, None, None)
     if hit := blocked.match(original_sha256, hashes[1]):
         return Refused(Reason.BLOCKED_HASH, hit)
     if not config.perceptual_hashes:
         hashes = (None, None, None)
-    exif = exif_json(data, found, config.exif)
+    exif = exif_json(data, probed, config.exif)
     if config.keep_original:
-        stored, kind, (width, height), sha256 = data, found.format, found.size, original_sha256
+        stored, kind, (width, height), sha256 = data, probed.format, probed.size, original_sha256
     else:
-        picture = stored_picture(pixels, found, config)
+        picture = stored_picture(pixels, probed, config)
         del pixels  # of large pictures every copy counts
         stored, kind, (height, width) = encode(picture, config), config.encode_format, picture.shape[:2]
         sha256 = hashlib.sha256(stored).hexdigest()
-    was_width, was_height = found.size
+    was_width, was_height = probed.size
     return Processed(
         stored,
         kind,
         width,
         height,
-        found.format,
+        probed.format,
         was_width,
         was_height,
         sha256,
@@ -72,41 +72,43 @@ def decoded(
     )
 
 
-def stored_picture(pixels: RGB, found: Probe, config: ImageConfig) -> RGB:
+def stored_picture(pixels: RGB, probed: Probe, config: ImageConfig) -> RGB:
     """Scaled, turned upright, padded or cropped."""
-    width, height = target_size(found.size, config)
-    scaled = (width, height) != found.size
-    if found.turned:
+    width, height = target_size(probed.size, config)
+    scaled = (width, height) != probed.size
+    if probed.turned:
         width, height = height, width
-    small = resize(pixels, width, height, picture_box(pixels, found))
-    return pad_or_crop(turn(small, found.orientation) if found.orientation != 1 else small, config, scaled)
+    small = resize(pixels, width, height, picture_box(pixels, probed))
+    return pad_or_crop(turn(small, probed.orientation) if probed.orientation != 1 else small, config, scaled)
 
 
-def picture_box(pixels: RGB, found: Probe) -> tuple[float, float] | None:
+def picture_box(pixels: RGB, probed: Probe) -> tuple[float, float] | None:
     """(width, height) of what is picture in an array decoded at 1 / scale, whose last column and row may be part filling."""
     height, width = pixels.shape[:2]
     for scale in (2, 4, 8):
-        sides = found.width / scale, found.height / scale
-        if (width, height) != (found.width, found.height) and (width, height) == tuple(map(math.ceil, sides)) != sides:
+        sides = probed.width / scale, probed.height / scale
+        if (width, height) != (probed.width, probed.height) and (width, height) == tuple(
+            map(math.ceil, sides)
+        ) != sides:
             return sides
     return None
 
 
 def encode(pixels: RGB, config: ImageConfig) -> bytes:
     """jpg with all its colour (4:4:4): at quality 92 smaller, and 1.4 dB nearer the picture, than the 4:2:0 at 95 that
-    img2dataset writes (docs/log.md); png and webp by Pillow."""
+    img2dataset writes (docs/log.md); others by Pillow."""
     if config.encode_format == "jpg":
         return bytes(simplejpeg.encode_jpeg(pixels, config.encode_quality, "RGB", "444"))
     out = io.BytesIO()
-    knob = {"compress_level" if config.encode_format == "png" else "quality": config.encode_quality}
+    knob = {ENCODERS[config.encode_format].knob: config.encode_quality}
     as_picture(pixels).save(out, FORMATS[config.encode_format].pillow, **knob)
     return out.getvalue()
 
 
-def picture_hashes(pixels: RGB, found: Probe) -> tuple[int, bytes, int]:
+def picture_hashes(pixels: RGB, probed: Probe) -> tuple[int, bytes, int]:
     """(pHash, PDQ, PDQ quality) of a decoded picture, upright and unpadded."""
-    canvas = resize(pixels, CANVAS, CANVAS, picture_box(pixels, found))
-    if found.orientation != 1:
-        canvas = turn(canvas, found.orientation)
-    bits, quality = pdq(luma(canvas), *found.size)
+    canvas = resize(pixels, CANVAS, CANVAS, picture_box(pixels, probed))
+    if probed.orientation != 1:
+        canvas = turn(canvas, probed.orientation)
+    bits, quality = pdq(luma(canvas), *probed.size)
     return phash(np.round(luma(resize(canvas, 32, 32)))), bits, quality

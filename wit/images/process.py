@@ -23,18 +23,18 @@ def process(data: bytes, config: ImageConfig, blocked: Blocklist = NOTHING_BLOCK
     original_sha256 = hashlib.sha256(data).hexdigest()
     if hit := blocked.match(original_sha256):
         return Refused(Reason.BLOCKED_HASH, hit)
-    found = probe(data)
-    if isinstance(found, Refused):
-        return found
-    refused = too_many_pixels(found, config) or cut_short(data, found)
+    probed = probe(data)
+    if isinstance(probed, Refused):
+        return probed
+    refused = too_many_pixels(probed, config) or cut_short(data, probed)
     if refused:
         return refused
-    config = storable(found, config)
+    config = storable(probed, config)
     if config.keep_original and not config.perceptual_hashes and not blocked.looks_at_pixels:
-        return _kept(data, found, original_sha256, config)
+        return _kept(data, probed, original_sha256, config)
     from wit.images.pixels import decoded  # here, since who keeps original bytes is spared 60 ms and 15 MB of libraries
 
-    return decoded(data, found, original_sha256, config, blocked)
+    return decoded(data, probed, original_sha256, config, blocked)
 
 
 def looks_at_pixels(config: ImageConfig, blocked: Blocklist) -> bool:
@@ -43,10 +43,10 @@ def looks_at_pixels(config: ImageConfig, blocked: Blocklist) -> bool:
     return not kept_unseen or blocked.looks_at_pixels
 
 
-def storable(found: Probe, config: ImageConfig) -> ImageConfig:
+def storable(probed: Probe, config: ImageConfig) -> ImageConfig:
     """How this picture is stored: one that is to be kept as it came, in a format that readers of shards do not know, is
     encoded anew in its own size."""
-    if not config.keep_original or FORMATS[found.format].kept:
+    if not config.keep_original or FORMATS[probed.format].kept:
         return config
     return replace(config, keep_original=False, resize_mode="no")
 
@@ -57,28 +57,28 @@ def stored_formats(config: ImageConfig) -> list[Format]:
     return [FORMATS[name] for name in dict.fromkeys([config.encode_format, *kept])]
 
 
-def too_many_pixels(found: Probe, config: ImageConfig) -> Refused | None:
-    if found.width * found.height > config.max_pixels:
-        return Refused(Reason.IMAGE_TOO_MANY_PIXELS, f"{found.width} x {found.height}")
+def too_many_pixels(probed: Probe, config: ImageConfig) -> Refused | None:
+    if probed.width * probed.height > config.max_pixels:
+        return Refused(Reason.IMAGE_TOO_MANY_PIXELS, f"{probed.width} x {probed.height}")
     return None
 
 
-def cut_short(data: bytes, found: Probe) -> Refused | None:
+def cut_short(data: bytes, probed: Probe) -> Refused | None:
     """Truncation that shows without decoding: the end marker is missing."""
-    tail = {"jpg": b"\xff\xd9", "png": b"IEND\xaeB`\x82"}.get(found.format)
+    tail = {"jpg": b"\xff\xd9", "png": b"IEND\xaeB`\x82"}.get(probed.format)
     if tail and data.rfind(tail) < 0:
         return Refused(Reason.IMAGE_TRUNCATED)
     return None
 
 
-def _kept(data: bytes, found: Probe, sha256: str, config: ImageConfig) -> Processed | Refused:
-    if found.extended and isinstance(opened := open_with_pillow(data), Refused):  # the header was not enough to tell
+def _kept(data: bytes, probed: Probe, sha256: str, config: ImageConfig) -> Processed | Refused:
+    if probed.extended and isinstance(opened := open_with_pillow(data), Refused):  # the header was not enough to tell
         return opened
     if config.check_pixels != "none":
         from wit.images.whole import not_whole  # here, for the same reason
 
-        if refused := not_whole(data, found, config):
+        if refused := not_whole(data, probed, config):
             return refused
-    width, height = found.size
-    exif = exif_json(data, found, config.exif)
-    return Processed(data, found.format, width, height, found.format, width, height, sha256, sha256, exif=exif)
+    width, height = probed.size
+    exif = exif_json(data, probed, config.exif)
+    return Processed(data, probed.format, width, height, probed.format, width, height, sha256, sha256, exif=exif)

@@ -65,8 +65,8 @@ _SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # the next marker that is 
 def jpeg_scans(data: bytes, frame: int) -> Iterator[int]:
     """Where the scans of a JPEG begin whose frame header stands at `frame`."""
     at = frame
-    while found := _SCAN_END.search(data, at):
-        at = found.start()
+    while scan_end := _SCAN_END.search(data, at):
+        at = scan_end.start()
         marker = data[at + 1]
         if marker == 0xD9:
             return

@@ -28,26 +28,26 @@ AT_ONCE_BYTES = 64 << 20
 PIECE_BYTES = 1 << 20
 
 
-def not_whole(data: bytes, found: Probe, config: ImageConfig) -> Refused | None:
+def not_whole(data: bytes, probed: Probe, config: ImageConfig) -> Refused | None:
     """Why a picture is not all there, as far as `check_pixels` looks."""
     if config.check_pixels == "none":
         return None
     fast = config.check_pixels == "fast"
-    if found.format == "png" and ((refused := not_whole_png(data)) or fast):
+    if probed.format == "png" and ((refused := not_whole_png(data)) or fast):
         return refused
-    if found.format == "jpg" and ((refused := not_whole_jpeg(data)) or fast):
+    if probed.format == "jpg" and ((refused := not_whole_jpeg(data)) or fast):
         return refused
-    if fast and found.format == "webp" and is_whole_lossy_webp(data, found):
+    if fast and probed.format == "webp" and is_whole_lossy_webp(data, probed):
         return None
     # Every coefficient is decoded at an eighth of the size too: what is broken shows there, in less time and memory.
-    scale = 8 if found.format == "jpg" else 1
-    if decoding_bytes(found, scale) > WORKING_BYTES:
-        return Refused(Reason.IMAGE_NEEDS_MEMORY, f"{found.width} x {found.height}")
-    if found.format == "jpg" and found.components in (1, 3, 4):
-        pixels = decode_jpeg(data, found, scale, "GRAY")
+    scale = 8 if probed.format == "jpg" else 1
+    if decoding_bytes(probed, scale) > WORKING_BYTES:
+        return Refused(Reason.IMAGE_NEEDS_MEMORY, f"{probed.width} x {probed.height}")
+    if probed.format == "jpg" and probed.components in (1, 3, 4):
+        pixels = decode_jpeg(data, probed, scale, "GRAY")
         if not isinstance(pixels, Refused) or pixels.detail != "other":
             return pixels if isinstance(pixels, Refused) else None
-    pixels = decode(data, found, scale=scale, background=config.background)
+    pixels = decode(data, probed, scale=scale, background=config.background)
     return pixels if isinstance(pixels, Refused) else None
 
 
@@ -70,7 +70,7 @@ def not_whole_png(data: bytes) -> Refused | None:
     return Refused(Reason.IMAGE_TRUNCATED) if short else None
 
 
-def is_whole_lossy_webp(data: bytes, found: Probe) -> bool:
+def is_whole_lossy_webp(data: bytes, probed: Probe) -> bool:
     """Whether sizes alone tell that a picture in VP8 without transparency, as most are, is all there: of chunks in the usual
     order that fill the file as it says (RFC 9649 sections 2.5 and 2.7), of a frame that is shown (RFC 6386 section 9.1), and of
     its first partition, which has all but the coefficients. That saves nearly all of 12 ms of CPU; others have to be decoded.
@@ -87,11 +87,11 @@ def is_whole_lossy_webp(data: bytes, found: Probe) -> bool:
     _, start, end = chunks[kinds.index(b"VP8 ")]
     tag = int.from_bytes(data[start : start + 3], "little")
     width, height = (int.from_bytes(data[start + at : start + at + 2], "little") & 0x3FFF for at in (6, 8))
-    least = ceil_div(found.width, 16) * ceil_div(found.height, 16) * LEAST_BITS // 8
+    least = ceil_div(probed.width, 16) * ceil_div(probed.height, 16) * LEAST_BITS // 8
     return (
         tag & 0x19 == 0x10  # a key frame, of one of four profiles, that is shown
         and data[start + 3 : start + 6] == b"\x9d\x01\x2a"
-        and (width, height) == (found.width, found.height)
+        and (width, height) == (probed.width, probed.height)
         and max(least, 1) <= tag >> 5 < end - start - VP8_HEADER
     )
 

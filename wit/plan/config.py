@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from wit.errors import InputError
-from wit.ranges import MANY, Range, check_ranges
+from wit.knobs import MANY, Range, added, check_ranges
 
 RANGES = {
     **dict.fromkeys(("max_per_query", "target"), Range(1, MANY)),
@@ -21,6 +21,8 @@ RANGES = {
 
 @dataclass(frozen=True, slots=True)
 class PlanConfig:
+    """What is planned of the candidates, and in which pieces."""
+
     max_per_query: int = 20_000
     """pairs that one query contributes at most (CLIP section 2.2); ignored with --target"""
     target: int | None = None
@@ -37,7 +39,7 @@ class PlanConfig:
     """URLs of one registrable domain; the rest is thinned by hash (0 = no limit)"""
     max_urls_per_domain_partition: int = 50_000
     """a larger domain gets partitions of its own, which one worker takes in turn"""
-    max_domain_hours: float = 72
+    max_domain_hours: float = field(default=72, metadata=added(since=2, before=0))
     """a domain or host with more planned URLs than its rate lets anybody fetch in this time is thinned by hash (0 = no limit)"""
     rows_per_bucket: int = 250_000
     """candidate rows that one plan worker holds"""

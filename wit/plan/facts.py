@@ -20,7 +20,7 @@ class Pairs:
     pairs: int
 
 
-NO_GIANT_SAID = -2  # version 0.1 did not say whether a partition is a piece of a giant
+GIANT_UNKNOWN = -2  # version 0.1 did not say whether a partition is a piece of a giant
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Partition:
     """Of a host partition: its raw shards to be, and the number of the giant that it is a piece of."""
 
     shards: int
-    giant: int | None = NO_GIANT_SAID
+    giant: int | None = GIANT_UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,10 +114,10 @@ def count_owners(pairs: pa.Table, threshold: float, suspects: Hashes, rates: Rat
 
 
 def _count(names: list[str], allowed: Callable[[str], float]) -> Counts:
-    found, counts = np.unique(np.array(names, object).astype(str), return_counts=True)
-    hashes = name_hashes(str(name) for name in found)
+    distinct, counts = np.unique(np.array(names, object).astype(str), return_counts=True)
+    hashes = name_hashes(str(name) for name in distinct)
     order = np.argsort(hashes)
-    bounds = np.array([allowed(str(name)) for name in found], np.float64)
+    bounds = np.array([allowed(str(name)) for name in distinct], np.float64)
     return Counts(hashes[order], counts.astype(np.int64)[order], bounds[order])
 
 
@@ -181,8 +181,8 @@ def route(rows: pa.Table, routing: Routing, *, seed: int) -> tuple[pa.Table, Int
     keyed hash of the pair."""
     secret = seed & 0xFFFFFFFFFFFFFFFF
     domains = rows["domain"].to_pylist()
-    of = {d: xxhash.xxh3_64_intdigest(d.encode(), secret) % routing.partitions for d in set(domains)}
-    partition = np.fromiter((of[d] for d in domains), np.int64, len(domains))
+    partition_of = {d: xxhash.xxh3_64_intdigest(d.encode(), secret) % routing.partitions for d in set(domains)}
+    partition = np.fromiter((partition_of[d] for d in domains), np.int64, len(domains))
     hashes = column_hashes(rows["domain"])
     giant = np.searchsorted(routing.giants, hashes)
     for number in np.unique(giant[np.isin(hashes, routing.giants)]).tolist():

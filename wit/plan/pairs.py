@@ -32,7 +32,8 @@ from wit.arrays import (
 )
 from wit.hashing import bucket_of, column_hashes, fraction, keyed_column, keyed_hashes, wide_hashes
 from wit.plan import balance
-from wit.records import CANDIDATES, CAPTION, DROPPED, PLAN, Reason
+from wit.reasons import Reason
+from wit.records import CANDIDATES, CAPTION, DROPPED, PLAN
 from wit.store.shuffle import SliceRef, read_slices
 from wit.urls import host_of, registrable_domain
 

@@ -147,8 +147,8 @@ class Passes:
         if cell < 0:
             return np.zeros(0)
         values = maths.critical_of_rows(self.pairs_of(weighed))
-        found: Floats = values[balance.cells_of(values) == cell]
-        return found
+        inside: Floats = values[balance.cells_of(values) == cell]
+        return inside
 
     def count_owners(self, weighed: Marker, heavy: Heavy, threshold: Threshold) -> Owners:
         """Planned rows of the domains whose exact count matters."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wit.ranges import Range, check_ranges
+from wit.knobs import Range, check_ranges
 
 RANGES = {
     "samples_per_shard": Range(1, 1e9),
@@ -15,6 +15,8 @@ RANGES = {
 
 @dataclass(frozen=True, slots=True)
 class PublishConfig:
+    """How the final shards are cut and shuffled."""
+
     samples_per_shard: int = 10_000
     """samples of a final shard; the last holds the rest"""
     raw_shards_per_group: int = 64

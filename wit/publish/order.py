@@ -50,8 +50,8 @@ class Assignment:
 
 def keep_list_parts(select: Manifest) -> list[KeepPart]:
     """The parts of the select stage's manifest that hold rows."""
-    found = [KeepPart(part.unit.place, part.files["rows"].name, part.out) for part in select.of("part")]
-    return sorted(part for part in found if part.rows)
+    parts = [KeepPart(part.unit.place, part.files["rows"].name, part.out) for part in select.of("part")]
+    return sorted(part for part in parts if part.rows)
 
 
 def shard_count(samples: int, config: PublishConfig) -> int:

@@ -25,7 +25,7 @@ from wit.store import fs, parquet
 from wit.store.manifests import File, described, read_json
 from wit.store.parquet import write_parquet
 from wit.store.parts import StageDir
-from wit.typed import to_json
+from wit.typed import json_digest, to_json
 
 READ_GAP_BYTES = 1 << 16  # a gap between two pictures that is cheaper to read than to ask around: 1 ms at 64 MB/s
 READERS = 16  # ranged reads in flight, for object stores
@@ -69,7 +69,7 @@ def write_shard(stage: StageDir, shard: Assignment, directory: str, *, seed: int
 
 def shard_inputs(stage: StageDir, shard: Assignment) -> str:
     """What a published shard is a function of, as 32 hex digits: the settings and its runs of named raw shards."""
-    return hashlib.sha256(to_json(["shard", 1, [stage.fingerprint, shard], []])).hexdigest()[:32]
+    return json_digest("shard", 1, [stage.fingerprint, shard], [])
 
 
 def shard_marker(directory: str, name: str, inputs: str) -> ShardMarker | None:

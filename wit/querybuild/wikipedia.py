@@ -46,10 +46,10 @@ def expand(patterns: Sequence[str], *, option: str) -> list[str]:
     """The files that the paths and globs mean, sorted; raises InputError for one that means none."""
     files: list[str] = []
     for pattern in patterns:
-        found = fs.glob(pattern) if "*" in pattern else [pattern] if fs.exists(pattern) else []
-        if not found:
+        matches = fs.glob(pattern) if "*" in pattern else [pattern] if fs.exists(pattern) else []
+        if not matches:
             raise InputError(f"no file at {pattern}: check the path given with {option}")
-        files += found
+        files += matches
     return sorted(files)
 
 
@@ -167,15 +167,15 @@ def words_and_bigrams(
         tasks = [pool.submit(count_bigrams, path, numbers, scratch, str(run)) for run, path in enumerate(files)]
         for task in tasks:
             task.result()
-    of = np.array([counts[word] for word in frequent], np.int64)
+    counts_of = np.array([counts[word] for word in frequent], np.int64)
     words = [word.decode() for word in frequent]
     bigrams: dict[str, float] = {}
     for keys, together in merge_bigrams(scratch):
         first, second = keys >> 32, keys & 0xFFFFFFFF
-        information = pointwise_information(together, of[first], of[second], counts.total())
+        information = pointwise_information(together, counts_of[first], counts_of[second], counts.total())
         for place in np.flatnonzero((together >= min_bigram_count) & (information >= min_pmi)).tolist():
             bigrams[f"{words[first[place]]} {words[second[place]]}"] = round(float(information[place]), 6)
-    return dict(zip(words, of.astype(float).tolist(), strict=True)), bigrams
+    return dict(zip(words, counts_of.astype(float).tolist(), strict=True)), bigrams
 
 
 # --- titles -----------------------------------------------------------------------------------------------------------

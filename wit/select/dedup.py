@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from wit.arrays import Ints, as_schema, list_of, offsets_of, rank_in_run, run_lengths, run_starts
 from wit.hashing import name_hashes
-from wit.records import CAPTION, Reason
+from wit.reasons import Reason
+from wit.records import CAPTION
 
 # One surviving picture, as far as its place in a cluster depends on it.
 PICTURE = pa.schema(

@@ -1,29 +1,59 @@
 """Which pictures are too poor to keep, judged by measures and scores alone. A filter answers "why drop it?" for a whole table.
 
-To add one: a function here, an entry in `image_filters`, a knob in `SelectConfig`, and one row in its test.
+To add one: a function here, a knob in `FilterConfig`, and a row in `FILTERS`; and one row in its test.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from wit.arrays import Mask
-from wit.records import Reason
+from wit.knobs import Range
+from wit.reasons import Reason
 
-ImageFilter = tuple[Reason, Callable[[pa.Table], Mask]]
+
+@dataclass(frozen=True, slots=True)
+class FilterConfig:
+    """The bounds of the filters; at None a filter is off."""
+
+    min_image_side_px: int = 32
+    """pictures whose shorter side, as fetched, is below this are dropped"""
+    max_aspect_ratio: float = 3.0
+    """pictures whose longer side is more than this times the shorter are dropped (DataComp's bound)"""
+    min_clip_score: float | None = None
+    """pairs whose cosine similarity (-1 to 1) is below this are dropped (needs scores; useful values depend on the model)"""
+
+    BOUNDS: ClassVar[dict[str, Range]] = {
+        "min_image_side_px": Range(0, 100_000),
+        "max_aspect_ratio": Range(1, 100_000),
+        "min_clip_score": Range(-1, 1),
+    }
 
 
-def too_small(images: pa.Table, *, min_side_px: int) -> Mask:
+@dataclass(frozen=True, slots=True)
+class ImageFilter:
+    """`objects` tells for a RAW table with scores, and the value of the knob, where a picture is to go under the Reason."""
+
+    reason: Reason
+    knob: str
+    objects: Callable[[pa.Table, Any], Mask]
+    score: str = ""
+    """The column of scores that it reads, if it does."""
+
+
+def too_small(images: pa.Table, min_side_px: int) -> Mask:
     """True where the shorter side of the picture as fetched is below the limit."""
     return np.minimum(*_original_size(images)) < min_side_px
 
 
-def too_narrow(images: pa.Table, *, max_aspect_ratio: float) -> Mask:
+def too_narrow(images: pa.Table, max_aspect_ratio: float) -> Mask:
     """True where the longer side is more than `max_aspect_ratio` times the shorter: banners, rulers, spacers."""
     width, height = _original_size(images)
     return np.maximum(width, height) > max_aspect_ratio * np.minimum(width, height)
@@ -34,29 +64,37 @@ def _original_size(images: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray
     return width, height
 
 
-def low_score(images: pa.Table, *, min_clip_score: float) -> Mask:
-    """True where the caption fits the picture worse than the limit; what has no score passes."""
-    scores: npt.NDArray[np.float64] = images["clip_score"].to_numpy().astype(np.float64)  # null is NaN, below nothing
-    return scores < min_clip_score
+def too_low(images: pa.Table, least: float, *, score: str) -> Mask:
+    """True where a score is below the limit; what has none passes."""
+    scores: npt.NDArray[np.float64] = images[score].to_numpy().astype(np.float64)  # null is NaN, below nothing
+    return scores < least
 
 
-def image_filters(
-    *, min_side_px: int, max_aspect_ratio: float, min_clip_score: float | None = None
-) -> tuple[ImageFilter, ...]:
-    """The filters in the order they are asked; the first that objects names the Reason."""
-    of_scores = (
-        () if min_clip_score is None else ((Reason.LOW_SCORE, partial(low_score, min_clip_score=min_clip_score)),)
-    )
-    return (
-        (Reason.IMAGE_TOO_SMALL, partial(too_small, min_side_px=min_side_px)),
-        (Reason.ASPECT_RATIO, partial(too_narrow, max_aspect_ratio=max_aspect_ratio)),
-        *of_scores,
-    )
+def by_score(reason: Reason, knob: str, score: str) -> ImageFilter:
+    """The filter that drops what is below a bound in a column of scores."""
+    return ImageFilter(reason, knob, partial(too_low, score=score), score)
 
 
-def first_reasons(images: pa.Table, filters: Sequence[ImageFilter]) -> npt.NDArray[np.object_]:
+FILTERS = (  # in the order they are asked; the first that objects names the Reason
+    ImageFilter(Reason.IMAGE_TOO_SMALL, "min_image_side_px", too_small),
+    ImageFilter(Reason.ASPECT_RATIO, "max_aspect_ratio", too_narrow),
+    by_score(Reason.LOW_SCORE, "min_clip_score", "clip_score"),
+)
+
+
+def filters_on(config: FilterConfig) -> list[ImageFilter]:
+    """The filters that are asked under these knobs, in their order."""
+    return [one for one in FILTERS if getattr(config, one.knob) is not None]
+
+
+def scores_read(config: FilterConfig) -> list[str]:
+    """The columns of scores that the filters need."""
+    return list(dict.fromkeys(one.score for one in filters_on(config) if one.score))
+
+
+def first_reasons(images: pa.Table, config: FilterConfig) -> npt.NDArray[np.object_]:
     """Per row the Reason of the first filter that objects, or None."""
     reasons = np.full(len(images), None, dtype=object)
-    for reason, objects in reversed(filters):
-        reasons[objects(images)] = reason
+    for one in reversed(filters_on(config)):
+        reasons[one.objects(images, getattr(config, one.knob))] = one.reason
     return reasons

@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 from wit.arrays import Floats, Hashes, Ids, Ints, Mask, as_schema, list_of, offsets_of, owners_of
 from wit.download.published import FetchedShard
 from wit.plan import balance
-from wit.records import CAPTION, DROPPED, KEEP, Reason
+from wit.reasons import Reason
+from wit.records import CAPTION, DROPPED, KEEP
 from wit.select.config import SelectConfig
 from wit.select.dedup import PICTURE, VERDICT, cluster_bucket
-from wit.select.filters import first_reasons, image_filters
+from wit.select.filters import first_reasons
 
 
 def absent(reasons: npt.NDArray[Any]) -> Mask:
@@ -33,12 +34,7 @@ def select_reasons(raw: pa.Table, config: SelectConfig) -> npt.NDArray[np.object
     """Per row of a RAW table: why its picture is dropped (a Reason of download or of a filter), or None."""
     reasons = np.array(raw["reason"].to_pylist(), dtype=object)
     fetched = np.flatnonzero(absent(reasons))
-    filters = image_filters(
-        min_side_px=config.min_image_side_px,
-        max_aspect_ratio=config.max_aspect_ratio,
-        min_clip_score=config.min_clip_score,
-    )
-    reasons[fetched] = first_reasons(raw.take(pa.array(fetched)), filters)
+    reasons[fetched] = first_reasons(raw.take(pa.array(fetched)), config)
     return reasons
 
 
@@ -79,9 +75,9 @@ def pictures(
     return as_schema(PICTURE, weighed, raw=shard, row=pa.array(places, pa.int32()))
 
 
-def judge(found: pa.Table, *, t: float, config: SelectConfig) -> pa.Table:
+def judge(bucket: pa.Table, *, t: float, config: SelectConfig) -> pa.Table:
     """The verdict over every picture of a bucket, ordered by place: its duplicates go, then clusters at or above the cap."""
-    best, dropped = cluster_bucket(found, max_captions=config.max_captions_per_sample)
+    best, dropped = cluster_bucket(bucket, max_captions=config.max_captions_per_sample)
     over = pc.greater_equal(best["critical_t"], t)
     reason = pc.if_else(over, str(Reason.REBALANCED_OUT), pa.scalar(None, pa.string()))
     best = best.set_column(best.schema.get_field_index("reason"), VERDICT.field("reason"), reason)

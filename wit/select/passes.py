@@ -22,9 +22,9 @@ from wit.damage import damaged
 from wit.download.published import FetchedShard
 from wit.layout import DROPPED as DROPPED_LABEL
 from wit.querylist import hashes_of
-from wit.records import KEEP, SCORES
 from wit.select.config import SelectConfig
 from wit.select.dedup import PICTURE, VERDICT, bucket_of
+from wit.select.filters import scores_read
 from wit.select.keep import judge, keep_list, pictures
 from wit.select.survival import Memberships, membership_counts, surviving_counts
 from wit.store import fs, parquet
@@ -53,8 +53,8 @@ class Passes:
 
     def count(self, number: int) -> Ints:
         """[2, queries] memberships planned and surviving of one raw shard."""
-        found = count(self.stage.out, self.shards[number], queries=self.query_count, config=self.config)
-        return np.stack([found.planned, found.surviving])
+        counted = count(self.stage.out, self.shards[number], queries=self.query_count, config=self.config)
+        return np.stack([counted.planned, counted.surviving])
 
     def weights(self, memberships: Ints) -> Floats:
         """What the same draws are multiplied with now [queries]."""
@@ -67,9 +67,9 @@ class Passes:
         unit = shard.unit.as_("scatter")
 
         def work() -> Marker:
-            raw, hashes = read_raw(self.stage.out, shard), hashes_of(self.queries)
-            found = pictures(raw, number, weights, hashes, seed=self.seed, config=self.config)
-            return self._publish_slices(unit, found, bucket_of(found, self.buckets))
+            raw, hashes = read_raw(self.stage.out, shard, self.config), hashes_of(self.queries)
+            survivors = pictures(raw, number, weights, hashes, seed=self.seed, config=self.config)
+            return self._publish_slices(unit, survivors, bucket_of(survivors, self.buckets))
 
         return self.stage.once(unit, work)
 
@@ -98,7 +98,7 @@ class Passes:
 
         def work() -> Marker:
             judged = read_slices((ref for ref in refs if ref is not None), VERDICT).sort_by("row")
-            rows, dropped = keep_list(read_raw(self.stage.out, shard), shard, judged, self.config)
+            rows, dropped = keep_list(read_raw(self.stage.out, shard, self.config), shard, judged, self.config)
             tally = Tally(into=len(rows) + len(dropped), out=len(rows), dropped=ledger.reason_counts(dropped))
             with fs.scratch_dir(self.stage.out) as scratch:
                 files = write_tables(scratch, {"rows": rows}, row_group_size=KEEP_ROW_GROUP)
@@ -113,22 +113,27 @@ class Passes:
             return self.stage.publish(unit, scatter_to(scratch, [(rows.take(pa.array(order)), bucket[order])]))
 
 
-def read_raw(out: str, shard: FetchedShard) -> pa.Table:
-    """The RAW table of the shard with a further column `clip_score`, null where there is none."""
+def read_raw(out: str, shard: FetchedShard, config: SelectConfig) -> pa.Table:
+    """The RAW table of the shard with a further column for each score that is kept or that filters read, null where there is
+    none. Raises DamagedFile where the scores are of another shard, or lack a column."""
     raw = parquet.read_table(fs.join(out, shard.parquet))
-    found = pa.nulls(len(raw), pa.float32())
+    columns = list(dict.fromkeys(["clip_score", *scores_read(config)]))
+    added = {name: pa.nulls(len(raw), pa.float32()) for name in columns}
     if shard.scores is not None:
-        scores = parquet.read_table(fs.join(out, shard.scores)).cast(SCORES)
+        scores = parquet.read_table(fs.join(out, shard.scores), ["key", "row", *columns])
         if not raw["key"].take(scores["row"]).equals(scores["key"]):
             raise damaged(fs.join(out, shard.scores), f"not the scores of {shard.parquet}")
-        found = one_array(scores["clip_score"]).take(pc.index_in(pa.array(range(len(raw)), pa.int32()), scores["row"]))
-    return raw.append_column(KEEP.field("clip_score"), found)
+        places = pc.index_in(pa.array(range(len(raw)), pa.int32()), scores["row"])
+        added = {name: one_array(scores[name]).cast(pa.float32()).take(places) for name in columns}
+    for name, values in added.items():
+        raw = raw.append_column(name, values)
+    return raw
 
 
 def count(out: str, shard: FetchedShard, *, queries: int, config: SelectConfig) -> Memberships:
     """What one raw shard adds to the survival of every query. The pairs of a retry were planned once, before."""
-    found = membership_counts(read_raw(out, shard), queries=queries, config=config)
-    return Memberships(np.zeros_like(found.planned), found.surviving) if shard.unit.is_retry else found
+    counted = membership_counts(read_raw(out, shard, config), queries=queries, config=config)
+    return Memberships(np.zeros_like(counted.planned), counted.surviving) if shard.unit.is_retry else counted
 
 
 def buckets_for(pictures: int, config: SelectConfig) -> int:

@@ -10,11 +10,22 @@ from collections.abc import Iterator
 
 from wit import notes
 from wit.sources.batch import PairBatch, SourceFile, SourceReport
-from wit.sources.kinds import KINDS
-from wit.sources.listing import list_sources, version_of
+from wit.sources.config import SourceConfig
+from wit.sources.kinds import READERS, list_sources, made_here
+from wit.sources.listing import version_of
 from wit.sources.reading import RequestBudget
 
-__all__ = ["PairBatch", "RequestBudget", "SourceFile", "SourceReport", "list_sources", "read_pairs", "version_of"]
+__all__ = [
+    "PairBatch",
+    "RequestBudget",
+    "SourceConfig",
+    "SourceFile",
+    "SourceReport",
+    "list_sources",
+    "made_here",
+    "read_pairs",
+    "version_of",
+]
 
 
 def read_pairs(file: SourceFile, report: SourceReport, budget: RequestBudget | None = None) -> Iterator[PairBatch]:
@@ -24,6 +35,6 @@ def read_pairs(file: SourceFile, report: SourceReport, budget: RequestBudget | N
         report.error = "cannot be read: it ended the process that read it"
         return
     try:
-        yield from KINDS[file.kind].read(file, report, budget)
+        yield from READERS[file.kind](file, report, budget)
     except OSError as error:
         report.error = f"cannot be read: {error}"

@@ -13,7 +13,7 @@ MOST_BAD_CHARS = 1_000  # of a file: a manifest holds those of all files
 class SourceFile:
     """One file of a source. The columns matter to tables alone; None: found by the usual names."""
 
-    kind: str  # a name in kinds.KINDS
+    kind: str  # a name in kinds.READERS
     path: str
     url_col: str | None = None
     caption_col: str | None = None
@@ -25,6 +25,14 @@ class SourceFile:
     @property
     def name(self) -> str:
         return self.label or self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A source that was made here: its files, and the web that its pictures are on, as (host, address, port) of each server."""
+
+    files: list[SourceFile]
+    endpoints: tuple[tuple[str, str, int], ...]
 
 
 @dataclass(slots=True)

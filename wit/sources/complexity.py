@@ -60,8 +60,8 @@ def check_complexity(html: str) -> None:
 
 
 def _has_long_tag(html: str) -> bool:
-    found = _SHORT_TAGS.match(html)
-    return found is not None and found.end() < len(html)
+    short = _SHORT_TAGS.match(html)
+    return short is not None and short.end() < len(html)
 
 
 def nesting(html: str) -> int:
@@ -90,8 +90,8 @@ def nesting(html: str) -> int:
 
 def _end(pattern: re.Pattern[str], html: str, at: int) -> int:
     """Behind the next match, or the end of the page."""
-    found = pattern.search(html, at)
-    return found.end() if found else len(html)
+    match = pattern.search(html, at)
+    return match.end() if match else len(html)
 
 
 def _close(name: str, opened: list[str]) -> None:

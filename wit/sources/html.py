@@ -153,17 +153,17 @@ _URL = re.compile(r"[ \t\n\r\f,]*+([^ \t\n\r\f]++)")
 
 def split_srcset(srcset: str) -> list[tuple[str, float, str]]:
     """(URL, number, unit) of each candidate (HTML 4.8.4.2.2): a URL may hold commas, but not begin or end with one."""
-    found, at = [], 0
+    candidates, at = [], 0
     while match := _URL.match(srcset, at):
         url, at = match[1], match.end()
         if url.endswith(","):
-            found.append((url.rstrip(","), 1.0, "x"))
+            candidates.append((url.rstrip(","), 1.0, "x"))
             continue
         comma = srcset.find(",", at)
         end = comma if comma >= 0 else len(srcset)
-        found.append((url, *_descriptor(srcset[at:end])))
+        candidates.append((url, *_descriptor(srcset[at:end])))
         at = end + 1
-    return [candidate for candidate in found if candidate[0] and not candidate[0].lower().startswith("data:")]
+    return [candidate for candidate in candidates if candidate[0] and not candidate[0].lower().startswith("data:")]
 
 
 def _descriptor(text: str) -> tuple[float, str]:

@@ -1,39 +1,45 @@
-"""The kinds of source files: to add one, a reader in a file of its own and a row here."""
+"""The kinds of sources: to add one, what finds (and, where it is new, what reads) its files, and a row here."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 from wit.errors import InputError
-from wit.sources.batch import PairBatch, SourceFile, SourceReport
+from wit.sources.batch import PairBatch, Served, SourceFile, SourceReport
+from wit.sources.commoncrawl import list_crawl
+from wit.sources.config import SourceConfig
+from wit.sources.listing import FileKind, files_of
 from wit.sources.reading import RequestBudget
-from wit.sources.tables import format_of, read_table
+from wit.sources.tables import check_tables, is_table, read_table
 from wit.sources.warc import read_warc
 from wit.sources.wat import read_wat
 
 Reader = Callable[[SourceFile, SourceReport, RequestBudget | None], Iterator[PairBatch]]
+Lister = Callable[[str, SourceConfig, RequestBudget | None], list[SourceFile]]
+
+READERS: dict[str, Reader] = {"wat": read_wat, "warc": read_warc, "table": read_table}  # by `SourceFile.kind`
 
 
 @dataclass(frozen=True, slots=True)
 class SourceKind:
-    """`name` is what stands before the colon of a `--source`; `ours` whether a file in a directory is of the kind."""
+    """A kind of `--source` that names files; `files` finds them by what stands behind the colon of `usage`."""
 
-    name: str
-    read: Reader
-    ours: Callable[[str], bool]
-    listed: bool = True
-    """Whether a path that ends as lists do (.txt, .paths) is a list of files, and not one itself."""
+    usage: str
+    files: Lister
 
 
-def is_table(path: str) -> bool:
-    """Whether a file's name says that it is a table."""
-    try:
-        format_of(path)
-    except InputError:
-        return False
-    return True
+@dataclass(frozen=True, slots=True)
+class MadeHere:
+    """A kind of `--source` that is made here, in an output directory, with a web of its own that stands as long as the build."""
+
+    usage: str
+    serve: Callable[[str], AbstractContextManager[Served]]
+    note: str
+    """What to say when a build starts from it."""
 
 
 def ends_in(kind: str) -> Callable[[str], bool]:
@@ -42,11 +48,50 @@ def ends_in(kind: str) -> Callable[[str], bool]:
     return lambda path: bool(ending.search(path))
 
 
-KINDS = {
-    kind.name: kind
+def _crawl(spec: str, config: SourceConfig, budget: RequestBudget | None) -> list[SourceFile]:
+    return [SourceFile("wat", path) for path in list_crawl(spec, base=config.cc_base, budget=budget)]
+
+
+def _demo(out: str) -> AbstractContextManager[Served]:
+    from wit.demo.source import serve  # here, since no other build needs it
+
+    return serve(out)
+
+
+DEMO_NOTE = (
+    "Building from the embedded demonstration web. For Common Crawl: "
+    "--source commoncrawl:CC-MAIN-2026-43:files=10 --contact you@example.org"
+)
+KINDS: dict[str, SourceKind | MadeHere] = {
+    kind.usage.partition(":")[0]: kind
     for kind in (
-        SourceKind("wat", read_wat, ends_in("wat")),
-        SourceKind("warc", read_warc, ends_in("warc")),
-        SourceKind("table", read_table, is_table, listed=False),
+        MadeHere("demo", _demo, DEMO_NOTE),
+        SourceKind("commoncrawl:CRAWL[:files=N]", _crawl),
+        SourceKind("wat:GLOB", partial(files_of, FileKind("wat", ends_in("wat")))),
+        SourceKind("warc:GLOB", partial(files_of, FileKind("warc", ends_in("warc")))),
+        SourceKind("table:GLOB", partial(files_of, FileKind("table", is_table, check_tables, listed=False))),
     )
 }
+USAGE, USUAL = ", ".join(kind.usage for kind in KINDS.values()), SourceConfig()
+
+
+def list_sources(spec: str, config: SourceConfig = USUAL, *, budget: RequestBudget | None = None) -> list[SourceFile]:
+    """The files that a `--source` means; none of one that is made here. Raises InputError with the fix where it is none, or has
+    no files."""
+    kind, rest = _parse(spec)
+    return kind.files(rest, config, budget) if isinstance(kind, SourceKind) else []
+
+
+def made_here(specs: Sequence[str]) -> list[MadeHere]:
+    """The kinds among these `--source` that bring a web of their own, each once."""
+    kinds = dict.fromkeys(kind for kind, _ in map(_parse, specs))
+    return [kind for kind in kinds if isinstance(kind, MadeHere)]
+
+
+def _parse(spec: str) -> tuple[SourceKind | MadeHere, str]:
+    """(kind, what stands behind its colon)."""
+    name, _, rest = spec.partition(":")
+    kind = KINDS.get(name)
+    if kind is None or bool(rest) != (":" in kind.usage):
+        raise InputError(f"not a source: {spec!r}; write {USAGE}")
+    return kind, rest

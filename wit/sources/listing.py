@@ -1,4 +1,4 @@
-"""From a `--source` to its files."""
+"""From a path, a glob or a list of paths to the files of a source."""
 
 from __future__ import annotations
 
@@ -6,77 +6,75 @@ import glob
 import gzip
 import re
 import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from wit.errors import InputError
 from wit.sources.batch import SourceFile
-from wit.sources.commoncrawl import CC_BASE, list_crawl
-from wit.sources.kinds import KINDS, SourceKind
+from wit.sources.config import SourceConfig
 from wit.sources.reading import RequestBudget
-from wit.sources.tables import check_table, format_of
 from wit.store import fs
 
-HELP = f"demo, commoncrawl:CRAWL[:files=N] or {', '.join(f'{name}:GLOB' for name in KINDS)}"
-CHECKED = 16  # tables that are looked into before anything starts
 LIST_NAME = re.compile(r"\.(paths|list|lst|txt)(\.gz)?$", re.IGNORECASE)
 
 
-def list_sources(
-    spec: str,
-    *,
-    cc_base: str = CC_BASE,
-    url_col: str | None = None,
-    caption_col: str | None = None,
-    encoding: str | None = None,
-    budget: RequestBudget | None = None,
-) -> list[SourceFile]:
-    """The files that a `--source` means: those of a glob sorted, those of a list in its order, each once.
+def no_check(files: Sequence[SourceFile]) -> None:
+    """Nothing is known of such files before they are read."""
 
-    A list is a text file of paths, one a line: `@FILE`, or for wat and warc a file named .txt, .list or .paths, also .gz
-    (Common Crawl's own wat.paths.gz: paths that begin with crawl-data/ lie under `cc_base`). Raises InputError with the
-    fix where the source is none, or has no files.
+
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """What files of a source are: `ours` tells by a file's name whether one in a directory is of the kind, `check` raises
+    InputError where some are not what they must be."""
+
+    name: str
+    ours: Callable[[str], bool]
+    check: Callable[[Sequence[SourceFile]], None] = no_check
+    listed: bool = True
+    """Whether a path that ends as lists do (.txt, .paths) is a list of files, and not one itself."""
+
+
+def files_of(kind: FileKind, spec: str, config: SourceConfig, budget: RequestBudget | None) -> list[SourceFile]:
+    """The files of that kind that a path, a glob or a list means, each once: of a glob sorted, of a list in its order.
+
+    A list is a text file of paths, one a line: `@FILE`, or, for kinds that may be listed, a file named .txt, .list or
+    .paths, also .gz (Common Crawl's own wat.paths.gz: paths that begin with crawl-data/ lie under `cc_base`). Raises
+    InputError with the fix where there are no files.
     """
-    name, _, rest = spec.partition(":")
-    if name == "commoncrawl" and rest:
-        return [SourceFile("wat", path) for path in list_crawl(rest, base=cc_base, budget=budget)]
-    kind = KINDS.get(name)
-    if kind is None or not rest:
-        raise InputError(f"not a source: {spec!r}; write {HELP}")
-    listed = _is_list(kind, rest)
-    paths = _listed(rest, cc_base) if listed else _globbed(rest, kind, spec)
-    if kind.name == "table":
-        for path in paths:
-            format_of(path)
+    listed = _is_list(kind, spec)
+    paths = _listed(spec, config.cc_base) if listed else _globbed(spec, kind)
     for path in paths:
         fs.check_text(path)
+    columns = (config.url_col, config.caption_col, config.encoding)
     files = [
-        SourceFile(kind.name, path, url_col, caption_col, encoding, size=_size(path), version=_version(path, listed))
+        SourceFile(kind.name, path, *columns, size=_size(path), version=_version(path, listed))
         for path in dict.fromkeys(paths)
     ]
-    for file in files[:CHECKED] if kind.name == "table" else ():
-        if file.size is not None:
-            check_table(file)
+    kind.check(files)
     return files
 
 
-def _is_list(kind: SourceKind, path: str) -> bool:
+def _is_list(kind: FileKind, path: str) -> bool:
     return path.startswith("@") or (kind.listed and "*" not in path and bool(LIST_NAME.search(path)))
 
 
-def _globbed(pattern: str, kind: SourceKind, spec: str) -> list[str]:
+def _globbed(pattern: str, kind: FileKind) -> list[str]:
     """The files of a path, a directory or a glob; a path may have brackets in it."""
     if fs.exists(pattern) and not fs.is_dir(pattern):
         return [pattern]
     if fs.is_dir(pattern):
         inner = fs.glob(fs.join(glob.escape(pattern), "**"))
-        found = [path for path in inner if _is_of_kind(kind, path, pattern)]
-        if not found:
-            raise InputError(f"no {kind.name} file in the directory {pattern}: name the files in --source {spec}")
-        return found
+        inside = [path for path in inner if _is_of_kind(kind, path, pattern)]
+        if not inside:
+            raise InputError(
+                f"no {kind.name} file in the directory {pattern}: name the files in --source {kind.name}:{pattern}"
+            )
+        return inside
     if not any(mark in pattern for mark in "*?["):
-        raise InputError(f"no such file: {pattern}; check the path in --source {spec}")
+        raise InputError(f"no such file: {pattern}; check the path in --source {kind.name}:{pattern}")
     files = [path for path in fs.glob(pattern) if not _is_beside(path)]
     if not files:
-        raise InputError(f"no file matches {pattern}; check the path in --source {spec}")
+        raise InputError(f"no file matches {pattern}; check the path in --source {kind.name}:{pattern}")
     return files
 
 
@@ -86,7 +84,7 @@ def _is_beside(path: str) -> bool:
     return name.startswith(("_", ".")) or name.endswith(".crc")
 
 
-def _is_of_kind(kind: SourceKind, path: str, folder: str) -> bool:
+def _is_of_kind(kind: FileKind, path: str, folder: str) -> bool:
     """Whether a file in a folder is one of its sources; what is hidden there, or in a hidden folder of it, is none."""
     return not any(_is_beside(part) for part in path.removeprefix(folder).split("/") if part) and kind.ours(path)
 

@@ -191,21 +191,21 @@ class _MemberReader:
         source = self.source
         self.position = max(start - source.base, 0)
         skipped = b""
-        while (found := source.window.find(MAGIC, self.position)) < 0:
+        while (next_at := source.window.find(MAGIC, self.position)) < 0:
             keep_from = max(len(source.window) - len(MAGIC) + 1, self.position)
             skipped = skipped or source.window[self.position : keep_from].strip(b"\0")[:1]
             self.report.bytes_skipped += keep_from - self.position
             source.more(keep_from)
             self.position = 0
             if source.at_end:
-                found = len(source.window)
+                next_at = len(source.window)
                 break
-        skipped = skipped or source.window[self.position : found].strip(b"\0")[:1]
-        self.report.bytes_skipped += found - self.position
+        skipped = skipped or source.window[self.position : next_at].strip(b"\0")[:1]
+        self.report.bytes_skipped += next_at - self.position
         if skipped and not self.lost:
             self.report.lose("corrupt_member")
             self.lost = True
-        self.position = found
+        self.position = next_at
 
 
 class _FrameReader:
@@ -275,14 +275,14 @@ class _FrameReader:
         if not self.lost and source.window[self.position : self.position + 4].strip(b"\0"):
             self.report.lose("corrupt_member")
             self.lost = True
-        while (found := source.window.find(zstd.MAGIC, self.position)) < 0 and not source.at_end:
+        while (next_at := source.window.find(zstd.MAGIC, self.position)) < 0 and not source.at_end:
             keep_from = max(len(source.window) - len(zstd.MAGIC) + 1, self.position)
             self.report.bytes_skipped += keep_from - self.position
             source.more(keep_from)
             self.position = 0
-        found = len(source.window) if found < 0 else found
-        self.report.bytes_skipped += found - self.position
-        self.position = found
+        next_at = len(source.window) if next_at < 0 else next_at
+        self.report.bytes_skipped += next_at - self.position
+        self.position = next_at
 
 
 def _inflate(member: bytes, limit: int) -> bytearray | None:
@@ -378,8 +378,8 @@ class _Splitter:
 
     def _at_record(self, final: bool) -> bool:
         """Whether the buffer now begins with a record; drops what is none, counting it once."""
-        found = _BLANK(self.buffer)
-        blank = found.end() if found else 0
+        gap = _BLANK(self.buffer)
+        blank = gap.end() if gap else 0
         if blank:
             self._drop(blank)
         if self.buffer.startswith(b"WARC/") and (blank or not self.skipping):

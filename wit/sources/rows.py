@@ -240,15 +240,15 @@ def _cells(count: int) -> str:
 
 def distinct(names: Iterable[str]) -> list[str]:
     """The names of columns, the second of two alike with a number: the first is who it says it is."""
-    found: dict[str, None] = {}
+    taken: dict[str, None] = {}
     last: dict[str, int] = {}
     for name in names:
         free = name
-        while free in found:
+        while free in taken:
             last[name] = last.get(name, 1) + 1
             free = f"{name}_{last[name]}"
-        found[free] = None
-    return list(found)
+        taken[free] = None
+    return list(taken)
 
 
 def looks_like_url(cell: str) -> bool:

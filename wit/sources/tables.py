@@ -12,7 +12,7 @@ import io
 import itertools
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -71,6 +71,15 @@ def format_of(path: str) -> tuple[str, str]:
     return form, compression
 
 
+def is_table(path: str) -> bool:
+    """Whether a file's name says that it is a table."""
+    try:
+        format_of(path)
+    except InputError:
+        return False
+    return True
+
+
 def read_table(file: SourceFile, report: SourceReport, budget: RequestBudget | None = None) -> Iterator[PairBatch]:
     """The pairs of a table, one a row."""
     form, compression = format_of(file.path)
@@ -119,16 +128,16 @@ def columns_of(names: Iterable[str], file: SourceFile, delimiter: str = "") -> _
     """The columns that hold URL and caption; raises MissingColumn where one that was asked for is not there. The delimiter, of
     a table of text, is for the sentence alone."""
     have = list(names)
-    found = f"cut by {delimiter!r} it has {', '.join(have)}" if delimiter else f"it has {', '.join(have)}"
+    offer = f"cut by {delimiter!r} it has {', '.join(have)}" if delimiter else f"it has {', '.join(have)}"
     url = _named(file.url_col, have) if file.url_col else _usual(URL_NAMES, have)
     if url is None:
         name = file.url_col or "url"
-        raise MissingColumn(name, f"{file.name} has no column {name}; {found}: say which holds the URL with --url-col")
+        raise MissingColumn(name, f"{file.name} has no column {name}; {offer}: say which holds the URL with --url-col")
     caption = _named(file.caption_col, have) if file.caption_col else _usual(CAPTION_NAMES, have)
     if caption is None and file.caption_col:
         name = file.caption_col
         raise MissingColumn(
-            name, f"{file.name} has no column {name}; {found}: say which holds the text with --caption-col"
+            name, f"{file.name} has no column {name}; {offer}: say which holds the text with --caption-col"
         )
     return _Columns(url, caption)
 
@@ -144,6 +153,18 @@ def _named(name: str, have: list[str]) -> Path | None:
         return (name,)
     column, _, field = name.partition(".")
     return _usual([name.lower()], have) or ((column, *field.split(".")) if field and column in have else None)
+
+
+CHECKED = 16  # tables that are looked into before anything starts
+
+
+def check_tables(files: Sequence[SourceFile]) -> None:
+    """Raises InputError where one is no table by its name, or where `check_table` does for one of the first on this machine."""
+    for file in files:
+        format_of(file.path)
+    for file in files[:CHECKED]:
+        if file.size is not None:
+            check_table(file)
 
 
 def check_table(file: SourceFile) -> None:
@@ -235,8 +256,8 @@ def _batches(rows: Iterator[Row | None], file: SourceFile, report: SourceReport)
             report.lose_row("bad_row", f"no column {error.name}")
             row = None
         except DAMAGE as error:
-            said = str(error).partition("\n")[0] or type(error).__name__
-            report.error = f"cut off or damaged after {report.records:,} rows: {said}"
+            why = str(error).partition("\n")[0] or type(error).__name__
+            report.error = f"cut off or damaged after {report.records:,} rows: {why}"
             break
         except Exception as error:  # likewise, of the file: the rows before are not lost with it
             report.error = f"cannot be read: {type(error).__name__}: {error}"
@@ -270,21 +291,21 @@ _OBJECT = "an object where a text should be"
 
 def _pairs(row: Row, columns: _Columns) -> tuple[list[tuple[str | None, str | None, str | None]], str, str | None]:
     """((source, URL, alt) of each pair, page URL, further columns) of a row."""
-    cell, told = _value(row, columns.url), _value(row, columns.caption) if columns.caption else None
+    cell, text = _value(row, columns.url), _value(row, columns.caption) if columns.caption else None
     together = columns.caption is not None and columns.caption[0] == columns.url[0] and isinstance(cell, list)
-    if together and isinstance(told, list):  # fields of the same objects
+    if together and isinstance(text, list):  # fields of the same objects
         if len(cell) > MAX_PAIRS_PER_ROW:
             raise _BadRow(_TOO_MANY)
-        found = [
-            (src, alt) for one, other in zip(cell, told, strict=True) for src in _texts(one) for alt in _texts(other)
+        mentions = [
+            (src, alt) for one, other in zip(cell, text, strict=True) for src in _texts(one) for alt in _texts(other)
         ]
     else:
-        srcs, alts = _texts(cell), _texts(told)
+        srcs, alts = _texts(cell), _texts(text)
         if len(srcs) * len(alts) > MAX_PAIRS_PER_ROW:
             raise _BadRow(_TOO_MANY)
-        found = [(src, alt) for src in srcs for alt in alts]
+        mentions = [(src, alt) for src in srcs for alt in alts]
     page_url = row.get("page_url")
-    pairs = [(src, _NO_PAGE.resolve(src) if src else None, alt) for src, alt in found]
+    pairs = [(src, _NO_PAGE.resolve(src) if src else None, alt) for src, alt in mentions]
     return pairs, page_url if isinstance(page_url, str) else "", _json(row) if row else None
 
 

@@ -48,14 +48,14 @@ def lines(stream: IO[bytes], report: SourceReport, encoding: str | None = None) 
     """The lines of a file without their ends; `encoding` where the user names it, else by what is in it."""
     rest = pieces(stream)
     head, failed = read_up_to(rest, LOOKED_AT_BYTES)
-    found = _with_order(encoding, head) if encoding else encoding_of(head)
+    read_as = _with_order(encoding, head) if encoding else encoding_of(head)
     rest = itertools.chain([head], _raising(failed) if failed else rest)
-    if found is None:
+    if read_as is None:
         old = b"\r" in head and b"\n" not in head  # as on a Macintosh of the last century
         yield from _guessed_lines((piece.replace(b"\r", b"\n") for piece in rest) if old else rest, report)
     else:
         yield from _decoded_lines(
-            io.BufferedReader(_Chained(rest)), found, head, report, MARKED if encoding else "replace"
+            io.BufferedReader(_Chained(rest)), read_as, head, report, MARKED if encoding else "replace"
         )
 
 
@@ -64,11 +64,11 @@ def pieces(stream: IO[bytes]) -> Iterator[bytes]:
     return iter(lambda: stream.read1(LOOKED_AT_BYTES), b"")  # type: ignore[attr-defined]
 
 
-def read_up_to(found: Iterator[bytes], size: int) -> tuple[bytes, Exception | None]:
+def read_up_to(chunks: Iterator[bytes], size: int) -> tuple[bytes, Exception | None]:
     """(the first bytes, at least `size` of them where there are so many; why there are no more)."""
     taken, had = list[bytes](), 0
     try:
-        while had < size and (piece := next(found, b"")):
+        while had < size and (piece := next(chunks, b"")):
             taken.append(piece)
             had += len(piece)
     except Exception as error:  # whose it is to say is who reads on
@@ -137,9 +137,9 @@ def check_named(encoding: str, head: bytes, path: str) -> None:
     """Raises InputError where too many of the first lines of a text hold bytes that the encoding that the user named does not
     have."""
     text = head.decode(_with_order(encoding, head), MARKED)
-    found = text.splitlines()[: -1 if len(head) == LOOKED_AT_BYTES else None]
-    bad = [number for number, line in enumerate(found, 1) if UNDECODED in line]
-    if len(bad) <= MOST_UNDECODED * len(found):
+    text_lines = text.splitlines()[: -1 if len(head) == LOOKED_AT_BYTES else None]
+    bad = [number for number, line in enumerate(text_lines, 1) if UNDECODED in line]
+    if len(bad) <= MOST_UNDECODED * len(text_lines):
         return
     seems = encoding_of(head) or ("utf-8" if _is_utf8(head[: head.rfind(b"\n") + 1] or head) else None)
     if seems is None and all(_is_utf8(line) or _is_western(line) for line in head.split(b"\n")[:-1]):
@@ -150,8 +150,8 @@ def check_named(encoding: str, head: bytes, path: str) -> None:
         else "say what it is, or leave --encoding out"
     )
     raise InputError(
-        f"{path} is not {encoding}, which lacks bytes in {len(bad):,} of its first {len(found):,} lines (line {bad[0]:,} is the "
-        f"first of them); {fix}"
+        f"{path} is not {encoding}, which lacks bytes in {len(bad):,} of its first {len(text_lines):,} lines (the first of "
+        f"them is line {bad[0]:,}); {fix}"
     )
 
 

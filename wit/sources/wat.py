@@ -39,10 +39,10 @@ def page_images(record: Record, report: SourceReport) -> Page | None:
     if data.find(b'"HTML-Metadata"', body, end) < 0:
         return None
     report.pages += 1
-    found = _FIND_IMAGES(data)
-    if not found:
+    slices = _FIND_IMAGES(data)
+    if not slices:
         return _parse_whole(record, report) if data.find(IMAGE_ESCAPED, body, end) >= 0 else None
-    links = _parse_slices(data, found)
+    links = _parse_slices(data, slices)
     page_url = _header_url(record)
     if links is None or page_url is None or _FIND_BASE(data):
         return _parse_whole(record, report)
@@ -52,13 +52,13 @@ def page_images(record: Record, report: SourceReport) -> Page | None:
     return page_url, page_url, srcs, alts
 
 
-def _parse_slices(data: bytearray, found: list[tuple[int, int, int]]) -> list[dict[str, Any]] | None:
+def _parse_slices(data: bytearray, slices: list[tuple[int, int, int]]) -> list[dict[str, Any]] | None:
     """The link objects that bear the found marks, or None if they are not written as expected. A quote inside of a JSON
     string is escaped, so `"}` ends an object whose last value is a string; where it does not, either the parse fails or
     the number of objects differs."""
     objects = []
-    marks = [start for _, start, _ in found[1:]]
-    for (_, start, end), following in zip(found, [*marks, len(data)], strict=True):
+    marks = [start for _, start, _ in slices[1:]]
+    for (_, start, end), following in zip(slices, [*marks, len(data)], strict=True):
         close = data.find(
             b'"}', end, following
         )  # no further: a thousand objects without one would be slices of megabytes

@@ -86,9 +86,9 @@ def file_system(path: str) -> tuple[Any, str]:
     except OSError as error:
         if error.errno is not None:
             raise
-        said = f"{error}".partition("\n")[0]  # pyarrow's, of hdfs:// without Java, has a hundred more lines
+        why = f"{error}".partition("\n")[0]  # pyarrow's, of hdfs:// without Java, has a hundred more lines
         raise InputError(
-            f"{path} cannot be opened ({said}): install what {scheme}:// needs, or give another place"
+            f"{path} cannot be opened ({why}): install what {scheme}:// needs, or give another place"
         ) from error
     except ValueError as error:  # which fsspec raises for a scheme that nobody knows
         known = "a path of this machine, s3://, gs://, hdfs:// or https://"
@@ -155,8 +155,8 @@ def read_given(flag: str, path: str) -> str:
             f"{flag} {path} is no UTF-8 text ({error.reason} at byte {error.start}): give another file"
         ) from error
     except OSError as error:
-        said = error.strerror or f"{error}"
-        raise InputError(f"{flag} {path} cannot be read ({said}): give a file that this user can read") from error
+        why = error.strerror or f"{error}"
+        raise InputError(f"{flag} {path} cannot be read ({why}): give a file that this user can read") from error
 
 
 def version(path: str) -> str | None:
@@ -218,9 +218,9 @@ def glob(pattern: str) -> list[str]:
         root = Path.cwd()
         import fsspec
 
-        found = fsspec.filesystem("file").glob(str(root / pattern.removeprefix("file://")))
+        paths = fsspec.filesystem("file").glob(str(root / pattern.removeprefix("file://")))
         relative = not pattern.startswith(("/", "file://"))
-        return sorted(os.path.relpath(f, root) if relative else f for f in found if not os.path.isdir(f))
+        return sorted(os.path.relpath(f, root) if relative else f for f in paths if not os.path.isdir(f))
     fs, inner = file_system(pattern)
     return sorted(fs.unstrip_protocol(f) for f in fs.glob(inner))
 
@@ -242,8 +242,8 @@ def list_sizes(path: str) -> dict[str, int | None]:
     if not fs.isdir(inner):
         return {}
     fs.invalidate_cache(inner)
-    found = fs.ls(inner, detail=True)
-    return {name_of(str(e["name"])): int(e["size"]) if e["type"] == "file" else None for e in found}
+    entries = fs.ls(inner, detail=True)
+    return {name_of(str(e["name"])): int(e["size"]) if e["type"] == "file" else None for e in entries}
 
 
 def find(path: str) -> list[str]:
@@ -329,6 +329,12 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
     with temporary(inner) as name:
         write_through(name, data)
         _into_place(name, inner)
+
+
+def write_changed(path: str, data: bytes) -> None:
+    """As `write_bytes`, but a file that is there already, byte for byte, stays: stores give what is written a new version."""
+    if size_of_file(path) != len(data) or read_bytes(path) != data:
+        write_bytes(path, data)
 
 
 UNFINISHED = ".tmp"  # how the names of files end that a killed process left
@@ -443,11 +449,11 @@ def digest_of(path: str, algorithm: str) -> Digest:
     """The digest of a file; raises ValueError for an algorithm that is none of ours."""
     if algorithm not in ("sha256", "xxh3_128"):
         raise ValueError(f"{algorithm} is no digest that files here bear")
-    found = hashlib.sha256() if algorithm == "sha256" else xxhash.xxh3_128()
+    hasher = hashlib.sha256() if algorithm == "sha256" else xxhash.xxh3_128()
     with open_read(path) as stream:
         while block := stream.read(1 << 20):
-            found.update(block)
-    return Digest(algorithm, found.hexdigest())
+            hasher.update(block)
+    return Digest(algorithm, hasher.hexdigest())
 
 
 def open_spool(path: str) -> int:

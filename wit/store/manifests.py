@@ -14,7 +14,7 @@ from wit.damage import NO_FILE, damaged
 from wit.stages import KINDS, SCHEMAS
 from wit.store import fs
 from wit.tally import Tally
-from wit.typed import Rest, load, optional, rest, to_json
+from wit.typed import Rest, json_digest, load, optional, rest, to_json
 
 T = TypeVar("T")
 Sizes = Mapping[str, int | None]  # of what is there, by its name relative to OUT; None for what is no file
@@ -75,8 +75,8 @@ class File:
 
     @property
     def digest(self) -> fs.Digest | None:
-        found = {"sha256": self.sha256, "xxh3_128": self.xxh3_128}
-        return next((fs.Digest(name, digest) for name, digest in found.items() if digest), None)
+        by_algorithm = {"sha256": self.sha256, "xxh3_128": self.xxh3_128}
+        return next((fs.Digest(name, digest) for name, digest in by_algorithm.items() if digest), None)
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -177,11 +177,11 @@ def with_digest(marker: Marker, on_disk: bytes) -> Marker:
 def read_json(path: str, kind: type[T], *, how: str | None = None) -> T | None:
     """The JSON object in a file as that dataclass, None where there is no file; raises DamagedFile, with what mends it (`how`,
     where its place does not tell), where it is none or lacks fields."""
-    found = read_object(path, how=how)
-    if found is None:
+    parsed = read_object(path, how=how)
+    if parsed is None:
         return None
     try:
-        return load(kind, found)
+        return load(kind, parsed)
     except ValueError as error:
         raise damaged(path, error, how) from error
 
@@ -193,32 +193,32 @@ def read_object(path: str, *, how: str | None = None) -> dict[str, Any] | None:
     if fs.size_of_file(path) is None:
         raise damaged(path, "it is no file", NO_FILE)
     try:
-        found = json.loads(fs.read_bytes(path))
+        parsed = json.loads(fs.read_bytes(path))
     except (ValueError, RecursionError) as error:
         raise damaged(path, f"it is not JSON: {error}", how) from error
-    if not isinstance(found, dict):
+    if not isinstance(parsed, dict):
         raise damaged(path, "it is no JSON object", how)
-    return found
+    return parsed
 
 
 def read_manifest(out: str, stage: str) -> AnyManifest | None:
     """The stage's manifest, whatever its fingerprint; raises DamagedFile where it is none, is another stage's, or has a field
     that this version, which wrote it, does not know."""
     path = layout.manifest_path(out, stage)
-    found = read_json(path, Published) if stage == "publish" else read_json(path, Manifest)
-    if found is None:
+    manifest = read_json(path, Published) if stage == "publish" else read_json(path, Manifest)
+    if manifest is None:
         return None
-    if found.stage != stage:
-        raise damaged(path, f"it is the manifest of {found.stage}")
-    if found.others and found.schema_version == SCHEMAS[stage]:
-        raise damaged(path, f"no version of wit writes {sorted(found.others)[0]}")
-    return found
+    if manifest.stage != stage:
+        raise damaged(path, f"it is the manifest of {manifest.stage}")
+    if manifest.others and manifest.schema_version == SCHEMAS[stage]:
+        raise damaged(path, f"no version of wit writes {sorted(manifest.others)[0]}")
+    return manifest
 
 
 def read_published(out: str) -> Published | None:
     """`read_manifest` of the published set."""
-    found = read_manifest(out, "publish")
-    return found if isinstance(found, Published) else None
+    manifest = read_manifest(out, "publish")
+    return manifest if isinstance(manifest, Published) else None
 
 
 def described(out: str, name: str) -> File:
@@ -229,5 +229,5 @@ def described(out: str, name: str) -> File:
 
 def wrote(manifest: AnyManifest) -> str:
     """The digest of what a finished stage wrote, as 32 hex digits; without what varies by nature."""
-    found = [[file.name, *file.digests] for file in manifest.entries if not file.name.endswith(".fetch.parquet")]
-    return hashlib.sha256(to_json(sorted(found))).hexdigest()[:32]
+    digests = [[file.name, *file.digests] for file in manifest.entries if not file.name.endswith(".fetch.parquet")]
+    return json_digest(*sorted(digests))

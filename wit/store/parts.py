@@ -92,8 +92,8 @@ class StageDir:
     def markers(self) -> list[Marker]:
         """All published units of this fingerprint whose files are still there, whole, in the order of their names."""
         there = self.present()
-        found = [self.marker(unit) for unit in self.units()]
-        return [m for m in found if m is not None and not lacking(there, m.files.values())]
+        markers = [self.marker(unit) for unit in self.units()]
+        return [m for m in markers if m is not None and not lacking(there, m.files.values())]
 
     def units(self) -> list[Unit]:
         """The units that have a marker, whatever its fingerprint, in the order of their names."""
@@ -102,11 +102,11 @@ class StageDir:
 
     def present(self) -> Sizes:
         """The names, relative to OUT, of all files that the stage has there, with their sizes, for one listing a directory."""
-        found = {f"{self.directory}/{name}": size for name, size in fs.list_sizes(self.path).items()}
+        sizes_there = {f"{self.directory}/{name}": size for name, size in fs.list_sizes(self.path).items()}
         for place in APART:
             sizes = fs.list_sizes(fs.join(self.out, place))
-            found |= {f"{place}/{name}": n for name, n in sizes.items() if name.startswith(f"{self.stage}-")}
-        return found
+            sizes_there |= {f"{place}/{name}": n for name, n in sizes.items() if name.startswith(f"{self.stage}-")}
+        return sizes_there
 
     def missing(self, manifest: AnyManifest) -> list[str]:
         """The files that the stage's manifest names and that are gone, or of another size than it says, relative to OUT. A byte
@@ -173,8 +173,8 @@ class StageDir:
 
     def manifest(self) -> Manifest | None:
         """The stage's manifest if it finished under this fingerprint; raises DamagedFile where it is damaged."""
-        found = read_manifest(self.out, self.stage)
-        return found if isinstance(found, Manifest) and found.fingerprint == self.fingerprint else None
+        written = read_manifest(self.out, self.stage)
+        return written if isinstance(written, Manifest) and written.fingerprint == self.fingerprint else None
 
     def finish(self, markers: Sequence[Marker], wanted: Iterable[Unit], **info: Any) -> Manifest:
         """Writes the manifest, the sum of the markers, then removes every file that none of them names: in this order,

@@ -16,7 +16,7 @@ REFUSALS = {
     errno.ENOENT: "put it back",
     errno.EIO: "look after the disk",
 }
-SAID = re.compile(r"\[Errno (\d+)\] ([^\n]*)")
+ERRNO = re.compile(r"\[Errno (\d+)\] ([^\n]*)")
 WRAPPED = re.compile(
     r"^[^']*\[errno \d+\] "
 )  # pyarrow's "Error writing bytes to file. Detail: [errno 28] No space left"
@@ -26,8 +26,8 @@ def refusal(error: BaseException, near: str = "") -> str | None:
     """What the operating system refused and what to do, in a sentence, wherever that stands in an exception: of one that was
     raised in a worker an engine keeps the words alone. `near` is the place to name where the words name none. None where it is
     no such refusal."""
-    found = [(int(number), words) for number, words in SAID.findall(f"{error}")]
-    known = [(number, words) for number, words in found if number in REFUSALS]
+    numbered = [(int(number), words) for number, words in ERRNO.findall(f"{error}")]
+    known = [(number, words) for number, words in numbered if number in REFUSALS]
     if not known:
         return None
     number, words = known[-1]

@@ -64,8 +64,8 @@ def slice_refs(stage: StageDir, marker: Marker) -> list[tuple[int, SliceRef]]:
     """What crosses the shuffle: (bucket, reference) of every slice of the unit."""
     path = stage.file(marker, SLICES)
     # Up to version 0.3 the marker itself had it.
-    found = _index(stage.file(marker, INDEX)) if INDEX in marker.files else stage.facts(marker, Scattered).slices
-    return [(bucket, SliceRef(path, start, length, rows)) for bucket, start, length, rows in found]
+    index = _index(stage.file(marker, INDEX)) if INDEX in marker.files else stage.facts(marker, Scattered).slices
+    return [(bucket, SliceRef(path, start, length, rows)) for bucket, start, length, rows in index]
 
 
 Index = tuple[tuple[int, ...], ...]  # (bucket, start, length, rows) of each slice

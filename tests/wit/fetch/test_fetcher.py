@@ -18,6 +18,7 @@ import wit.fetch.client
 import wit.fetch.lanes
 import wit.fetch.resolver
 import wit.fetch.robots
+import wit.fetch.scheduler
 import wit.fetch.transfers
 import wit.fetch.wishes
 from wit.fetch.channel import Channel
@@ -41,7 +42,7 @@ pytestmark = [
 STEPS: list[tuple[object, str]] = [
     *[
         (Client, name)
-        for name in "_route _wake _advance _resolve _address _robots_ready _lanes_of _robots_arrived _take_robots _next_allowed "
+        for name in "_route _advance _resolve _address _robots_ready _lanes_of _robots_arrived _take_robots _next_allowed "
         "_refused _start _judge _redirected _tell_breaker _failed".split()
     ],
     (wit.fetch.client, "last"),
@@ -55,6 +56,8 @@ STEPS: list[tuple[object, str]] = [
     (wit.fetch.transfers.Transfers, "_must_pause"),
     (wit.fetch.robots, "our_group"),
     (wit.fetch.robots.Robots, "allows"),
+    (wit.fetch.scheduler.Scheduler, "origin"),
+    (wit.fetch.scheduler.Scheduler, "wake"),
     (wit.fetch.lanes.Lanes, "of"),
     (wit.fetch.wishes.Wishes, "delay"),
     (wit.fetch.wishes.Wishes, "delay_s"),

@@ -2,9 +2,9 @@ import pyarrow as pa
 import pytest
 
 from wit.records import Reason
-from wit.select.filters import first_reasons, image_filters
+from wit.select.filters import FILTERS, FilterConfig, filters_on, first_reasons, scores_read
 
-FILTERS = image_filters(min_side_px=32, max_aspect_ratio=3.0)
+USUAL = FilterConfig(min_image_side_px=32, max_aspect_ratio=3.0)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ FILTERS = image_filters(min_side_px=32, max_aspect_ratio=3.0)
 )
 def test_each_filter_names_its_reason(width: int, height: int, reason: Reason | None) -> None:
     row = pa.table({"original_width": pa.array([width], pa.int32()), "original_height": pa.array([height], pa.int32())})
-    assert first_reasons(row, FILTERS).tolist() == [reason]
+    assert first_reasons(row, USUAL).tolist() == [reason]
 
 
 @pytest.mark.parametrize(
@@ -30,10 +30,18 @@ def test_each_filter_names_its_reason(width: int, height: int, reason: Reason | 
 def test_a_pair_below_the_score_goes_and_one_without_a_score_stays(score: float | None, reason: Reason | None) -> None:
     side = pa.array([64], pa.int32())
     columns = {"original_width": side, "original_height": side, "clip_score": pa.array([score], pa.float32())}
-    filters = image_filters(min_side_px=32, max_aspect_ratio=3.0, min_clip_score=0.25)
-    assert first_reasons(pa.table(columns), filters).tolist() == [reason]
+    assert first_reasons(pa.table(columns), FilterConfig(min_clip_score=0.25)).tolist() == [reason]
 
 
 def test_a_table_without_rows_has_no_reasons() -> None:
     empty = pa.table({"original_width": pa.array([], pa.int32()), "original_height": pa.array([], pa.int32())})
-    assert first_reasons(empty, FILTERS).tolist() == []
+    assert first_reasons(empty, USUAL).tolist() == []
+
+
+def test_a_filter_without_a_bound_is_not_asked_and_reads_nothing() -> None:
+    assert [one.knob for one in filters_on(USUAL)] == ["min_image_side_px", "max_aspect_ratio"]
+    assert scores_read(USUAL) == [] and scores_read(FilterConfig(min_clip_score=0.25)) == ["clip_score"]
+
+
+def test_every_filter_has_a_knob_with_a_range() -> None:
+    assert {one.knob for one in FILTERS} == set(FilterConfig.BOUNDS)

@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 
 from wit.errors import InputError
-from wit.sources import RequestBudget, SourceFile, SourceReport, list_sources, listing, read_pairs, version_of
+from wit.sources import (
+    RequestBudget,
+    SourceConfig,
+    SourceFile,
+    SourceReport,
+    list_sources,
+    listing,
+    read_pairs,
+    version_of,
+)
 from wit.sources.commoncrawl import evenly_spaced
 
 FAST = RequestBudget(requests_per_s=1_000, backoff_s=0.001, attempts=4)
@@ -39,7 +48,7 @@ def test_a_glob_is_sorted(tmp_path: Path) -> None:
 
 def test_tables_carry_their_columns(tmp_path: Path) -> None:
     touch(tmp_path, "t.csv")
-    (file,) = list_sources(f"table:{tmp_path}/t.csv", url_col="u", caption_col="c")
+    (file,) = list_sources(f"table:{tmp_path}/t.csv", SourceConfig(url_col="u", caption_col="c"))
     assert (file.kind, file.url_col, file.caption_col) == ("table", "u", "c")
 
 
@@ -49,7 +58,7 @@ def test_tables_carry_their_columns(tmp_path: Path) -> None:
 def test_a_list_of_files_keeps_its_order(tmp_path: Path, name: str, spec: str) -> None:
     text = b"# comment\nz/b.csv\n\n a.csv \nz/b.csv\ncrawl-data/c.csv\n"
     (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
-    files = list_sources(spec.format(tmp_path / name), cc_base="https://mirror.example/")
+    files = list_sources(spec.format(tmp_path / name), SourceConfig(cc_base="https://mirror.example/"))
     assert [file.path for file in files] == ["z/b.csv", "a.csv", "https://mirror.example/crawl-data/c.csv"]
 
 
@@ -87,7 +96,7 @@ def test_a_column_that_is_not_there_is_refused_before_anything_is_read(
 ) -> None:
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"url,caption\nhttps://a.example/,x\n"))
     with pytest.raises(InputError, match=word):
-        list_sources(f"table:{tmp_path}/t.csv.gz", **columns)
+        list_sources(f"table:{tmp_path}/t.csv.gz", SourceConfig(**columns))
 
 
 def crawl(folder: Path) -> str:
@@ -102,7 +111,7 @@ def crawl(folder: Path) -> str:
     "spec, chosen", [("", range(10)), (":files=3", [0, 3, 6]), (":files=1", [0]), (":files=99", range(10))]
 )
 def test_a_crawl_is_its_wat_files_or_some_of_them_evenly_spaced(tmp_path: Path, spec: str, chosen: list[int]) -> None:
-    files = list_sources(f"commoncrawl:CC-MAIN-2026-43{spec}", cc_base=crawl(tmp_path), budget=FAST)
+    files = list_sources(f"commoncrawl:CC-MAIN-2026-43{spec}", SourceConfig(cc_base=crawl(tmp_path)), budget=FAST)
     assert [file.path for file in files] == [f"{tmp_path}/{PATHS[place]}" for place in chosen]
     assert {file.kind for file in files} == {"wat"}
 
@@ -116,14 +125,14 @@ def test_evenly_spaced_items_are_distinct_and_in_order() -> None:
 
 def test_an_unknown_crawl_is_refused_with_the_fix(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such crawl: CC-MAIN-2099-01"):
-        list_sources("commoncrawl:CC-MAIN-2099-01", cc_base=crawl(tmp_path), budget=FAST)
+        list_sources("commoncrawl:CC-MAIN-2099-01", SourceConfig(cc_base=crawl(tmp_path)), budget=FAST)
 
 
 def test_a_listing_that_is_none_is_refused(tmp_path: Path) -> None:
     base = crawl(tmp_path)
     (tmp_path / "crawl-data/CC-MAIN-2026-43/wat.paths.gz").write_bytes(b"<html>sign in</html>")
     with pytest.raises(InputError, match="--cc-base"):
-        list_sources("commoncrawl:CC-MAIN-2026-43", cc_base=base, budget=FAST)
+        list_sources("commoncrawl:CC-MAIN-2026-43", SourceConfig(cc_base=base), budget=FAST)
 
 
 class Mirror(http.server.BaseHTTPRequestHandler):
@@ -163,7 +172,7 @@ def test_a_crawl_is_read_over_http_one_request_a_file(mirror: tuple[type[Mirror]
         "/crawl-data/C-1/wat.paths.gz": gzip.compress(b"crawl-data/C-1/a.wat.gz\n"),
         "/crawl-data/C-1/a.wat.gz": WAT,
     }
-    (file,) = list_sources("commoncrawl:C-1", cc_base=base, budget=FAST)
+    (file,) = list_sources("commoncrawl:C-1", SourceConfig(cc_base=base), budget=FAST)
     report = SourceReport(file.path)
     (batch,) = read_pairs(file, report, FAST)
     assert (batch.url, batch.alt) == (["https://p.example/a.jpg"], ["a"])

@@ -32,3 +32,11 @@ def test_globs_are_sorted_and_keep_the_form_they_were_asked_in(tmp_path: Path, m
     assert fs.glob(f"{tmp_path}/*.wat") == [f"{tmp_path}/a.wat", f"{tmp_path}/b.wat"]
     monkeypatch.chdir(tmp_path)
     assert fs.glob("*.wat") == ["a.wat", "b.wat"]
+
+
+def test_what_is_there_already_is_not_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    for data, kept in ((b"one", False), (b"one", True), (b"two", False), (b"longer", False)):
+        before = path.stat().st_ino if path.exists() else None
+        fs.write_changed(str(path), data)
+        assert path.read_bytes() == data and (path.stat().st_ino == before) is kept

@@ -78,16 +78,16 @@ KEYCAPS = dict(
 def subjects(packages: str) -> list[Subject]:
     """Every base emoji (no skin tones, no components) that the kept-out style draws, by name."""
     known = {plain_code(code) for code in read_json(packages, KEPT_OUT, "chars.json")}
-    found: dict[str, Subject] = {}
+    by_name: dict[str, Subject] = {}
     for entry in read_json(packages, "emojibase-data", "en/data.json"):
         code = plain_code(entry["hexcode"])
         if entry.get("group") in (None, 2) or code not in known:  # 2: components such as skin tones
             continue
         name = spoken_name(entry["label"])
-        if name in found:
-            raise ValueError(f"two emoji are called {name}: {found[name].label} and {entry['label']}")
-        found[name] = Subject(name, entry["label"], entry["emoji"], code)
-    return [found[name] for name in sorted(found)]
+        if name in by_name:
+            raise ValueError(f"two emoji are called {name}: {by_name[name].label} and {entry['label']}")
+        by_name[name] = Subject(name, entry["label"], entry["emoji"], code)
+    return [by_name[name] for name in sorted(by_name)]
 
 
 def plain_code(code: str) -> str:

@@ -18,7 +18,8 @@ from wit.demo.making import wording
 from wit.demo.making.drawing import slug
 from wit.demo.making.noise import WITHOUT_ROBOTS, caption_noise, trouble_items, url_noise
 from wit.demo.tables import KEPT, KEPT_OUT, PAGES, RESOURCES, SEED, TAGS, pick
-from wit.records import Reason, keyed_hash
+from wit.hashing import keyed_hash
+from wit.reasons import Reason
 from wit.urls import absolute_url, canonical_url
 
 CRAWL_FILES = 4
@@ -90,8 +91,8 @@ def build_web(pictures: pa.Table, translations: dict[str, dict[str, str]]) -> tu
     place(web, first_showings(shown))
     place(web, later_showings(web, shown, [row for row in rows if row["original"] and not row["role"]]))
     place(web, foreign_showings(web, shown, translations))
-    place(web, [as_item(*found) for found in caption_noise(sorted(web.urls.values()))])
-    place(web, [as_item(*found) for found in url_noise()])
+    place(web, [as_item(*noise) for noise in caption_noise(sorted(web.urls.values()))])
+    place(web, [as_item(*noise) for noise in url_noise()])
     place(web, list(troubles(web, special)))
     add_page_furniture(web, special)
     add_robots(web)
@@ -134,10 +135,10 @@ def later_showings(web: Web, shown: Sequence[dict[str, Any]], variants: Sequence
         items.append(Item(wording.english(row["subject"], row["picture"]), row["picture"]))
     hot = some("hot", named, 1)[0]
     every = (*wording.ENGLISH, *wording.OTHER_ENGLISH)[:HOT_CAPTIONS]
-    said = {template.format(hot["subject"], a=wording.with_article(hot["subject"])) for template in every}
+    captions = {template.format(hot["subject"], a=wording.with_article(hot["subject"])) for template in every}
     return [
         *items,
-        *(Item(alt, url=web.urls[hot["picture"]]) for alt in sorted(said - {alts[web.urls[hot["picture"]]]})),
+        *(Item(alt, url=web.urls[hot["picture"]]) for alt in sorted(captions - {alts[web.urls[hot["picture"]]]})),
     ]
 
 

@@ -27,10 +27,10 @@ from wit.candidates.captions import reject_caption
 from wit.demo.making import drawing, layout, wording
 from wit.demo.making.drawing import Drawing, Subject, encode
 from wit.demo.tables import KEPT_OUT, PICTURES, SEED, load, pick, save
+from wit.hashing import keyed_hash
 from wit.images.config import ImageConfig
 from wit.images.process import process
 from wit.images.results import Processed
-from wit.records import keyed_hash
 from wit.store import fs
 
 NPM_PACKAGES = (
@@ -94,13 +94,13 @@ def run(command: Sequence[str], folder: str) -> str:
 
 def translations(packages: str, subjects: Sequence[Subject]) -> dict[str, dict[str, str]]:
     """language -> subject -> CLDR name."""
-    found = {}
+    by_language = {}
     for language in wording.FOREIGN:
         document = drawing.read_json(packages, "cldr-annotations-full", f"annotations/{language}/annotations.json")
         names = document["annotations"]["annotations"]
-        said = {s.name: names.get(s.emoji, names.get(s.emoji.replace("\ufe0f", ""), {})).get("tts") for s in subjects}
-        found[language] = {name: text[0] for name, text in said.items() if text}
-    return found
+        spoken = {s.name: names.get(s.emoji, names.get(s.emoji.replace("\ufe0f", ""), {})).get("tts") for s in subjects}
+        by_language[language] = {name: text[0] for name, text in spoken.items() if text}
+    return by_language
 
 
 # --- pictures ----------------------------------------------------------------------------------------------------------
@@ -146,10 +146,10 @@ def picture_row(name: str, subject: str, size: tuple[int, int], kind: str, data:
 
 def phash(data: bytes) -> int:
     """The hash by which a build finds that two pictures are one."""
-    found = process(data, ImageConfig())
-    if not isinstance(found, Processed) or found.phash is None:
-        raise ValueError(f"a picture of the web does not decode: {found}")
-    return found.phash
+    stored = process(data, ImageConfig())
+    if not isinstance(stored, Processed) or stored.phash is None:
+        raise ValueError(f"a picture of the web does not decode: {stored}")
+    return stored.phash
 
 
 def steady(data: bytes) -> bool:
@@ -169,7 +169,7 @@ def distinct(rows: Iterable[Row], kept_out: Sequence[Row]) -> list[Row]:
     """The rows whose picture is far enough from every one before it and from all of the test set."""
     banned = np.array([phash(row["data"]) for row in kept_out], np.uint64)
     taken: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)
-    found = []
+    kept = []
     for row in rows:
         value = np.uint64(phash(row["data"]))
         if (np.bitwise_count(taken ^ value) <= NEAR_BITS).any() or (
@@ -177,13 +177,13 @@ def distinct(rows: Iterable[Row], kept_out: Sequence[Row]) -> list[Row]:
         ).any():
             continue
         taken = np.append(taken, value)
-        found.append(row)
-    return found
+        kept.append(row)
+    return kept
 
 
 def variant_rows(rows: Sequence[Row]) -> Iterator[Row]:
     """Some pictures again in another format or size, where a build sees the same picture (equal pHash)."""
-    found = 0
+    made = 0
     for row in sorted(rows, key=lambda row: keyed_hash(SEED, "variant", row["picture"])):
         image = drawing.on_white(Image.open(io.BytesIO(row["data"])))
         others = [kind for kind in ("jpg", "webp", "png", "gif") if kind != row["format"]]
@@ -194,8 +194,8 @@ def variant_rows(rows: Sequence[Row]) -> Iterator[Row]:
         if data != row["data"] and phash(data) == phash(row["data"]) and steady(data) and steady(row["data"]):
             name = row["picture"].rsplit(".", 1)[0] + "@again"
             yield picture_row(name, row["subject"], image.size, kind, data, original=row["picture"])
-            found += 1
-        if found == VARIANTS:
+            made += 1
+        if made == VARIANTS:
             return
 
 
@@ -227,7 +227,7 @@ ROLES = ("logo",) * len(layout.PAGE_HOSTS) + ("good",) * 20
 def clipart_rows(packages: str) -> Iterator[Row]:
     """Pictures of openclipart with their titles: a few large ones, some in odd encodings, most of ordinary size."""
     chosen = sorted(
-        titled_cliparts(packages), key=lambda found: keyed_hash(SEED, "clipart", os.path.basename(found[0]))
+        titled_cliparts(packages), key=lambda titled: keyed_hash(SEED, "clipart", os.path.basename(titled[0]))
     )
     for number, (path, title) in enumerate(chosen[:CLIPARTS]):
         image = Image.open(io.BytesIO(fs.read_bytes(path)))
@@ -266,10 +266,10 @@ def titled_cliparts(packages: str) -> Iterator[tuple[str, str]]:
 
 def svg_title(path: str) -> str:
     try:
-        found = ET.fromstring(fs.read_bytes(path)).find(".//{http://purl.org/dc/elements/1.1/}title")
+        title = ET.fromstring(fs.read_bytes(path)).find(".//{http://purl.org/dc/elements/1.1/}title")
     except ET.ParseError:
         return ""
-    text = " ".join((found.text or "").replace("_", " ").split()) if found is not None else ""
+    text = " ".join((title.text or "").replace("_", " ").split()) if title is not None else ""
     return text.rstrip("0123456789. ")
 
 

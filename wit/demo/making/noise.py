@@ -11,7 +11,8 @@ from typing import Any
 
 from wit.demo.making.wording import certain_english, with_article
 from wit.demo.tables import KEPT, SEED
-from wit.records import Reason, keyed_hash
+from wit.hashing import keyed_hash
+from wit.reasons import Reason
 
 Found = tuple[str | None, str, str | None, str | None]  # alt, fate, src as written or None, URL or None
 Resource = tuple[str, str, dict[str, Any]]  # url, kind, values

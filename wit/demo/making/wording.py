@@ -71,11 +71,11 @@ def english(name: str, item: str, templates: Sequence[str] = ENGLISH) -> str:
     """One caption about `name` in English, chosen by `item`; the language detector is sure of it where it is long enough."""
     start = pick("caption", item, len(templates))
     turned = [*templates[start:], *templates[:start]]
-    said = [template.format(name, a=with_article(name)) for template in turned]
-    certain = certain_english(said)
+    captions = [template.format(name, a=with_article(name)) for template in turned]
+    certain = certain_english(captions)
     if not any(certain):
         raise ValueError(f"no caption for {name} is certain to be English")
-    return said[certain.index(True)]
+    return captions[certain.index(True)]
 
 
 def certain_english(texts: Sequence[str]) -> list[bool]:

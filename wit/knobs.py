@@ -1,8 +1,9 @@
-"""What a number of a configuration may be. A knob that takes one says its range beside it, and a test finds those that do not."""
+"""What a configuration says of its knobs: what a number may be, and since when there is one. A test finds those that do not."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from wit.errors import InputError
@@ -23,6 +24,22 @@ class Range(NamedTuple):
 
     def __str__(self) -> str:
         return f"a number from {self.least:.15g} to {self.most:.15g}" + (f", or 0 for {self.zero}" if self.zero else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A knob that schema `since` of its stage brought; `before` is the value at which nothing is other than before."""
+
+    since: int
+    before: Any
+
+
+def added(since: int, before: Any) -> dict[str, Added]:
+    """The metadata of a field that is such a knob (wit/fingerprints.py says what hangs on it)."""
+    return {ADDED: Added(since, before)}
+
+
+ADDED = "added"
 
 
 def flag(name: str) -> str:
