@@ -7,34 +7,20 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pipelines.engine import Engine
-from wit.arrays import Floats, Ints
 from wit.candidates.passes import Extracted
 from wit.config import BuildConfig
 from wit.download.published import FetchedShard, raw_shards
 from wit.errors import InputError
-from wit.plan.facts import Solved
-from wit.plan.passes import QUERIES
+from wit.plan.facts import PlanFacts, read_facts
 from wit.runfile import Record
 from wit.score import Scorer
 from wit.sources import SourceFile
 from wit.stages import STAGES
-from wit.store import parquet
 from wit.store.manifests import Manifest, Published, read_manifest, read_published
 from wit.store.parts import StageDir
 from wit.tally import Tally
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class PlanFacts:
-    """What plan learned about the whole set, per query: memberships, and the weight of draws; and the cap that it
-    solved for."""
-
-    path: str
-    pairs: Ints
-    weights: Floats
-    cap: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +75,8 @@ class Context:
 
     def plan_facts(self) -> PlanFacts:
         """The per-query table of the finished plan, and the cap that it was solved for."""
-        stage = self.stage("plan")
-        (marker,) = self.manifest("plan").of(QUERIES.kind)
-        path, solved = stage.file(marker, "rows"), stage.facts(marker, Solved)
-        table = parquet.read_table(path, ["pairs", "weight"])
-        threshold = float("inf") if solved.threshold is None else solved.threshold
-        cap = threshold / self.config.plan.oversample if solved.cap is None else solved.cap
-        return PlanFacts(path, table["pairs"].to_numpy(), table["weight"].to_numpy(), cap)
+        plan = self.manifest("plan")
+        return read_facts(self.stage("plan"), plan, oversample=self.config.plan.oversample)
 
     def extracted(self) -> list[Extracted] | None:
         """What candidates say of their groups; None where they were deleted since."""

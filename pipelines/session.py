@@ -19,7 +19,7 @@ from wit import advice, build, layout, ledger, resume, workers
 from wit.config import BuildConfig, for_web
 from wit.fingerprints import Inputs
 from wit.querycheck import remarks
-from wit.report import source_reports
+from wit.report.tables import source_reports
 from wit.resume import Stage
 from wit.runfile import Record, RunFile, read_run, recorded, sealed
 from wit.score import Scorer

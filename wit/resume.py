@@ -22,7 +22,8 @@ from wit.fingerprints import BESIDE_CANDIDATES, Above, Inputs, forms, is_moot
 from wit.knobs import flag
 from wit.layout import is_apart
 from wit.ledger import LedgerFile, imbalances, stage_totals
-from wit.plan.passes import RATES, without_work
+from wit.plan.facts import RATES
+from wit.plan.passes import without_work
 from wit.publish.whole import manifests_of
 from wit.runfile import IMPLIED, Record, RunFile, SeenSource
 from wit.select.passes import keep_parts

@@ -21,9 +21,8 @@ from wit.errors import InputError
 from wit.flags import instead
 from wit.reasons import Reason
 from wit.records import PLAN
-from wit.store import fs
+from wit.store import fs, parquet
 from wit.store.manifests import Marker, Unit
-from wit.store.parquet import write_parquet
 from wit.store.parts import StageDir
 from wit.tally import Tally
 
@@ -111,9 +110,7 @@ def write_round(
     rows = failed_rows(stage.out, markers, reasons)
     lost = {reason: -count for reason, count in ledger.reason_counts(rows).items()}
     path = layout.retry_path(stage.out, partition)
-    with fs.scratch_dir(stage.out) as scratch:
-        write_parquet(rows.select(PLAN.names), f"{scratch}/part.parquet", row_group_size=rows_per_shard)
-        fs.publish(f"{scratch}/part.parquet", path)
+    parquet.publish_table(rows.select(PLAN.names), path, out=stage.out, row_group_size=rows_per_shard)
     tally = Tally(into=-len(rows), out=0, dropped=lost)
     marker = stage.publish(accounting, {}, tally, facts=Retried(tuple(reasons)))
     return path, ceil_div(len(rows), rows_per_shard), marker

@@ -24,7 +24,7 @@ from wit.layout import DROPPED as DROPPED_LABEL
 from wit.plan import balance, owners
 from wit.plan import pairs as maths
 from wit.plan.config import PlanConfig
-from wit.plan.facts import Pairs, Partition, RatesKept, Solved
+from wit.plan.facts import QUERIES, RATES, Pairs, Partition, RatesKept, Solved
 from wit.plan.owners import Owners, Rates, Routing
 from wit.plan.pairs import Heavy, bucket_count, sketch_cells
 from wit.plan.threshold import Threshold, hard_count
@@ -39,7 +39,6 @@ from wit.tally import NOTHING, Tally
 from wit.typed import Rest, to_json
 
 SLICE_ROWS = 1_000  # rows of a slice at least: below, headers and requests cost more than rows
-RATES, QUERIES = Unit("rates"), Unit("queries")  # the units that speak of the whole set
 Chunk = tuple[pa.Table, Ints, pa.Table]  # rows ordered by bucket, the bucket of each, dropped
 
 

@@ -92,8 +92,19 @@ def of_stream(stream: IO[bytes]) -> pq.ParquetFile:
     return pq.ParquetFile(stream)
 
 
-def write_parquet(table: pa.Table, path: str, *, row_group_size: int = 1 << 17) -> None:
+ROW_GROUP = 1 << 17
+
+
+def write_parquet(table: pa.Table, path: str, *, row_group_size: int = ROW_GROUP) -> None:
     """The same bytes for the same rows: fixed codec and row groups, and no metadata but the schema."""
     pq.write_table(
         table, path, compression="zstd", compression_level=3, row_group_size=row_group_size, store_schema=True
     )
+
+
+def publish_table(table: pa.Table, path: str, *, out: str, row_group_size: int = ROW_GROUP) -> None:
+    """Puts the table there as a whole file, or nothing; replaces what was there. It is written in the scratch of OUT first."""
+    with fs.scratch_dir(out) as scratch:
+        local = f"{scratch}/table.parquet"
+        write_parquet(table, local, row_group_size=row_group_size)
+        fs.publish(local, path)

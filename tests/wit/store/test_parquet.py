@@ -51,3 +51,14 @@ def test_a_process_that_reads_a_table_ends_as_it_meant_to(tmp_path: Path) -> Non
     program = f"from wit.store import parquet\nfor _ in range(3): parquet.read_table({path!r})"
     ended = [subprocess.run([sys.executable, "-c", program], timeout=60).returncode for _ in range(12)]
     assert ended == [0] * 12
+
+
+@pytest.mark.parametrize("scheme", ["local", "memory"])
+def test_a_table_is_published_as_it_is_written_and_nothing_is_left_beside_it(tmp_path: Path, scheme: str) -> None:
+    out = str(tmp_path / "out") if scheme == "local" else "memory://published"
+    write_parquet(TABLE, str(tmp_path / "same.parquet"), row_group_size=4)
+    for _ in range(2):  # the second takes the place of the first
+        parquet.publish_table(TABLE, fs.join(out, "ledger/table.parquet"), out=out, row_group_size=4)
+        assert fs.read_bytes(fs.join(out, "ledger/table.parquet")) == (tmp_path / "same.parquet").read_bytes()
+    files = [name for name in fs.find(out) if not name.startswith("ledger/table.parquet")]
+    assert files == []

@@ -1,0 +1,33 @@
+"""The page and the dataset card: the templates of this folder, filled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from wit.ledger import funnel_rows
+from wit.report.facts import PageFacts
+from wit.report.gallery import Figure
+from wit.tally import Tally
+
+
+def report_page(stages: Mapping[str, Tally], figures: Sequence[Figure], facts: PageFacts) -> bytes:
+    """report/index.html: self-contained, no script, pictures inline."""
+    return render("report.html", funnel=funnel_rows(stages), figures=figures, facts=facts)
+
+
+def dataset_card(stages: Mapping[str, Tally], facts: PageFacts) -> bytes:
+    """README.md of the set, with the metadata that the Hugging Face hub reads."""
+    return render("card.md", stages=stages, facts=facts)
+
+
+def render(template: str, **values: Any) -> bytes:
+    """A template of this folder, filled; a value that is missing is an error, and HTML is escaped."""
+    source = resources.files("wit.report").joinpath("templates", template).read_text("utf-8")
+    environment = Environment(undefined=StrictUndefined, autoescape=template.endswith("html"), trim_blocks=True)
+    environment.filters["thousands"] = lambda n: f"{n:,}"
+    environment.filters["percent"] = lambda x: f"{x:.1%}"
+    return environment.from_string(source).render(**values).encode()

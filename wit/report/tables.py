@@ -1,0 +1,128 @@
+"""The ledger's tables: what came of every source file, of every host and of every query."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from wit.arrays import Ints, offsets_of, owners_of
+from wit.candidates.passes import Extracted
+from wit.layout import HOSTS_FILE, QUERIES_FILE, SOURCES_FILE
+from wit.plan.facts import QUERIES as PLAN_QUERIES
+from wit.plan.facts import PlanFacts
+from wit.select.survival import Shortfall
+from wit.store import fs, parquet
+from wit.store.manifests import Manifest
+
+SOURCES = pa.schema(
+    [
+        ("source", pa.string()),
+        ("records", pa.int64()),
+        ("pages", pa.int64()),
+        ("pairs", pa.int64()),
+        ("bytes", pa.int64()),
+        ("lost", pa.string()),  # JSON: name of the defect -> records
+        ("error", pa.string()),  # why it was not read to its end, or null
+        ("unit", pa.string()),  # rows or records; null where an earlier version read it, as is the next one
+        # Place and fault of the first that gave nothing, "line 7: 3 cells, not 2".
+        ("first_bad", pa.list_(pa.string())),
+    ]
+)
+HOSTS = pa.schema([("host", pa.string()), ("outcome", pa.string()), ("pairs", pa.int64())])
+QUERIES = pa.schema(
+    [
+        ("query", pa.string()),
+        ("pairs", pa.int64()),  # memberships before balancing
+        ("planned", pa.int64()),
+        ("downloaded", pa.int64()),
+        ("kept", pa.int64()),
+        ("capped", pa.bool_()),  # more pairs than the cap
+        ("lacking", pa.int64()),  # pairs below the cap, of a query that was sampled too thinly
+        ("enough_oversample", pa.float64()),  # that it would not lack with; null where nothing lacks
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The tables of one build, of the schemas above."""
+
+    sources: pa.Table
+    hosts: pa.Table
+    queries: pa.Table
+
+    def publish(self, out: str) -> None:
+        """Writes them below OUT."""
+        files = {SOURCES_FILE: self.sources, HOSTS_FILE: self.hosts, QUERIES_FILE: self.queries}
+        for name, table in files.items():
+            parquet.publish_table(table, fs.join(out, name), out=out)
+
+
+def source_reports(groups: Iterable[Extracted]) -> Iterator[dict[str, Any]]:
+    """One of each source file, from what candidates say of their groups."""
+    for group in groups:
+        yield from ({"source": report["path"], **report} for report in group.sources)
+
+
+def source_table(groups: Iterable[Extracted]) -> pa.Table:
+    """One row a source file."""
+    rows = [{**r, "lost": json.dumps(r["lost"], sort_keys=True)} for r in source_reports(groups)]
+    return pa.Table.from_pylist(rows, schema=SOURCES)
+
+
+def read_sources(out: str) -> pa.Table:
+    """The table that this or an earlier version wrote below OUT, in the form of this one."""
+    return pa.Table.from_pylist(parquet.read_table(fs.join(out, SOURCES_FILE)).to_pylist(), schema=SOURCES)
+
+
+def host_table(raw: Iterable[pa.Table]) -> pa.Table:
+    """(host, "downloaded" or the reason, pairs) over tables with columns host and reason."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for table in raw:
+        grouped = table.select(["host", "reason"]).group_by(["host", "reason"]).aggregate([([], "count_all")])
+        for row in grouped.to_pylist():
+            counts[row["host"], row["reason"] or "downloaded"] += row["count_all"]
+    rows = [{"host": host, "outcome": outcome, "pairs": n} for (host, outcome), n in sorted(counts.items())]
+    return pa.Table.from_pylist(rows, schema=HOSTS)
+
+
+def published_rows(out: str, manifest: Manifest, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """These columns of the rows that plan or select gave out, part by part; plan's table of queries is none of them."""
+    for marker in manifest.parts:
+        if marker.unit != PLAN_QUERIES and "rows" in marker.files:
+            yield parquet.read_table(fs.join(out, marker.files["rows"].name), columns)
+
+
+def rows_per_query(tables: Iterable[pa.Table], queries: int) -> Ints:
+    """[queries] rows of tables with a `captions` column: a row counts once for each query that any of its captions has."""
+    total = np.zeros(queries, np.int64)
+    for table in tables:
+        of_row, captions = offsets_of(table["captions"])
+        of_caption, ids = offsets_of(captions.field("query_ids"))
+        rows = np.repeat(owners_of(of_row), np.diff(of_caption))
+        pairs = np.unique(rows * queries + ids.to_numpy())
+        total += np.bincount(pairs % queries, minlength=queries)
+    return total
+
+
+def query_table(
+    entries: Sequence[str], plan: PlanFacts, *, planned: Ints, downloaded: Ints, kept: Ints, short: Shortfall
+) -> pa.Table:
+    """One row a query of the list, in its order; counts are [queries]."""
+    columns = {
+        "query": pa.array(entries),
+        "pairs": pa.array(plan.pairs),
+        "planned": pa.array(planned),
+        "downloaded": pa.array(downloaded),
+        "kept": pa.array(kept),
+        "capped": pa.array(plan.pairs > plan.cap),
+        "lacking": pa.array(np.round(short.missing).astype(np.int64)),
+        "enough_oversample": pa.array(short.oversample, mask=short.oversample == 0),
+    }
+    return pa.table(columns, schema=QUERIES)
