@@ -203,8 +203,8 @@ def main() -> None:
         ", ".join(f"{k} {v}" for k, v in theirs[0]["versions"].items()),
         "| deflate",
         version("deflate"),
-        "orjson",
-        version("orjson"),
+        "msgspec",
+        version("msgspec"),
     )
     compare(wat, python, folder)
     bench_html(options.rounds)
