@@ -103,6 +103,26 @@ def test_strangers_are_asked_with_a_contact_alone(tmp_path: Path, queries: str) 
     assert build.check_sources(dataclasses.replace(config, source=("demo",))) == []
 
 
+@pytest.mark.parametrize("knob", ["language_model", "host_limits", "blocked_hashes", "ca_file"])
+def test_a_file_that_a_flag_names_is_looked_at_before_anything_starts(tmp_path: Path, knob: str) -> None:
+    config, none = BuildConfig(), str(tmp_path / "none")
+    given = {
+        "language_model": {"candidates": dataclasses.replace(config.candidates, language_model=none)},
+        "host_limits": {"fetch": FetchConfig(host_limits=none)},
+        "blocked_hashes": {"image": dataclasses.replace(config.image, blocked_hashes=(none,))},
+        "ca_file": {"fetch": FetchConfig(ca_file=none)},
+    }[knob]
+    build.check_files(config)
+    with pytest.raises(InputError, match="none"):
+        build.check_files(dataclasses.replace(config, **given))
+
+
+def test_run_json_says_what_the_set_was_made_with(queries: str) -> None:
+    run = build.begin(BuildConfig(queries=queries), [], ("--runner=X",), None, None)
+    assert run.beam_flags == ("--runner=X",) and run.versions["python"] and run.versions["pyarrow"]
+    assert run.section("sources")["limit"] is None and run.config["queries"] == queries
+
+
 def begun(queries: str, before: RunFile | None = None, **knobs: Any) -> RunFile:
     return build.begin(BuildConfig(queries=queries, **knobs), [], (), None, before)
 
