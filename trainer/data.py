@@ -124,9 +124,7 @@ def decode(data: bytes, size: int) -> Pixels | None:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return resize(flatten(image), size)
-    except (
-        Exception
-    ):  # strangers' bytes: Pillow's readers raise what they like, and a picture costs no more than itself
+    except Exception:  # strangers' bytes: Pillow's readers raise what they like, which costs this picture alone
         return None
 
 

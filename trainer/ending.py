@@ -79,9 +79,8 @@ def asked() -> Iterator[Asked]:
     request = Asked()
 
     def note(number: int, _: object) -> None:
-        if (
-            request.by and number == signal.SIGINT and time.monotonic() - request.at_s > 1
-        ):  # torchrun says each once more
+        # Torchrun says each once more.
+        if request.by and number == signal.SIGINT and time.monotonic() - request.at_s > 1:
             os._exit(3)
         if not request.by:
             request.by, request.at_s = NAMES[signal.Signals(number)], time.monotonic()

@@ -105,11 +105,12 @@ class BuildConfig:
         return self.workers or os.cpu_count() or 1
 
 
+# The knobs of each room, by the name of its table in TOML.
 SECTIONS: dict[str, type] = {
     name: typing.cast(type, hint)
     for name, hint in typing.get_type_hints(BuildConfig).items()
     if dataclasses.is_dataclass(hint)
-}  # the knobs of each room, by the name of its table in TOML
+}
 
 
 def for_web(config: BuildConfig, endpoints: Iterable[tuple[str, str, int]]) -> BuildConfig:

@@ -95,9 +95,8 @@ class Inputs:
     queries: str  # digest of the list
     sources: Sequence[SourceFile]
     scorer: tuple[str, str] | None = None  # (model, digest of its weights)
-    gone: Mapping[str, Any] = dataclasses.field(
-        default_factory=dict
-    )  # of the set, knobs in REMOVED: "section.knob" -> value
+    # Of the set, knobs in REMOVED: "section.knob" -> value.
+    gone: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

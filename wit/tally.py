@@ -18,9 +18,8 @@ class Tally:
     dropped: Mapping[str, int]
 
 
-NOTHING = Tally(
-    into=0, out=0, dropped={}
-)  # of a pass in the middle of a stage: only the first takes in, only the last gives out
+# Of a pass in the middle of a stage: only the first takes in, only the last gives out.
+NOTHING = Tally(into=0, out=0, dropped={})
 
 
 def add_up(parts: Iterable[Tally]) -> Tally:

@@ -121,9 +121,8 @@ class Resolver:
         if href is None or not href.startswith(("https://", "http://")):
             return
         path = href.partition("?")[0]
-        host_end = path.index(
-            "/", 8
-        )  # the canonical form has a path, and 8 lies behind the first character of any host
+        # The canonical form has a path, and 8 lies behind the first character of any host.
+        host_end = path.index("/", 8)
         self._origin, self._scheme = path[:host_end], path[: path.index("/")]
         self._folder = path[: path.rindex("/") + 1]
 

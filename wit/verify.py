@@ -408,9 +408,8 @@ def strangers(
     covered = {file.name for file in listed if file.digests} | {manifest_of(stage) for stage in manifests}
     covered |= {f"{directory_of(stage)}/{part.unit}.json" for stage, part in parts}
     loose = {beside.name for _, part in parts for beside in part.beside}
-    loose |= {
-        name for source in (run.sources if run else ()) if (name := below(source))
-    }  # whose store tells another version
+    # A source that was made there, where the store's version of it is no digest.
+    loose |= {name for source in (run.sources if run else ()) if (name := below(source))}
     first = run is not None and run.is_first
     # Nothing else goes by these names: of version 0.1.0 the next start records what has a manifest, and that is not the report.
     loose |= {*layout.REPORT_FILES, *([layout.RUN_FILE] if first else [])}

@@ -147,9 +147,8 @@ def pictures_of(out: Path, markers: list[dict[str, Any]]) -> list[str]:
 def test_without_names_and_then_without_network_a_build_stops_and_goes_on_later(
     tmp_path: Path, network: Network, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        wit.download.partition, "WINDOW", PER_SHARD
-    )  # or all names were known before the first picture came
+    # Or all names were known before the first picture came.
+    monkeypatch.setattr(wit.download.partition, "WINDOW", PER_SHARD)
     names: dict[str, object] = {name: [["127.0.0.1"]] for name in NAMES}
     out = tmp_path / "out"
     with hostile.dns(names) as server:

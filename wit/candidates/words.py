@@ -90,9 +90,8 @@ def _cut_unicode(folded: str) -> bytes:
         before = np.maximum.accumulate(np.where(marks, 0, np.arange(len(codes))))[marks]
         kinds[marks] = np.where(kinds[before] == LETTER, LETTER, SEPARATOR)
     alone = kinds == ALONE
-    places = np.cumsum(np.where(alone, 3, 1)) - np.where(
-        alone, 2, 1
-    )  # one that stands alone has a space on either side
+    # One that stands alone has a space on either side.
+    places = np.cumsum(np.where(alone, 3, 1)) - np.where(alone, 2, 1)
     spaced = np.full(len(codes) + 2 * int(alone.sum()), ord(" "), "<u4")
     spaced[places] = np.where(kinds == SEPARATOR, ord(" "), codes)
     return spaced.tobytes().decode("utf-32-le").encode()

@@ -166,9 +166,8 @@ def owners_of(parts: Sequence[PlanPart]) -> list[Owner]:
     return of_giants + [Owner(one.part.name, ((one.part,),)) for one in parts if one.giant is None]
 
 
-SPLIT = (
-    -1
-)  # the number of the giant that stands for all domains of a plan of version 0.1 that were split over partitions
+# The number of the giant that stands for all domains of a plan of version 0.1 that were split over partitions.
+SPLIT = -1
 
 
 def has_split_domains(part: str) -> bool:

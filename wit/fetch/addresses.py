@@ -43,9 +43,8 @@ REFUSED_V6 = tuple(
         "3fff::/20",  # documentation
     )
 )
-NAT64 = ipaddress.ip_network(
-    "64:ff9b::/96"
-)  # RFC 6052: how an IPv6-only network reaches IPv4; the inner address counts
+# RFC 6052: how an IPv6-only network reaches IPv4; the inner address counts.
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 def networks(allow: tuple[str, ...]) -> tuple[Network, ...]:

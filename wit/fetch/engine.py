@@ -296,9 +296,8 @@ class Engine:
     def _died(self, child: Child) -> None:
         role = "fetch" if child is self.fetcher else "decode"
         child.kill()
-        if (
-            role == "fetch" and child.process.returncode == -signal.SIGBUS
-        ):  # a mapped page that the disk has no room for
+        # A mapped page that the disk has no room for.
+        if role == "fetch" and child.process.returncode == -signal.SIGBUS:
             raise refused(errno.ENOSPC, os.path.dirname(self.places))
         self.deaths[role] += 1
         if role == "fetch":

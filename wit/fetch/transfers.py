@@ -189,9 +189,8 @@ class Transfers:
             for transfer in self._transfers.values():
                 if transfer.paused:
                     transfer.paused, transfer.moved = False, now
-                    with contextlib.suppress(
-                        pycurl.error
-                    ):  # it ended while it was paused, and `over` is yet to say how
+                    # It ended while it was paused, and `over` is yet to say how.
+                    with contextlib.suppress(pycurl.error):
                         transfer.easy.pause(pycurl.PAUSE_CONT)
 
     def _new_easy(self) -> Any:

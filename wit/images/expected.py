@@ -9,11 +9,12 @@ from wit.images.blocklist import PDQ_CLOSE
 from wit.images.results import Processed, Refused
 from wit.reasons import Reason
 
+# By their hexadecimal digits; of the fetched bytes, as img2dataset's are.
 DIGESTS = {
     32: "md5",
     64: "sha256",
     128: "sha512",
-}  # by their hexadecimal digits; of the fetched bytes, as img2dataset's are
+}
 
 
 def kind_of(column: str, value: str) -> str:

@@ -251,9 +251,8 @@ def _probe_with_pillow(data: bytes, name: str) -> Probe | Refused:
         return opened
     width, height = opened.size
     orientation = png_orientation(data) if name == "png" else 1  # TIFF: Pillow turns the picture itself
-    if (
-        name == "avif"
-    ):  # Pillow says as EXIF what the boxes irot and imir say, and those alone count (MIAF section 7.3.6.7)
+    # Pillow says as EXIF what the boxes irot and imir say, and those alone count (MIAF section 7.3.6.7).
+    if name == "avif":
         orientation = orientation_of(opened.info.get("exif", b""))
     frames = getattr(opened, "n_frames", 1) if name in ("webp", "avif", "png") else 1 + _is_animated_gif(data, name)
     return Probe(name, width, height, frames, orientation, extended=name == "webp")

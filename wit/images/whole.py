@@ -99,9 +99,8 @@ def is_whole_lossy_webp(data: bytes, probed: Probe) -> bool:
 def inflated(data: bytes, expected: int) -> int:
     """How many bytes it inflates to: in one piece where that fits (half the time), else piece by piece. Raises zlib.error."""
     if expected <= AT_ONCE_BYTES:
-        with contextlib.suppress(
-            deflate.DeflateError
-        ):  # as where there is more than was expected, which libpng passes over
+        # As where there is more than was expected, which libpng passes over.
+        with contextlib.suppress(deflate.DeflateError):
             return len(deflate.zlib_decompress(data, expected))
     inflater, count = zlib.decompressobj(), 0
     while data and not inflater.eof:

@@ -109,9 +109,8 @@ class SourceReport:
     error: str | None = None
     unit: str = "records"
     first_bad: list[str] = field(default_factory=list)
-    line: int = field(
-        default=0, init=False
-    )  # on which the row that is read begins; 0 where it stands on none of its own
+    # On which the row that is read begins; 0 where it stands on none of its own.
+    line: int = field(default=0, init=False)
     delimiter: str = field(default="", init=False)  # of a table of text
 
     def facts(self) -> dict[str, Any]:

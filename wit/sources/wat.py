@@ -66,9 +66,8 @@ def _parse_slices(data: bytearray, slices: list[tuple[int, int, int]]) -> list[_
     objects = []
     marks = [start for _, start, _ in slices[1:]]
     for (_, start, end), following in zip(slices, [*marks, len(data)], strict=True):
-        close = data.find(
-            b'"}', end, following
-        )  # no further: a thousand objects without one would be slices of megabytes
+        # No further: a thousand objects without one would be slices of megabytes.
+        close = data.find(b'"}', end, following)
         if close < 0 or not data.startswith(OPENING, start - len(OPENING)):
             return None
         objects.append(data[end : close + 2])

@@ -17,9 +17,8 @@ REFUSALS = {
     errno.EIO: "look after the disk",
 }
 ERRNO = re.compile(r"\[Errno (\d+)\] ([^\n]*)")
-WRAPPED = re.compile(
-    r"^[^']*\[errno \d+\] "
-)  # pyarrow's "Error writing bytes to file. Detail: [errno 28] No space left"
+# As pyarrow: "Error writing bytes to file. Detail: [errno 28] No space left".
+WRAPPED = re.compile(r"^[^']*\[errno \d+\] ")
 
 
 def refusal(error: BaseException, near: str = "") -> str | None:

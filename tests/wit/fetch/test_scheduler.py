@@ -195,3 +195,27 @@ def test_the_origins_in_memory_are_bounded_and_the_oldest_go(turns: Turns) -> No
     turns.tick(0.0)
     left = [origin.host for origin in turns]
     assert len(left) == ORIGINS_MAX // 2 and left[0] == "busy" and left[-1] == f"h{ORIGINS_MAX - 1}"
+
+
+def test_an_origin_counts_its_requests_and_what_has_none_and_waits_for_nothing_may_go(turns: Turns) -> None:
+    origin = turns.host("a", answers=True)
+    one, other = turns.request(origin), turns.request(origin)
+    assert origin.active == 2
+    turns.end(one)
+    turns.forget(origin)
+    assert origin.active == 1 and origin in turns
+    turns.end(other)
+    turns.forget(origin)
+    assert origin.active == 0 and origin not in turns
+
+
+@pytest.mark.parametrize("status, untried, began", [(200, False, 0.0), (0, True, 0.0), (0, False, 9.8)])
+def test_only_requests_of_hosts_that_had_answered_and_now_are_silent_for_long_give_up_their_places(
+    turns: Turns, status: int, untried: bool, began: float
+) -> None:
+    for number in range(IN_FLIGHT):
+        request = turns.request(turns.host(f"h{number}", answers=True))
+        request.status, request.untried, request.began = status, untried, began
+    turns.wake(turns.host("next", answers=True))
+    turns.tick(10.0)
+    assert turns.next() is None

@@ -627,9 +627,8 @@ def test_urls_without_captions_are_refused_before_anything_starts() -> None:
 def test_a_cell_of_several_lines_is_one_whatever_stands_behind_it(
     tmp_path: Path, data: str, captions: list[str]
 ) -> None:
-    tsv = (
-        {"t.tsv": re.sub(r",(?! )", "\t", data)} if "b.org" not in data else {}
-    )  # there only a row that lacks cells goes on
+    # There only a row that lacks cells goes on.
+    tsv = {"t.tsv": re.sub(r",(?! )", "\t", data)} if "b.org" not in data else {}
     for name, text in {"t.csv": data, **tsv}.items():
         pairs, _, report = read(tmp_path / name, text.encode())
         assert [alt for _, alt in pairs] == captions
