@@ -22,6 +22,7 @@ import xxhash
 
 from wit.damage import damaged
 from wit.errors import InputError
+from wit.layout import SCRATCH
 
 
 def is_local(path: str) -> bool:
@@ -413,7 +414,7 @@ def local_scratch(out: str) -> str:
     """A directory of this machine for what the workers of one build there share: OUT/_tmp, or one that is named after OUT, the
     user and the last boot."""
     if is_local(out):
-        path = os.path.join(out.removeprefix("file://"), "_tmp")
+        path = os.path.join(out.removeprefix("file://"), SCRATCH)
     else:
         import psutil
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from wit import layout
 from wit.damage import damaged
 from wit.errors import Stopped
-from wit.layout import APART
+from wit.layout import APART, REMOVED_FILE
 from wit.stages import KINDS, SCHEMAS
 from wit.store import claims, fs
 from wit.store.manifests import (
@@ -37,7 +37,7 @@ from wit.tally import NOTHING, Tally, add_up
 from wit.typed import Rest, dump, load, to_json
 
 T = TypeVar("T")
-KEPT = ("removed.txt",)  # tombstones outlive every rebuild
+KEPT = (REMOVED_FILE,)  # tombstones outlive every rebuild
 
 
 @dataclass(frozen=True, slots=True)
