@@ -145,11 +145,8 @@ class StageDir:
         entries = {}
         for label, local in files.items():
             digest = (digests or {}).get(label) or fs.Digest("sha256", fs.sha256_file(local))
-            place = f"{label}/{self.stage}-{unit}" if label in APART else f"{self.directory}/{unit}"
-            suffix = "".join(fs.name_of(local).partition(".")[1:])
-            name = f"{place}.{digest.hex[:12]}{suffix}"
-            entries[label] = File.of(name, os.path.getsize(local), digest)
-            fs.publish(local, fs.join(self.out, name))
+            entries[label] = File.of(self._name(unit, label, local, digest), os.path.getsize(local), digest)
+            fs.publish(local, fs.join(self.out, entries[label].name))
         mine = Marker(
             into=tally.into,
             out=tally.out,
@@ -171,6 +168,11 @@ class StageDir:
             if file.name not in kept:
                 fs.remove(fs.join(self.out, file.name))
         return winner
+
+    def _name(self, unit: Unit, label: str, local: str, digest: fs.Digest) -> str:
+        """What a file of a unit is called, relative to OUT: no other attempt gives the name to other bytes."""
+        place = f"{label}/{self.stage}-{unit}" if label in APART else f"{self.directory}/{unit}"
+        return f"{place}.{digest.hex[:12]}{''.join(fs.name_of(local).partition('.')[1:])}"
 
     def publish_tables(self, unit: Unit, tables: Mapping[str, pa.Table], tally: Tally, **more: Any) -> Marker:
         """`publish` of tables by label; rejects where there are none are left out."""
