@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import imagehash
 import numpy as np
 import pytest
 from pictures import done, encoded, scene
+from PIL import Image
 
-from wit.images.hashes import pdq
+from wit.images.hashes import CANVAS, luma, pdq, pdq_quality, pdq_rows, phash
 
 
 def test_hashes_survive_sizes_and_encodings() -> None:
@@ -46,3 +48,65 @@ def test_pdq_is_near_its_definition_on_every_pixel(size: tuple[int, int]) -> Non
 
 def test_a_flat_picture_has_a_worthless_pdq() -> None:
     assert pdq(np.full((256, 256), 77, np.float32), 256, 256)[1] == 0
+
+
+def test_gray_is_pillows() -> None:
+    picture = scene(64, 48)
+    assert np.abs(luma(np.asarray(picture)) - np.asarray(picture.convert("L"), np.float32)).max() <= 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_phash_is_imagehashs(seed: int) -> None:
+    gray = np.asarray(scene(32, 32, seed).convert("L"))
+    assert f"{phash(gray.astype(np.float32)):016x}" == str(imagehash.phash(Image.fromarray(gray), 8, 4))
+
+
+@pytest.mark.parametrize("size", [1, 2, 64, 127, 128, 129, 256, 300, 1_000, 5_000])
+def test_a_filter_of_pdq_keeps_the_mean_and_mirrors_nothing(size: int) -> None:
+    rows = pdq_rows(size)
+    assert rows.shape == (64, CANVAS) and np.allclose(rows.sum(1), 1) and (rows >= 0).all()
+    centre = rows @ np.arange(CANVAS)
+    assert (np.diff(centre) >= 0).all() and centre[0] < CANVAS / 16 + CANVAS / size / 2
+
+
+def obvious_rows(size: int) -> np.ndarray[Any, Any]:
+    """[64, size]: what PDQ's two box passes and its sampling make of each pixel of one side of a picture of CANVAS pixels."""
+    window = (size + 127) // 128
+    half = (window + 2) // 2
+    pick = ((np.arange(64) + 0.5) * size / 64).astype(int)
+    weights = np.zeros((size + 4 * window, size + 4 * window))
+    for at in range(2 * window, size + 3 * window):
+        weights[at, at - window + half : at + half] = 1 / window
+    return (weights @ weights)[2 * window : -2 * window, 2 * window : -2 * window][pick]
+
+
+def test_on_a_picture_of_the_canvas_own_size_the_filter_is_the_definitions() -> None:
+    """But at the edges, where the definition's windows shrink twice."""
+    expected = obvious_rows(CANVAS)[2:-2]
+    assert np.allclose(pdq_rows(CANVAS)[2:-2], expected / expected.sum(1, keepdims=True), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "buffer, quality",
+    [
+        (np.zeros((64, 64)), 0),
+        (np.tile([0, 255], (64, 32)), 100),
+        (np.tile([0, 2], (64, 32)), 0),  # steps of less than a hundredth are none
+        (np.eye(64)[:, :1] * 255 * np.ones(64), 71),  # one step down: 64 times 100, over 90
+        (np.eye(64)[:1].T * np.ones(64) * 255, 71),
+        (np.tile(np.eye(64)[63] * 255, (64, 1)), 71),  # one across
+        (np.full((64, 64), 255.0), 0),
+    ],
+)
+def test_quality_is_the_sum_of_the_steps(buffer: np.ndarray[Any, Any], quality: int) -> None:
+    assert pdq_quality(buffer.astype(np.float32)) == quality
+
+
+def test_the_sides_of_a_picture_are_not_mixed_up() -> None:
+    gray = np.asarray(scene(CANVAS, CANVAS, 7).convert("L"), np.float32)
+    assert pdq(gray, 256, 4_000)[0] != pdq(gray, 4_000, 256)[0]
+
+
+def test_a_pdq_is_of_32_bytes_half_of_whose_bits_are_set() -> None:
+    bits, quality = pdq(np.asarray(scene(CANVAS, CANVAS).convert("L"), np.float32), CANVAS, CANVAS)
+    assert len(bits) == 32 and int.from_bytes(bits).bit_count() == 128 and 0 < quality <= 100
