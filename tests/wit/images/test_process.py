@@ -17,7 +17,7 @@ from PIL import Image
 
 from wit.images.blocklist import Blocklist
 from wit.images.config import ImageConfig
-from wit.images.process import process
+from wit.images.process import looks_at_pixels, process, stored_formats
 from wit.images.results import Processed, Refused
 from wit.reasons import Reason
 
@@ -195,3 +195,81 @@ def test_check_pixels_changes_something(name: str, fast: type) -> None:
 @pytest.mark.parametrize("config", [KEEP, replace(KEEP, check_pixels="full"), ImageConfig()])
 def test_what_stands_behind_the_end_of_a_png_is_no_part_of_it(behind: bytes, config: ImageConfig) -> None:
     assert isinstance(process(KEPT["png"] + behind, config), Processed)
+
+
+@pytest.mark.parametrize("most, refused", [(30_000, False), (29_999, True)])
+def test_the_cap_on_pixels_is_the_most_that_is_let_in(most: int, refused: bool) -> None:
+    result = process(KEPT["png"], replace(KEEP, max_pixels=most))
+    assert isinstance(result, Refused) == refused
+
+
+@pytest.mark.parametrize("hashes", [True, False])
+@pytest.mark.parametrize("name", ["baseline", "png"])
+def test_what_has_no_end_is_cut_before_anything_is_decoded(name: str, hashes: bool) -> None:
+    """In whatever way it is stored, and though all of its pixels are there."""
+    for config in (ImageConfig(perceptual_hashes=hashes), replace(KEEP, perceptual_hashes=hashes, check_pixels="none")):
+        assert process(KEPT[name][:-2], config) == Refused(Reason.IMAGE_TRUNCATED)
+
+
+def test_a_listed_picture_is_refused_though_it_is_none() -> None:
+    data = b"no picture"
+    listed = hashlib.sha256(data).hexdigest()
+    assert process(data, KEEP, Blocklist({listed: "a list"})) == Refused(Reason.BLOCKED_HASH, f"{listed} a list")
+    assert process(data, KEEP, Blocklist({"0" * 64: "a list"})) == Refused(Reason.NOT_AN_IMAGE)
+
+
+@pytest.mark.parametrize("check", ["fast", "full", "none"])
+def test_an_extended_webp_that_its_header_alone_allows_is_not_kept(check: Any) -> None:
+    """A canvas with an animation announced, and no frame behind it."""
+    canvas = b"VP8X\x0a\0\0\0\x02\0\0\0" + (99).to_bytes(3, "little") * 2
+    data = b"RIFF" + (4 + len(canvas)).to_bytes(4, "little") + b"WEBP" + canvas
+    result = process(data, replace(KEEP, check_pixels=check))
+    assert isinstance(result, Refused) and result.reason in (Reason.IMAGE_CORRUPT, Reason.IMAGE_TRUNCATED)
+
+
+@pytest.mark.parametrize("name", [*KEPT, *ANEW])
+def test_the_columns_of_a_kept_picture_are_its_own(name: str) -> None:
+    data = (KEPT | ANEW)[name]
+    result = done(data, keep_original=True, perceptual_hashes=False)
+    assert (result.original_width, result.original_height, result.width, result.height) == (200, 150, 200, 150)
+    assert result.original_sha256 == hashlib.sha256(data).hexdigest()
+    assert result.sha256 == hashlib.sha256(result.data).hexdigest()
+    assert (result.phash, result.pdq, result.pdq_quality) == (None, None, None)
+    assert result.format == (result.original_format if name in KEPT else "jpg")
+
+
+@pytest.mark.parametrize(
+    "knobs, listed, decodes",
+    [
+        ({}, "sha", True),
+        ({"keep_original": True}, "sha", True),
+        ({"keep_original": True, "perceptual_hashes": False}, "sha", True),
+        ({"keep_original": True, "perceptual_hashes": False, "check_pixels": "none"}, "sha", False),
+        ({"keep_original": True, "perceptual_hashes": False, "check_pixels": "none"}, "pdq", True),
+        ({"keep_original": True, "check_pixels": "none"}, "sha", True),
+        ({"perceptual_hashes": False, "check_pixels": "none"}, "sha", True),
+    ],
+)
+def test_whether_any_picture_is_decoded_is_known_from_the_settings(knobs: Any, listed: str, decodes: bool) -> None:
+    blocked = Blocklist(["ab" * 32 if listed == "sha" else "pdq:" + "ab" * 32])
+    assert looks_at_pixels(ImageConfig(**knobs), blocked) == decodes
+
+
+@pytest.mark.parametrize(
+    "knobs, names",
+    [
+        ({}, ["jpg"]),
+        ({"encode_format": "webp"}, ["webp"]),
+        ({"keep_original": True}, ["jpg", "png", "webp"]),
+        ({"keep_original": True, "encode_format": "webp"}, ["webp", "jpg", "png"]),
+    ],
+)
+def test_what_pictures_may_be_stored_as(knobs: Any, names: list[str]) -> None:
+    assert [form.name for form in stored_formats(ImageConfig(**knobs))] == names
+
+
+def test_what_is_stored_anew_keeps_its_size_and_the_knobs_of_its_encoder() -> None:
+    gif = encoded(scene(600, 400).quantize(32), "GIF")
+    kept = done(gif, keep_original=True, encode_format="webp", encode_quality=50)
+    assert (kept.format, kept.width, kept.height) == ("webp", 600, 400)
+    assert (done(gif).width, done(gif).height) == (384, 256)
