@@ -37,3 +37,23 @@ def test_a_pair_below_the_score_goes_and_one_without_a_score_stays(score: float 
 def test_a_table_without_rows_has_no_reasons() -> None:
     empty = pa.table({"original_width": pa.array([], pa.int32()), "original_height": pa.array([], pa.int32())})
     assert first_reasons(empty, FILTERS).tolist() == []
+
+
+def test_each_row_has_the_reason_of_the_first_filter_that_objects() -> None:
+    sides = {"original_width": [40, 10, 400, 40, 10], "original_height": [40, 40, 40, 40, 400]}
+    columns = {name: pa.array(values, pa.int32()) for name, values in sides.items()}
+    scores = pa.array([0.9, 0.1, 0.1, 0.1, None], pa.float32())
+    filters = image_filters(min_side_px=32, max_aspect_ratio=3.0, min_clip_score=0.25)
+    small, narrow, low = Reason.IMAGE_TOO_SMALL, Reason.ASPECT_RATIO, Reason.LOW_SCORE
+    assert first_reasons(pa.table(columns | {"clip_score": scores}), filters).tolist() == [
+        None,
+        small,
+        narrow,
+        low,
+        small,
+    ]
+
+
+def test_without_a_limit_no_score_is_asked_for() -> None:
+    assert [reason for reason, _ in FILTERS] == [Reason.IMAGE_TOO_SMALL, Reason.ASPECT_RATIO]
+    assert len(image_filters(min_side_px=0, max_aspect_ratio=1, min_clip_score=0.0)) == 3
