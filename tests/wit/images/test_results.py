@@ -22,6 +22,7 @@ def test_a_viewer_sees_width_and_height_swapped_from_the_fifth_orientation_on(or
 
 def test_a_header_that_says_no_more_is_of_one_upright_frame_in_colour() -> None:
     assert Probe("jpg", 4, 3) == Probe("jpg", 4, 3, 1, 1, 3, b"", b"", False, False)
+    assert Refused(Reason.IMAGE_CORRUPT) == Refused(Reason.IMAGE_CORRUPT, "")
 
 
 def test_without_data_every_column_stays() -> None:
