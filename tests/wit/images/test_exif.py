@@ -117,3 +117,8 @@ def test_tags_that_share_their_values_are_not_copied_a_million_times(
     )
     found = read(png_with(block + bytes(41_000)))
     assert found == ({"Make": "One"} if is_read else None)
+
+
+def test_a_tiff_is_a_block_itself_however_large_it_is() -> None:
+    data = encoded(scene(700, 600), "TIFF", exif=exif_of(Make="Camera"))
+    assert len(data) > 1 << 20 and (read(data) or {})["Make"] == "Camera"

@@ -70,7 +70,7 @@ def test_a_filter_of_pdq_keeps_the_mean_and_mirrors_nothing(size: int) -> None:
 
 
 def obvious_rows(size: int) -> np.ndarray[Any, Any]:
-    """[64, size]: what PDQ's two box passes and its sampling make of each pixel of one side of a picture of CANVAS pixels."""
+    """[64, size]: what PDQ's two box passes and its sampling make of each pixel of one side of a picture."""
     window = (size + 127) // 128
     half = (window + 2) // 2
     pick = ((np.arange(64) + 0.5) * size / 64).astype(int)
@@ -80,10 +80,14 @@ def obvious_rows(size: int) -> np.ndarray[Any, Any]:
     return (weights @ weights)[2 * window : -2 * window, 2 * window : -2 * window][pick]
 
 
-def test_on_a_picture_of_the_canvas_own_size_the_filter_is_the_definitions() -> None:
-    """But at the edges, where the definition's windows shrink twice."""
-    expected = obvious_rows(CANVAS)[2:-2]
-    assert np.allclose(pdq_rows(CANVAS)[2:-2], expected / expected.sum(1, keepdims=True), atol=1e-6)
+@pytest.mark.parametrize("size", [1, 2, 64, 127, 129, 256, 300, 1_001])
+def test_the_filter_of_pdq_is_the_definitions_seen_between_the_pixels_of_the_canvas(size: int) -> None:
+    """Of the windows at an edge what lies within counts."""
+    weights = obvious_rows(size)
+    canvas = np.arange(CANVAS)
+    centres = (np.arange(size) + 0.5) * CANVAS / size - 0.5
+    between = np.array([np.interp(centres, canvas, canvas == pixel) for pixel in canvas]).T
+    assert np.allclose(pdq_rows(size), weights / weights.sum(1, keepdims=True) @ between, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +99,8 @@ def test_on_a_picture_of_the_canvas_own_size_the_filter_is_the_definitions() -> 
         (np.eye(64)[:, :1] * 255 * np.ones(64), 71),  # one step down: 64 times 100, over 90
         (np.eye(64)[:1].T * np.ones(64) * 255, 71),
         (np.tile(np.eye(64)[63] * 255, (64, 1)), 71),  # one across
+        (np.eye(64)[:1].T * np.ones(64) * 51.05, 14),  # 64 times 20, of 20.02
+        (np.tile(np.eye(64)[63] * 51.05, (64, 1)), 14),
         (np.full((64, 64), 255.0), 0),
     ],
 )
