@@ -297,8 +297,12 @@ def test_of_a_jpeg_without_its_end_nothing_is_shown(mode: str, progressive: bool
 
 
 def test_bytes_astray_before_a_marker_are_no_reason_to_refuse_a_picture() -> None:
-    astray = done(BARE[:-2] + b"astray" + END)
-    assert np.array_equal(pixels(astray), pixels(done(BARE)))
+    data = BARE[:-2] + b"astray" + END
+    assert np.array_equal(pixels(done(data)), pixels(done(BARE)))
+    found = probe(data)
+    assert isinstance(found, Probe)
+    half, whole = (decode(one, found, scale=2, background="white") for one in (data, BARE))
+    assert isinstance(half, np.ndarray) and half.shape == (75, 100, 3) and np.array_equal(half, whole)
 
 
 def test_pixels_that_make_no_sense_are() -> None:
@@ -350,3 +354,17 @@ def test_the_plain_kinds_need_no_pillow(name: str, beside: dict[str, Any]) -> No
     assert isinstance(found, Probe)
     fast = _decode_plain(data, found, "#00ff00")
     assert fast is not None and np.abs(fast.astype(int) - np.asarray(expected)).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "RGBa"])
+def test_every_mode_with_alpha_is_laid_on_paper(mode: str) -> None:
+    clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    clear.paste((200, 200, 200, 255), (0, 0, 2, 4))
+    if mode == "PA":
+        picture = Image.new("PA", (4, 4))
+        picture.putpalette([0, 0, 0, 200, 200, 200])
+        picture.paste((1, 255), (0, 0, 2, 4))
+    else:
+        picture = clear.convert(mode)
+    flat = flatten(picture, "#ff0000")
+    assert flat[0, 0].tolist() == [200] * 3 and flat[0, 3].tolist() == [255, 0, 0]
