@@ -136,9 +136,8 @@ def test_the_tables_say_what_became_of_each_row(tmp_path: Path) -> None:
     silent = Outcome(1, Reason.TIMEOUT, "", 0, "http://d.example/", error="no answer")
     tables = one(tmp_path, [gone, silent, fine], spools)
     lost, late, row = tables["raw"]
-    assert (lost["reason"], lost["detail"], lost["http_status"], lost["final_url"]) == (
-        *("http_gone", "gone", 410, "http://c.example/"),
-    )
+    said = {"reason": "http_gone", "detail": "gone", "http_status": 410, "final_url": "http://c.example/"}
+    assert {name: lost[name] for name in said} == said
     assert (late["reason"], late["detail"], late["http_status"], late["final_url"]) == ("timeout", None, None, None)
     nothing = ("tar_offset", "tar_size", "format", "width", "sha256", "phash", "pdq", "pdq_quality", "exif")
     assert {lost[name] for name in nothing} == {late[name] for name in nothing} == {None}
@@ -146,14 +145,8 @@ def test_the_tables_say_what_became_of_each_row(tmp_path: Path) -> None:
     expected |= {"reason": None, "detail": None, "http_status": 200, "final_url": "http://b.example/", "format": "jpg"}
     assert {name: row[name] for name in expected} == expected and row["tar_size"] == len(body(2))
     assert [r["key"] for r in tables["fetch"]] == [r["key"] for r in tables["raw"]] == planned(3)["key"].to_pylist()
-    fetched = tables["fetch"][2]
-    assert {name: fetched[name] for name in ("attempts", "bytes", "wire_bytes", "duration_s", "error")} == {
-        "attempts": 2,
-        "bytes": 5,
-        "wire_bytes": 7,
-        "duration_s": 0.5,
-        "error": None,
-    }
+    fetched, took = tables["fetch"][2], {"attempts": 2, "bytes": 5, "wire_bytes": 7, "duration_s": 0.5, "error": None}
+    assert {name: fetched[name] for name in took} == took
     assert fetched["started"].timestamp() == 1_700_000_000.25  # type: ignore[attr-defined]
     assert tables["fetch"][1]["error"] == "no answer" and "restricted" not in tables
 
