@@ -123,8 +123,8 @@ def test_a_name_with_more_than_a_name_is_none(character: str) -> None:
             parse(f'["{quoted}"]\ndeny = true', "x")
 
 
-@pytest.mark.parametrize("name", ["[::1", "::1", "."])
-def test_half_an_address_is_no_name(name: str) -> None:
+@pytest.mark.parametrize("name", ["[::1]:80", "[::1]:", "[::1", "::1", "."])
+def test_half_an_address_is_no_name_nor_one_with_a_port(name: str) -> None:
     with pytest.raises(InputError, match="is no host or domain"):
         parse(f'["{name}"]\ndeny = true', "x")
 
