@@ -333,7 +333,10 @@ def test_a_picture_of_too_many_passes_is_refused(more: int, many: bool) -> None:
     assert (isinstance(found, Refused) and found.reason is Reason.IMAGE_TOO_MANY_PARTS) == many
 
 
-@pytest.mark.parametrize("alone", [b"", b"\xff\x01", b"\xff\xd0", b"\xff\xd7", b"\xff\xd8"])
+ALONE = [b"", *(b"\xff" + bytes((marker,)) for marker in (0x01, 0xD0, 0xD7, 0xD8))]
+
+
+@pytest.mark.parametrize("alone", [*ALONE, *(segment(marker, b"\0" * 20) for marker in (0xC4, 0xC8, 0xCC, 0xDB))])
 def test_a_bare_jpeg_has_what_tells_its_pixels_and_nothing_of_applications(alone: bytes) -> None:
     """Neither EXIF nor comments, but JFIF and Adobe, which tell its colours."""
     kept = JPEG[2:FIRST] + segment(0xEE, b"Adobe\0\x64\0\0\0\0\1") + alone
