@@ -9,6 +9,7 @@ import os
 import selectors
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -379,7 +380,14 @@ def test_what_is_broken_off_is_over_once(web: Any) -> None:
 
 @pytest.mark.parametrize(
     "status, waited_s, is_over",
-    [("404 No", 0.9, False), ("404 No", 1.1, True), ("302 Found", 1.1, True), ("200 OK", 9, False)],
+    [
+        ("404 No", 0.9, False),
+        ("404 No", 1.1, True),
+        ("302 Found", 1.1, True),
+        ("300 Many", 1.1, True),
+        ("299 Odd", 9, False),
+        ("200 OK", 9, False),
+    ],
 )
 def test_an_error_page_that_does_not_end_is_broken_off(web: Any, status: str, waited_s: float, is_over: bool) -> None:
     web.routes["/page"] = dripped(hostile.ok(bytes(100), status=status)[:-50])
@@ -416,6 +424,46 @@ def test_while_memory_is_full_one_goes_on_and_the_others_wait(web: Any, monkeypa
     assert not loop.transfers.full and not second.paused
     transfer, code = loop.end()
     assert (transfer, code, transfer.received, transfer.wire_bytes > 60) == (second, 0, 60, True)
+
+
+def test_a_body_larger_than_the_memory_goes_on_where_no_other_holds_any(
+    web: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transferring, "BODY_BUDGET_BYTES", 100)
+    web.routes["/alone"] = hostile.ok(bytes(900_000))
+    transfer, code = Loop().ask(web, "/alone")
+    assert (code, transfer.received, transfer.paused) == (0, 900_000, False)
+
+
+def test_of_two_bodies_that_fill_the_memory_one_goes_on_and_then_the_other(
+    web: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transferring, "BODY_BUDGET_BYTES", 200)
+    both_began = threading.Event()
+
+    def two(ask: object) -> Iterator[bytes]:
+        whole = hostile.ok(bytes(900_000))
+        yield whole[:-899_900]
+        both_began.wait(20)
+        yield whole[-899_900:]
+
+    web.routes["/two"] = two
+    loop = Loop()
+    ones = [loop.start(web, "/two", number=number) for number in range(2)]
+    loop.until(lambda: [one.received for one in ones] == [100, 100])
+    both_began.set()
+    for _ in range(2):
+        transfer, code = loop.end()
+        assert (code, transfer.received) == (0, 900_000)
+        loop.transfers.let_go(transfer.received)
+
+
+@pytest.mark.parametrize("first", [b"HTTP/1.1 abc\r\n", b"HTTP/1.1\r\n", b"HTTP/1.1 2\xb2\xb3 OK\r\n"])
+def test_a_status_that_is_no_number_is_no_fault_of_ours(web: Any, first: bytes) -> None:
+    web.routes["/odd"] = lambda ask: iter([first + b"\r\n" + JPEG])
+    loop = Loop()
+    transfer, code = loop.ask(web, "/odd")
+    assert transfer.verdict is not Reason.FETCHER_CRASHED and not loop.crashes and (code or transfer.status in (0, 200))
 
 
 def test_a_body_that_moves_is_not_slow(web: Any, monkeypatch: pytest.MonkeyPatch) -> None:
