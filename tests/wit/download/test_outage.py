@@ -167,6 +167,15 @@ def test_a_domain_is_silent_where_most_of_its_rows_are(tmp_path: Path, answered:
     assert watch.suspects(mixed(tmp_path, each)) == suspected
 
 
+@pytest.mark.parametrize("others, suspected", [(2, True), (3, False), (4, False)])
+def test_a_few_large_domains_that_are_silent_are_no_outage_while_as_many_others_answer(
+    tmp_path: Path, others: int, suspected: bool
+) -> None:
+    watch = OutageWatch(FetchConfig(outage_floor_rows=1, outage_floor_share=0.5))
+    silent = {f"large{n}.example": (0, 90) for n in range(3)}
+    assert watch.suspects(mixed(tmp_path, silent | {f"d{n}.example": (1, 0) for n in range(others)})) == suspected
+
+
 def test_rows_of_which_nothing_is_known_yet_are_not_lost(tmp_path: Path) -> None:
     shard = finished(tmp_path, MANY, SILENT)
     shard.outcomes = [None] * 16 + [SILENT] * 4
@@ -236,3 +245,32 @@ def test_domains_met_two_minutes_ago_tell_something_and_before_nothing(
     watch.suspects(finished(tmp_path, MANY, GOOD))
     clock.now += later_s
     assert watch.suspects(finished(tmp_path, ["dead.example"], SILENT)) == suspected
+
+
+def test_a_domain_that_was_given_up_is_not_waited_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor are two; a third that nobody has met yet is."""
+    monkeypatch.setattr(wit.download.outage, "WINDOW_S", -1.0)
+    watch = OutageWatch(replace(CONFIG, outage_factor=1))
+    watch.suspects(finished(tmp_path, MANY, GOOD))
+    dead = finished(tmp_path, ["dead.example", "gone.example"], SILENT)
+    assert [watch.suspects(dead) for _ in range(4)] == [True, True, False, False]
+    watch.shares = [0.0]
+    assert not watch.suspects(finished(tmp_path, ["dead.example"], SILENT))
+    watch.shares = [0.0]
+    assert watch.suspects(finished(tmp_path, ["dead.example", "new.example"], SILENT))
+
+
+@pytest.mark.parametrize("domains, stops", [(2, False), (3, True)])
+def test_silence_of_three_domains_is_ours(tmp_path: Path, domains: int, stops: bool) -> None:
+    watch = OutageWatch(CONFIG)
+    shard = finished(tmp_path, [f"d{n}.example" for n in range(domains)], SILENT)
+    assert watch.suspects(shard) and watch.suspects(shard)
+    if stops:
+        with pytest.raises(OutageError):
+            watch.suspects(shard)
+    else:
+        assert not watch.suspects(shard)
+
+
+def test_a_shard_of_nothing_tells_nothing(tmp_path: Path) -> None:
+    assert not OutageWatch(FetchConfig(outage_floor_rows=0)).suspects(mixed(tmp_path, {}))

@@ -144,6 +144,16 @@ def test_a_date_is_read_in_any_of_its_forms(text: str, seconds: float | None) ->
     assert when(text) == seconds
 
 
+def test_a_date_of_no_time_zone_is_of_greenwich_wherever_we_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert when("2010-06-25 12:00:00") == when("25 Jun 2010 12:00:00") == NOON
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 @pytest.mark.parametrize("after, closed", [(-1, False), (0, True), (1, True)])
 def test_a_picture_is_closed_from_the_moment_on_that_was_named(after: float, closed: bool) -> None:
     assert closes({"unavailable_after": "Fri, 25 Jun 2010 12:00:00 GMT"}, NOON + after) == closed

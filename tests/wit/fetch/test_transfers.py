@@ -430,8 +430,11 @@ def test_a_body_larger_than_the_memory_goes_on_where_no_other_holds_any(
     web: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transferring, "BODY_BUDGET_BYTES", 100)
-    web.routes["/alone"] = hostile.ok(bytes(900_000))
-    transfer, code = Loop().ask(web, "/alone")
+    web.routes |= {"/alone": hostile.ok(bytes(900_000)), "/nothing-yet": dripped(HEAD)}
+    loop = Loop()
+    other = loop.start(web, "/nothing-yet", number=1)
+    loop.until(lambda: bool(other.status))
+    transfer, code = loop.ask(web, "/alone")
     assert (code, transfer.received, transfer.paused) == (0, 900_000, False)
 
 
