@@ -233,14 +233,16 @@ def test_a_giants_rows_are_spread_by_pair_and_the_seed_decides(tmp_path: Path) -
     config = PlanConfig(max_urls_per_domain_partition=100, rows_per_partition=20)
     routing = owners.plan_routing(Owners(found, found), len(rows), config)
     assert (routing.partitions, np.diff(routing.first).tolist()) == (3, [30])
-    placed = {}
+    placed, small = {}, {}
     for seed in (1, 2, -1, 2**64 + 1):
         ordered, partition = owners.route(rows, routing, seed=seed)
         placed[seed] = dict(zip(ordered["key"].to_pylist(), partition.tolist(), strict=True))
+        small[seed] = {d: n for d, n in zip(ordered["domain"].to_pylist(), partition.tolist(), strict=True) if n < 3}
         big = partition[np.array(ordered["domain"].to_pylist()) == "big.example"]
         assert set(big.tolist()) == set(range(3, 33)) and np.bincount(big)[3:].max() < 45
         assert set(partition.tolist()) - set(big.tolist()) == {0, 1, 2}
     assert placed[1] != placed[2] and placed[-1] != placed[1]
+    assert small[1] != small[2] and small[-1] != small[1], "whole domains move too"
 
 
 def test_a_host_is_thinned_by_its_own_share_with_all_captions_of_a_url(tmp_path: Path) -> None:

@@ -41,6 +41,13 @@ def test_a_cap_that_is_given_is_the_cap_and_more_is_planned() -> None:
     assert found.rows == 5  # below 6 there are five, and in the cell of 6 no more
 
 
+def test_rows_are_counted_to_the_end_of_the_cell_that_the_threshold_is_in() -> None:
+    """A cell is a 64th of a power of two wide here: that of 6 ends at 6.0625."""
+    values = np.array([1.0, 5.99, 6.0, 6.06, 6.07, 9.0])
+    found = solve(balance.cell_counts(values), np.zeros(0), config=PlanConfig(max_per_query=3, oversample=2.0))
+    assert found.rows == 4
+
+
 @given(
     st.lists(st.floats(0, 1e9), min_size=1, max_size=60),
     st.none() | st.integers(1, 70),

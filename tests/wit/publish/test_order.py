@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wit.publish.config import PublishConfig
-from wit.publish.order import KeepPart, interleave, plan_shards, shard_count
+from wit.publish.order import KeepPart, interleave, keep_list_parts, plan_shards, shard_count
+from wit.select.config import SelectConfig
 
 parts = st.lists(st.integers(1, 60), min_size=1, max_size=9).map(
     lambda sizes: [KeepPart(f"{i:05d}-0000", f"p{i}", rows) for i, rows in enumerate(sizes)]
@@ -104,3 +109,22 @@ def test_groups_are_drawn_by_the_seed() -> None:
         for seed in range(6)
     }
     assert len(firsts) > 3
+
+
+def test_the_keep_lists_are_those_of_raw_shards_of_which_something_is_kept(
+    tmp_path: Path, raw: Callable[..., Any], raw_row: Any, run_select: Callable[..., Any]
+) -> None:
+    out = str(tmp_path / "out")
+    (tmp_path / "queries.txt").write_text("dog\n")
+    shards = {
+        "00001-0000": [raw_row(f"b{n}", [("a dog", [0])], look=n) for n in range(3)],
+        "00000-0001": [raw_row("gone", [("a dog", [0])], look=None)],
+        "00000-0000": [raw_row(f"a{n}", [("a dog", [0])], look=9 + n) for n in range(2)],
+    }
+    chosen = run_select(
+        out, raw(out, shards), np.ones(1), 9.0, f"{tmp_path}/queries.txt", config=SelectConfig(), seed=1
+    )
+    found = keep_list_parts(chosen)
+    assert [(part.unit, part.rows) for part in found] == [("00000-0000", 2), ("00001-0000", 3)]
+    for part in found:
+        assert pq.read_metadata(f"{out}/{part.path}").num_rows == part.rows
