@@ -120,6 +120,11 @@ def test_values_have_the_type_of_their_knob(read: Any) -> None:
             "a whole number",
         ),
         (
+            'endpoints = [["h", "127.0.0.1", 80, 81]]',
+            "endpoints is [['h', '127.0.0.1', 80, 81]]: give a list, each a list of",
+        ),
+        ('endpoints = [["h"]]', "endpoints is [['h']]: give a list, each a list of"),
+        (
             "endpoints = [1]",
             "endpoints is [1]: give a list, each a list of a text in quotes, a text in quotes, a whole number",
         ),

@@ -255,3 +255,31 @@ def test_a_host_is_thinned_by_its_own_share_with_all_captions_of_a_url(tmp_path:
     assert abs(len(kept) / 2 - 360) < 90 and set(dropped["detail"].to_pylist()) == {"max_domain_hours"}
     other, _ = owners.thin(pairs, 5.0, routing, seed=SEED + 1)
     assert set(other["url"].to_pylist()) != set(kept["url"].to_pylist())
+
+
+def test_rows_go_where_earlier_versions_put_them() -> None:
+    """The first eight of a giant, the others of domains of their own."""
+    names = ["big.example"] * 8 + [f"d{n}.example" for n in range(8)]
+    rows = pa.table({"domain": names, "key": [f"{n:032x}" for n in range(16)]})
+    found = counts({name_hash("big.example"): (8, np.inf)})
+    config = PlanConfig(max_urls_per_domain_partition=4, rows_per_partition=4)
+    ordered, partition = owners.route(rows, owners.plan_routing(Owners(found, found), 16, config), seed=1)
+    assert [int(key, 16) for key in ordered["key"].to_pylist()] == [
+        9,
+        10,
+        11,
+        12,
+        8,
+        13,
+        14,
+        15,
+        1,
+        2,
+        6,
+        0,
+        3,
+        4,
+        5,
+        7,
+    ]
+    assert partition.tolist() == [0] * 4 + [1] * 4 + [2] * 3 + [3] * 5

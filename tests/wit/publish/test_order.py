@@ -128,3 +128,15 @@ def test_the_keep_lists_are_those_of_raw_shards_of_which_something_is_kept(
     assert [(part.unit, part.rows) for part in found] == [("00000-0000", 2), ("00001-0000", 3)]
     for part in found:
         assert pq.read_metadata(f"{out}/{part.path}").num_rows == part.rows
+
+
+def test_a_set_that_was_begun_by_an_earlier_version_goes_on_in_its_order() -> None:
+    parts = [KeepPart(f"{number:05d}-0000", "", 2 + number) for number in range(4)]
+    plan = plan_shards(parts, seed=1, config=PublishConfig(samples_per_shard=5, raw_shards_per_group=2))
+    runs = [[(int(run.part.unit[:5]), run.start, run.stop, run.group) for run in shard.runs] for shard in plan]
+    assert runs == [
+        [(1, 0, 2, 0), (3, 0, 3, 0)],
+        [(1, 2, 3, 0), (3, 3, 5, 0), (2, 0, 1, 1), (0, 0, 1, 1)],
+        [(2, 1, 4, 0), (0, 1, 2, 0)],
+    ]
+    assert interleave(parts, 1)[:, 0].tolist() == [1, 2, 0, 3, 2, 1, 3, 2, 3, 0, 1, 3, 2, 3]
