@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from wit.config import BuildConfig
 from wit.configfile import counted, from_toml
 from wit.errors import InputError
-from wit.fetch.config import FetchConfig
 from wit.plan.config import PlanConfig
 
 
@@ -160,7 +159,11 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
         from_toml(str(tmp_path / "none.toml"), BuildConfig())
 
 
-SECTIONS = {"plan": PlanConfig(), "fetch": FetchConfig()}
+SECTIONS = {
+    name: config
+    for name, config in ((field.name, getattr(BuildConfig(), field.name)) for field in dataclasses.fields(BuildConfig))
+    if dataclasses.is_dataclass(config)
+}
 PLAIN = [
     (section, field.name, getattr(config, field.name))
     for section, config in SECTIONS.items()
