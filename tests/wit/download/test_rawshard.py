@@ -197,14 +197,19 @@ def test_two_rows_of_one_shard_may_have_keys_in_any_order_but_hashes(tmp_path: P
     assert len(in_order(rows.slice(0, 0), seed=5)) == 0
 
 
-def test_a_shard_that_nobody_wants_may_be_left_at_any_step(tmp_path: Path) -> None:
+def test_a_shard_that_nobody_wants_may_be_left_at_any_step_and_holds_no_file(tmp_path: Path) -> None:
+    def is_open(path: str) -> bool:
+        return any(os.path.realpath(f"/proc/self/fd/{fd}") == path for fd in os.listdir("/proc/self/fd"))
+
     spools = Spools(str(tmp_path))
     shard = RawShard("u", 0, planned(2), str(tmp_path))
     shard.abandon()
     shard.record(0, stored(0, spools))
     shard.record(1, Outcome(1, Reason.HTTP_GONE))
     shard.append(shard.take_ready())
+    assert is_open(os.path.realpath(shard.tar_path))
     shard.abandon()
+    assert not is_open(os.path.realpath(shard.tar_path))
     shard.abandon()
     spools.close()
 
