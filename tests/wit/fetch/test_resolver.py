@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import select
 import time
 from collections.abc import Callable
@@ -173,3 +174,15 @@ def test_a_place_that_was_given_goes_before_everything() -> None:
     for host in ("192.0.2.7", "a.test", "b.test"):
         resolver.lookup(host, found.append)
     assert found == [Answer(("127.0.0.1",), 1), Answer(("127.0.0.2",), 2), Answer(reason=Reason.DNS_NOT_FOUND)]
+
+
+def test_this_machine_knows_itself_without_any_server() -> None:
+    (found,) = asked(Resolver(FetchConfig()), "localhost")
+    assert found.addresses and all(ipaddress.ip_address(address).is_loopback for address in found.addresses)
+
+
+def test_what_was_delivered_wakes_nobody_again(made: Any) -> None:
+    resolver, _ = made
+    asked(resolver, "one.example", "two.example")
+    resolver.deliver()
+    assert select.select([resolver.fileno()], [], [], 0)[0] == []
