@@ -288,27 +288,8 @@ def open_read(path: str) -> Iterator[IO[bytes]]:
 def download(path: str, local: str) -> None:
     """Copies a file to a local path in one request; raises OSError whatever the store's own client raises."""
     with _store_errors(path):
-        fs, inner = _patient(path)
+        fs, inner = file_system(path)
         fs.get_file(inner, local)
-
-
-def fetch_bytes(path: str) -> bytes:
-    """As `read_bytes`; raises OSError whatever the store's own client raises."""
-    with _store_errors(path):
-        fs, inner = _patient(path)
-        return bytes(fs.cat_file(inner))
-
-
-def _patient(path: str) -> tuple[Any, str]:
-    """The file system for one long read: http's client gives up after five minutes unless told otherwise."""
-    if not path.startswith(("http://", "https://")):
-        return file_system(path)
-    import aiohttp  # here, since 0.2 s of start-up are too much for builds from local files
-
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
-    import fsspec
-
-    return fsspec.filesystem("http", client_kwargs={"timeout": timeout}), path
 
 
 @contextlib.contextmanager
