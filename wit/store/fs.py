@@ -83,7 +83,7 @@ def file_system(path: str) -> tuple[Any, str]:
 
     scheme = path.partition("://")[0]
     try:
-        store, inner = fsspec.core.url_to_fs(path)
+        store, inner = fsspec.core.url_to_fs(path, use_listings_cache=False)  # others write there too
     except ImportError as error:
         extra = EXTRAS.get(scheme)
         fix = f"pip install wit[{extra}]" if extra else f"{error}".rstrip(".")
