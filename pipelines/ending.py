@@ -20,7 +20,7 @@ import psutil
 
 from wit import early, workers
 from wit.early import NAMES, handled
-from wit.errors import InputError
+from wit.errors import InputError, Stopped
 from wit.store.refusals import refusal
 
 
@@ -77,6 +77,9 @@ def code_of(work: Callable[[], int]) -> int:
         return work()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+    except Stopped as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        return 3
     except OSError as error:
         if (refused := refusal(error)) is None:
             raise

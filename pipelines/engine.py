@@ -59,22 +59,28 @@ class Engine:
         try:
             result = pipeline.run()
             result.wait_until_finish()
-        except (InputError, RuntimeError) as error:
-            if (sentence := bad_input(error)) is None:
+        except (InputError, Stopped, RuntimeError) as error:
+            if (ended := ended_by(error)) is None:
                 raise
-            raise InputError(sentence) from error
+            raise ended from error
         if result.state != PipelineState.DONE:
             raise Stopped(f"the job on {self.runner} ended {result.state}, not DONE: start the build again to go on")
 
 
-RAISED = re.compile(r"^wit\.errors\.(?:InputError|DamagedFile): ([^\n]*)", re.MULTILINE)
+RAISED = re.compile(r"^wit\.errors\.(InputError|DamagedFile|StoreAway): ([^\n]*)", re.MULTILINE)
 
 
-def bad_input(error: Exception) -> str | None:
-    """The sentence of an InputError that was raised in a worker, without what an engine adds, which may keep the words alone;
-    None where it was none."""
-    sentences = [f"{error}"] if isinstance(error, InputError) else RAISED.findall(f"{error}")
-    return str(sentences[-1]).split(" [while running")[0].strip() if sentences else None
+def ended_by(error: Exception) -> InputError | Stopped | None:
+    """What a worker raised that a sentence is enough for, without what an engine adds, which may keep the words alone; None where
+    it raised something else."""
+    if isinstance(error, Stopped):
+        return error
+    raised = [("InputError", f"{error}")] if isinstance(error, InputError) else RAISED.findall(f"{error}")
+    if not raised:
+        return None
+    kind, words = raised[-1]
+    sentence = words.split(" [while running")[0].strip()
+    return Stopped(sentence) if kind == "StoreAway" else InputError(sentence)
 
 
 def quiet_beam() -> None:

@@ -25,6 +25,10 @@ class Drained(Stopped):
     """The download was asked to stop, and did so cleanly."""
 
 
+class StoreAway(Stopped):
+    """A store failed every time it was asked, for a reason that may pass."""
+
+
 class OutageError(RuntimeError):
     """This machine's network seems to be away: nothing was published as lost. Start the build again when it is back. Command
     lines print it and exit with 3."""

@@ -9,11 +9,12 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from wit.damage import damaged
-from wit.errors import Busy, InputError
+from wit.errors import Busy, InputError, StoreAway
 from wit.layout import LEASE_FILE, LOCK_FILE
-from wit.store import fs
+from wit.store import fs, patience
 
 LEASE_S = 120  # an object store's lease: renewed every third of it, free to take once it has run out
 
@@ -23,13 +24,7 @@ def claim(path: str, data: bytes) -> bool:
     link(2) locally, `If-None-Match: *` on S3, generation 0 on GCS."""
     store, inner = fs.file_system(path)
     if not fs.is_local(path):
-        try:
-            store.pipe_file(inner, data, mode="create")
-        except (FileExistsError, OSError) as error:
-            if isinstance(error, FileExistsError) or store.exists(inner):
-                return False
-            raise
-        return True
+        return _claim_there(store, inner, data)
     with fs.temporary(inner) as temporary:
         fs.write_through(temporary, data)
         try:
@@ -37,6 +32,24 @@ def claim(path: str, data: bytes) -> bool:
         except FileExistsError:
             return False
     return True
+
+
+def _claim_there(store: Any, inner: str, data: bytes) -> bool:
+    """`claim` in a store. Where an answer was lost, what stands there says whose it is."""
+    tries = 0
+
+    def create() -> bool:
+        nonlocal tries
+        tries += 1
+        try:
+            store.pipe_file(inner, data, mode="create")
+        except Exception as error:
+            if patience.may_pass(error) or not store.exists(inner):
+                raise
+            return tries > 1 and bytes(store.cat_file(inner)) == data
+        return True
+
+    return patience.patient(create, inner)()
 
 
 @contextlib.contextmanager
@@ -82,7 +95,7 @@ def _lease(path: str) -> Iterator[None]:
 
     def renew() -> None:
         while not stop.wait(LEASE_S / 3):
-            with contextlib.suppress(OSError):  # two more tries before it runs out
+            with contextlib.suppress(OSError, StoreAway):  # two more tries before it runs out
                 fs.write_bytes(path, body())
 
     thread = threading.Thread(target=renew, daemon=True)

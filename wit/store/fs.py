@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import errno
 import hashlib
+import io
 import os
 import shutil
 import tempfile
@@ -23,6 +24,8 @@ import xxhash
 from wit.damage import damaged
 from wit.errors import InputError
 from wit.layout import SCRATCH
+from wit.store.patience import Patient, PatientStore, Ranges
+from wit.store.web import is_web
 
 
 def is_local(path: str) -> bool:
@@ -66,6 +69,7 @@ class _Local:
 
 
 _LOCAL = _Local()
+READ_AHEAD_BYTES = 5 << 20  # of a file in a store: fsspec's own
 
 
 EXTRAS = dict.fromkeys(("s3", "s3a"), "aws") | dict.fromkeys(("gs", "gcs"), "gcp")  # of this package, by scheme
@@ -79,7 +83,7 @@ def file_system(path: str) -> tuple[Any, str]:
 
     scheme = path.partition("://")[0]
     try:
-        return fsspec.core.url_to_fs(path)  # type: ignore[no-any-return]
+        store, inner = fsspec.core.url_to_fs(path, use_listings_cache=False)  # others write there too
     except ImportError as error:
         extra = EXTRAS.get(scheme)
         fix = f"pip install wit[{extra}]" if extra else f"{error}".rstrip(".")
@@ -94,6 +98,7 @@ def file_system(path: str) -> tuple[Any, str]:
     except ValueError as error:  # which fsspec raises for a scheme that nobody knows
         known = "a path of this machine, s3://, gs://, hdfs:// or https://"
         raise InputError(f"{path} cannot be opened ({error}): give {known}") from error
+    return (Patient if is_web(path) else PatientStore)(store), inner
 
 
 def local_path(path: str) -> str:
@@ -281,7 +286,11 @@ def read_range(path: str, start: int, length: int) -> bytes:
 def open_read(path: str) -> Iterator[IO[bytes]]:
     """The file as a binary stream, seekable, read ahead in blocks on object stores."""
     fs, inner = file_system(path)
-    with fs.open(inner, "rb") as stream:
+    if is_local(path) or is_web(path):
+        with fs.open(inner, "rb") as stream:
+            yield stream
+        return
+    with io.BufferedReader(Ranges(fs, inner), READ_AHEAD_BYTES) as stream:
         yield stream
 
 

@@ -1,0 +1,189 @@
+"""Stores that fail now and then: what may pass is asked again, after pauses that double; what may not is raised at once.
+
+At 0.4 % of calls that fail 24 of 25 starts died without it. The clients of some stores are patient themselves; this is for those
+that are not, and for what they let through. It relies on what errors bear (a status, an errno, a kind), since aiohttp, botocore
+and Google's client share no class.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import io
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from wit.errors import StoreAway
+
+T = TypeVar("T")
+ATTEMPTS = 8
+FIRST_PAUSE_S = 0.25  # doubled before each further attempt: 32 s in all, half of it or one and a half by the jitter
+STATUSES = (408, 425, 429)  # and all of 5xx
+ERRNOS = frozenset(
+    (
+        errno.EAGAIN,
+        errno.EBUSY,  # s3fs' word for SlowDown
+        errno.ECONNABORTED,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.EHOSTUNREACH,
+        errno.EINTR,
+        errno.ENETDOWN,
+        errno.ENETRESET,
+        errno.ENETUNREACH,
+        errno.EPIPE,
+        errno.ETIMEDOUT,
+    )
+)
+# By name, so that nobody need import their modules: lost connections and bodies that broke off, of aiohttp and botocore.
+KINDS = frozenset(
+    "ClientConnectionError ClientPayloadError ServerDisconnectedError ServerTimeoutError HTTPClientError ConnectionClosedError "
+    "EndpointConnectionError ReadTimeoutError ConnectTimeoutError IncompleteReadError ResponseStreamingError".split()
+)
+NEVER = (StoreAway, FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+# What does the same when it is done twice.
+CALLS = frozenset("info ls glob find isfile isdir size cat_file get_file put_file copy makedirs".split())
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether what a store's client raised may be other the next time."""
+    if isinstance(error, NEVER):
+        return False
+    for one in _with_causes(error):
+        status = status_of(one)
+        if status is not None:
+            return status in STATUSES or 500 <= status < 600
+        if isinstance(one, ConnectionError | TimeoutError) or (isinstance(one, OSError) and one.errno in ERRNOS):
+            return True
+        if any(kind.__name__ in KINDS for kind in type(one).__mro__):
+            return True
+    return False
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and what brought it about."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that an error bears: aiohttp's `status`, gcsfs' `code`, botocore's `response`; None where it bears none."""
+    response = getattr(error, "response", None)
+    metadata = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+    for value in (getattr(error, "status", None), getattr(error, "code", None), metadata.get("HTTPStatusCode")):
+        if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()):
+            return int(value)
+    return None
+
+
+def pause(attempt: int, name: str) -> None:
+    """Waits before the attempt after this one; processes that failed together do not come back together."""
+    jitter = zlib.crc32(f"{os.getpid()} {name} {attempt}".encode()) / 2**32
+    time.sleep(FIRST_PAUSE_S * 2 ** (attempt - 1) * (0.5 + jitter))
+
+
+def patient(call: Callable[..., T], name: str = "") -> Callable[..., T]:
+    """The call, made up to ATTEMPTS times where what it raises may pass, then StoreAway; what may not pass is raised as it is.
+    `name` is what it is about, where that is not its first argument."""
+
+    @functools.wraps(call)
+    def again(*given: Any, **named: Any) -> T:
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return call(*given, **named)
+            except Exception as error:
+                if not may_pass(error):
+                    raise
+            pause(attempt, name or f"{given[0]}")
+        try:
+            return call(*given, **named)
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            why = f"{type(error).__name__}: {error}".partition("\n")[0]
+            about = f"{name or given[0]} ({why}, {ATTEMPTS} times in a row)"
+            raise StoreAway(f"the store does not answer for {about}: start again when it is back") from error
+
+    return again
+
+
+class Patient:
+    """A file system of fsspec's whose calls are patient where doing one twice does no harm."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        return patient(found) if name in CALLS else found
+
+
+class PatientStore(Patient):
+    """One that is written to, too."""
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file or a directory. Some file systems of fsspec's take every error for a no."""
+        return self._kind(path) is not None
+
+    def isdir(self, path: str) -> bool:
+        """Whether there is a directory, or objects whose names begin as it is called."""
+        return self._kind(path) == "directory"
+
+    def isfile(self, path: str) -> bool:
+        """Whether there is a file."""
+        return self._kind(path) == "file"
+
+    def _kind(self, path: str) -> str | None:
+        try:
+            return str(self.info(path)["type"])
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def pipe_file(self, path: str, data: bytes, mode: str = "overwrite") -> None:
+        """Puts the whole file. Not patient where it is to create one: the answer to a first attempt may have been lost."""
+        if mode == "overwrite":
+            patient(self._store.pipe_file)(path, data)
+        else:
+            self._store.pipe_file(path, data, mode=mode)
+
+    def rm(self, path: str, recursive: bool) -> None:
+        """Removes a file or a tree; that an earlier attempt, or another process, was first is no error."""
+        with contextlib.suppress(FileNotFoundError):
+            patient(self._store.rm)(path, recursive=recursive)
+
+
+class Ranges(io.RawIOBase):
+    """A file of a store as a stream, read by ranges: each is asked for again where it fails, whatever was read before."""
+
+    def __init__(self, store: Any, path: str) -> None:
+        self._store, self._path = store, path
+        self._at, self._size = 0, int(store.size(path))
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        end = min(self._at + len(buffer), self._size)
+        if end <= self._at:
+            return 0
+        data = self._store.cat_file(self._path, start=self._at, end=end)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
