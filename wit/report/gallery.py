@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,9 +17,11 @@ from wit.damage import damaged
 from wit.images.formats import FORMATS
 from wit.images.headers import sniff
 from wit.layout import shards_path
+from wit.shards import removed_hashes
 from wit.store import fs, parquet
 
 GALLERY = 48
+HASHES = ["key", "sha256", "original_sha256"]  # any of which a tombstone may name
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +33,8 @@ class Figure:
 
 
 def gallery(out: str) -> list[Figure]:
-    """The published samples with the smallest keys, in their order: keys are hashes, so the same set shows the same ones. Raises
-    DamagedFile where a picture is not the one that its row names."""
+    """The published samples with the smallest keys, in their order, without those that were removed. Keys are hashes, so the same
+    set shows the same ones. Raises DamagedFile where a picture is not the one that its row names."""
     figures = [figure for path, rows in smallest_keys(out).items() for figure in read_figures(path, rows)]
     return [figure for _, figure in sorted(figures, key=itemgetter(0))]
 
@@ -39,12 +42,16 @@ def gallery(out: str) -> list[Figure]:
 def smallest_keys(out: str) -> dict[str, list[int]]:
     """The rows of the GALLERY smallest keys in shards/, by the path of their table; reads keys alone."""
     smallest: list[tuple[str, str, int]] = []
+    gone = pa.array(sorted(removed_hashes(shards_path(out))), pa.string())
     for name in fs.list_dir(shards_path(out)):
         if name.endswith(".parquet"):
             path = fs.join(shards_path(out), name)
-            keys = parquet.read_table(path, ["key"])["key"]
-            rows = pc.sort_indices(keys)[:GALLERY]
-            here = zip(keys.take(rows).to_pylist(), rows.to_pylist(), strict=True)
+            table = parquet.read_table(path, HASHES if len(gone) else ["key"])
+            hidden = [pc.is_in(column, value_set=gone).to_numpy() for column in table.columns if len(gone)]
+            places = np.flatnonzero(~np.logical_or.reduce([np.zeros(len(table), bool), *hidden]))
+            keys = table["key"].take(pa.array(places))
+            first = pc.sort_indices(keys)[:GALLERY]
+            here = zip(keys.take(first).to_pylist(), places[first.to_numpy()].tolist(), strict=True)
             smallest = sorted([*smallest, *((key, path, row) for key, row in here)])[:GALLERY]
     by_path: dict[str, list[int]] = defaultdict(list)
     for _, path, row in smallest:

@@ -25,6 +25,7 @@ COLUMNS = pa.schema(
         ("image_offset", pa.int64()),
         ("image_size", pa.int64()),
         ("sha256", pa.string()),
+        ("original_sha256", pa.string()),
     ]
 )
 
@@ -43,7 +44,10 @@ def write_shard(folder: Path, name: str, numbers: range, form: str) -> None:
         for number in numbers:
             key, data = hashlib.md5(b"%d" % number).hexdigest(), picture(number, form)
             row = {"key": key, "caption": f"<{number}> é", "image_offset": tar.add_member(f"{key}.x", data)}
-            rows.append(row | {"image_size": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+            rows.append(
+                row
+                | {"image_size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "original_sha256": f"o{number}"}
+            )
         tar.close()
     write_parquet(pa.Table.from_pylist(rows, schema=COLUMNS), str(folder / f"{name}.parquet"), row_group_size=7)
 
@@ -104,3 +108,15 @@ def test_a_picture_that_is_not_its_rows_is_no_sample(out: Path) -> None:
         DamagedFile, match=r"00001\.tar is damaged \(the picture at byte \d+ is not that of its sha256\)"
     ):
         gallery(str(out))
+
+
+@pytest.mark.parametrize("named_by", ["key", "sha256", "original_sha256"])
+def test_what_was_removed_is_not_shown(out: Path, named_by: str) -> None:
+    rows = [row for path in (out / "shards").glob("*.parquet") for row in pq.ParquetFile(path).read().to_pylist()]
+    first = sorted(rows, key=lambda row: row["key"])[:3]
+    before = [figure.caption for figure in gallery(str(out))]
+    assert before[:3] == [row["caption"] for row in first]
+    (out / "shards" / "removed.txt").write_text("\n".join(row[named_by] for row in first) + "\n")
+    gone = {row[named_by] for row in first}
+    left = sorted((row for row in rows if row[named_by] not in gone), key=lambda row: row["key"])
+    assert [figure.caption for figure in gallery(str(out))] == [row["caption"] for row in left[:GALLERY]]
