@@ -107,26 +107,26 @@ def local_path(path: str) -> str:
 
 
 def exists(path: str) -> bool:
-    fs, inner = file_system(path)
-    return bool(fs.exists(inner))
+    store, inner = file_system(path)
+    return bool(store.exists(inner))
 
 
 def is_dir(path: str) -> bool:
-    fs, inner = file_system(path)
-    return bool(fs.isdir(inner))
+    store, inner = file_system(path)
+    return bool(store.isdir(inner))
 
 
 def size(path: str) -> int:
-    fs, inner = file_system(path)
-    return int(fs.size(inner))
+    store, inner = file_system(path)
+    return int(store.size(inner))
 
 
 def size_of_file(path: str) -> int | None:
     """The size of a file; None where there is none, or something else than one."""
-    fs, inner = file_system(path)
+    store, inner = file_system(path)
     if is_local(path):
         return os.path.getsize(inner) if os.path.isfile(inner) else None
-    return int(fs.size(inner)) if fs.isfile(inner) else None
+    return int(store.size(inner)) if store.isfile(inner) else None
 
 
 # What the stores call the version of a file, the most exact first.
@@ -168,11 +168,11 @@ def read_given(flag: str, path: str) -> str:
 def version(path: str) -> str | None:
     """What changes when the file does: the modification time of a local one, an object's ETag or generation; None where the
     store tells nothing. Raises OSError whatever the store's own client raises."""
-    fs, inner = file_system(path)
+    store, inner = file_system(path)
     if is_local(path):
         return f"modified {os.stat(inner).st_mtime_ns}"
     with _store_errors(path):
-        info = fs.info(inner)
+        info = store.info(inner)
     return next((f"{name} {info[name]}" for name in VERSIONS if info.get(name)), None)
 
 
@@ -195,8 +195,8 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 def copy(path: str, to: str) -> None:
     """Copies a file within one store, replacing what was there."""
-    fs, inner = file_system(path)
-    fs.copy(inner, file_system(to)[1])
+    store, inner = file_system(path)
+    store.copy(inner, file_system(to)[1])
 
 
 def is_text(word: str) -> bool:
@@ -227,40 +227,40 @@ def glob(pattern: str) -> list[str]:
         paths = fsspec.filesystem("file").glob(str(root / pattern.removeprefix("file://")))
         relative = not pattern.startswith(("/", "file://"))
         return sorted(os.path.relpath(f, root) if relative else f for f in paths if not os.path.isdir(f))
-    fs, inner = file_system(pattern)
-    return sorted(fs.unstrip_protocol(f) for f in fs.glob(inner))
+    store, inner = file_system(pattern)
+    return sorted(store.unstrip_protocol(f) for f in store.glob(inner))
 
 
 def list_dir(path: str) -> list[str]:
     """The names in a directory, sorted; empty where it does not exist."""
-    fs, inner = file_system(path)
-    if not fs.isdir(inner):
+    store, inner = file_system(path)
+    if not store.isdir(inner):
         return []
-    fs.invalidate_cache(inner)
-    return sorted(name_of(str(entry)) for entry in fs.ls(inner, detail=False))
+    store.invalidate_cache(inner)
+    return sorted(name_of(str(entry)) for entry in store.ls(inner, detail=False))
 
 
 def list_sizes(path: str) -> dict[str, int | None]:
     """The names in a directory with the sizes of files, None for what is none; empty where it does not exist. One listing."""
-    fs, inner = file_system(path)
+    store, inner = file_system(path)
     if is_local(path):
         return {name: size_of_file(os.path.join(inner, name)) for name in list_dir(path)}
-    if not fs.isdir(inner):
+    if not store.isdir(inner):
         return {}
-    fs.invalidate_cache(inner)
-    entries = fs.ls(inner, detail=True)
+    store.invalidate_cache(inner)
+    entries = store.ls(inner, detail=True)
     return {name_of(str(e["name"])): int(e["size"]) if e["type"] == "file" else None for e in entries}
 
 
 def find(path: str) -> list[str]:
     """The names of all files below a directory, relative to it, sorted."""
-    fs, inner = file_system(path)
+    store, inner = file_system(path)
     if is_local(path):
         walked = (os.path.relpath(os.path.join(at, name), inner) for at, _, names in os.walk(inner) for name in names)
         return sorted(walked)
-    fs.invalidate_cache(inner)
-    root = fs.unstrip_protocol(inner).rstrip("/") + "/"
-    return sorted(fs.unstrip_protocol(name).removeprefix(root) for name in fs.find(inner))
+    store.invalidate_cache(inner)
+    root = store.unstrip_protocol(inner).rstrip("/") + "/"
+    return sorted(store.unstrip_protocol(name).removeprefix(root) for name in store.find(inner))
 
 
 def free_bytes(path: str) -> int | None:
@@ -269,14 +269,14 @@ def free_bytes(path: str) -> int | None:
 
 
 def read_bytes(path: str) -> bytes:
-    fs, inner = file_system(path)
-    return bytes(fs.cat_file(inner))
+    store, inner = file_system(path)
+    return bytes(store.cat_file(inner))
 
 
 def read_range(path: str, start: int, length: int) -> bytes:
     """Exactly `length` bytes from `start`; raises DamagedFile if the file is shorter."""
-    fs, inner = file_system(path)
-    data = bytes(fs.cat_file(inner, start=start, end=start + length))
+    store, inner = file_system(path)
+    data = bytes(store.cat_file(inner, start=start, end=start + length))
     if len(data) != length:
         raise damaged(path, f"it ends before byte {start + length}")
     return data
@@ -285,20 +285,20 @@ def read_range(path: str, start: int, length: int) -> bytes:
 @contextlib.contextmanager
 def open_read(path: str) -> Iterator[IO[bytes]]:
     """The file as a binary stream, seekable, read ahead in blocks on object stores."""
-    fs, inner = file_system(path)
+    store, inner = file_system(path)
     if is_local(path) or is_web(path):
-        with fs.open(inner, "rb") as stream:
+        with store.open(inner, "rb") as stream:
             yield stream
         return
-    with io.BufferedReader(Ranges(fs, inner), READ_AHEAD_BYTES) as stream:
+    with io.BufferedReader(Ranges(store, inner), READ_AHEAD_BYTES) as stream:
         yield stream
 
 
 def download(path: str, local: str) -> None:
     """Copies a file to a local path in one request; raises OSError whatever the store's own client raises."""
     with _store_errors(path):
-        fs, inner = file_system(path)
-        fs.get_file(inner, local)
+        store, inner = file_system(path)
+        store.get_file(inner, local)
 
 
 @contextlib.contextmanager
@@ -313,9 +313,9 @@ def _store_errors(path: str) -> Iterator[None]:
 
 def write_bytes(path: str, data: bytes | memoryview) -> None:
     """Puts the whole file there, or nothing; replaces what was there."""
-    fs, inner = file_system(path)
+    store, inner = file_system(path)
     if not is_local(path):
-        fs.pipe_file(inner, bytes(data))
+        store.pipe_file(inner, bytes(data))
         return
     with temporary(inner) as name:
         write_through(name, data)
@@ -381,9 +381,9 @@ def append_bytes(path: str, data: bytes) -> None:
 
 def publish(local: str, path: str) -> None:
     """Moves a finished local file to `path`, whole or not at all; the local file is gone afterwards."""
-    fs, inner = file_system(path)
+    store, inner = file_system(path)
     if not is_local(path):
-        fs.put_file(local, inner)
+        store.put_file(local, inner)
         os.unlink(local)
         return
     with temporary(inner) as name:
@@ -395,9 +395,9 @@ def publish(local: str, path: str) -> None:
 
 def remove(path: str) -> None:
     """Removes a file or a directory tree; nothing happens where there is none."""
-    fs, inner = file_system(path)
-    if fs.exists(inner):
-        fs.rm(inner, recursive=True)
+    store, inner = file_system(path)
+    if store.exists(inner):
+        store.rm(inner, recursive=True)
 
 
 def local_scratch(out: str) -> str:
