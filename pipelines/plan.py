@@ -86,6 +86,7 @@ class Plan(beam.PTransform):  # type: ignore[misc]
 
 
 def run_plan(context: Context) -> Manifest:
+    """Runs the stage and writes its manifest: parts by host partition, and the facts that select and report read."""
     config, stage = context.config.plan, context.stage("plan")
     candidates, above = context.manifest("candidates"), context.stage("candidates")
     parts = [(part.unit.as_("scatter"), above.file(part, "rows")) for part in candidates.parts]

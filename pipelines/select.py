@@ -35,7 +35,7 @@ class Select(beam.PTransform):  # type: ignore[misc]
             | "Cluster" >> beam.Map(select.cluster)
             | "Verdicts" >> beam.FlatMap(select.slices)
         )
-        every_shard = numbers | "EveryShard" >> beam.Map(select.no_verdicts)  # also those without any survivor
+        every_shard = numbers | "EveryShard" >> beam.Map(select.no_verdicts)  # a shard without survivors too
         return (
             (verdicts, every_shard)
             | "AllVerdicts" >> beam.Flatten()
@@ -45,6 +45,7 @@ class Select(beam.PTransform):  # type: ignore[misc]
 
 
 def run_select(context: Context) -> Manifest:
+    """Runs the stage and writes its manifest: one part of the keep list a raw shard."""
     config, stage = context.config, context.stage("select")
     shards = context.raw_shards()
     facts = context.plan_facts()
