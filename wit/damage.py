@@ -1,18 +1,18 @@
-"""What is said where a file of ours is not what was written: its name, what is wrong with it, and what mends it."""
+"""The words for a damaged file of a set: its name, what is wrong with it, and what mends it."""
 
 from __future__ import annotations
 
 from wit.errors import DamagedFile
 
 ANEW = "delete it and start the build again, which makes it anew"
-AGAIN = "start the build again, which makes it anew"  # of one that is missed without being read
+AGAIN = "start the build again, which makes it anew"  # of a file that is missing, and was not read
 CANDIDATES = (
     "make it anew from the sources with --rebuild-from candidates --stages candidates, or delete candidates/, which a "
     "finished set does not need"
 )
 COPY_OR_WEB = "put a copy back, or build again with --rebuild-from download, which asks the web for everything again"
 NO_FILE = "move away what stands there and start again"
-ROBOTS = "delete it, and the next download asks servers again"  # what they said: nobody else reads it
+ROBOTS = "delete it, and the next download asks servers again"  # nothing else reads it
 MANIFEST_AGAIN = "start the build again, which writes it anew from what lies beside it"
 BY_PLACE = {
     "candidates": CANDIDATES,
@@ -23,7 +23,7 @@ BY_PLACE = {
 }
 RUN = "it holds the seed and the settings of the set: put a copy back"
 OTHER = "choose another --output"
-GIVEN = "give them to the next start, --seed too, which writes it anew"  # takes raw/
+GIVEN = "give them to the next start, --seed too, which writes it anew"  # needs raw/
 BY_NAME = dict.fromkeys(("ledger.json", "README.md", "croissant.json"), BY_PLACE["report"]) | {
     "run.json": f"{RUN}, or move it away and {GIVEN}, or {OTHER}",
     **dict.fromkeys(("_MANIFEST.json", "MANIFEST.json"), f"delete it and {MANIFEST_AGAIN}"),
@@ -36,14 +36,14 @@ def is_robots(path: str) -> bool:
 
 
 def is_marker(path: str) -> bool:
-    """Whether a file is the marker of a unit: a build writes it again of the manifest, or makes that one unit again."""
+    """Whether a file is a unit's marker. A build writes one again from the manifest, or makes that one unit again."""
     *folders, name = path.rstrip("/").split("/")
     unit = name.removesuffix(".json")
     return unit != name and "." not in unit and name not in BY_NAME and folders[-1:] not in ([], ["shards"])
 
 
 def mend(path: str, otherwise: str = ANEW) -> str:
-    """What mends a file of a set, by where in OUT it lies."""
+    """What mends a file of a set, judged by its name and place in OUT; `otherwise` where those tell nothing."""
     *folders, name = path.rstrip("/").split("/")
     if is_robots(name):
         return ROBOTS
@@ -55,7 +55,7 @@ def mend(path: str, otherwise: str = ANEW) -> str:
 
 
 def missed(name: str) -> str:
-    """What makes a file of a set anew that is gone or cut off, by its name relative to OUT."""
+    """What makes a file anew that is gone or cut off, judged by its name relative to OUT."""
     if name.endswith("MANIFEST.json"):
         return MANIFEST_AGAIN
     if name == "run.json":
@@ -65,7 +65,7 @@ def missed(name: str) -> str:
 
 
 def damaged(path: str, what: object, how: str | None = None) -> DamagedFile:
-    """The error to raise for a file; `how` it is mended, where its place does not tell."""
+    """The error to raise for a damaged file. `how` says what mends it; without it the file's place does."""
     fault = f"{what}".strip().partition("\n")[0]
     error = DamagedFile(f"{path} is damaged ({fault}): {how or mend(path)}")
     error.what = fault

@@ -1,4 +1,4 @@
-"""What everything under OUT is called (design section 4)."""
+"""The name of everything under OUT (design section 4)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOCK_FILE, LEASE_FILE = ".lock", "_LEASE.json"  # of the machine that builds
 
 
 def is_apart(name: str) -> bool:
-    """Whether a file, by its name relative to OUT, stands in such a directory: no stage reads it."""
+    """Whether a file, by its name relative to OUT, stands in a directory of APART: no stage reads it."""
     return name.partition("/")[0] in APART
 
 
@@ -55,7 +55,7 @@ def retry_path(out: str, place: str) -> str:
 
 
 def places_path(out: str) -> str:
-    """The file in which all workers of a build on this machine count their requests; its times are those since the last boot."""
+    """The file in which all workers of a build on this machine count their requests. Its times count from the last boot."""
     return fs.join(fs.local_scratch(out), PLACES_FILE)
 
 
