@@ -30,14 +30,14 @@ class Figure:
 
 
 def gallery(out: str) -> list[Figure]:
-    """The published samples with the smallest keys, in their order: keys are hashes, so the same set shows the same ones. Raises
-    DamagedFile where a picture is not the one that its row names."""
+    """The GALLERY published samples with the smallest keys, in order: keys are hashes, so the same set shows the same samples.
+    Raises DamagedFile where a picture has another digest than its row."""
     figures = [figure for path, rows in smallest_keys(out).items() for figure in read_figures(path, rows)]
     return [figure for _, figure in sorted(figures, key=itemgetter(0))]
 
 
 def smallest_keys(out: str) -> dict[str, list[int]]:
-    """The rows of the GALLERY smallest keys in shards/, by the path of their table; reads keys alone."""
+    """{path of a table in shards/: its rows} of the GALLERY smallest keys; only the column of keys is read."""
     smallest: list[tuple[str, str, int]] = []
     for name in fs.list_dir(shards_path(out)):
         if name.endswith(".parquet"):
@@ -61,7 +61,7 @@ def read_figures(path: str, rows: Sequence[int]) -> Iterator[tuple[str, Figure]]
 
 
 def inline(tar: str, start: int, size: int, digest: str) -> str:
-    """The picture at that byte of a tar as a data URL. Raises DamagedFile where its SHA-256 is another."""
+    """The picture at byte `start` of a tar, as a data URL. Raises DamagedFile where its SHA-256 is not `digest`."""
     picture = fs.read_range(tar, start, size)
     if hashlib.sha256(picture).hexdigest() != digest:
         raise damaged(tar, f"the picture at byte {start} is not that of its sha256")
