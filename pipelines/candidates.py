@@ -34,6 +34,7 @@ class ExtractGroup(beam.DoFn):  # type: ignore[misc]
     processes: int
 
     def process(self, group: Group) -> Iterator[Marker]:
+        """Yields the marker, once the group's files and pairs are counted."""
         marker = self.extract(group)
         progress.advance(len(group.files), pairs=marker.into)
         yield marker

@@ -28,6 +28,7 @@ class SumArrays(beam.CombineFn):  # type: ignore[misc]
         return []
 
     def add_input(self, total: list[Any], part: tuple[Any, Any]) -> list[Any]:
+        """Adds one `sparse` array into a dense accumulator, made at the first."""
         if not total:
             total = [np.zeros(math.prod(self.shape), np.int64)]
         total[0][part[0]] += part[1]  # positions are distinct

@@ -50,6 +50,7 @@ class DownloadOwner(beam.DoFn):  # type: ignore[misc]
     image: ImageConfig
 
     def process(self, owner: Owner) -> Iterator[Marker]:
+        """Yields the markers of the owner; after an outage none, and the reason is in `outage_path`."""
         try:
             yield from self.download(owner)
         except OutageError as error:  # raised, an engine would print its traceback or try again at once

@@ -34,6 +34,7 @@ class WriteBatches(beam.PTransform):  # type: ignore[misc]
     batches: int
 
     def expand(self, elements: beam.PCollection) -> beam.PCollection:
+        """Batches elements by a hash of their JSON, so that a repeated element meets its twin."""
         return (
             elements
             | "AsJson" >> beam.Map(to_json)

@@ -30,6 +30,7 @@ class Plan(beam.PTransform):  # type: ignore[misc]
     passes: Passes
 
     def expand(self, parts: beam.PCollection) -> beam.PCollection:
+        """The passes in order; those that add up over buckets reach later ones as side inputs."""
         plan, config = self.passes, self.passes.config
         scattered = parts | "Scatter" >> beam.Map(Counted(plan.scatter))
         merged = (

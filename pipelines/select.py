@@ -24,6 +24,7 @@ class Select(beam.PTransform):  # type: ignore[misc]
     passes: Passes
 
     def expand(self, numbers: beam.PCollection) -> beam.PCollection:
+        """The passes in order; `weights` reaches `scatter` as a side input."""
         select = self.passes
         memberships = numbers | "Count" >> beam.Map(select.count) | "SumCounts" >> Summed((2, select.query_count))
         weights = memberships | "Weights" >> beam.Map(select.weights)

@@ -88,6 +88,7 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """`[batch, length, width]` -> the same shape; `mask` is added to the attention logits."""
         normal = self.ln_1(x)
         x = x + self.attn(normal, normal, normal, need_weights=False, attn_mask=mask)[0]
         return x + self.mlp(self.ln_2(x))
@@ -174,6 +175,7 @@ class AttentionPool(nn.Module):
             nn.init.normal_(layer.weight, std=width**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
+        """`[batch, width, rows, columns]` -> `[batch, output]`."""
         x = x.flatten(2).transpose(1, 2)  # [batch, places, width]
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.positional_embedding.to(x.dtype)
         query, key, value = self.q_proj(x[:, :1]), self.k_proj(x), self.v_proj(x)

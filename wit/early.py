@@ -18,7 +18,7 @@ NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
 def listen(state: str = "") -> None:
-    """From now on both signals end this process with exit code 3 and "stopped: by ..."; `state` says what was done by then."""
+    """From now on both signals end this process with exit code 3 and "stopped: by ..."; `state` says how much was done."""
 
     def stop(number: int, _: object) -> None:
         if os.environ.get("RANK", "0") == "0":  # torchrun's processes all get the signal

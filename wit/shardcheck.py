@@ -205,7 +205,7 @@ def reading(check: Callable[[Shard], Found]) -> Callable[[Shard], Found]:
     @functools.wraps(check)
     def checked(shard: Shard) -> Found:
         if any(fs.size_of_file(shard.path(name)) is None for name in (shard.tar, shard.parquet)):
-            return [], 0  # said before
+            return [], 0  # reported before
         try:
             return check(shard)
         except (OSError, InputError, pa.ArrowException) as error:
@@ -301,7 +301,7 @@ def _raw_problems(out: str, tar: str, parquet: str) -> list[Problem]:
     table = table_in(fs.join(out, parquet), ["key", "reason", "tar_offset", "tar_size", "format", "sha256"])
     path = fs.join(out, tar)
     if table is None or fs.size_of_file(path) is None:
-        return []  # said before
+        return []  # reported before
     rows = [row for row in table.to_pylist() if row["reason"] is None]
     expected = [(member_name(row), row["tar_offset"], row["tar_size"], row["sha256"]) for row in rows]
     try:

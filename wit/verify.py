@@ -485,7 +485,7 @@ def digest_problems(out: str, listed: Sequence[File]) -> list[Problem]:
         if digest is None:
             return Problem(name, "the manifest has no digest of it")
         if fs.size_of_file(path) is None:
-            return None  # said before
+            return None  # reported before
         try:
             actual = fs.digest_of(path, digest.algorithm)
         except OSError as error:

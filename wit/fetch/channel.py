@@ -53,7 +53,7 @@ class Channel:
 
     @property
     def due(self) -> float | None:
-        """When what was posted must be flushed (monotonic seconds)."""
+        """When posted messages must be flushed (monotonic seconds); None where there are none."""
         return self._since + PATIENCE_S if self._posted else None
 
     def ripe(self) -> bool:

@@ -15,7 +15,7 @@ from wit.errors import Busy, InputError
 from wit.layout import LEASE_FILE, LOCK_FILE
 from wit.store import fs
 
-LEASE_S = 120  # an object store's lease: renewed after a third of that, free to take once it has expired
+LEASE_S = 120  # an object store's lease: renewed every third of that, free to take once it has expired
 
 
 def claim(path: str, data: bytes) -> bool:
