@@ -52,9 +52,9 @@ def test_reasons_import_nothing_of_wit_and_records_nothing_but_the_ground() -> N
     assert of_records == {"wit.errors", "wit.hashing", "wit.reasons"}
 
 
-def test_only_fetch_and_the_demonstration_web_open_sockets() -> None:
+def test_only_fetch_the_demonstration_web_and_the_stores_reader_of_the_web_open_sockets() -> None:
     for path in (ROOT / "wit").rglob("*.py"):
-        if not str(path.relative_to(ROOT)).startswith(("wit/fetch/", "wit/demo/")):
+        if not str(path.relative_to(ROOT)).startswith(("wit/fetch/", "wit/demo/", "wit/store/web")):
             assert not imported(path) & {"socket", "pycurl", "requests", "urllib.request", "http.client"}, path
 
 
@@ -72,7 +72,7 @@ OPENERS = {
 OPENERS |= {"os.remove", "os.unlink", "os.rename", "os.replace", "os.makedirs", "shutil.copy", "shutil.rmtree"}
 METHODS = ("read_text", "write_text", "write_bytes", "unlink", "mkdir")
 # What a user's set never comes near: the makers of assets, and this machine's own files.
-STORE = ("wit/store/fs.py", "wit/store/claims.py", "wit/store/direct.py")
+STORE = ("wit/store/fs.py", "wit/store/claims.py", "wit/store/direct.py", "wit/store/web.py")
 MAY_OPEN = {
     "wit/store/parquet.py": {"pa.OSFile"},
     "wit/fetch/decoder.py": {"open", "os.open"},  # /proc of its own, and /dev/null

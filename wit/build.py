@@ -106,7 +106,7 @@ def clear_up(out: str) -> None:
     for name in fs.list_dir(scratch):
         if name != layout.PLACES_FILE or fs.size_of_file(fs.join(scratch, name)) is None:
             fs.remove(fs.join(scratch, name))
-    for folder in (out, fs.join(out, "ledger"), fs.join(out, "report")):
+    for folder in (out, fs.join(out, layout.LEDGER), layout.stage_path(out, "report")):
         for name in fs.list_dir(folder):
             if name.endswith(fs.UNFINISHED):
                 fs.remove(fs.join(folder, name))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from wit.stages import KINDS
-from wit.store import fs
 
 RUN_FILE = "run.json"
 LEDGER_FILE, CARD_FILE, CROISSANT_FILE = "ledger.json", "README.md", "croissant.json"
@@ -20,6 +19,8 @@ DIRECTORIES = frozenset(
 KNOWN_ENDING = ".robots.json"  # what servers told the owner of a partition, beside its raw shards
 SIZES_FILE, SHARD_ENDING = "sizes.json", "_stats.json"
 OUTAGE_FILE = "_OUTAGE.txt"
+REMOVED_FILE = "removed.txt"  # tombstones, in shards/
+PLACES_FILE = "places"  # in which all workers of a build on this machine count their requests
 LOCK_FILE, LEASE_FILE = ".lock", "_LEASE.json"  # of the machine that builds
 
 
@@ -28,16 +29,31 @@ def is_apart(name: str) -> bool:
     return name.partition("/")[0] in APART
 
 
+def directory_of(stage: str) -> str:
+    """What a stage's directory is called."""
+    return KINDS[stage].directory
+
+
+def manifest_of(stage: str) -> str:
+    """The name of a stage's manifest, relative to OUT."""
+    return f"{directory_of(stage)}/{KINDS[stage].manifest}"
+
+
+def under(out: str, *names: str) -> str:
+    """A path below OUT."""
+    return "/".join([out.rstrip("/"), *names])
+
+
 def stage_path(out: str, stage: str) -> str:
-    return fs.join(out, KINDS[stage].directory)
+    return under(out, directory_of(stage))
 
 
 def manifest_path(out: str, stage: str) -> str:
-    return fs.join(stage_path(out, stage), KINDS[stage].manifest)
+    return under(out, manifest_of(stage))
 
 
 def run_path(out: str) -> str:
-    return fs.join(out, RUN_FILE)
+    return under(out, RUN_FILE)
 
 
 def shards_path(out: str) -> str:
@@ -46,17 +62,9 @@ def shards_path(out: str) -> str:
 
 def next_shards_path(out: str) -> str:
     """Where a set is made while another one stands in shards/."""
-    return fs.join(out, NEXT_SHARDS)
+    return under(out, NEXT_SHARDS)
 
 
 def retry_path(out: str, place: str) -> str:
     """The plan part of a round of retries, which stands only as long as the round runs."""
-    return fs.join(out, RETRY, f"part-{place}.parquet")
-
-
-def places_path(out: str) -> str:
-    """The file in which all workers of a build on this machine count their requests. Its times count from the last boot."""
-    return fs.join(fs.local_scratch(out), PLACES_FILE)
-
-
-PLACES_FILE = "places"
+    return under(out, RETRY, f"part-{place}.parquet")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 
 from wit.damage import AGAIN, ANEW, BY_PLACE, COPY_OR_WEB, OTHER, RUN, is_marker, is_robots, mend, missed
-from wit.layout import REPORT_FILES, is_apart
+from wit.layout import REPORT_FILES, RUN_FILE, directory_of, is_apart, manifest_of
 from wit.stages import KINDS, STAGES
 
 
@@ -28,15 +28,6 @@ Problems = Iterator[Problem]
 
 OURS = "it is as it was written: please report this as a bug of wit"
 STRANGER = "move it away or delete it"
-
-
-def directory_of(stage: str) -> str:
-    return KINDS[stage].directory
-
-
-def manifest_of(stage: str) -> str:
-    """The name of a stage's manifest, relative to OUT."""
-    return f"{directory_of(stage)}/{KINDS[stage].manifest}"
 
 
 def stage_of(name: str) -> str | None:
@@ -70,7 +61,7 @@ def sentences(
     off = {problem.name for problem in shown}
     broken = {stage_of(name) for name in off if not (is_marker(name) or is_robots(name) or is_apart(name))}
     left = Left(off, {stage for stage in finished if stage not in broken}, restorable)
-    first = ("run.json", *(manifest_of(stage) for stage in STAGES))
+    first = (RUN_FILE, *(manifest_of(stage) for stage in STAGES))
     shown.sort(key=lambda problem: first.index(problem.name) if problem.name in first else len(first))
     return tuple(dict.fromkeys(f"{p.name}: {p.what}; {remedy(p, left)}" for p in shown))
 
@@ -81,14 +72,14 @@ def remedy(problem: Problem, left: Left) -> str:
     if stage is not None and name != manifest_of(stage) and manifest_of(stage) in left.off:
         return f"first mend {manifest_of(stage)}"
     how = problem.how or (missed(name) if problem.lost else mend(name))
-    if name == "run.json" and "download" not in left.whole:
+    if name == RUN_FILE and "download" not in left.whole:
         return f"{RUN}, or {OTHER}"
     if problem.how is not None or stage is None or is_robots(name):
         return how
     if name == manifest_of(stage):
         return of_manifest(problem, stage, left, how)
     if stage in ("publish", "report"):
-        again = AGAIN if problem.lost else BY_PLACE["shards" if stage == "publish" else "report"]
+        again = AGAIN if problem.lost else BY_PLACE[directory_of(stage)]
         return again if "download" in left.whole else NO_RAW
     if how == COPY_OR_WEB:
         return f"{how}, or {needless(stage)}" if "publish" in left.whole else how
@@ -100,7 +91,7 @@ def remedy(problem: Problem, left: Left) -> str:
     return how
 
 
-NO_RAW = f"raw/, which it is made from, is gone or damaged: {COPY_OR_WEB}"
+NO_RAW = f"{directory_of('download')}/, which it is made from, is gone or damaged: {COPY_OR_WEB}"
 
 
 def of_manifest(problem: Problem, stage: str, left: Left, how: str) -> str:

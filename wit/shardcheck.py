@@ -21,6 +21,7 @@ from wit.arrays import Hashes
 from wit.download.published import with_pictures
 from wit.errors import DamagedFile, InputError
 from wit.hashing import keyed_hashes, name_hashes
+from wit.layout import SHARD_ENDING, SIZES_FILE, directory_of, manifest_of
 from wit.publish.sample import SAMPLES, extension_of, metadata
 from wit.records import pair_key
 from wit.remedies import OURS, Problem, Problems
@@ -32,6 +33,7 @@ Level = Literal["metadata", "sample", "full"]
 Found = tuple[list[Problem], int]  # problems, and how many samples were read for them
 
 # The share of samples read at level "sample": a defect in one picture of a hundred is found in a set of 500 (p > 0.99).
+SHARDS = directory_of("publish")
 SHARE = 0.01
 READERS = 8  # decoding and digests release the GIL
 
@@ -83,15 +85,15 @@ class Shard:
 
     @property
     def tar(self) -> str:
-        return f"shards/{self.number}.tar"
+        return f"{SHARDS}/{self.number}.tar"
 
     @property
     def parquet(self) -> str:
-        return f"shards/{self.number}.parquet"
+        return f"{SHARDS}/{self.number}.parquet"
 
     @property
     def stats(self) -> str:
-        return f"shards/{self.number}_stats.json"
+        return f"{SHARDS}/{self.number}{SHARD_ENDING}"
 
     def path(self, name: str) -> str:
         return fs.join(self.out, name)
@@ -114,14 +116,14 @@ def published_problems(out: str, manifest: Published, select: Manifest | None, l
 
 def set_problems(out: str, manifest: Published, shards: Sequence[Shard]) -> Problems:
     """The set as a whole: names, counts, sizes.json."""
-    name = "shards/MANIFEST.json"
+    name, sizes_name = manifest_of("publish"), f"{SHARDS}/{SIZES_FILE}"
     if sum(shard.samples for shard in shards) != manifest.samples or manifest.out != manifest.samples:
         yield Problem(name, f"{manifest.samples} samples are not the sum over its shards")
     if len(shards) != manifest.shards:
         yield Problem(name, f"{manifest.shards} shards, but {len(shards)} tars")
-    sizes = json_in(fs.join(out, "shards/sizes.json"))
+    sizes = json_in(fs.join(out, sizes_name))
     if sizes != {f"{shard.number}.tar": shard.samples for shard in shards}:
-        yield Problem("shards/sizes.json", "not what the manifest says")
+        yield Problem(sizes_name, "not what the manifest says")
     counted = {file.name: file.samples for file in manifest.files}
     if any(counted.get(f"{shard.number}.parquet") != shard.samples for shard in shards):
         yield Problem(name, "a tar and its parquet file have different counts")
@@ -164,7 +166,7 @@ def key_problems(out: str, keys: Sequence[Sequence[str] | None], select: Manifes
             key for some in readable for key, short in zip(some, _short(some).tolist(), strict=True) if short in again
         )
         twice = (key for key in sorted(counts) if counts[key] > 1)
-        yield from (Problem("shards", f"key {key} is there more than once") for key in twice)
+        yield from (Problem(SHARDS, f"key {key} is there more than once") for key in twice)
     if select is None or len(readable) < len(keys):
         return
     parts = [part.files["rows"].name for part in select.parts if "rows" in part.files]
@@ -175,7 +177,7 @@ def key_problems(out: str, keys: Sequence[Sequence[str] | None], select: Manifes
     if not np.array_equal(kept, published):
         missing, extra = len(np.setdiff1d(kept, published)), len(np.setdiff1d(published, kept))
         what = f"{missing} selected samples are missing and {extra} are there without being selected"
-        yield Problem("shards", what)
+        yield Problem(SHARDS, what)
 
 
 def _short(keys: Sequence[str]) -> Hashes:

@@ -20,9 +20,10 @@ import pyarrow as pa
 from wit.damage import damaged, mend
 from wit.errors import InputError
 from wit.images.formats import SAMPLE_EXTENSIONS
+from wit.layout import REMOVED_FILE
 from wit.store import fs, parquet
 
-REMOVED = "removed.txt"  # beside the shards: one hash a line, a sample's key or the SHA-256 of a picture
+REMOVED = REMOVED_FILE  # beside the shards: one hash a line, a sample's key or the SHA-256 of a picture
 AGAIN = "fetch or publish the shard again"  # of a shard that no build of ours wrote
 BLOCK = 512
 END = bytes(2 * BLOCK)

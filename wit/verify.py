@@ -23,7 +23,8 @@ from wit.damage import COPY_OR_WEB, is_robots
 from wit.download.published import is_accounting
 from wit.errors import DamagedFile, InputError
 from wit.fingerprints import is_moot
-from wit.remedies import STRANGER, Problem, Problems, directory_of, manifest_of, sentences, stage_of
+from wit.layout import directory_of, manifest_of
+from wit.remedies import STRANGER, Problem, Problems, sentences, stage_of
 from wit.resume import implied, written_again
 from wit.runfile import Record, RunFile, SeenSource, load_run, sealed
 from wit.shardcheck import READERS, Level, bytes_in, json_in, published_problems, raw_problems, table_in

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from wit.remedies import Problem, stage_of, told
+from wit.remedies import Problem, sentences, stage_of
 
 ALL = ("candidates", "plan", "download", "select", "publish")
 ROWS = "select/part-00000-0000.0123456789ab.parquet"
@@ -82,7 +82,7 @@ def lost(name: str) -> Problem:
 def test_what_mends_a_file_hangs_on_what_else_is_left(
     problems: Sequence[Problem], finished: Sequence[str], last: str
 ) -> None:
-    assert told(problems, finished)[-1].rpartition("; ")[2].startswith(last)
+    assert sentences(problems, finished)[-1].rpartition("; ")[2].startswith(last)
 
 
 @pytest.mark.parametrize(
@@ -98,16 +98,16 @@ def test_what_mends_a_file_hangs_on_what_else_is_left(
     ],
 )
 def test_a_manifest_that_cannot_be_written_again_says_so(name: str, finished: Sequence[str], how: str) -> None:
-    assert f"{name}: missing; {how}" in told([lost(name)], finished, lambda stage: False)[0]
+    assert f"{name}: missing; {how}" in sentences([lost(name)], finished, lambda stage: False)[0]
 
 
 def test_of_a_file_that_is_gone_nothing_else_is_said_and_what_hides_the_rest_comes_first() -> None:
     problems = [Problem("plan/x.parquet", "not readable"), lost("plan/x.parquet"), lost("run.json")]
-    said = told(problems, ALL)
+    said = sentences(problems, ALL)
     assert [line.partition(";")[0] for line in said] == ["run.json: missing", "plan/x.parquet: missing"]
 
 
 def test_all_that_is_said_of_a_file_names_the_same_mend() -> None:
     name = "shards/00000.parquet"
-    said = told([Problem(name, "7 bytes, the manifest says 8", lost=True), Problem(name, "6 rows")], ALL)
+    said = sentences([Problem(name, "7 bytes, the manifest says 8", lost=True), Problem(name, "6 rows")], ALL)
     assert len(said) == 2 and all(line.endswith("; start the build again, which makes it anew") for line in said)

@@ -27,7 +27,7 @@ from wit.fetch.engine import Engine, Known
 from wit.fetch.outcome import Outcome, Request
 from wit.images.config import ImageConfig
 from wit.images.expected import expected_hash
-from wit.layout import KNOWN_ENDING, RESTRICTED, places_path
+from wit.layout import KNOWN_ENDING, PLACES_FILE, RESTRICTED
 from wit.records import PLAN
 from wit.store import fs, parquet
 from wit.store.manifests import Beside, Marker, Unit, read_object
@@ -249,11 +249,11 @@ class Work:
     def run(self, todo: Sequence[Sequence[Planned]], scratch: str) -> None:
         """Fetches and publishes the shards of all chains; returns early after `drain`. Raises OutageError."""
         self.chains = [Chain(chain) for chain in todo if chain]
-        self.scratch = scratch
+        self.scratch, places = scratch, fs.join(fs.local_scratch(self.stage.out), PLACES_FILE)
         with (
             ThreadPoolExecutor(1) as appender,
             ThreadPoolExecutor(1) as publisher,  # a second one, since it waits for the disk
-            Engine(self.fetch, self.image, scratch, known=self._known(), places=places_path(self.stage.out)) as engine,
+            Engine(self.fetch, self.image, scratch, known=self._known(), places=places) as engine,
         ):
             self.engine, self.appender, self.publisher = engine, appender, publisher
             try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from wit.fetch.config import FetchConfig
-from wit.fetch.limits import read
+from wit.fetch.limits import HostLimits, read
 from wit.images.config import ImageConfig
 from wit.images.formats import ENCODERS
 
@@ -54,37 +55,53 @@ def preflight(
 ) -> Preflight:
     """The estimate for these owners, each a table with columns domain, host and rows; no domain is in two of them. `copies` is
     how often a picture lies on the disk in the end: in raw/, and in shards/."""
-    limits = read(fetch.host_limits)
-    rows = hosts = slowest_rows = 0
-    slowest, slowest_s = "", 0.0
+    limits, rows, hosts, slowest = read(fetch.host_limits), 0, 0, NO_DOMAIN
     for part in parts:
         asked = [row for row in part.to_pylist() if not limits.denies(row["host"])]
         hosts += len(asked)
         rows += sum(row["rows"] for row in asked)
-        by_domain: Counter[str] = Counter()
-        seconds: dict[str, float] = {}
-        for row in asked:
-            domain, host_rate = row["domain"], limits.of(row["host"]).rate or fetch.host_rate_per_s
-            by_domain[domain] += row["rows"]
-            seconds[domain] = max(seconds.get(domain, 0.0), _seconds(row["rows"], host_rate))
-        for domain, count in by_domain.items():
-            rate = limits.of(domain).rate or fetch.domain_rate_per_s
-            took = max(seconds[domain], _seconds(count, rate))
-            if not slowest or (-took, -count, domain) < (-slowest_s, -slowest_rows, slowest):
-                slowest, slowest_rows, slowest_s = domain, count, took
+        slowest = min([*domains(asked, limits, fetch), slowest], key=slowest_first)
     requests = rows + hosts * fetch.respect_robots
     stored = bytes_per_picture if bytes_per_picture is not None else picture_bytes(image)
     at_once = max(workers, 1) * fetch.in_flight / SECONDS_PER_REQUEST
     return Preflight(
         rows,
         hosts,
-        slowest,
-        slowest_rows,
-        slowest_s / 3600,
+        slowest.name,
+        slowest.rows,
+        slowest.seconds / 3600,
         requests,
         int(rows * SURVIVAL * (stored + TAR_BYTES) * copies),
-        max(slowest_s, requests / at_once) / 3600,
+        max(slowest.seconds, requests / at_once) / 3600,
     )
+
+
+class Domain(NamedTuple):
+    """How long the pictures of a domain take at the rates that it is asked at."""
+
+    name: str
+    rows: int
+    seconds: float
+
+
+NO_DOMAIN = Domain("", 0, 0.0)
+
+
+def slowest_first(domain: Domain) -> tuple[float, int, str]:
+    """The order of domains: of two that take as long that of more pictures comes first, then the first by name."""
+    return -domain.seconds, -domain.rows, domain.name
+
+
+def domains(asked: Sequence[Mapping[str, Any]], limits: HostLimits, fetch: FetchConfig) -> list[Domain]:
+    """The domains of some hosts, each given with its domain and rows."""
+    rows: Counter[str] = Counter()
+    seconds: dict[str, float] = {}
+    for host in asked:
+        name, rate = host["domain"], limits.of(host["host"]).rate or fetch.host_rate_per_s
+        rows[name] += host["rows"]
+        seconds[name] = max(seconds.get(name, 0.0), _seconds(host["rows"], rate))
+    rates = {name: limits.of(name).rate or fetch.domain_rate_per_s for name in rows}
+    return [Domain(name, count, max(seconds[name], _seconds(count, rates[name]))) for name, count in rows.items()]
 
 
 def _seconds(rows: int, rate_per_s: float) -> float:

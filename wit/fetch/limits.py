@@ -93,7 +93,8 @@ def _name(name: str, path: str) -> str:
         host = str(ada_url.URL(f"http://{name}/").hostname).rstrip(".")
     except ValueError:
         host = ""
-    if not host or set(name) & set("/:@?#*\\ ") - set(":" * name.startswith("[")) or host.startswith("."):
+    plain = name[1:-1].replace(":", "") if name.startswith("[") and name.endswith("]") else name  # IPv6
+    if not host or set(plain) & set("/:@?#*\\ ") or host.startswith("."):
         raise InputError(
             f'--host-limits {path}: "{name}" is no host or domain: write the name alone, as "example.org", which speaks of '
             "hosts below it too"

@@ -31,11 +31,7 @@ def decoded(
 ) -> Processed | Refused:
     """The result of `process` for a picture whose header has passed."""
     hashing = config.perceptual_hashes or blocked.looks_at_pixels
-    width, height = target_size(probed.size, config)
-    wanted = (max(width, HASH_MIN), max(height, HASH_MIN)) if hashing else (width, height)
-    scale = jpeg_scale(probed, min(wanted), max(wanted), MARGIN)
-    if config.keep_original:
-        scale = jpeg_scale(probed, HASH_MIN, HASH_MIN, 1)
+    scale = decoding_scale(probed, config, hashing)
     if refused := beyond_limits(probed, scale, config):
         return refused
     pixels = decode(data, probed, scale=scale, background=config.background)
@@ -54,22 +50,19 @@ def decoded(
         del pixels  # every copy of a large picture counts
         stored, kind, (height, width) = encode(picture, config), config.encode_format, picture.shape[:2]
         sha256 = hashlib.sha256(stored).hexdigest()
-    was_width, was_height = probed.size
+    bits, code, quality = hashes
     return Processed(
-        stored,
-        kind,
-        width,
-        height,
-        probed.format,
-        was_width,
-        was_height,
-        sha256,
-        original_sha256,
-        phash=hashes[0],
-        pdq=hashes[1],
-        pdq_quality=hashes[2],
-        exif=exif,
+        stored, kind, width, height, probed.format, *probed.size, sha256, original_sha256, bits, code, quality, exif
     )
+
+
+def decoding_scale(probed: Probe, config: ImageConfig, hashing: bool) -> int:
+    """By how much a JPEG may be decoded smaller (1, 2, 4 or 8) and still be large enough for what is stored and hashed."""
+    if config.keep_original:
+        return jpeg_scale(probed, HASH_MIN, HASH_MIN, 1)
+    width, height = target_size(probed.size, config)
+    wanted = (max(width, HASH_MIN), max(height, HASH_MIN)) if hashing else (width, height)
+    return jpeg_scale(probed, min(wanted), max(wanted), MARGIN)
 
 
 def stored_picture(pixels: RGB, probed: Probe, config: ImageConfig) -> RGB:

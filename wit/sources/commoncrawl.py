@@ -8,7 +8,7 @@ import zlib
 
 from wit.errors import InputError
 from wit.sources.reading import RequestBudget, with_retries
-from wit.store import fs
+from wit.store import fs, web
 
 CC_BASE = "https://data.commoncrawl.org"
 _SPEC = re.compile(r"(CC-MAIN-[0-9A-Za-z-]+|[A-Za-z0-9][\w.-]*)(?::files=(\d+))?")
@@ -35,7 +35,7 @@ def evenly_spaced(items: list[str], count: int | None) -> list[str]:
 
 def _read_listing(path: str, crawl: str, budget: RequestBudget) -> list[str]:
     try:
-        data = with_retries(lambda: fs.fetch_bytes(path), budget)
+        data = with_retries(lambda: web.read(path) if web.is_web(path) else fs.read_bytes(path), budget)
     except FileNotFoundError as error:
         raise InputError(f"no such crawl: {crawl} ({path} does not exist); index.commoncrawl.org lists them") from error
     except OSError as error:

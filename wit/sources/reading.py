@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import IO, TypeVar
 
 from wit.sources.batch import SourceReport
-from wit.store import fs
+from wit.store import fs, web
 
 T = TypeVar("T")
-MISSING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # asking again is of no use
+# Asking again is of no use.
+MISSING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, web.Refused)
+MOST_PATIENCE_S = 600.0  # that a server is given where it asks for some
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,9 @@ def with_retries(action: Callable[[], T], budget: RequestBudget) -> T:
             return action()
         except MISSING:
             raise
-        except OSError:
-            time.sleep(budget.backoff_s * 2 ** (attempt - 1))
+        except OSError as error:
+            asked = error.after_s if isinstance(error, web.Later) else 0.0
+            time.sleep(max(budget.backoff_s * 2 ** (attempt - 1), min(asked, MOST_PATIENCE_S)))
     _Pace.wait(budget.interval_s())
     return action()
 
@@ -65,6 +68,7 @@ def open_source(path: str, report: SourceReport, budget: RequestBudget | None = 
         return
     with fs.scratch_dir(path) as folder:
         local = fs.join(folder, "file")
-        with_retries(lambda: fs.download(path, local), budget or RequestBudget())
+        fetch = web.Download(path, local).go_on if web.is_web(path) else lambda: fs.download(path, local)
+        with_retries(fetch, budget or RequestBudget())
         with fs.open_read(local) as stream:
             yield stream

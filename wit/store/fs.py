@@ -22,6 +22,7 @@ import xxhash
 
 from wit.damage import damaged
 from wit.errors import InputError
+from wit.layout import SCRATCH
 
 
 def is_local(path: str) -> bool:
@@ -294,27 +295,8 @@ def open_read(path: str) -> Iterator[IO[bytes]]:
 def download(path: str, local: str) -> None:
     """Copies a file to a local path in one request. Any error of the store's client becomes an OSError."""
     with _store_errors(path):
-        fs, inner = _patient(path)
+        fs, inner = file_system(path)
         fs.get_file(inner, local)
-
-
-def fetch_bytes(path: str) -> bytes:
-    """As `read_bytes`, with the patience of `download`. Any error of the store's client becomes an OSError."""
-    with _store_errors(path):
-        fs, inner = _patient(path)
-        return bytes(fs.cat_file(inner))
-
-
-def _patient(path: str) -> tuple[Any, str]:
-    """(file system, name) for one long read: by default http's client gives up after five minutes."""
-    if not path.startswith(("http://", "https://")):
-        return file_system(path)
-    import aiohttp  # not above: it takes 0.2 s, too much for builds from local files
-
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
-    import fsspec
-
-    return fsspec.filesystem("http", client_kwargs={"timeout": timeout}), path
 
 
 @contextlib.contextmanager
@@ -420,7 +402,7 @@ def local_scratch(out: str) -> str:
     """A local directory that the workers of one build on this machine share: OUT/_tmp where OUT is local, otherwise a temporary
     one, named after OUT, the user and the last boot."""
     if is_local(out):
-        path = os.path.join(out.removeprefix("file://"), "_tmp")
+        path = os.path.join(out.removeprefix("file://"), SCRATCH)
     else:
         import psutil
 

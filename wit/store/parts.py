@@ -17,7 +17,7 @@ import pyarrow as pa
 from wit import layout
 from wit.damage import damaged
 from wit.errors import Stopped
-from wit.layout import APART
+from wit.layout import APART, REMOVED_FILE
 from wit.stages import KINDS, SCHEMAS
 from wit.store import claims, fs
 from wit.store.manifests import (
@@ -37,7 +37,7 @@ from wit.tally import NOTHING, Tally, add_up
 from wit.typed import Rest, dump, load, to_json
 
 T = TypeVar("T")
-KEPT = ("removed.txt",)  # tombstones outlive every rebuild
+KEPT = (REMOVED_FILE,)  # tombstones outlive every rebuild
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +149,8 @@ class StageDir:
         entries = {}
         for label, local in files.items():
             digest = (digests or {}).get(label) or fs.Digest("sha256", fs.sha256_file(local))
-            place = f"{label}/{self.stage}-{unit}" if label in APART else f"{self.directory}/{unit}"
-            suffix = "".join(fs.name_of(local).partition(".")[1:])
-            name = f"{place}.{digest.hex[:12]}{suffix}"
-            entries[label] = File.of(name, os.path.getsize(local), digest)
-            fs.publish(local, fs.join(self.out, name))
+            entries[label] = File.of(self._name(unit, label, local, digest), os.path.getsize(local), digest)
+            fs.publish(local, fs.join(self.out, entries[label].name))
         mine = Marker(
             into=tally.into,
             out=tally.out,
@@ -175,6 +172,11 @@ class StageDir:
             if file.name not in kept:
                 fs.remove(fs.join(self.out, file.name))
         return winner
+
+    def _name(self, unit: Unit, label: str, local: str, digest: fs.Digest) -> str:
+        """What a file of a unit is called, relative to OUT: no other attempt gives the name to other bytes."""
+        place = f"{label}/{self.stage}-{unit}" if label in APART else f"{self.directory}/{unit}"
+        return f"{place}.{digest.hex[:12]}{''.join(fs.name_of(local).partition('.')[1:])}"
 
     def publish_tables(self, unit: Unit, tables: Mapping[str, pa.Table], tally: Tally, **more: Any) -> Marker:
         """`publish` of tables by label; an empty table of rejects is left out."""

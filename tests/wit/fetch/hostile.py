@@ -184,7 +184,8 @@ class DnsHandler(socketserver.BaseRequestHandler):
         addresses = turns[min(self.server.asked[key], len(turns)) - 1] if turns else []
         found = addresses if kind == b"\0\1" else []
         code = b"\x81\x80" if addresses else b"\x81\x83"
-        records = b"".join(b"\xc0\x0c\0\1\0\1\0\0\0\x00\0\4" + bytes(map(int, address.split("."))) for address in found)
+        head = b"\xc0\x0c\0\1\0\1" + self.server.ttl_s.to_bytes(4, "big") + b"\0\4"
+        records = b"".join(head + bytes(map(int, address.split("."))) for address in found)
         sock.sendto(
             data[:2] + code + b"\0\1" + len(found).to_bytes(2, "big") + bytes(4) + question + records,
             self.client_address,
@@ -195,6 +196,7 @@ class DnsServer(socketserver.ThreadingUDPServer):
     daemon_threads = True
     names: dict[str, object]
     asked: Counter[str]
+    ttl_s = 0
 
     @property
     def place(self) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import importlib.util
 import select
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +16,7 @@ from typing import Any
 import pytest
 
 from wit.fetch.engine import Child
-from wit.fetch.ring import create_segment, map_segment
+from wit.fetch.ring import DECODED, create_segment, map_segment, progress_of
 from wit.images.config import ImageConfig
 from wit.images.process import process
 from wit.images.resize import stored_size, target_size
@@ -47,12 +50,17 @@ class DecodeProcess:
         while not (messages := self.child.channel.receive()):
             assert not self.child.channel.closed, "the decode process died"
             select.select([self.child.channel.fileno()], [], [])
-        return messages[0]
+        (message,) = messages
+        return message
+
+    def told(self, data: bytes, expected: str = "", spool: str = "", loan: int = 0, end: int = 0) -> tuple[Any, ...]:
+        """The whole answer to one picture, which stands somewhere in the ring."""
+        self.memory[64 : 64 + len(data)] = data
+        self.child.channel.send(("decode", 7, expected, 64, len(data), spool or self.spool, loan, end))
+        return self.answer()
 
     def decode(self, data: bytes, expected: str = "") -> Processed | Refused:
-        self.memory[: len(data)] = data
-        self.child.channel.send(("decode", 7, expected, 0, len(data), self.spool, 0, 0))
-        result: Processed | Refused = self.answer()[2]
+        result: Processed | Refused = self.told(data, expected)[2]
         return result
 
     def peak_mb(self) -> float:
@@ -199,3 +207,130 @@ def test_the_cap_on_pixels_comes_before_any_is_decoded() -> None:
     result = process(bomb, ImageConfig())
     assert isinstance(result, Refused) and result.reason is R.IMAGE_TOO_MANY_PIXELS
     assert time.process_time() - began < 1
+
+
+SMALL = made.encoded(made.Image.effect_noise((60, 40), 90).convert("RGB"), "PNG")
+OTHER = made.encoded(made.Image.effect_noise((90, 70), 20).convert("RGB"), "JPEG")
+KEEP = ImageConfig(keep_original=True, perceptual_hashes=False)
+
+
+def test_what_is_stored_stands_in_its_spool_where_the_answer_says(
+    decode_process: Callable[..., DecodeProcess], tmp_path: Path
+) -> None:
+    one = decode_process(KEEP)
+    spools = [str(tmp_path / name) for name in ("a.spool", "b.spool")]
+    a, b, c = len(SMALL), len(OTHER), len(SMALL)
+    asked = [
+        (SMALL, spools[0], 0, 0, 0),
+        (OTHER, spools[0], 0, 0, a),  # the supervisor has not heard of the first yet
+        (b"no picture", spools[0], 0, a + b, 0),
+        (SMALL, spools[0], 0, a + b, a + b),
+        (OTHER, spools[1], 0, 100, 100),
+        (OTHER, spools[0], 1, 0, 0),  # it was emptied, and begins anew
+        (SMALL, spools[0], 1, b, b),
+        (SMALL, spools[1], 0, 100, 100 + b),  # as it was left
+    ]
+    for data, spool, loan, end, offset in asked:
+        kind, number, result, at, size = one.told(data, "", spool, loan, end)
+        assert (kind, number) == ("decoded", 7)
+        if data == b"no picture":
+            assert (result, at, size) == (Refused(R.NOT_AN_IMAGE), 0, 0)
+            continue
+        assert (at, size) == (offset, len(data)) and isinstance(result, Processed) and result.data == b""
+        assert result == process(data, KEEP).without_data()  # type: ignore[union-attr]
+        assert Path(spool).read_bytes()[at : at + size] == data
+    assert Path(spools[0]).stat().st_size == a + b + c, "what stood there before is written over, not cut off"
+
+
+def test_a_picture_is_compared_with_the_hash_that_was_expected(decode_process: Callable[..., DecodeProcess]) -> None:
+    one = decode_process(KEEP)
+    right, wrong = "md5:" + hashlib.md5(SMALL).hexdigest(), "md5:" + "0" * 32
+    assert isinstance(one.decode(SMALL, right), Processed) and isinstance(one.decode(SMALL), Processed)
+    assert one.decode(SMALL, wrong) == Refused(R.HASH_MISMATCH)
+
+
+def test_pictures_of_a_list_are_refused(decode_process: Callable[..., DecodeProcess], tmp_path: Path) -> None:
+    digest = hashlib.sha256(SMALL).hexdigest()
+    (tmp_path / "listed").write_text(digest + "\n", encoding="utf-8")
+    one = decode_process(ImageConfig(blocked_hashes=(str(tmp_path / "listed"),)))
+    hit = one.decode(SMALL)
+    assert isinstance(hit, Refused) and hit.reason is R.BLOCKED_HASH and hit.detail.startswith(digest)
+    assert isinstance(one.decode(OTHER), Processed)
+
+
+def test_a_full_disk_is_no_fault_of_a_picture_and_ends_the_process(
+    decode_process: Callable[..., DecodeProcess],
+) -> None:
+    one = decode_process(KEEP)
+    assert one.told(SMALL, spool="/dev/full") == ("unwritten", errno.ENOSPC)
+    assert one.child.process.wait(timeout=20) == 0
+
+
+def test_pictures_that_were_begun_are_counted_where_all_see_it(decode_process: Callable[..., DecodeProcess]) -> None:
+    one = decode_process(KEEP)
+    progress = progress_of(one.memory)
+    for begun in (1, 2, 3):
+        one.decode(SMALL)
+        assert progress[DECODED] == begun
+    progress.release()
+
+
+def test_the_process_ends_with_its_supervisor(decode_process: Callable[..., DecodeProcess]) -> None:
+    one = decode_process(KEEP)
+    one.child.channel.close()
+    assert one.child.process.wait(timeout=20) == 0
+
+
+WORK = """
+import os, resource, sys, time, warnings
+from wit.images.results import Refused
+from wit.reasons import Reason
+
+def work(data, config, blocked):
+    if data == b"noise":
+        os.write(2, b"a decoder's words")
+        print("our own words", file=sys.stderr)
+        warnings.warn("a library's words")
+    if data == b"core":
+        return Refused(Reason.IMAGE_CORRUPT, str(resource.getrlimit(resource.RLIMIT_CORE)))
+    if data == b"hang":
+        os.read(os.pipe()[0], 1)
+    return Refused(Reason.IMAGE_CORRUPT, str(len(bytes(int(data))))) if data.isdigit() else Refused(Reason.IMAGE_CORRUPT)
+"""
+
+
+@pytest.fixture
+def worker(
+    decode_process: Callable[..., DecodeProcess], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[ImageConfig], DecodeProcess]:
+    (tmp_path / "one_of_ours.py").write_text(WORK, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return lambda config: decode_process(config, "one_of_ours:work")
+
+
+def test_decoders_are_silent_and_errors_of_our_own_are_not(
+    worker: Callable[[ImageConfig], DecodeProcess], capfd: pytest.CaptureFixture[str]
+) -> None:
+    worker(KEEP).decode(b"noise")
+    said = capfd.readouterr().err
+    assert said == "our own words\n"
+
+
+def test_a_picture_gets_so_much_memory_and_no_core_is_left_of_it(
+    worker: Callable[[ImageConfig], DecodeProcess],
+) -> None:
+    one = worker(KEEP)
+    assert one.decode(b"600000000") == Refused(R.IMAGE_CORRUPT, "600000000")
+    assert one.decode(b"950000000") == Refused(R.IMAGE_NEEDS_MEMORY)
+    assert one.decode(b"core") == Refused(R.IMAGE_CORRUPT, "(0, 0)")
+
+
+def test_a_picture_that_hangs_ends_the_process_though_nobody_looks_after_it(
+    worker: Callable[[ImageConfig], DecodeProcess],
+) -> None:
+    """Five seconds behind the time-out, when the supervisor would have done it long before."""
+    one = worker(ImageConfig(decode_timeout_s=0.1))
+    one.decode(b"nothing")
+    with pytest.raises(AssertionError, match="the decode process died"):
+        one.told(b"hang")
+    assert one.child.process.wait(timeout=20) == -signal.SIGALRM

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wit.fetch.headers import content_length, directives, opt_out, retry_after_s
+from wit.fetch.headers import closes, content_length, directives, last, opt_out, retry_after_s, when
 from wit.records import Reason
 
 
@@ -116,3 +116,137 @@ def test_no_header_value_raises(value: str) -> None:
     content_length([("content-length", value)])
     opt_out([("x-robots-tag", value), ("tdm-reservation", value)], "wit")
     retry_after_s([("retry-after", value)])
+
+
+NOON = 1_277_467_200.0  # 25 June 2010, 12:00 UTC
+
+
+@pytest.mark.parametrize(
+    "text, seconds",
+    [
+        ("Fri, 25 Jun 2010 12:00:00 GMT", NOON),
+        ("Friday, 25-Jun-10 12:00:00 GMT", NOON),
+        ("Fri Jun 25 12:00:00 2010", NOON),
+        ("25 Jun 2010 04:00:00 PST", NOON),
+        (" fri, 25 jun 2010 12:00:00 gmt ", NOON),
+        ("2010-06-25T12:00:00Z", NOON),
+        ("2010-06-25t12:00:00z", NOON),
+        ("2010-06-25 12:00:00", NOON),  # of no time zone: UTC
+        ("2010-06-25T14:00:00+02:00", NOON),
+        ("2010-06-25", NOON - 12 * 3600),
+        ("25 Jun 2010 12:00:00", NOON),
+        ("noon", None),
+        ("", None),
+        ("0", None),
+    ],
+)
+def test_a_date_is_read_in_any_of_its_forms(text: str, seconds: float | None) -> None:
+    assert when(text) == seconds
+
+
+def test_a_date_of_no_time_zone_is_of_greenwich_wherever_we_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert when("2010-06-25 12:00:00") == when("25 Jun 2010 12:00:00") == NOON
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("after, closed", [(-1, False), (0, True), (1, True)])
+def test_a_picture_is_closed_from_the_moment_on_that_was_named(after: float, closed: bool) -> None:
+    assert closes({"unavailable_after": "Fri, 25 Jun 2010 12:00:00 GMT"}, NOON + after) == closed
+    headers = [("x-robots-tag", "unavailable_after: Fri, 25 Jun 2010 12:00:00 GMT")]
+    assert (opt_out(headers, "wit", NOON + after) is Reason.OPT_OUT_HEADER) == closed
+    assert closes({}, NOON) is False
+
+
+@pytest.mark.parametrize(
+    "value, found",
+    [
+        ("NoAI, NoFollow", {"noai": "", "nofollow": ""}),
+        (
+            "max-snippet: 5, max-image-preview:large, max-video-preview : -1",
+            {"max-snippet": "5", "max-image-preview": "large", "max-video-preview": "-1"},
+        ),
+        ("max-snippet:", {"max-snippet": ""}),
+        (
+            "unavailable_after: Friday, 25 Jun 2010 15:00:00 PST; noai",
+            {"unavailable_after": "friday, 25 jun 2010 15:00:00 pst", "noai": ""},
+        ),
+        (
+            "unavailable_after: 25 Jun 2010 15:00:00 PST, 7 more",
+            {"unavailable_after": "25 jun 2010 15:00:00 pst, 7 more"},
+        ),
+        ("unavailable_after: 25 Jun 2010, noai, 7", {"unavailable_after": "25 jun 2010", "noai": "", "7": ""}),
+        ("unavailable_after: 2010-06-25T15:00:00 noml", {"unavailable_after": "2010-06-25t15:00:00", "noml": ""}),
+        ("otherbot: noindex, wit: noai, nofollow", {"noai": "", "nofollow": ""}),
+        ("otherbot: noindex, *: noai", {"noai": ""}),
+        ("wit: noai, otherbot: noindex", {"noai": ""}),
+        ("otherbot: max-snippet: 5 noai", {}),
+        (" ; , ", {}),
+    ],
+)
+def test_the_directives_that_concern_us_with_their_values(value: str, found: dict[str, str]) -> None:
+    assert directives(value, "wit") == found == directives(value, "WIT")
+
+
+def test_every_word_that_is_not_of_the_list_lets_us_in() -> None:
+    for word in (
+        "all",
+        "nofollow",
+        "noarchive",
+        "nosnippet",
+        "notranslate",
+        "index",
+        "ai",
+        "max-snippet",
+        "unavailable_after",
+    ):
+        assert opt_out([("x-robots-tag", word)], "wit") is None
+        assert opt_out([("robots", "noai"), ("x-robots", "noai"), ("x-robots-tag", word)], "wit") is None
+
+
+@pytest.mark.parametrize("value", ["2", "", "01", "true", "0, 1"])
+def test_a_reservation_is_a_one(value: str) -> None:
+    assert opt_out([("tdm-reservation", value), ("tdm-policy", "1")], "wit") is None
+
+
+def test_the_first_header_that_forbids_names_the_reason() -> None:
+    opted, reserved = ("x-robots-tag", "noai"), ("tdm-reservation", "1")
+    assert opt_out([("tdm-reservation", "0"), opted, reserved], "wit") is Reason.OPT_OUT_HEADER
+    assert opt_out([("x-robots-tag", "all"), reserved, opted], "wit") is Reason.TDM_RESERVED
+
+
+@pytest.mark.parametrize(
+    "value, seconds",
+    [
+        ("0", 0),
+        (" 7 ", 7),
+        ("2592000", 2_592_000),
+        ("2592001", 2_592_000),
+        ("-1", None),
+        ("1.5", None),
+        ("٣", None),
+        ("", None),
+    ],
+)
+def test_seconds_to_wait_are_bounded_by_a_month(value: str, seconds: float | None) -> None:
+    assert retry_after_s([("retry-after", value)]) == seconds
+
+
+def test_a_date_to_come_back_at_counts_from_now() -> None:
+    date = email.utils.formatdate(time.time() + 1_000, usegmt=True)
+    assert 900 < (retry_after_s([("retry-after", date)]) or 0) <= 1_000
+
+
+@pytest.mark.parametrize("digits, length", [("9" * 18, 10**18 - 1), ("9" * 19, 10**18), ("0" * 19, 10**18), ("0", 0)])
+def test_a_length_of_many_digits_is_larger_than_any_limit(digits: str, length: int) -> None:
+    assert content_length([("content-length", f" {digits} ")]) == length
+
+
+def test_of_several_headers_of_a_name_the_last_counts() -> None:
+    headers = [("retry-after", "1"), ("content-length", "5"), ("retry-after", " 2 "), ("location", "/")]
+    assert last(headers, "retry-after") == "2" and last(headers, "refresh") is None
+    assert retry_after_s(headers) == 2 and content_length(headers) == 5

@@ -82,3 +82,58 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "limits.toml")
     with pytest.raises(InputError, match="is no file, and it is read again while the build runs"):
         read(str(tmp_path / "limits.toml"))
+
+
+@pytest.mark.parametrize("rate", ["0.0001", "1e6", "1", "1_000_000", "1.5"])
+def test_the_ends_of_what_a_rate_may_be_are_part_of_it(rate: str) -> None:
+    assert parse(f'["a.example"]\nrate = {rate}', "x").of("a.example") == HostLimit(rate=float(rate))
+
+
+@pytest.mark.parametrize("rate", ["0.00009", "1000001", "nan", '"1"', "-1", "false"])
+def test_beyond_them_is_none(rate: str) -> None:
+    with pytest.raises(InputError, match=r'x: \["a.example"\] rate = .*: give a number from 0.0001 to 1e\+06'):
+        parse(f'["a.example"]\nrate = {rate}', "x")
+
+
+@pytest.mark.parametrize(
+    "value, valid", [("1", True), ("99", True), ("0", False), ("-1", False), ("true", False), ("1.0", False)]
+)
+def test_requests_at_a_time_are_a_whole_number_above_none(value: str, valid: bool) -> None:
+    text = f'["a.example"]\nconcurrency = {value}'
+    if valid:
+        assert parse(text, "x").of("a.example") == HostLimit(concurrency=int(value))
+    else:
+        with pytest.raises(InputError, match="give a whole number above 0"):
+            parse(text, "x")
+
+
+def test_a_host_may_be_let_in_and_yet_one_above_it_is_denied() -> None:
+    limits = parse('["a.example"]\ndeny = true\n["b.a.example"]\ndeny = false\nrate = 2', "x")
+    assert limits.denies("b.a.example") and limits.of("b.a.example") == HostLimit(rate=2)
+    assert limits.denies("a.example.") and limits.of("a.example.") == HostLimit(deny=True)
+    assert not limits.denies("example") and not limits.denies("ba.example")
+    assert not parse('["a.example"]\ndeny = false', "x").denies("a.example")
+
+
+@pytest.mark.parametrize("character", "/:@?#*\\ ")
+def test_a_name_with_more_than_a_name_is_none(character: str) -> None:
+    for name in (f"a{character}example.org", f"a.example{character}", f"{character}a.example"):
+        quoted = name.replace("\\", "\\\\")
+        with pytest.raises(InputError, match="is no host or domain"):
+            parse(f'["{quoted}"]\ndeny = true', "x")
+
+
+@pytest.mark.parametrize("name", ["[::1]:80", "[::1]:", "[::1", "::1", "."])
+def test_half_an_address_is_no_name_nor_one_with_a_port(name: str) -> None:
+    with pytest.raises(InputError, match="is no host or domain"):
+        parse(f'["{name}"]\ndeny = true', "x")
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "limits.toml").write_text(FILE, encoding="utf-8")
+    assert read(str(tmp_path / "limits.toml")) == parse(FILE, "limits.toml")
+
+
+def test_every_setting_of_an_entry_is_taken_over() -> None:
+    text = '["a.example"]\nrate = 2\nconcurrency = 3\ndeny = true\n["b.example"]'
+    assert parse(text, "x").entries == {"a.example": HostLimit(2, 3, True), "b.example": HostLimit(None, None, False)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import select
 import time
 from collections.abc import Callable
@@ -99,3 +100,89 @@ def test_what_needs_no_server_is_answered_at_once(host: str, answer: Answer) -> 
     keep: Callable[[Answer], None] = found.append
     resolver.lookup(host, keep)
     assert found == [answer]
+
+
+@pytest.mark.parametrize(
+    "ttl_s, least_s, asked_twice",
+    [
+        (0, 60, False),  # less than a minute is a minute
+        (1_000, 0, False),
+        (0, 0, True),
+    ],
+)
+def test_an_answer_is_kept_for_its_own_time_and_a_minute_at_least(
+    monkeypatch: pytest.MonkeyPatch, ttl_s: int, least_s: int, asked_twice: bool
+) -> None:
+    monkeypatch.setattr(resolving, "MIN_TTL_S", least_s)
+    with hostile.dns(dict(NAMES)) as server:
+        server.ttl_s = ttl_s
+        resolver = Resolver(FetchConfig(nameservers=(server.place,)))
+        assert asked(resolver, "one.example") == asked(resolver, "one.example") == [Answer(("192.0.2.1",))]
+        assert server.asked["one.example"] == 1 + asked_twice
+
+
+@pytest.mark.parametrize("host, name", [("none.example", "NOT_FOUND_TTL_S"), ("broken.example", "FAILED_TTL_S")])
+def test_what_failed_is_remembered_for_a_while_too(
+    made: Any, monkeypatch: pytest.MonkeyPatch, host: str, name: str
+) -> None:
+    resolver, counts = made
+    first = asked(resolver, host)
+    before = counts[host]
+    assert asked(resolver, host) == first and counts[host] == before
+    resolver.forget_failures()
+    monkeypatch.setattr(resolving, name, 0)
+    asked(resolver, host)
+    now = counts[host]
+    assert now > before and asked(resolver, host) == first and counts[host] > now
+
+
+def test_a_name_that_can_be_none_is_not_found(made: Any) -> None:
+    resolver, _ = made
+    assert asked(resolver, "x" * 64 + ".test") == [Answer(reason=Reason.DNS_NOT_FOUND)]
+
+
+def test_addresses_come_once_each_and_in_order() -> None:
+    with hostile.dns({"many.test": [["192.0.2.7", "192.0.2.3", "192.0.2.7"]]}) as server:
+        (found,) = asked(Resolver(FetchConfig(nameservers=(server.place,))), "many.test")
+    assert sorted(found.addresses) == ["192.0.2.3", "192.0.2.7"] and found.port == 0 and found.reason is None
+
+
+@pytest.mark.parametrize("host", ["a.example", "a.invalid", "a.test", "test", "a.test."])
+def test_reserved_names_are_asked_of_servers_of_ones_own_alone(host: str) -> None:
+    answers: list[Answer] = []
+    Resolver(FetchConfig()).lookup(host, answers.append)
+    assert answers == [Answer(reason=Reason.DNS_NOT_FOUND)]
+    with hostile.dns({host.rstrip("."): [["192.0.2.1"]]}) as server:
+        assert asked(Resolver(FetchConfig(nameservers=(server.place,))), host) == [Answer(("192.0.2.1",))]
+
+
+@pytest.mark.parametrize("host", ["example.org", "a.tests", "invalid.org", "testing"])
+def test_others_wait_for_their_answer(host: str) -> None:
+    """Which never comes here: nobody delivers it."""
+    with hostile.dns({}) as server:
+        resolver = Resolver(FetchConfig(nameservers=(server.place,)))
+        answers: list[Answer] = []
+        resolver.lookup(host, answers.append)
+        assert answers == []
+        asked(resolver, host)
+        assert answers == [Answer(reason=Reason.DNS_NOT_FOUND)], "who asked first hears it too"
+
+
+def test_a_place_that_was_given_goes_before_everything() -> None:
+    resolver = Resolver(FetchConfig(endpoints=(("192.0.2.7", "127.0.0.1", 1), ("a.test", "127.0.0.2", 2))))
+    found: list[Answer] = []
+    for host in ("192.0.2.7", "a.test", "b.test"):
+        resolver.lookup(host, found.append)
+    assert found == [Answer(("127.0.0.1",), 1), Answer(("127.0.0.2",), 2), Answer(reason=Reason.DNS_NOT_FOUND)]
+
+
+def test_this_machine_knows_itself_without_any_server() -> None:
+    (found,) = asked(Resolver(FetchConfig()), "localhost")
+    assert found.addresses and all(ipaddress.ip_address(address).is_loopback for address in found.addresses)
+
+
+def test_what_was_delivered_wakes_nobody_again(made: Any) -> None:
+    resolver, _ = made
+    asked(resolver, "one.example", "two.example")
+    resolver.deliver()
+    assert select.select([resolver.fileno()], [], [], 0)[0] == []

@@ -24,7 +24,9 @@ MISMATCH = Refused(Reason.HASH_MISMATCH)
         ("my_PDQ", "d" * 32, "none:"),
         ("hash", "e" * 63, "none:"),
         ("hash", "x" * 64, "none:"),
+        ("hash", -5, "none:"),
         ("hash", "", ""),
+        ("hash", " ", ""),
         ("hash", None, ""),
     ],
 )

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from wit.images.config import ImageConfig
@@ -70,3 +72,9 @@ def test_a_border_is_of_the_background_and_a_crop_is_of_the_middle() -> None:
     marked[:, 128:384] = 9
     assert (pad_or_crop(marked, ImageConfig(resize_mode="center_crop"), scaled=True) == 9).all()
     assert pad_or_crop(wide, ImageConfig(resize_mode="border"), scaled=False) is wide
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from(["border", "keep_ratio", "keep_ratio_largest"]))
+def test_sizes_are_never_zero_and_never_grow_unasked(width: int, height: int, mode: Any) -> None:
+    w, h = target_size((width, height), ImageConfig(resize_mode=mode))
+    assert 1 <= w <= width and 1 <= h <= height

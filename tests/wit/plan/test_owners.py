@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import candidate_table as candidates
 from wit.fetch.config import FetchConfig
 from wit.fetch.limits import HostLimit, HostLimits
+from wit.hashing import name_hash
 from wit.plan import owners
 from wit.plan import pairs as maths
 from wit.plan.config import PlanConfig
@@ -111,3 +112,174 @@ def test_the_defaults_bound_a_domain_by_three_days() -> None:
     rates = owners.rates_of(PlanConfig(), FetchConfig())
     assert rates.of_domain("any.example") == 72 * 3600 * 20
     assert rates.of_host("any.example") == 72 * 3600 * 10
+
+
+@pytest.mark.parametrize(
+    "hours, domain_per_s, host_per_s, rows",
+    [
+        (1, 0.5, 0.25, (1_800, 900)),
+        (0, 0.5, 0.25, (np.inf, np.inf)),
+        (2, 0, 1, (np.inf, 7_200)),
+        (0.5, 1, 0, (1_800, np.inf)),
+    ],
+)
+def test_no_hours_and_no_rate_are_no_bound(
+    hours: float, domain_per_s: float, host_per_s: float, rows: tuple[float, float]
+) -> None:
+    rates = Rates(hours, domain_per_s, host_per_s)
+    assert (rates.of_domain("a.example"), rates.of_host("a.example")) == rows
+
+
+def test_what_is_said_of_a_name_goes_before_what_is_said_of_all() -> None:
+    limits = HostLimits(
+        {"slow.example": HostLimit(0.1), "few.example": HostLimit(concurrency=1), "no.example": HostLimit(deny=True)}
+    )
+    rates = Rates(1, 0.5, 0.25, limits)
+    assert rates.of_domain("slow.example") == rates.of_host("www.slow.example") == 360
+    assert (rates.of_domain("few.example"), rates.of_host("few.example")) == (1_800, 900)
+    kept = rates.kept()
+    assert kept == owners.KeptRates(1, 0.5, 0.25, {"slow.example": 0.1})
+    assert kept.rates() == Rates(1, 0.5, 0.25, HostLimits({"slow.example": HostLimit(0.1)}))
+
+
+@pytest.mark.parametrize(
+    "knobs, rates, bound",
+    [
+        ({}, UNBOUND, 50_000),
+        ({"max_urls_per_domain": 70}, UNBOUND, 70),
+        ({"max_urls_per_domain_partition": 60, "max_urls_per_domain": 70}, UNBOUND, 60),
+        ({}, Rates(1, 0.5, 0.25), 900),
+        ({}, Rates(1, 0.25, 0.5), 900),
+        ({}, Rates(0.001, 0.1, 0.1), 1),
+    ],
+)
+def test_a_domain_is_suspicious_from_the_smallest_bound_on(knobs: dict[str, int], rates: Rates, bound: int) -> None:
+    assert owners.suspicious_from(PlanConfig(**knobs), rates) == bound  # type: ignore[arg-type]
+
+
+def test_the_domains_of_named_hosts_are_counted_each_once() -> None:
+    limits = HostLimits({name: HostLimit(1) for name in ("a.one.example", "b.one.example", "two.example")})
+    found = owners.named_domains(Rates(limits=limits))
+    assert found.tolist() == sorted({name_hash("one.example"), name_hash("two.example")}) and found.dtype == np.uint64
+    assert len(owners.named_domains(UNBOUND)) == 0
+
+
+def counts(rows: dict[int, tuple[int, float]]) -> owners.Counts:
+    hashes = sorted(rows)
+    return owners.Counts(
+        np.array(hashes, np.uint64),
+        np.array([rows[h][0] for h in hashes], np.int64),
+        np.array([rows[h][1] for h in hashes]),
+    )
+
+
+def test_the_share_that_may_stay_is_what_is_allowed_of_what_there_is() -> None:
+    found = counts({3: (10, 5), 7: (10, 10), 9: (10, 20), 11: (10, np.inf), 13: (0, 5)})
+    asked = np.array([3, 7, 9, 11, 13, 1, 8, 99], np.uint64)
+    assert found.shares(asked).tolist() == [0.5, 1, 1, 1, 1, 1, 1, 1]
+    assert counts({}).shares(asked[:2]).tolist() == [1, 1] and len(found.shares(asked[:0])) == 0
+
+
+def test_counts_of_buckets_add_up() -> None:
+    one = Owners(counts({3: (10, 5), 7: (1, 6)}), counts({1: (2, 9)}))
+    other = Owners(counts({7: (4, 6), 5: (2, 8)}), counts({}))
+    both = owners.add_owners(iter([one, other]))
+    assert both.domains.hashes.tolist() == [3, 5, 7]
+    assert both.domains.rows.tolist() == [10, 2, 5] and both.domains.allowed.tolist() == [5, 8, 6]
+    assert (both.hosts.hashes.tolist(), both.hosts.rows.tolist(), both.hosts.allowed.tolist()) == ([1], [2], [9])
+    none = owners.add_owners([])
+    assert len(none.domains.hashes) == len(none.hosts.rows) == 0
+
+
+def test_urls_are_counted_below_the_threshold_at_suspects_alone_and_once(tmp_path: Path) -> None:
+    urls = [f"http://{host}.example/{n}" for host in ("a.one", "b.one", "two") for n in range(3)]
+    pairs = weighed([*urls, urls[0]], tmp_path)  # one URL with two captions
+    suspects = np.array([name_hash("one.example")], np.uint64)
+    found = owners.count_owners(pairs, 5.0, suspects, RATES)
+    assert found.domains.hashes.tolist() == [name_hash("one.example")]
+    assert (found.domains.rows.tolist(), found.domains.allowed.tolist()) == ([6], [1_800])
+    assert found.hosts.hashes.tolist() == sorted(name_hash(f"{host}.one.example") for host in "ab")
+    assert (found.hosts.rows.tolist(), found.hosts.allowed.tolist()) == ([3, 3], [900, 900])
+    assert len(owners.count_owners(pairs, 1.0, suspects, RATES).domains.rows) == 0, "none is below its own critical t"
+
+
+@pytest.mark.parametrize(
+    "rows, allowed, is_giant", [(100, np.inf, False), (101, np.inf, True), (500, 100, False), (500, 101, True)]
+)
+def test_a_giant_is_one_by_the_rows_that_it_may_have(rows: int, allowed: float, is_giant: bool) -> None:
+    found = counts({7: (rows, allowed), 9: (5, np.inf)})
+    config = PlanConfig(max_urls_per_domain_partition=100, rows_per_partition=50)
+    routing = owners.plan_routing(Owners(found, found), 1_000, config)
+    assert routing.giants.tolist() == ([7] if is_giant else [])
+    planned = int(min(rows, allowed))
+    assert routing.partitions == (-(-(1_000 - planned) // 50) if is_giant else 20)
+    assert np.diff(routing.first).tolist() == ([3] if is_giant else [])
+
+
+def test_partitions_of_giants_are_numbered_behind_the_others() -> None:
+    found = counts({3: (130, np.inf), 7: (110, np.inf)})
+    config = PlanConfig(max_urls_per_domain_partition=100, rows_per_partition=60)
+    routing = owners.plan_routing(Owners(found, found), 300, config)
+    assert (routing.partitions, routing.first.tolist()) == (1, [1, 4, 6])
+    assert [routing.giant_of(n) for n in range(6)] == [None, 0, 0, 0, 1, 1]
+
+
+def test_a_giants_rows_are_spread_by_pair_and_the_seed_decides(tmp_path: Path) -> None:
+    pairs = weighed(
+        [f"http://big.example/{n}" for n in range(600)] + [f"http://d{n}.example/" for n in range(60)], tmp_path
+    )
+    rows = maths.admit(pairs, 5.0)[0]
+    found = counts({name_hash("big.example"): (600, np.inf)})
+    config = PlanConfig(max_urls_per_domain_partition=100, rows_per_partition=20)
+    routing = owners.plan_routing(Owners(found, found), len(rows), config)
+    assert (routing.partitions, np.diff(routing.first).tolist()) == (3, [30])
+    placed, small = {}, {}
+    for seed in (1, 2, -1, 2**64 + 1):
+        ordered, partition = owners.route(rows, routing, seed=seed)
+        placed[seed] = dict(zip(ordered["key"].to_pylist(), partition.tolist(), strict=True))
+        small[seed] = {d: n for d, n in zip(ordered["domain"].to_pylist(), partition.tolist(), strict=True) if n < 3}
+        big = partition[np.array(ordered["domain"].to_pylist()) == "big.example"]
+        assert set(big.tolist()) == set(range(3, 33)) and np.bincount(big)[3:].max() < 45
+        assert set(partition.tolist()) - set(big.tolist()) == {0, 1, 2}
+    assert placed[1] != placed[2] and placed[-1] != placed[1]
+    assert small[1] != small[2] and small[-1] != small[1], "whole domains move too"
+
+
+def test_a_host_is_thinned_by_its_own_share_with_all_captions_of_a_url(tmp_path: Path) -> None:
+    """Both captions of a URL stay or both go."""
+    urls = [f"http://a.one.example/{n}" for n in range(1_200)]
+    pairs = weighed([*urls, *urls], tmp_path)
+    routing = routing_of(pairs, PlanConfig(), Rates(hours=1, host_per_s=0.1))
+    kept, dropped = owners.thin(pairs, 5.0, routing, seed=SEED)
+    assert set(Counter(kept["url"].to_pylist()).values()) == set(Counter(dropped["url"].to_pylist()).values()) == {2}
+    assert abs(len(kept) / 2 - 360) < 90 and set(dropped["detail"].to_pylist()) == {"max_domain_hours"}
+    other, _ = owners.thin(pairs, 5.0, routing, seed=SEED + 1)
+    assert set(other["url"].to_pylist()) != set(kept["url"].to_pylist())
+
+
+def test_rows_go_where_earlier_versions_put_them() -> None:
+    """The first eight of a giant, the others of domains of their own."""
+    names = ["big.example"] * 8 + [f"d{n}.example" for n in range(8)]
+    rows = pa.table({"domain": names, "key": [f"{n:032x}" for n in range(16)]})
+    found = counts({name_hash("big.example"): (8, np.inf)})
+    config = PlanConfig(max_urls_per_domain_partition=4, rows_per_partition=4)
+    ordered, partition = owners.route(rows, owners.plan_routing(Owners(found, found), 16, config), seed=1)
+    assert [int(key, 16) for key in ordered["key"].to_pylist()] == [
+        9,
+        10,
+        11,
+        12,
+        8,
+        13,
+        14,
+        15,
+        1,
+        2,
+        6,
+        0,
+        3,
+        4,
+        5,
+        7,
+    ]
+    assert partition.tolist() == [0] * 4 + [1] * 4 + [2] * 3 + [3] * 5

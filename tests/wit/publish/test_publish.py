@@ -1,5 +1,4 @@
 import json
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,41 +26,6 @@ from wit.typed import to_json
 
 SMALL = PublishConfig(samples_per_shard=7, raw_shards_per_group=2)
 IMG2DATASET = SAMPLES.names[:11]
-
-parts = st.lists(st.integers(1, 60), min_size=1, max_size=9).map(
-    lambda sizes: [KeepPart(f"{i:05d}-0000", f"p{i}", rows) for i, rows in enumerate(sizes)]
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(parts, st.integers(1, 40), st.integers(1, 4), st.integers(0, 3))
-def test_every_sample_is_in_one_shard_and_all_shards_but_the_last_are_full(
-    parts: list[KeepPart], size: int, group: int, seed: int
-) -> None:
-    config = PublishConfig(samples_per_shard=size, raw_shards_per_group=group)
-    plan = list(plan_shards(parts, seed=seed, config=config))
-    placed = Counter((run.part.unit, row) for shard in plan for run in shard.runs for row in range(run.start, run.stop))
-    assert placed == Counter((part.unit, row) for part in parts for row in range(part.rows))
-    assert [shard.samples for shard in plan[:-1]] == [size] * (len(plan) - 1)
-    assert all(shard.samples == sum(run.stop - run.start for run in shard.runs) for shard in plan)
-    assert [shard.name for shard in plan] == [f"{i:05d}" for i in range(len(plan))]
-
-
-def test_a_shard_draws_evenly_from_a_whole_group() -> None:
-    parts = [KeepPart(f"{i:05d}-0000", "", 1_000) for i in range(20)]
-    plan = list(plan_shards(parts, seed=1, config=PublishConfig(samples_per_shard=500, raw_shards_per_group=10)))
-    assert {len(shard.runs) for shard in plan} == {10}
-    assert {run.stop - run.start for shard in plan for run in shard.runs} <= {49, 50, 51}
-    assert plan != list(plan_shards(parts, seed=2, config=PublishConfig(500, 10)))
-
-
-def test_names_are_as_wide_as_the_count_needs() -> None:
-    parts = [KeepPart("00000-0000", "", 100_001)]
-    assert next(plan_shards(parts, seed=1, config=PublishConfig(samples_per_shard=1))).name == "000000"
-
-
-def test_no_samples_make_no_shards() -> None:
-    assert list(plan_shards([], seed=1, config=SMALL)) == []
 
 
 @pytest.mark.parametrize("knob", ["samples_per_shard", "raw_shards_per_group", "publish_buffer_mb"])

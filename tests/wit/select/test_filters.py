@@ -45,3 +45,12 @@ def test_a_filter_without_a_bound_is_not_asked_and_reads_nothing() -> None:
 
 def test_every_filter_has_a_knob_with_a_range() -> None:
     assert {one.knob for one in FILTERS} == set(FilterConfig.BOUNDS)
+
+
+def test_each_row_has_the_reason_of_the_first_filter_that_objects() -> None:
+    sides = {"original_width": [40, 10, 400, 40, 10], "original_height": [40, 40, 40, 40, 400]}
+    columns = {name: pa.array(values, pa.int32()) for name, values in sides.items()}
+    scores = pa.array([0.9, 0.1, 0.1, 0.1, None], pa.float32())
+    small, narrow, low = Reason.IMAGE_TOO_SMALL, Reason.ASPECT_RATIO, Reason.LOW_SCORE
+    reasons = first_reasons(pa.table(columns | {"clip_score": scores}), FilterConfig(min_clip_score=0.25))
+    assert reasons.tolist() == [None, small, narrow, low, small]

@@ -15,7 +15,7 @@ from wit.plan import balance
 from wit.records import DROPPED, KEEP, RAW, pair_key
 from wit.select.config import SelectConfig
 from wit.select.keep import judge, pictures, weigh
-from wit.select.survival import Memberships, Shortfall, membership_counts, shortfall, still_lacking, surviving_counts
+from wit.select.survival import membership_counts, surviving_counts
 from wit.store import fs
 from wit.store.manifests import Manifest
 
@@ -175,27 +175,6 @@ def test_after_losses_a_frequent_query_still_contributes_about_t() -> None:
     assert abs(kept - t) < 5 * np.sqrt(t)
 
 
-@pytest.mark.parametrize(
-    "planned, surviving, queries, missing, oversample",
-    [
-        (2_000, 1_200, 0, 0, 0.0),  # 1 / 0.6 is below 2
-        (2_000, 500, 1, 500, 4.0),  # a quarter survives: 500 of the 1,000 wanted
-        (2_000, 0, 0, 0, 0.0),  # nothing survives: no oversample would help
-    ],
-)
-def test_an_oversample_below_one_over_survival_is_reported(
-    planned: int, surviving: int, queries: int, missing: int, oversample: float
-) -> None:
-    memberships = Memberships(np.array([planned, 5]), np.array([surviving, 1]))
-    short = shortfall(np.array([8_000, 5]), memberships, t=1_000, oversample=2.0)
-    assert (int((short.missing > 0).sum()), short.missing.sum(), short.oversample.max()) == (
-        queries,
-        missing,
-        oversample,
-    )
-    assert ("--oversample 4.00 would have been enough, it was 2" in short.describe(2.0)) == bool(queries)
-
-
 def test_captions_of_a_row_are_ordered_by_their_new_critical_t() -> None:
     url, hashes = "http://a.example/0", name_hashes(QUERIES)
     said = [{"key": pair_key(url, text), "text": text, "query_ids": [i], **CAPTION} for i, text in enumerate("ab")]
@@ -209,17 +188,3 @@ def test_captions_of_a_row_are_ordered_by_their_new_critical_t() -> None:
         weighed = weigh(rows, np.array(weights + [0.0, 0.0]), hashes, seed=SEED).to_pylist()[0]
         assert [c["text"] for c in weighed["captions"]] == [first, "ab".replace(first, "")]
         assert weighed["key"] == pair_key(url, first) and weighed["critical_t"] == weighed["captions"][0]["critical_t"]
-
-
-def test_without_a_cap_nothing_lacks() -> None:
-    """A target that the plan could not fill has no threshold."""
-    memberships = Memberships(np.array([10, 0]), np.array([0, 0]))
-    short = shortfall(np.array([10.0, 0.0]), memberships, t=np.inf, oversample=1.5)
-    assert short.missing.tolist() == short.oversample.tolist() == [0, 0] and not short.describe(1.5)
-
-
-def test_a_query_lacks_nothing_that_it_has_by_way_of_others() -> None:
-    short = Shortfall(np.array([2.0, 5.0, 3.0]), np.array([1.25, 2.0, 1.5]))
-    left = still_lacking(short, np.array([8, 6, 0]), 8.0)
-    assert left.missing.tolist() == [0, 2, 3] and left.oversample.tolist() == [0, 2, 1.5]
-    assert still_lacking(short, np.zeros(3, np.int64), np.inf).missing.tolist() == [2, 5, 3]

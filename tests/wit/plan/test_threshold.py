@@ -1,0 +1,84 @@
+"""The cap for a target, and how many rows it plans."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wit.plan import balance
+from wit.plan.config import PlanConfig
+from wit.plan.threshold import effective_counts, hard_count, solve, target_cell
+
+VALUES = np.array([0.5, 1.0, 1.5, 3.0, 3.0, 7.0, 100.0, np.inf])
+CELLS = balance.cell_counts(VALUES)
+
+
+def in_cell(config: PlanConfig) -> np.ndarray:
+    """The values that the second pass finds."""
+    return VALUES[balance.cells_of(VALUES) == target_cell(CELLS, config=config)]
+
+
+@pytest.mark.parametrize(
+    "target, cap", [(1, 1.0), (2, 1.5), (5, 7.0), (6, 100.0), (7, np.inf), (8, np.inf), (9, np.inf)]
+)
+def test_the_cap_for_a_target_is_what_so_many_are_below(target: int, cap: float) -> None:
+    config = PlanConfig(target=target, oversample=1.0)
+    found = solve(CELLS, in_cell(config), config=config)
+    assert found.cap == found.t == cap
+    assert found.cap == np.inf or (found.cap > VALUES).sum() == target
+
+
+@pytest.mark.parametrize("target, cell", [(None, -1), (8, -1), (9, -1), (7, balance.cells_of(np.array([np.inf]))[0])])
+def test_no_cell_is_looked_into_where_all_stay_or_the_cap_is_given(target: int | None, cell: int) -> None:
+    assert target_cell(CELLS, config=PlanConfig(target=target)) == cell
+
+
+def test_a_cap_that_is_given_is_the_cap_and_more_is_planned() -> None:
+    found = solve(CELLS, np.zeros(0), config=PlanConfig(max_per_query=3, oversample=2.0))
+    assert (found.cap, found.t) == (3.0, 6.0)
+    assert found.rows == 5  # below 6 there are five, and in the cell of 6 no more
+
+
+def test_rows_are_counted_to_the_end_of_the_cell_that_the_threshold_is_in() -> None:
+    """A cell is a 64th of a power of two wide here: that of 6 ends at 6.0625."""
+    values = np.array([1.0, 5.99, 6.0, 6.06, 6.07, 9.0])
+    found = solve(balance.cell_counts(values), np.zeros(0), config=PlanConfig(max_per_query=3, oversample=2.0))
+    assert found.rows == 4
+
+
+@given(
+    st.lists(st.floats(0, 1e9), min_size=1, max_size=60),
+    st.none() | st.integers(1, 70),
+    st.sampled_from([1.0, 1.5, 4.0]),
+)
+def test_as_many_rows_are_announced_as_are_planned_and_those_of_one_cell(
+    values: list[float], target: int | None, oversample: float
+) -> None:
+    found = np.array(values, np.float64)
+    cells, config = balance.cell_counts(found), PlanConfig(max_per_query=50, target=target, oversample=oversample)
+    cell = target_cell(cells, config=config)
+    threshold = solve(cells, found[balance.cells_of(found) == cell], config=config)
+    planned = int((found < threshold.t).sum())
+    same = int((balance.cells_of(found) == balance.cells_of(np.array([threshold.t]))[0]).sum())
+    assert threshold.t == threshold.cap * oversample
+    assert planned <= threshold.rows <= planned + same
+    if target is None:
+        assert threshold.cap == 50
+    elif target >= len(values):
+        assert threshold.cap == np.inf and threshold.rows == len(values) == planned
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_hard_cap_lets_exactly_so_many_pass(seed: int) -> None:
+    draws = np.random.default_rng(seed).random(300)
+    count = hard_count(np.array_split(draws, 3), 40)
+    assert (draws * count < 40).sum() == 40 and (draws[draws * count < 40] <= np.sort(draws)[39]).all()
+
+
+def test_counts_of_hard_caps_replace_those_of_their_queries_alone() -> None:
+    counts = np.array([5, 6, 7])
+    found = effective_counts(counts, [(1, 2.5)])
+    assert found.tolist() == [5.0, 2.5, 7.0] and counts.tolist() == [5, 6, 7] and found.dtype == np.float64
+    assert effective_counts(counts, []).tolist() == [5.0, 6.0, 7.0]

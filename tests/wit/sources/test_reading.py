@@ -1,0 +1,89 @@
+"""Remote files of a source: asked for again within the budget, gone on with where they broke off."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from wit.sources import RequestBudget, SourceReport, reading
+from wit.sources.reading import open_source
+
+DATA = b"0123456789" * 50_000
+FAST = RequestBudget(requests_per_s=1_000, backoff_s=0.001, attempts=4)
+
+
+class Breaking(http.server.BaseHTTPRequestHandler):
+    """Sends half of what is missing each time, then the rest."""
+
+    breaks: int
+    asked: list[str]
+    after = ""
+
+    def do_GET(self) -> None:
+        given = self.headers.get("Range", "")
+        start = int(given.removeprefix("bytes=").rstrip("-") or 0)
+        self.asked.append(given)
+        if type(self).after:
+            self.send_response(503)
+            self.send_header("Retry-After", type(self).after)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            type(self).after = ""
+            return
+        left = len(DATA) - start
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(DATA) - 1}/{len(DATA)}")
+        self.send_header("ETag", '"v1"')
+        self.send_header("Content-Length", str(left))
+        self.end_headers()
+        if type(self).breaks:
+            type(self).breaks -= 1
+            left //= 2
+        self.wfile.write(DATA[start : start + left])
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[type[Breaking], str]]:
+    handler = type("One", (Breaking,), {"breaks": 0, "asked": []})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
+        thread = threading.Thread(target=served.serve_forever, daemon=True)
+        thread.start()
+        yield handler, f"http://127.0.0.1:{served.server_address[1]}/t.csv"
+        served.shutdown()
+        thread.join()
+
+
+def test_a_file_that_breaks_off_costs_what_is_missing_and_a_request_each(server: tuple[type[Breaking], str]) -> None:
+    handler, url = server
+    handler.breaks = 3
+    with open_source(url, SourceReport(url), FAST) as stream:
+        assert stream.read() == DATA
+    assert handler.asked == ["", "bytes=250000-", "bytes=375000-", "bytes=437500-"]
+
+
+def test_a_file_that_keeps_breaking_off_is_given_up_within_the_budget(server: tuple[type[Breaking], str]) -> None:
+    handler, url = server
+    handler.breaks = 99
+    with pytest.raises(OSError, match="broke off"), open_source(url, SourceReport(url), FAST):
+        pass
+    assert len(handler.asked) == FAST.attempts
+
+
+@pytest.mark.parametrize("asked, waited", [("30", 30.0), ("86400", reading.MOST_PATIENCE_S), ("soon", 0.001)])
+def test_a_server_is_left_alone_for_as_long_as_it_asks(
+    server: tuple[type[Breaking], str], monkeypatch: pytest.MonkeyPatch, asked: str, waited: float
+) -> None:
+    handler, url = server
+    handler.after = asked
+    pauses: list[float] = []
+    monkeypatch.setattr(reading.time, "sleep", pauses.append)
+    with open_source(url, SourceReport(url), FAST) as stream:
+        assert stream.read() == DATA
+    assert max(pauses) == waited
