@@ -3,7 +3,7 @@
 import logging
 import os
 
-# Before anything imports numpy: its pool of threads for linear algebra, of which there is none here, spins at the start.
+# Before anything imports numpy: nothing here does linear algebra, yet its pool of threads for that spins at the start.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # Without the Google extra Beam warns at import of libraries that no local build needs.

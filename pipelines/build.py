@@ -2,8 +2,8 @@
 
     query list -> candidates -> plan -> download (-> score) -> select -> publish -> report
 
-Stages are separate pipelines with durable tables between them; one that is finished under the same settings is skipped, so
-a build that was stopped at any instant goes on when it is started again.
+Stages are separate pipelines with durable tables between them. A stage that is finished under the same settings is skipped,
+so a build that was stopped at any instant goes on when it is started again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the build that the arguments describe; returns the exit code (see `pipelines.ending`)."""
     # Imported here, not above: worker processes import this module again, and need neither Beam nor the command line.
     from pipelines import commandline, ending, session
     from pipelines.candidates import run_candidates
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ending.Interrupted as error:
         print(f"stopped: by {error}; to go on: python -m pipelines.build {shlex.join(given)}", file=sys.stderr)
         return 3
-    except (OSError, RuntimeError) as error:  # the latter is all that Beam leaves of the former
+    except (OSError, RuntimeError) as error:  # Beam hands on an OSError as a RuntimeError
         if (refused := refusal(error, out)) is None:
             raise
         print(f"stopped: {refused}, then start the build again" if started else f"error: {refused}", file=sys.stderr)

@@ -22,6 +22,8 @@ from wit.store.parts import StageDir
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
 class ExtractGroup(beam.DoFn):  # type: ignore[misc]
+    """Group -> its marker. Counts the group's files and pairs in the progress bar."""
+
     stage: StageDir
     queries: str
     config: CandidatesConfig
@@ -32,12 +34,13 @@ class ExtractGroup(beam.DoFn):  # type: ignore[misc]
     processes: int
 
     def process(self, group: Group) -> Iterator[Marker]:
+        """Yields the marker, once the group's files and pairs are counted."""
         marker = self.extract(group)
         progress.advance(len(group.files), pairs=marker.into)
         yield marker
 
     def extract(self, group: Group) -> Marker:
-        """Extracts the group; again where workers died of what has been given up since, in this group or another."""
+        """Extracts the group; tries again if, meanwhile, any group gave up a step that killed workers."""
         folder = fs.local_scratch(self.stage.out)
         while True:
             before = notes.given_up(folder)
@@ -48,6 +51,7 @@ class ExtractGroup(beam.DoFn):  # type: ignore[misc]
                     raise
 
     def attempt(self, group: Group) -> Marker:
+        """Extracts the group once, in a worker process; raises WorkerLost where workers keep dying."""
         return workers.run(
             self.processes,
             extract,
@@ -64,6 +68,7 @@ class ExtractGroup(beam.DoFn):  # type: ignore[misc]
 
 
 def run_candidates(context: Context) -> Manifest:
+    """Runs the stage and writes its manifest: one part a group of source files."""
     config, stage = context.config, context.stage("candidates")
     groups = group_files(context.sources, files_per_part=config.sources.files_per_part, limit=config.sources.limit)
     work = ExtractGroup(

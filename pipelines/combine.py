@@ -12,7 +12,7 @@ import numpy as np
 
 
 def sparse(array: Any) -> tuple[Any, Any]:
-    """(flat positions, values) of what is not zero: a part of a set touches few of 500,000 queries."""
+    """(flat positions, values) of the non-zero elements: a part of a set touches few of 500,000 queries."""
     flat = array.ravel()
     at = np.flatnonzero(flat)
     return at.astype(np.int32 if flat.size < 2**31 else np.int64), flat[at]
@@ -28,6 +28,7 @@ class SumArrays(beam.CombineFn):  # type: ignore[misc]
         return []
 
     def add_input(self, total: list[Any], part: tuple[Any, Any]) -> list[Any]:
+        """Adds one `sparse` array into a dense accumulator, made at the first."""
         if not total:
             total = [np.zeros(math.prod(self.shape), np.int64)]
         total[0][part[0]] += part[1]  # positions are distinct
@@ -45,7 +46,7 @@ class SumArrays(beam.CombineFn):  # type: ignore[misc]
 
 
 class SumWith(beam.CombineFn):  # type: ignore[misc]
-    """Adds counts with the function that does it; what it makes of nothing where there are none."""
+    """Adds counts with `add`, a function of an iterable of them; without any input the result is `add([])`."""
 
     def __init__(self, add: Callable[[Iterable[Any]], Any]) -> None:
         self.add = add
@@ -82,7 +83,7 @@ class Concatenate(beam.CombineFn):  # type: ignore[misc]
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
 class Summed(beam.PTransform):  # type: ignore[misc]
-    """Arrays of one shape -> their sum. They travel as what is not zero in them."""
+    """Arrays of one shape -> their sum. Only their non-zero elements travel."""
 
     shape: tuple[int, ...]
 

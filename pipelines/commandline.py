@@ -26,7 +26,7 @@ KNOBS = flags.knobs_of(BuildConfig)
 
 
 def parse(arguments: list[str]) -> tuple[BuildConfig, tuple[str, ...]]:
-    """(configuration, Beam's flags). Raises InputError for a flag that neither knows; exits with 2 on a malformed one."""
+    """(configuration, Beam's flags). Raises InputError for a flag unknown to wit and to Beam; exits with 2 on a malformed one."""
     for argument in arguments:
         check_text(argument)
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)

@@ -25,16 +25,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Context:
+    """What a stage gets from its build: settings, inputs, engine, and what is known of the other stages."""
+
     config: BuildConfig
     sources: tuple[SourceFile, ...]
     seed: int
     engine: Engine
     fingerprints: Mapping[str, str]  # of the stages whose inputs stand
     scorer: Scorer | None = None
-    retries: int = 0  # rounds of --retry-failed that the raw shards have, this run's included
+    retries: int = 0  # rounds of --retry-failed in the raw shards, this run's included
     rebuilding: Collection[str] = ()  # stages of --rebuild-from that are still to be made anew
-    records: Mapping[str, Record] = field(default_factory=dict)  # run.json's, of stages that finished
-    schemas: Mapping[str, int] = field(default_factory=dict)  # that the fingerprints are of
+    records: Mapping[str, Record] = field(default_factory=dict)  # of finished stages, from run.json
+    schemas: Mapping[str, int] = field(default_factory=dict)  # under which the fingerprints were made
 
     @property
     def processes(self) -> int:
@@ -42,10 +44,11 @@ class Context:
         return self.config.processes() if self.engine.local else 0
 
     def stage(self, name: str) -> StageDir:
+        """The directory of that stage; only parts with this build's fingerprint count there."""
         return StageDir(self.config.output, name, self.fingerprints.get(name, ""))
 
     def totals(self) -> dict[str, Tally]:
-        """The statistics of every finished stage, by its manifest or by what run.json recorded where that was deleted since."""
+        """The statistics of every finished stage: from its manifest, or from run.json where the manifest was deleted since."""
         tallies = {name: self._tally(name) for name in STAGES if name != "report"}
         return {name: tally for name, tally in tallies.items() if tally is not None}
 
@@ -79,7 +82,7 @@ class Context:
         return read_facts(self.stage("plan"), plan, oversample=self.config.plan.oversample)
 
     def extracted(self) -> list[Extracted] | None:
-        """What candidates say of their groups; None where they were deleted since."""
+        """What the candidates stage recorded of each group; None where its output was deleted since."""
         stage = self.stage("candidates")
         manifest = stage.manifest()
         return [stage.facts(part, Extracted) for part in manifest.parts] if manifest else None

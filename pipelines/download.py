@@ -42,18 +42,22 @@ from wit.store.parts import StageDir, check_complete
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
 class DownloadOwner(beam.DoFn):  # type: ignore[misc]
+    """Owner -> markers of the raw shards it published. An outage goes into a file that `download_parts` reads."""
+
     stage: StageDir
     seed: int
     fetch: FetchConfig
     image: ImageConfig
 
     def process(self, owner: Owner) -> Iterator[Marker]:
+        """Yields the markers of the owner; after an outage none, and the reason is in `outage_path`."""
         try:
             yield from self.download(owner)
-        except OutageError as error:  # an engine would hand on its traceback, or try again at once
+        except OutageError as error:  # raised, an engine would print its traceback or try again at once
             fs.write_bytes(outage_path(self.stage), str(error).encode())
 
     def download(self, owner: Owner) -> list[Marker]:
+        """Publishes the owner's raw shards; raises OutageError where the network is away."""
         return download(
             owner,
             out=self.stage.out,
@@ -66,18 +70,19 @@ class DownloadOwner(beam.DoFn):  # type: ignore[misc]
 
 
 def before_download(stages: list[str]) -> list[str]:
-    """Those of the stages that send no request to hosts of pictures."""
+    """The stages among these that send no request to hosts of pictures."""
     return [name for name in stages if name in before_stage("download")]
 
 
 def outage_path(stage: StageDir) -> str:
+    """Where a worker leaves word that the network is away."""
     return fs.join(stage.path, OUTAGE_FILE)
 
 
 @contextlib.contextmanager
 def draining_on_sigterm() -> Iterator[threading.Event]:
-    """While the block runs, SIGTERM finishes what is requested and leaves the rest unpublished, and the event tells of it; a
-    second one does what it would have done without this."""
+    """While the block runs, the first SIGTERM sets the event that is yielded, lets requests in flight finish, and leaves the rest
+    unpublished. A second SIGTERM goes to the handler that was set before."""
     asked = threading.Event()
     before = signal.getsignal(signal.SIGTERM)
 
@@ -95,7 +100,7 @@ def draining_on_sigterm() -> Iterator[threading.Event]:
 
 
 def run_download(context: Context) -> Manifest:
-    """Every raw shard of the plan, and if asked for a further round over what failed for a passing reason."""
+    """Fetches every raw shard of the plan; if asked, one more round over rows that failed for a passing reason."""
     stage = context.stage("download")
     manifest = stage.manifest() or first_pass(context)
     if context.retries == (manifest.retries or 0):
@@ -115,7 +120,7 @@ def run_download(context: Context) -> Manifest:
 
 
 def first_pass(context: Context) -> Manifest:
-    """Every raw shard of the plan, and the rounds of retries that were finished if it is only their manifest that is gone."""
+    """Fetches every raw shard of the plan. Rounds of retries that were finished are kept, should only the manifest be gone."""
     stage, owners = context.stage("download"), plan_owners(context)
     published = stage.markers()
     tell(context, pending_of(owners, published))
@@ -146,7 +151,7 @@ def units_of(owners: list[Owner]) -> list[Unit]:
 
 
 def pending_of(owners: list[Owner], published: Sequence[Marker]) -> list[Owner]:
-    """The owners, with those raw shards that are not there yet."""
+    """The owners that still have raw shards to publish, with those shards alone."""
     done = {marker.unit for marker in published}
     return [left for owner in owners if (left := owner.without(done)).chains]
 
@@ -175,7 +180,7 @@ def tell(context: Context, pending: list[Owner]) -> None:
     for line in preflight.lines(needs, free):
         print(line, file=sys.stderr)
     if free is not None and needs.bytes_needed > free:
-        raise Stopped(  # not as bad input: the plan stands by now
+        raise Stopped(  # and not InputError: the plan stands by now
             f"the disk of {config.output} has {free / 1e9:,.3f} GB free and the set needs about "
             f"{needs.bytes_needed / 1e9:,.3f} GB: make room, choose another --output, a smaller --image-size or --target, "
             "or give --picture-bytes where your pictures are smaller than usual"
@@ -183,7 +188,8 @@ def tell(context: Context, pending: list[Owner]) -> None:
 
 
 def download_parts(context: Context, owners: list[Owner], published: Sequence[Marker]) -> list[Marker]:
-    """Publishes the raw shards of the owners that are not there yet; returns the markers of all."""
+    """Publishes the owners' missing raw shards; returns the markers of all of them. Raises OutageError where the network is away,
+    Drained after SIGTERM, and Stopped where a shard is missing without either."""
     config, stage = context.config, context.stage("download")
     wanted, pending = set(units_of(owners)), pending_of(owners, published)
     fs.remove(outage_path(stage))

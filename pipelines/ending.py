@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, one sentence, and nothing of it left running.
+"""How a command ends: with an exit code, one sentence, and no process left running.
 
 0 a set with samples; 1 a bug, or problems that verify found; 2 bad input, nothing was touched; 3 stopped, start it again to go
 on; 4 finished, and nothing was kept.
@@ -25,11 +25,11 @@ from wit.store.refusals import refusal
 
 
 class Interrupted(Exception):
-    """Ctrl-C or SIGTERM, which is its text."""
+    """The command was told to end; the text is "Ctrl-C" or "SIGTERM"."""
 
 
 class _MainThreadOnly:
-    """Standard error that other threads cannot write to: engines print tracebacks of theirs there when they are ended."""
+    """Standard error for the main thread alone: an engine's threads print tracebacks when they are ended."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -45,17 +45,17 @@ class _MainThreadOnly:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """While the block runs, Ctrl-C and SIGTERM end every process below this one and raise Interrupted, whatever an engine
-    makes of the exception on its way; a second one ends this process at once."""
+    """While the block runs, Ctrl-C and SIGTERM end every process below this one and raise Interrupted, even if an engine turns
+    the exception into another on its way. A second signal ends this process at once."""
     asked: list[str] = []
 
     def stop(number: int, _: object) -> None:
         if asked:
             os._exit(3)
         asked.append(NAMES[signal.Signals(number)])
-        logging.disable(logging.CRITICAL)  # what threads say of their ends helps nobody
+        logging.disable(logging.CRITICAL)  # threads log that they end, which helps nobody
         threading.excepthook = lambda _: None
-        warnings.simplefilter("ignore")  # that of a resource tracker which is ended too
+        warnings.simplefilter("ignore")  # the resource tracker warns when it is ended
         sys.stderr = _MainThreadOnly(sys.stderr)  # type: ignore[assignment]
         workers.give_up()
         end_children()
@@ -71,8 +71,8 @@ def interruptible() -> Iterator[None]:
 
 
 def code_of(work: Callable[[], int]) -> int:
-    """The exit code of a command that only reads, or writes one file: what `work` returns, or 2 after one sentence where the
-    input is bad or the system refuses something."""
+    """The exit code of a command that only reads, or writes one file. It is what `work` returns; where the input is bad or the
+    system refuses something, this prints one sentence and returns 2."""
     try:
         return work()
     except InputError as error:
@@ -97,8 +97,8 @@ def end_children() -> None:
 
 
 def leave(code: int) -> None:
-    """Ends this process, which has said all, with the exit code; that of a stopped job without waiting for the threads that
-    were at work on it."""
+    """Ends this process with the exit code; everything has been printed by now. A stopped job (3) does not wait for the threads
+    that were at work on it."""
     if code == 3:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -16,27 +16,30 @@ from wit.errors import InputError, Stopped
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Beam flags as the user gave them; without a runner among them, FnApiRunner with `threads` bundles in flight.
+    """Beam flags as the user gave them; if they name no runner, FnApiRunner with `threads` bundles in flight.
 
-    FnApiRunner by name: `DirectRunner` of Beam 2.77 first tries to download a Prism binary and waits for ever behind a
-    filtered network; its `multi_processing` mode waits for ever for a killed worker."""
+    FnApiRunner is asked for by name: `DirectRunner` of Beam 2.77 first tries to download a Prism binary and waits for ever
+    behind a filtered network; its `multi_processing` mode waits for ever for a killed worker."""
 
     flags: tuple[str, ...]
     threads: int
 
     @property
     def local(self) -> bool:
+        """Whether the pipeline runs in this process."""
         return self.runner == "FnApiRunner"
 
     @property
     def runner(self) -> str:
+        """The runner that the flags name; FnApiRunner without one."""
         return str(self.options().view_as(StandardOptions).runner or "FnApiRunner")
 
     def options(self) -> PipelineOptions:
+        """The flags as Beam reads them; a new object each time, since a run changes it."""
         return PipelineOptions(list(self.flags))
 
     def check(self) -> None:
-        """Raises InputError for a runner that there is none of, and for options that Beam refuses."""
+        """Raises InputError for a runner that does not exist, and for options that Beam refuses."""
         try:
             beam.Pipeline(runner=self.runner, options=self.options())
         except (ValueError, ImportError, AttributeError) as error:
@@ -46,8 +49,8 @@ class Engine:
             ) from error
 
     def run(self, build: Callable[[beam.Pipeline], object]) -> None:
-        """Builds the pipeline and waits for its end; raises what it raised, InputError where bad input ended a worker, and
-        Stopped where the job ends in any other state than DONE: cancelled, drained, lost."""
+        """Builds the pipeline and waits for its end. Raises what the pipeline raised, InputError where bad input ended a worker,
+        and Stopped where the job ends in any state but DONE: cancelled, drained, lost."""
         options = self.options()
         options.view_as(TypeOptions).pipeline_type_check = False  # mypy has checked; Beam's reading of hints is its own
         if self.local:
@@ -71,8 +74,8 @@ RAISED = re.compile(r"^wit\.errors\.(InputError|DamagedFile|StoreAway): ([^\n]*)
 
 
 def ended_by(error: Exception) -> InputError | Stopped | None:
-    """What a worker raised that a sentence is enough for, without what an engine adds, which may keep the words alone; None where
-    it raised something else."""
+    """The InputError or Stopped that a worker raised; None for any other error. An engine may keep only its text, and wrap that
+    in words of its own, which are taken off here."""
     if isinstance(error, Stopped):
         return error
     raised = [("InputError", f"{error}")] if isinstance(error, InputError) else RAISED.findall(f"{error}")
@@ -84,6 +87,6 @@ def ended_by(error: Exception) -> InputError | Stopped | None:
 
 
 def quiet_beam() -> None:
-    """Beam warns at import of Google libraries that a local build never needs, and says twice what went wrong."""
+    """Silences Beam's log: it warns of Google libraries that a local build never needs, and repeats every error."""
     for name in ("apache_beam", "root"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what it says at ERROR is the traceback of what it raises
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # at ERROR it logs the traceback of what it raises

@@ -1,7 +1,7 @@
-"""What units of work say when they are done, brought back from an engine as elements.
+"""Brings the markers of finished units back from an engine, as elements of the pipeline.
 
-An engine hands nothing to the process that started its job but files. So what comes out of the job is written in as many files as
-there are batches, and read from there: no marker is read one by one at a stage's end.
+Files are all that an engine can hand to the process that started its job. So the job writes its elements in batches, one file
+each, and they are read from there: a stage need not read its markers one by one at the end.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ BATCH = 1_000  # elements in a file: a few hundred kilobytes
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
 class WriteBatches(beam.PTransform):  # type: ignore[misc]
-    """Dataclasses -> files of about BATCH of them below a folder. An element that an engine gives twice is the same twice, and is
-    written once."""
+    """Dataclasses -> files of about BATCH of them below a folder. An element that an engine repeats, byte for byte, is written
+    once."""
 
     folder: str
     batches: int
 
     def expand(self, elements: beam.PCollection) -> beam.PCollection:
+        """Batches elements by a hash of their JSON, so that a repeated element meets its twin."""
         return (
             elements
             | "AsJson" >> beam.Map(to_json)
@@ -52,7 +53,7 @@ def _write(batch: tuple[int, Iterable[bytes]], folder: str) -> None:
 def gather(
     engine: Engine, build: Callable[[beam.Pipeline], beam.PCollection], kind: type[T], *, out: str, expected: int
 ) -> list[T]:
-    """Runs the pipeline; what comes out of it, dataclasses of that kind, each once, in no order. `expected` is about how many
+    """Runs the pipeline; returns its elements, dataclasses of that kind, each once, in no order. `expected` is about how many
     there will be. Raises what `Engine.run` raises."""
     folder = fs.join(out, layout.SCRATCH, f"units-{secrets.token_hex(8)}")
 

@@ -13,8 +13,8 @@ M_ARENA_MAX = -8  # mallopt(3)
 
 
 def few_arenas() -> None:
-    """Two malloc arenas for this process: with one a thread, glibc keeps what each of the engine's threads once held
-    (measured on the demonstration build: 540 MB in place of 1,030 MB)."""
+    """Limits this process to two malloc arenas. With an arena for each thread glibc keeps the memory that each of the engine's
+    threads once held (measured on the demonstration build: 540 MB in place of 1,030 MB)."""
     try:
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
     except (OSError, AttributeError):  # not glibc: nothing to tune
@@ -22,8 +22,8 @@ def few_arenas() -> None:
 
 
 def tree_megabytes() -> float:
-    """Proportional set size of this process and all below it: shared pages count once. Resident size where that is
-    unknown (not Linux)."""
+    """Proportional set size, in MB, of this process and all below it: shared pages count once. Resident size where the system
+    does not tell (not Linux)."""
     total = 0
     me = psutil.Process()
     for process in [me, *me.children(recursive=True)]:
@@ -48,7 +48,7 @@ class PeakMemory:
             self.megabytes = max(self.megabytes, round(tree_megabytes(), 1))
 
     def __enter__(self) -> PeakMemory:
-        self.megabytes = round(tree_megabytes(), 1)  # what ends before the first sample has a peak too
+        self.megabytes = round(tree_megabytes(), 1)  # a block shorter than EVERY_S has a peak too
         self._thread.start()
         return self
 

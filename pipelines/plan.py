@@ -30,6 +30,7 @@ class Plan(beam.PTransform):  # type: ignore[misc]
     passes: Passes
 
     def expand(self, parts: beam.PCollection) -> beam.PCollection:
+        """The passes in order; those that add up over buckets reach later ones as side inputs."""
         plan, config = self.passes, self.passes.config
         scattered = parts | "Scatter" >> beam.Map(Counted(plan.scatter))
         merged = (
@@ -86,6 +87,7 @@ class Plan(beam.PTransform):  # type: ignore[misc]
 
 
 def run_plan(context: Context) -> Manifest:
+    """Runs the stage and writes its manifest: parts by host partition, and the facts that select and report read."""
     config, stage = context.config.plan, context.stage("plan")
     candidates, above = context.manifest("candidates"), context.stage("candidates")
     parts = [(part.unit.as_("scatter"), above.file(part, "rows")) for part in candidates.parts]

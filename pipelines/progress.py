@@ -1,4 +1,4 @@
-"""Progress bars with rates and time left. DoFns of a local run count here; on a cluster published markers are counted."""
+"""Progress bars with rates and time left. A local run's DoFns count here; on a cluster the bar counts published markers."""
 
 from __future__ import annotations
 

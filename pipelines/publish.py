@@ -19,6 +19,8 @@ from wit.store.parts import StageDir
 
 @dataclass(frozen=True, slots=True)
 class WriteShard:
+    """Assignment -> the marker of the shard, which is written into `directory`."""
+
     stage: StageDir
     directory: str
     seed: int
@@ -31,6 +33,7 @@ class WriteShard:
 
 
 def run_publish(context: Context) -> Published:
+    """Runs the stage: writes every shard of the set beside the old one, then puts the new set in its place."""
     config, stage = context.config.publish, context.stage("publish")
     parts = keep_list_parts(context.manifest("select"))
     shards = list(order.plan_shards(parts, seed=context.seed, config=config))

@@ -33,6 +33,7 @@ def check(given: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 with the list written, 2 after one sentence where the input is bad."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     return ending.code_of(lambda: build_list(given))
 

@@ -19,7 +19,7 @@ from wit.store.parts import StageDir
 
 
 def scorer_of(config: BuildConfig) -> Scorer | None:
-    """The checkpoint that the build scores with, opened; None without one. Raises InputError where it cannot be used."""
+    """The opened checkpoint that scores this build's pairs; None without one. Raises InputError where it cannot be used."""
     config.check_score()
     if config.score_checkpoint is None:
         return None
@@ -35,6 +35,8 @@ def scorer_of(config: BuildConfig) -> Scorer | None:
 
 @dataclass(frozen=True, slots=True)
 class ScoreShard:
+    """Raw shard -> the marker of its scores, made in a worker process."""
+
     stage: StageDir
     scorer: Scorer
     processes: int
@@ -46,6 +48,7 @@ class ScoreShard:
 
 
 def run_score(context: Context) -> Manifest:
+    """Runs the stage for raw shards without scores; raises ValueError where the build has no scorer."""
     stage, shards = context.stage("score"), raw_shards(context.manifest("download"))
     if context.scorer is None:
         raise ValueError("a build without a scorer has no score stage")

@@ -24,6 +24,7 @@ class Select(beam.PTransform):  # type: ignore[misc]
     passes: Passes
 
     def expand(self, numbers: beam.PCollection) -> beam.PCollection:
+        """The passes in order; `weights` reaches `scatter` as a side input."""
         select = self.passes
         memberships = numbers | "Count" >> beam.Map(select.count) | "SumCounts" >> Summed((2, select.query_count))
         weights = memberships | "Weights" >> beam.Map(select.weights)
@@ -35,7 +36,7 @@ class Select(beam.PTransform):  # type: ignore[misc]
             | "Cluster" >> beam.Map(select.cluster)
             | "Verdicts" >> beam.FlatMap(select.slices)
         )
-        every_shard = numbers | "EveryShard" >> beam.Map(select.no_verdicts)  # also those without any survivor
+        every_shard = numbers | "EveryShard" >> beam.Map(select.no_verdicts)  # a shard without survivors too
         return (
             (verdicts, every_shard)
             | "AllVerdicts" >> beam.Flatten()
@@ -45,6 +46,7 @@ class Select(beam.PTransform):  # type: ignore[misc]
 
 
 def run_select(context: Context) -> Manifest:
+    """Runs the stage and writes its manifest: one part of the keep list a raw shard."""
     config, stage = context.config, context.stage("select")
     shards = context.raw_shards()
     facts = context.plan_facts()

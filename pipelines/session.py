@@ -62,6 +62,8 @@ def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session
 
 @dataclasses.dataclass
 class Session:
+    """A running build: its context, its run.json, and what stands of each stage."""
+
     context: Context
     run: RunFile
     before: RunFile | None  # of the last start
@@ -79,8 +81,8 @@ class Session:
         scorer: Scorer | None,
         before: RunFile | None,
     ) -> Session:
-        """Fixes the seed and the fingerprints, and writes run.json; raises InputError, with nothing touched, if going on would
-        throw downloads away unasked or needs what is gone. `before` is run.json of the last start."""
+        """Fixes the seed and the fingerprints, and writes run.json. Raises InputError, with nothing touched, if going on would
+        throw downloads away unasked or needs files that are gone. `before` is run.json of the last start."""
         if before is not None:
             resume.restore(config.output, before.records)
         run = build.begin(config, sources, engine.flags, scorer, before)
@@ -102,7 +104,7 @@ class Session:
         return session
 
     def look(self) -> None:
-        """What stands under OUT by now, and so the fingerprints that are known."""
+        """Looks what stands under OUT by now; the fingerprints that follow from it go into run and context."""
         out = self.context.config.output
         self.stages = resume.survey(out, self.run, self.context.config, self.inputs)
         known = {name: stage.above for name, stage in self.stages.items() if stage.above is not None}
@@ -123,38 +125,40 @@ class Session:
         return resume.to_run(self.stages, asked, self.run.rebuild.pending, again)
 
     def check(self) -> None:
+        """Raises InputError if the stages to run would throw downloads away unasked or need files that are gone."""
         if "download" not in self.run.rebuild.pending:
             resume.check_going_on(self.context.config.output, self.before, self.run, self.stages, self.to_run())
 
     def tell_what_was_refused(self) -> None:
-        """What a finished download refused under settings that were changed since."""
+        """Prints which rows a finished download refused under settings that have changed since."""
         record = self.run.records.get("download")
         if not self.stages["download"].finished or record is None or record.dropped is None:
             return
         if record.fetch is None:
             record.fetch = (self.before or self.run).section("fetch")
-        asked = self.context.config.retried_reasons()  # which this start fetches as it is
+        asked = self.context.config.retried_reasons()  # this start fetches those anyway
         refused = {reason: n for reason, n in record.dropped.items() if reason not in asked}
         for line in advice.refused_before(record.fetch, self.run.section("fetch"), refused):
             print(line, file=sys.stderr)
 
     def nothing_kept(self) -> str | None:
-        """Why a finished set has no samples; None where it has some, or was not to be published."""
+        """Why a finished set has no samples; None where it has some, or where publish was not asked for."""
         published = self.context.totals().get("publish")
         asked = "publish" in self.context.config.stage_names()
         return advice.nothing_kept(self.context.totals()) if asked and published and not published.out else None
 
     def save(self) -> None:
+        """Writes run.json, whole and with its digest."""
         fs.write_bytes(layout.run_path(self.context.config.output), sealed(self.run))
 
     def run_stage(self, name: str, work: Callable[[Context], object]) -> None:
-        """Runs the stage unless it is finished, or was and nobody misses what is gone of it."""
+        """Runs the stage unless it is finished. One that finished and then lost files is run only if somebody needs them."""
         if name not in self.to_run():
             self.pass_over(name)
             return
-        self.check()  # the stages before it may have come out other than they were
+        self.check()  # the stages before it may have written something new
         rebuild = self.run.rebuild
-        self.run.at_work = [name]  # from here on its manifest may be another than run.json has the digest of
+        self.run.at_work = [name]  # from here on run.json's digest of its manifest may be out of date
         self.save()
         if name in rebuild.pending and name not in rebuild.begun:
             self.throw_away(name)
@@ -173,7 +177,7 @@ class Session:
         self.save()
 
     def settle(self, name: str) -> bool:
-        """Strikes a stage that is done off the lists of what is still to be made; whether it stood in any."""
+        """Strikes a stage that is done off run.json's lists of pending stages; returns whether it stood in any."""
         held = False
         for names in (self.run.rebuild.pending, self.run.rebuild.begun, self.run.retry.pending):
             if name in names:
@@ -182,6 +186,7 @@ class Session:
         return held
 
     def pass_over(self, name: str) -> None:
+        """Says why the stage does not run, and tidies up after a run that was killed at its end."""
         stage, directory = self.stages[name], self.context.stage(name)
         if isinstance(stage.manifest, Manifest) and not stage.missing:
             directory.tidy(stage.manifest.parts)  # in case the run that finished it was killed there
@@ -192,8 +197,8 @@ class Session:
         print(f"{name:<10} {resume.passed_over(directory.out, stage)}", file=sys.stderr)
 
     def throw_away(self, name: str) -> None:
-        """What --rebuild-from asks for, once: a restart goes on with what was made since. Downloads make room; of the other
-        stages what the manifest names stays until another one stands."""
+        """Throws a stage's output away for --rebuild-from, once: a restart keeps what was made since. Downloads go at once, to
+        make room; other stages keep the files of their manifest until a new manifest stands."""
         stage = self.context.stage(name)
         if name == "download":
             stage.clear()
@@ -203,14 +208,14 @@ class Session:
         self.save()
 
     def withdraw_scores(self) -> None:
-        """Removes scores of an earlier start where this one is without them, once a set without them stands."""
+        """Removes an earlier start's scores where this start uses none; called once the new set stands."""
         if "score" not in self.stages and "publish" in self.context.config.stage_names():
             StageDir(self.context.config.output, "score", "").clear()
             if self.run.records.pop("score", None):
                 self.save()
 
     def source_problems(self) -> list[str]:
-        """One line for each source file of which something could not be read."""
+        """One line for each source file, and kind of fault, that could not be read in full."""
         return ledger.source_problems(source_reports(self.context.extracted() or ()))
 
     def show_funnel(self) -> None:
@@ -222,7 +227,7 @@ class Session:
             console.print(path, highlight=False, soft_wrap=True)
 
     def show_losses(self, stages: Sequence[str]) -> None:
-        """What went into each of these stages, what was lost there and why, and what of the sources could not be read."""
+        """Prints, for these stages, what went in, what was lost and why; then what could not be read in the sources."""
         console, totals = Console(), self.context.totals()
         console.print(funnel(ledger.stage_totals({name: totals[name] for name in stages if name in totals})))
         for line in self.source_problems()[:SHOWN_PROBLEMS]:

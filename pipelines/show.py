@@ -48,7 +48,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Nearest:
-    """What the nearest training picture by raw pixels is right in."""
+    """How often the nearest training picture by raw pixels has the right class."""
 
     training_images: int
     top1: float
@@ -58,7 +58,7 @@ class Nearest:
 
 @dataclass(frozen=True, slots=True)
 class ZeroShot:
-    """What is shown of a result of trainer.evaluate."""
+    """The fields of a trainer.evaluate result that are shown."""
 
     model: str
     dataset: str
@@ -72,8 +72,8 @@ class ZeroShot:
 
 
 def accuracy(result: ZeroShot) -> str:
-    """A zero-shot evaluation beside chance, and where they were measured, beside the nearest training picture by raw
-    pixels and group by group."""
+    """A zero-shot evaluation, in words, beside chance. Where they were measured, also beside the nearest training picture by raw
+    pixels, and group by group."""
     control = "control run, trained on shuffled captions: " if result.shuffled_captions else ""
     lines = [
         f"{control}zero-shot top-1 of {result.model} on {result.dataset}: {share(result)} "
@@ -90,12 +90,13 @@ def accuracy(result: ZeroShot) -> str:
 
 
 def share(part: ZeroShot | Nearest | Part) -> str:
+    """An accuracy with its 95 % interval, as text."""
     low, high = part.top1_interval
     return f"{part.top1:.4f} (95 % {low:.4f} to {high:.4f})"
 
 
 def read_result(path: str) -> ZeroShot:
-    """A result of trainer.evaluate; raises InputError where the file is none."""
+    """A result of trainer.evaluate; raises InputError where the file does not hold one."""
     try:
         result = load(ZeroShot, read_object(path, how=MADE_BY))
         accuracy(result)
@@ -105,7 +106,7 @@ def read_result(path: str) -> ZeroShot:
 
 
 def paths(out: str) -> list[str]:
-    """What a person looks for in OUT, where it is there."""
+    """The paths under OUT that a person looks for, as far as they exist."""
     return [path for name in PATHS if fs.exists(path := fs.join(out, name))]
 
 
@@ -114,12 +115,13 @@ MADE_BY = "run the build, or trainer.evaluate, again"
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """What is shown of run.json."""
+    """The fields of run.json that are shown."""
 
     peak_memory_mb: float = 0
 
 
 def show(console: Console, out: str, results: Sequence[str]) -> None:
+    """Prints funnel, memory, accuracies and paths; raises InputError where OUT or a result is not there."""
     ledger_path = fs.join(out, layout.LEDGER_FILE)
     for path in (ledger_path, *results):
         if not fs.exists(path):
@@ -139,6 +141,7 @@ def show(console: Console, out: str, results: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0, or 2 after one sentence where there is nothing to show."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.show", description=__doc__)
     parser.add_argument("out", metavar="OUT", help="the --output directory of a build")
     parser.add_argument("results", metavar="ZERO_SHOT.json", nargs="*", help="results that trainer.evaluate wrote")

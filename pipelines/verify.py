@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def lines(verdict: Verdict, out: str, level: str) -> list[str]:
-    """What is off, one a line, and a last line that sums up."""
+    """The problems, one a line, and a last line that sums up."""
     notes = [f"note: {note}" for note in verdict.notes]
     size = f"{verdict.samples:,} samples in {verdict.shards:,} shards, {verdict.samples_read:,} of them read"
     done, to_come = ", ".join(verdict.stages), ", ".join(verdict.to_come)

@@ -13,20 +13,20 @@ from wit.records import keyed_hash
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Float pixels in 0..1 shifted and scaled as CLIP's models expect them."""
+    """Float pixels in 0..1, shifted by CLIP's mean and scaled by its standard deviation."""
     mean, std = (images.new_tensor(value).view(1, 3, 1, 1) for value in (MEAN, STD))
     return (images - mean) / std
 
 
 def draws(batch: int, columns: int, *, seed: int, step: int) -> Tensor:
-    """`[batch, columns]` uniform in -1..1, the same on every rank and device."""
+    """`[batch, columns]` uniform draws in -1..1, the same on every rank and device."""
     generator = torch.Generator().manual_seed(keyed_hash(seed, "augment", str(step)) >> 1)
     return torch.rand(batch, columns, generator=generator) * 2 - 1
 
 
 def augment(images: Tensor, draw: Tensor, *, strength: float) -> Tensor:
-    """Shifted, scaled, turned and recoloured pictures `[batch, 3, size, size]` in 0..1; strength 0 changes nothing,
-    1 is at most 12 % of shift, 25 % of scale, 17 degrees and 50 % of colour. `draw` `[batch, 8]` in -1..1."""
+    """Pictures `[batch, 3, size, size]` in 0..1, shifted, scaled, turned and recoloured by `draw` `[batch, 8]` in -1..1.
+    Strength 0 changes nothing; 1 is at most 12 % of shift, 25 % of scale, 17 degrees and 50 % of colour."""
     if not strength:
         return images
     shift, scale, turn, bright, contrast, saturation, hue = (strength * draw.to(images)).split(
@@ -37,7 +37,8 @@ def augment(images: Tensor, draw: Tensor, *, strength: float) -> Tensor:
 
 
 def warp(images: Tensor, shift: Tensor, scale: Tensor, angle: Tensor) -> Tensor:
-    """Bilinear; beyond its border a picture goes on with its border's colour. Shift in half sizes, angle in radians."""
+    """Moves pictures, bilinearly; beyond its border a picture has the border's colour. `shift` in half sizes, `angle` in
+    radians."""
     cos, sin = scale * angle.cos(), scale * angle.sin()
     theta = torch.stack([torch.cat([cos, -sin, shift[:, :1]], 1), torch.cat([sin, cos, shift[:, 1:]], 1)], dim=1)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
@@ -45,7 +46,8 @@ def warp(images: Tensor, shift: Tensor, scale: Tensor, angle: Tensor) -> Tensor:
 
 
 def recolour(images: Tensor, saturation: Tensor, contrast: Tensor, brightness: Tensor, hue: Tensor) -> Tensor:
-    """One affine map of RGB per picture: around grey, turned by `hue` radians about the grey axis, then stretched."""
+    """Applies one affine map of RGB to each picture: turned by `hue` radians about the grey axis, stretched from grey,
+    shifted."""
     one = torch.eye(3, device=images.device)
     grey = torch.full_like(one, 1 / 3)
     axis = (one.roll(-1, 0) - one.roll(1, 0)) / math.sqrt(3)  # the cross product with the grey axis

@@ -1,8 +1,8 @@
 """What a training run leaves on disk: `checkpoints/step-NNNNNNNNNN.pt`, whole or not there, loadable as plain data.
 
 The keys `name`, `epoch`, `state_dict` and `optimizer` are open_clip's, so its tools read the weights. A checkpoint is a zip file
-with a CRC-32 of every record, also in those of earlier versions: a file that was cut off or flipped is noticed by it, since
-PyTorch itself does not look at it.
+with a CRC-32 of every record, and was one in earlier versions too. PyTorch does not compare the CRC-32, so it is done here: a
+file that was cut off or flipped is noticed.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ GIVE = "give the --output of a training run, or a .pt file"
 
 
 class NotFinite(Exception):
-    """Weights or moments that are no finite numbers were to be saved."""
+    """A state with weights or moments that are not finite was about to be saved."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A checkpoint that is whole, and what is wrong with newer ones, a sentence each."""
+    """A whole checkpoint; and for each newer one that was passed over, a sentence that says why."""
 
     path: str
     state: dict[str, Any]
     passed_over: tuple[str, ...] = ()
 
     def sentences(self) -> list[str]:
-        """What to say of the choice; nothing where it was the newest."""
+        """The lines to print about the choice; none if it was the newest."""
         lines = [f"passed over: {sentence}" for sentence in self.passed_over]
         return [*lines, f"taken instead: {self.path}"] if lines else []
 
@@ -51,12 +51,13 @@ def list_checkpoints(output: str) -> list[str]:
 
 
 def path_of(output: str, step: int) -> str:
+    """The path of the checkpoint of that step; ten digits, so that names sort by step."""
     return fs.join(output, "checkpoints", f"step-{step:010d}.pt")
 
 
 def save(output: str, state: dict[str, Any], *, step: int, keep: int) -> None:
-    """Writes the checkpoint of `step`; then removes later ones, which were passed over as damaged when the run went on, and all
-    but the newest `keep`. Raises NotFinite for such numbers: they must not take the place of good ones."""
+    """Writes the checkpoint of `step`, and keeps only the newest `keep`. Later ones go too: they were passed over as damaged when
+    the run went on. Raises NotFinite for a state that is not finite, which must not replace a good one."""
     if not is_finite(state):
         raise NotFinite(f"step {step}")
     buffer = io.BytesIO()
@@ -76,6 +77,7 @@ def is_finite(state: dict[str, Any]) -> bool:
 
 
 def tensors_of(value: Any) -> Iterator[Tensor]:
+    """Every tensor in nested dicts, lists and tuples."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict | list | tuple):
@@ -110,7 +112,7 @@ def read(path: str) -> dict[str, Any]:
     data = fs.read_bytes(path)
     try:
         state = _state(data)
-    except pickle.UnpicklingError as error:  # whose words are advice to run what stands there
+    except pickle.UnpicklingError as error:  # its text advises to run the file's code
         raise InputError(
             f"{path} is no checkpoint of trainer.train: it holds more than numbers and texts; {GIVE}"
         ) from error

@@ -93,7 +93,7 @@ class TrainConfig:
 
 KNOBS = flags.knobs_of(TrainConfig)
 
-# What may differ between a run and its resumption without changing what is learnt.
+# Knobs that a resumed run may change: they do not change what is learnt.
 FREE_TO_CHANGE = {"shards", "output", "workers", "cache_mb", "device", "resume", "keep_checkpoints"} | {
     "log_every_steps",
     "checkpoint_every_steps",
@@ -102,7 +102,7 @@ FREE_TO_CHANGE = {"shards", "output", "workers", "cache_mb", "device", "resume",
 
 
 def recipe(model: str) -> dict[str, Any]:
-    """The defaults that fit a named model where they differ from TrainConfig's (CLIP table 18 but for the batch)."""
+    """The defaults of a named model that differ from TrainConfig's (CLIP table 18, except for the batch)."""
     if model.startswith("demo"):
         # Two minutes of one core for the 8,000 pictures of the demonstration web.
         return dict(
@@ -120,7 +120,7 @@ CODES = (
 
 
 def check(config: TrainConfig) -> None:
-    """Raises InputError for what is wrong with the configuration, before anything is touched."""
+    """Raises InputError if the run cannot start with this configuration; nothing is touched."""
     if config.model not in MODELS:
         raise InputError(f"no such model: {config.model}; {flags.instead(config.model, MODELS)}")
     for path in (config.output, fs.join(config.output, "checkpoints")):

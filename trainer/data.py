@@ -1,8 +1,8 @@
 """Streams published shards as training batches: every sample once an epoch, in an order fixed by (seed, epoch).
 
-The order is known before a byte is read: shards are permuted, consecutive shards form a window of about
-`shuffle_buffer` samples, and the samples of a window are permuted. So a run resumes at any batch without reading what
-came before, and the stream is the same whatever the number of decoding threads and of ranks.
+The order is known before a byte is read: shards are permuted, consecutive shards form a window of about `shuffle_buffer` samples,
+and the samples of a window are permuted. So a run resumes at any batch without reading those before it, and the stream does not
+depend on the number of decoding threads or ranks.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class StreamConfig:
-    """What decides the stream (all but `workers` and `cache_mb`, which only decide how fast it comes)."""
+    """The settings of a stream. All decide what it yields, except `workers` and `cache_mb`, which only decide how fast."""
 
     batch_size: int  # samples, over all ranks
     image_size: int  # pixels, square
@@ -50,8 +50,8 @@ IMAGE, METADATA = "image_corrupt", "metadata_corrupt"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with a sample: a picture that does not decode, which leaves it out of its batch, or a KEY.json that is no
-    JSON object, without which it is trained on."""
+    """A fault of a sample: its picture does not decode (IMAGE), so the batch leaves it out; or its KEY.json is no JSON object
+    (METADATA), and it is trained on all the same."""
 
     shard: str  # file name
     key: str
@@ -60,7 +60,8 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One decoded sample; `image` `[height, width, 3]` with the shorter side as the model wants it, None if corrupt."""
+    """One decoded sample. `image` is `[height, width, 3]`, its shorter side the model's image size; None if it does not
+    decode."""
 
     key: str
     image: Pixels | None
@@ -70,6 +71,8 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
+    """One rank's part of a batch, ready for the device."""
+
     images: Tensor  # uint8 [batch, 3, size, size]
     tokens: Tensor  # int64 [batch, context_length]
     valid: Tensor  # bool [batch]: False where the picture does not decode
@@ -78,12 +81,13 @@ class Batch:
 
     @property
     def corrupt(self) -> list[str]:
+        """The keys of samples whose picture does not decode."""
         return [key for key, valid in zip(self.keys, self.valid.tolist(), strict=True) if not valid]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one sample of the stream lies; `samples` is its shard being read, None if the example is in the cache."""
+    """The place of one sample in the stream. `samples` will be its shard's samples; None if the example is in the cache."""
 
     shard: int
     row: int
@@ -92,7 +96,7 @@ class Place:
 
 @lru_cache(maxsize=8)
 def permutation(n: int, *, seed: int, purpose: str) -> npt.NDArray[np.int64]:
-    """A permutation of `range(n)` that is a function of (n, seed, purpose) alone, on any machine and NumPy version."""
+    """A permutation of `range(n)` that depends on (n, seed, purpose) only, on any machine and with any NumPy version."""
     with np.errstate(over="ignore"):
         x = np.arange(n, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(keyed_hash(seed, purpose, str(n)))
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64
@@ -101,7 +105,8 @@ def permutation(n: int, *, seed: int, purpose: str) -> npt.NDArray[np.int64]:
 
 
 def epoch_windows(counts: list[int], *, seed: int, epoch: int, shuffle_buffer: int) -> Iterator[list[int]]:
-    """The shards in this epoch's order, in groups that hold at least `shuffle_buffer` samples (the last may hold fewer)."""
+    """The numbers of the shards in this epoch's order, in windows of at least `shuffle_buffer` samples; the last may have
+    fewer."""
     window: list[int] = []
     for shard in permutation(len(counts), seed=seed, purpose=f"shards:{epoch}").tolist():
         window.append(shard)
@@ -124,12 +129,12 @@ def decode(data: bytes, size: int) -> Pixels | None:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return resize(flatten(image), size)
-    except Exception:  # strangers' bytes: Pillow's readers raise what they like, which costs this picture alone
+    except Exception:  # strangers' bytes: Pillow may raise anything, at the cost of this picture alone
         return None
 
 
 def flatten(image: Image.Image) -> Image.Image:
-    """RGB, transparent parts white."""
+    """The picture in RGB, transparent parts white."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")
@@ -137,27 +142,28 @@ def flatten(image: Image.Image) -> Image.Image:
 
 
 def resize(image: Image.Image, size: int) -> Pixels:
-    """Bicubic, the longer side cut to whole pixels, not rounded: torchvision's Resize, which CLIP's and open_clip's
-    evaluation uses."""
+    """The picture with its shorter side at `size`, bicubic; the longer side is rounded down. That is torchvision's Resize, which
+    the evaluations of CLIP and open_clip use."""
     short = min(image.size)
     shape = (int(size * image.width / short), int(size * image.height / short))
     return np.asarray(image.resize(shape, Image.Resampling.BICUBIC))
 
 
 def crop(pixels: Pixels, size: int, *, at: tuple[float, float] = (0.5, 0.5)) -> Pixels:
-    """The square whose place in the picture is the fraction `at` of the room there is: 0.5 is the centre, as torchvision's
-    CenterCrop finds it (halves go to the even neighbour)."""
+    """A square of the picture, at the fraction `at` of the room on each axis: 0.5 is the centre, rounded as in torchvision's
+    CenterCrop (halves to even)."""
     top, left = (round((extent - size) * fraction) for extent, fraction in zip(pixels.shape, at, strict=False))
     return pixels[top : top + size, left : left + size]
 
 
 def fractions(seed: int, purpose: str, item: str) -> tuple[float, float]:
+    """Two draws in [0, 1) that depend on (seed, purpose, item) only."""
     value = keyed_hash(seed, purpose, item)
     return (value >> 32) / 2**32, (value & 0xFFFFFFFF) / 2**32
 
 
 def ordered(pool: ThreadPoolExecutor, work: Callable[[Any], T], items: Iterable[Any], *, ahead: int) -> Iterator[T]:
-    """`map(work, items)` with `ahead` items in work beyond the one that is waited for."""
+    """`map(work, items)` in the pool, in order, with `ahead` further items in work while one is waited for."""
     pending: deque[Future[T]] = deque()
     for item in items:
         pending.append(pool.submit(work, item))
@@ -180,7 +186,8 @@ class Stream:
 
     @classmethod
     def open(cls, directory: str, config: StreamConfig, *, rank: int = 0, ranks: int = 1) -> Stream:
-        """Raises InputError where there is nothing to stream, too little for one batch, or a shard is missing."""
+        """The stream of a directory. Raises InputError where it has no shards, too few samples for one batch, or a missing
+        shard."""
         if config.batch_size % ranks:
             raise InputError(f"a batch of {config.batch_size} does not divide over {ranks} ranks; change --batch-size")
         stream = cls(list_shards(directory), config, rank, ranks)
@@ -194,19 +201,21 @@ class Stream:
 
     @property
     def samples(self) -> int:
+        """The samples of all shards, after removals."""
         return sum(shard.samples for shard in self.shards)
 
     @property
     def batches_per_epoch(self) -> int:
+        """Whole batches in an epoch, over all ranks."""
         return self.samples // self.config.batch_size
 
     @property
     def left_out_per_epoch(self) -> int:
-        """Samples of each epoch that do not fill a batch; another epoch's order leaves out others."""
+        """How many samples of an epoch fill no batch; each epoch leaves out other samples."""
         return self.samples % self.config.batch_size
 
     def batches(self, *, first: int = 0, end: int) -> Iterator[Batch]:
-        """This rank's part of the batches `first` to `end`, counted from the start of epoch 0."""
+        """This rank's part of the batches [first, end), counted from the start of epoch 0."""
         with ThreadPoolExecutor(max(1, self.config.workers)) as pool:
             try:
                 parts = itertools.islice(self._parts(first, pool), end - first)
@@ -215,7 +224,7 @@ class Stream:
                 pool.shutdown(cancel_futures=True)
 
     def empty_batch(self) -> Batch:
-        """As many samples as this rank has in a batch, all black and invalid."""
+        """This rank's part of a batch with black, invalid samples only."""
         blank = Example("", None, np.zeros(self.config.context_length, dtype=np.int64), ())
         return collate([blank] * (self.config.batch_size // self.ranks), self.config, 0)
 
@@ -230,7 +239,7 @@ class Stream:
                 yield epoch, batch[self.rank * share : (self.rank + 1) * share]
 
     def _places(self, epoch: int, skip: int, pool: ThreadPoolExecutor) -> Iterator[Place]:
-        """The epoch's samples in order, from the `skip`-th; a shard is read when the stream comes near it."""
+        """The epoch's samples in order, from the `skip`-th on. A shard is read when the stream reaches its window."""
         counts = [shard.samples for shard in self.shards]
         seed, buffer = self.config.seed, self.config.shuffle_buffer
         for window in epoch_windows(counts, seed=seed, epoch=epoch, shuffle_buffer=buffer):
@@ -267,14 +276,14 @@ class Stream:
         return example
 
     def _row_of_caption(self, place: Place) -> int:
-        """The row whose caption goes with this row's picture: its own, or in the control run another of the shard."""
+        """The row whose caption goes with this row's picture: its own, or, with `shuffle_captions`, another of the shard."""
         if not self.config.shuffle_captions:
             return place.row
         purpose = f"captions:{place.shard}"
         return int(permutation(self.shards[place.shard].samples, seed=self.config.seed, purpose=purpose)[place.row])
 
     def _keep(self, place: Place, example: Example) -> None:
-        """Caches until the cache is full and then no more: the access is cyclic, so evicting would only lose hits."""
+        """Caches an example if there is room. Nothing is ever evicted: the access is cyclic, so that would only lose hits."""
         size = 500 + (0 if example.image is None else example.image.nbytes) + example.tokens.nbytes
         if self._cache_bytes + size <= self.config.cache_mb * 1_000_000:
             self._cache[(place.shard, place.row)] = example
@@ -282,14 +291,14 @@ class Stream:
 
 
 def check_present(directory: str, shards: list[ShardInfo]) -> None:
-    """Raises InputError naming shards that are not there, or empty: before the first step, not when it is their turn."""
+    """Raises InputError that names missing and empty shards, before the first step rather than when their turn comes."""
     listed = fs.list_sizes(directory)
 
     def is_there(shard: ShardInfo) -> bool:
         name = shard.path.removeprefix(fs.join(directory, ""))
         if listed and "/" not in name:
             return bool(listed.get(name))
-        return fs.exists(shard.path)  # a store that lists nothing
+        return fs.exists(shard.path)  # for a store that lists nothing
 
     with ThreadPoolExecutor(16) as pool:
         missing = [shard.path for shard, there in zip(shards, pool.map(is_there, shards), strict=True) if not there]
@@ -302,7 +311,7 @@ def check_present(directory: str, shards: list[ShardInfo]) -> None:
 
 
 def unlisted(directory: str, shards: list[ShardInfo]) -> list[str]:
-    """The names of tars beside the shards that no sizes.json counts: nothing of them is streamed."""
+    """The names of tars beside the shards that are not in sizes.json, and so are not streamed."""
     known = {fs.name_of(shard.path) for shard in shards}
     return [name for name in fs.list_dir(directory) if name.endswith((".tar", ".tar.gz")) and name not in known]
 
@@ -319,7 +328,7 @@ def read_shard(shard: ShardInfo) -> list[Sample]:
 
 
 def collate(examples: list[Example], config: StreamConfig, epoch: int) -> Batch:
-    """One batch, each picture cropped at a place drawn from (seed, epoch, key), a corrupt one left black and invalid."""
+    """One batch. Each picture is cropped at a place drawn from (seed, epoch, key); a corrupt one stays black and invalid."""
     size = config.image_size
     images = np.zeros((len(examples), size, size, 3), dtype=np.uint8)
     for image, example in zip(images, examples, strict=True):

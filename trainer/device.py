@@ -11,7 +11,7 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def pick_device(name: str) -> str:
-    """`cpu` or `cuda`: the one named, or for `auto` cuda where there is one; raises InputError if it cannot be had."""
+    """`cpu` or `cuda`: the one named, or for `auto` cuda if there is any. Raises InputError if the device is not available."""
     if name not in DEVICES:
         raise InputError(f"no such device: {name}; {flags.instead(name, DEVICES)}")
     if name == "cuda" and not torch.cuda.is_available():

@@ -1,6 +1,6 @@
-"""How a command of the trainer ends: its exit code and one sentence.
+"""How a command of the trainer ends: with an exit code and one sentence.
 
-0 done; 1 a bug; 2 bad input, nothing was touched; 3 stopped: start it again to go on. The same as those of pipelines.build.
+0 done; 1 a bug; 2 bad input, nothing was touched; 3 stopped: start it again to go on. The codes are those of pipelines.build.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Elsewhere(Exception):
 
 
 def code_of(work: Callable[[], None], *, again: str) -> int:
-    """Does the work; the exit code, after one sentence on standard error where it is not 0. `again` is the command that goes
-    on. What is a bug is raised."""
+    """Does the work and returns the exit code; where that is not 0, one sentence goes to standard error first. `again` is the
+    command to go on with. An exception that is a bug is raised."""
     try:
         with interruptible():
             work()
@@ -49,13 +49,14 @@ def code_of(work: Callable[[], None], *, again: str) -> int:
 
 
 def say(sentence: str, code: int) -> int:
+    """Prints the sentence to standard error; returns the exit code."""
     print(sentence, file=sys.stderr)
     return code
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, by KeyboardInterrupt."""
+    """While the block runs, SIGTERM raises KeyboardInterrupt in it, as Ctrl-C does."""
 
     def stop(number: int, _: object) -> None:
         raise KeyboardInterrupt(NAMES[signal.Signals(number)])
@@ -66,7 +67,7 @@ def interruptible() -> Iterator[None]:
 
 @dataclass
 class Asked:
-    """Ctrl-C or SIGTERM, once it came."""
+    """The signal that asked to stop, by name, and when it came (monotonic seconds); `by` is empty until then."""
 
     by: str = ""
     at_s: float = 0
@@ -74,12 +75,12 @@ class Asked:
 
 @contextlib.contextmanager
 def asked() -> Iterator[Asked]:
-    """While the block runs Ctrl-C and SIGTERM are a wish to stop that the block heeds when it can; a second Ctrl-C ends this
-    process at once."""
+    """While the block runs, Ctrl-C and SIGTERM are only noted; the block stops when it can. A second Ctrl-C ends this process at
+    once."""
     request = Asked()
 
     def note(number: int, _: object) -> None:
-        # Torchrun says each once more.
+        # torchrun passes each signal on, so it comes twice.
         if request.by and number == signal.SIGINT and time.monotonic() - request.at_s > 1:
             os._exit(3)
         if not request.by:

@@ -1,6 +1,6 @@
 """Zero-shot evaluation: `python -m trainer.evaluate --checkpoint DIR --dataset PATH`.
 
-The layouts of datasets are those of trainer/testset.py.
+trainer/testset.py describes the layouts of datasets.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from wit.knobs import Range, check_ranges
 from wit.records import InputError
 from wit.store import fs
 
-NAMED = 5  # of names that are told, the first
+NAMED = 5  # names in a sentence; the rest is counted
 
 
 @dataclass(frozen=True)
@@ -65,20 +65,20 @@ class EvaluateConfig:
         check_ranges(self, {"batch_size": Range(1, 1e7)})
 
 
-MOST_NAMED = 1_000  # corrupt pictures in the result
+MOST_NAMED = 1_000  # corrupt pictures that the result names
 
 
 @dataclass(frozen=True)
 class Result:
-    """Accuracies with their 95 % Wilson intervals, and what is needed to judge them."""
+    """Accuracies with their 95 % Wilson intervals, and the facts needed to judge them."""
 
     dataset: str
     classes: int
     images: int
     corrupt: int
     corrupt_pictures: tuple[str, ...]  # the first of them, by path, or by tar and key
-    left_out: int  # files beside the pictures that are none by their names
-    without_pictures: tuple[int, ...]  # numbers of classes that no picture is of, and that are guessed all the same
+    left_out: int  # files beside the pictures that, by their names, are no pictures
+    without_pictures: tuple[int, ...]  # numbers of classes without a picture; they may be guessed all the same
     top1: float
     top1_interval: tuple[float, float]
     top5: float
@@ -91,7 +91,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Nearest:
-    """What the nearest training picture by raw pixels is right in (trainer.baseline), over the same pictures."""
+    """The accuracy of the nearest training picture by raw pixels (trainer.baseline), over the same test pictures."""
 
     training_images: int  # whose captions name a class
     images: int
@@ -102,7 +102,7 @@ class Nearest:
 
 @torch.no_grad()
 def class_embeddings(model: CLIP, dataset: Dataset, device: torch.device) -> Tensor:
-    """`[classes, dim]`: each prompt's embedding normalised, their mean, normalised again (CLIP section 3.1.4)."""
+    """`[classes, dim]`: the mean of the normalised embeddings of a class's prompts, normalised again (CLIP section 3.1.4)."""
     rows = []
     for classname in dataset.classnames:
         prompts = [template.replace("{}", classname) for template in dataset.templates]
@@ -112,7 +112,7 @@ def class_embeddings(model: CLIP, dataset: Dataset, device: torch.device) -> Ten
 
 
 def batches(dataset: Dataset, size: int, batch_size: int) -> Iterator[tuple[Tensor, list[int], list[Picture]]]:
-    """Pictures `[batch, 3, size, size]` in 0..1 cropped at their centre, their classes, and what did not decode."""
+    """(pictures `[batch, 3, size, size]` in 0..1, cropped at their centre; their classes; the pictures that did not decode)."""
     remaining = pictures(dataset)
     while part := list(itertools.islice(remaining, batch_size)):
         decoded = [(decode(picture.data, size), picture) for picture in part]
@@ -124,7 +124,8 @@ def batches(dataset: Dataset, size: int, batch_size: int) -> Iterator[tuple[Tens
 
 @torch.no_grad()
 def zero_shot(model: CLIP, dataset: Dataset, *, batch_size: int = 256, device: str = "cpu") -> Result:
-    """Accuracy of picking each picture's class by the nearest class embedding; what does not decode counts as wrong."""
+    """The accuracy of giving each picture the class with the nearest embedding; a picture that does not decode counts as
+    wrong."""
     where = torch.device(device)
     model = model.to(where).eval()
     classes = class_embeddings(model, dataset, where)
@@ -162,6 +163,7 @@ def nearest(dataset: Dataset, shards: str) -> Nearest:
 
 
 def describe(result: Result) -> str:
+    """The result in words, a few lines."""
     lines = [
         f"zero-shot on {result.dataset}: {result.images:,} images, {result.classes:,} classes, {result.corrupt:,} corrupt"
         + (" (control run: trained on shuffled captions)" if result.shuffled_captions else ""),
@@ -184,16 +186,18 @@ def describe(result: Result) -> str:
 
 
 def with_interval(part: float, interval: tuple[float, float]) -> str:
+    """An accuracy with its 95 % interval, as text."""
     return f"{part:.4f} (95 % {interval[0]:.4f} to {interval[1]:.4f})"
 
 
 def first_of(names: Sequence[str]) -> str:
+    """The first NAMED names, and how many more there are."""
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
 
 
 def about_dataset(dataset: Dataset) -> list[str]:
-    """What is odd about a dataset by its names."""
+    """One line for each oddity of a dataset's names: files that are no pictures, classes of one name."""
     lines = [f"no pictures by their names, left out: {first_of(dataset.left_out)}"] if dataset.left_out else []
     if shared := shared_names(dataset.classnames):
         classes = [f"{name} ({', '.join(map(str, numbers))})" for name, numbers in shared.items()]
@@ -204,7 +208,7 @@ def about_dataset(dataset: Dataset) -> list[str]:
 
 
 def shared_names(classnames: Sequence[str]) -> dict[str, list[int]]:
-    """The names that several classes have, as the tokenizer reads them, with the numbers of these."""
+    """{name: numbers of its classes} of names that several classes share, as the tokenizer reads them."""
     numbers: dict[str, list[int]] = {}
     for number, name in enumerate(classnames):
         numbers.setdefault(clean(name), []).append(number)
@@ -212,13 +216,14 @@ def shared_names(classnames: Sequence[str]) -> dict[str, list[int]]:
 
 
 def told_without_pictures(dataset: Dataset, numbers: Sequence[int]) -> str:
+    """The warning that these classes have no picture."""
     names = first_of([dataset.classnames[number] for number in numbers])
     which = f"{len(numbers):,} of {len(dataset.classnames):,} classes"
     return f"warning: {which} have no picture, and may be guessed all the same: {names}"
 
 
 def evaluate(config: EvaluateConfig) -> Result:
-    """Evaluates, prints, and writes the JSON. What the names of files tell is checked before the model runs."""
+    """Evaluates, prints, and writes the JSON. The names of files are checked before the model runs."""
     device, dataset = pick_device(config.device), open_dataset(config.dataset)
     beside = config.checkpoint if fs.is_dir(config.checkpoint) else config.checkpoint.rpartition("/")[0] or "."
     output = config.output or fs.join(beside, f"zero-shot-{dataset.name}.json")
@@ -250,6 +255,8 @@ CODES = (
 
 
 def main(arguments: list[str]) -> int:
+    """Exit code: 0 with the JSON written, else as `trainer.ending` says."""
+
     def work() -> None:
         flags.check_names(arguments, flags.knobs_of(EvaluateConfig))
         description = f"{EvaluateConfig.__doc__}\n\n{CODES}"

@@ -1,5 +1,5 @@
-"""What is told of a run: the progress bar, `metrics.jsonl` with a line per logged step, `corrupt.jsonl` with a line per sample
-that something is wrong with."""
+"""The record of a run: the progress bar, `metrics.jsonl` with a line per logged step, `corrupt.jsonl` with a line per faulty
+sample."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SENTENCES = {
 
 
 class Journal:
-    """Written by rank 0 alone. On resumption lines of metrics.jsonl after the checkpoint are dropped, so that every step is
-    there once; a sample is named once, however often its turn comes."""
+    """The record of a run, written by rank 0 alone. A resumed run first drops the lines of metrics.jsonl behind its checkpoint,
+    so that every step stands there once. A faulty sample is named once, however often its turn comes."""
 
     def __init__(self, output: str, console: Console, *, step: int, steps: int) -> None:
         self.metrics, self.corrupt = (fs.join(output, name) for name in ("metrics.jsonl", "corrupt.jsonl"))
@@ -34,7 +34,7 @@ class Journal:
         self.known: dict[Fault, None] = {}
 
     def go_on(self, step: int) -> None:
-        """Drops what the files say of later steps, and what a crash cut off; all of it where the run starts anew."""
+        """Drops lines of steps after `step`, and a line that a crash cut off; at step 0, all lines."""
         kept = [row for row in rows_of(self.metrics) if row.get("step", step + 1) <= step]
         fs.write_bytes(self.metrics, lines_of(kept))
         names = [field.name for field in dataclasses.fields(Fault)]
@@ -44,7 +44,7 @@ class Journal:
             fs.write_bytes(self.corrupt, lines_of(map(row_of, self.known)))
 
     def note(self, faults: Iterable[Fault]) -> None:
-        """Names samples that were not named before."""
+        """Prints and writes down the faults that are new."""
         new = [fault for fault in dict.fromkeys(faults) if fault not in self.known]
         for fault in new:
             self.console.print(SENTENCES[fault.reason].format(key=fault.key, shard=fault.shard), markup=False)
@@ -53,6 +53,7 @@ class Journal:
         self.known |= dict.fromkeys(new)
 
     def record(self, row: dict[str, Any]) -> None:
+        """Shows a step in the bar, and appends its row to metrics.jsonl."""
         status = (
             f"loss {row['loss']:.3f}  in-batch accuracy {row['accuracy']:.3f}  {row['samples_per_s']:,.0f} samples/s"
         )
@@ -60,22 +61,24 @@ class Journal:
         fs.append_bytes(self.metrics, lines_of([row]))
 
     def faults(self) -> str:
-        """What was found wrong with samples, in half a sentence."""
+        """Half a sentence: how many faults of each kind there were, and where they are named."""
         counts = Counter(fault.reason for fault in self.known)
         parts = [f"{counts[IMAGE]:,} corrupt pictures", f"{counts[METADATA]:,} unreadable KEY.json"]
         return f"{' and '.join(parts)} ({'named in ' + self.corrupt if counts else 'none to name'})"
 
 
 def row_of(fault: Fault) -> dict[str, Any]:
+    """The fault as a row of corrupt.jsonl."""
     return dataclasses.asdict(fault) | {"masked": fault.reason == IMAGE}
 
 
 def lines_of(rows: Iterable[dict[str, Any]]) -> bytes:
+    """The rows as JSON, one a line."""
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
 
 def rows_of(path: str) -> list[dict[str, Any]]:
-    """The lines of a file of JSON objects, without what is none: the last one may be cut off."""
+    """The objects in a file of JSON lines; other lines are skipped, since the last one may be cut off."""
     rows = []
     for line in fs.read_bytes(path).split(b"\n") if fs.exists(path) else []:
         try:

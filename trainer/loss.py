@@ -11,33 +11,34 @@ from torch.nn import functional as F
 
 
 class Gather(torch.autograd.Function):
-    """All ranks' rows in rank order; the gradient of a row is the sum of what every rank's loss says about it."""
+    """All ranks' rows in rank order; the gradient of a row is the sum of its gradients in every rank's loss."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
+        """`[batch, ...]` of each rank -> `[ranks * batch, ...]` on all."""
         parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, rows.contiguous())
         return torch.cat(parts)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """The gradient of this rank's rows, summed over ranks."""
         total = gradients[0].contiguous()
         dist.all_reduce(total)
         return total.chunk(dist.get_world_size())[dist.get_rank()]
 
 
 def gather(rows: Tensor) -> Tensor:
-    """The rows of all ranks, `[ranks * batch, ...]`, through which gradients flow back to the rank they came from."""
+    """The rows of all ranks, `[ranks * batch, ...]`; gradients flow back to the rank that a row came from."""
     return Gather.apply(rows) if dist.is_initialized() else rows  # type: ignore[no-any-return, no-untyped-call]
 
 
 def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss and the share of images that pick their own text, over the valid pairs of all ranks, and how many pairs
-    were not valid.
+    """(loss, share of images that pick their own text, number of invalid pairs), over the pairs of all ranks.
 
-    `image`, `text` `[batch, dim]` of length 1; `valid` `[batch]` is False for a pair that could not be decoded: it is
-    neither an example nor a negative. Every rank compares its rows with everybody's ("local loss"), so memory is batch x
-    global batch. Scaled so that the mean over ranks, which is taken of gradients, is the loss of the global batch.
+    `image` and `text` are `[batch, dim]` of length 1. `valid` `[batch]` is False for a pair that did not decode: it is neither an
+    example nor a negative. Every rank compares its own rows with everybody's ("local loss"), so memory is batch x global batch.
+    Loss and share are scaled so that their mean over ranks is that of the global batch, as gradients are averaged over ranks.
     """
     images, texts, valids = gather(image), gather(text), gather(valid)
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)

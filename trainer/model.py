@@ -21,17 +21,23 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class ConvConfig:
+    """The small convolutional tower of the demonstration."""
+
     widths: tuple[int, ...]  # one stride-2 stage each
 
 
 @dataclass(frozen=True)
 class ResNetConfig:
+    """CLIP's modified ResNet: blocks of each stage, and the width of the first."""
+
     layers: tuple[int, int, int, int]
     width: int
 
 
 @dataclass(frozen=True)
 class ViTConfig:
+    """A vision transformer: side of a patch in pixels, width, layers."""
+
     patch: int
     width: int
     layers: int
@@ -39,6 +45,8 @@ class ViTConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
+    """A text tower: a transformer, or without layers a bag of words."""
+
     width: int
     layers: int = 12
     heads: int = 8
@@ -48,6 +56,8 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
+    """A CLIP: both towers, and the dimension of the embedding that they share."""
+
     embed_dim: int
     image_size: int  # pixels, square
     image: ConvConfig | ResNetConfig | ViTConfig
@@ -56,6 +66,8 @@ class ModelConfig:
 
 
 class QuickGELU(nn.Module):
+    """OpenAI's approximation of GELU: x * sigmoid(1.702 x)."""
+
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(1.702 * x)
 
@@ -76,12 +88,15 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """`[batch, length, width]` -> the same shape; `mask` is added to the attention logits."""
         normal = self.ln_1(x)
         x = x + self.attn(normal, normal, normal, need_weights=False, attn_mask=mask)[0]
         return x + self.mlp(self.ln_2(x))
 
 
 class Transformer(nn.Module):
+    """Blocks one after the other, `[batch, length, width]`, with GPT-2's initialisation."""
+
     def __init__(self, width: int, layers: int, heads: int, activation: type[nn.Module]) -> None:
         super().__init__()
         blocks = [Block(width, heads, activation) for _ in range(layers)]
@@ -99,6 +114,8 @@ class Transformer(nn.Module):
 
 
 class VisionTransformer(nn.Module):
+    """CLIP's ViT: `[batch, 3, size, size]` -> `[batch, output]`, read at the class token."""
+
     def __init__(self, config: ViTConfig, image_size: int, output: int, activation: type[nn.Module]) -> None:
         super().__init__()
         width, scale = config.width, config.width**-0.5
@@ -119,7 +136,8 @@ class VisionTransformer(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A ResNet block whose stride is an average pool after the 3x3 convolution (anti-aliased)."""
+    """A ResNet block, `[batch, channels, height, width]`; its stride is an average pool after the 3x3 convolution
+    (anti-aliased)."""
 
     def __init__(self, inputs: int, planes: int, stride: int) -> None:
         super().__init__()
@@ -157,6 +175,7 @@ class AttentionPool(nn.Module):
             nn.init.normal_(layer.weight, std=width**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
+        """`[batch, width, rows, columns]` -> `[batch, output]`."""
         x = x.flatten(2).transpose(1, 2)  # [batch, places, width]
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.positional_embedding.to(x.dtype)
         query, key, value = self.q_proj(x[:, :1]), self.k_proj(x), self.v_proj(x)
@@ -166,6 +185,8 @@ class AttentionPool(nn.Module):
 
 
 class ModifiedResNet(nn.Module):
+    """CLIP's ResNet-D with a stem of three convolutions: `[batch, 3, size, size]` -> `[batch, output]`."""
+
     def __init__(self, config: ResNetConfig, image_size: int, output: int) -> None:
         super().__init__()
         width = config.width
@@ -184,6 +205,7 @@ class ModifiedResNet(nn.Module):
 
     @staticmethod
     def stage(inputs: int, planes: int, blocks: int, *, stride: int) -> nn.Sequential:
+        """Blocks that halve the picture at `stride` 2, and have 4 x `planes` channels."""
         rest = [Bottleneck(4 * planes, planes, 1) for _ in range(blocks - 1)]
         return nn.Sequential(Bottleneck(inputs, planes, stride), *rest)
 
@@ -205,6 +227,7 @@ class ConvTower(nn.Module):
 
     @staticmethod
     def stage(inputs: int, outputs: int) -> nn.Sequential:
+        """A convolution that halves the picture, with batch norm and ReLU."""
         # Strided: on a CPU a sixth of the time of 3x3 and max-pool, whose memory traffic dominates so small a tower.
         conv = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
         return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
@@ -245,6 +268,7 @@ class CLIP(nn.Module):
         return F.normalize((self.pool(self.ln_final, x, tokens) @ self.text_projection).float(), dim=-1)
 
     def pool(self, norm: nn.LayerNorm, x: Tensor, tokens: Tensor) -> Tensor:
+        """`[batch, width]` of a text `[batch, length, width]`: normed at the end token, or the normed mean of its words."""
         end = tokens.argmax(dim=-1)  # the end token has the largest id
         if self.config.text.pool == "end":
             return norm(x)[torch.arange(len(x), device=x.device), end]
@@ -263,6 +287,7 @@ class CLIP(nn.Module):
 
 
 def image_tower(config: ModelConfig) -> nn.Module:
+    """The image tower of a model: `[batch, 3, size, size]` -> `[batch, embed_dim]`."""
     match config.image:
         case ViTConfig() as image:
             activation = QuickGELU if config.quick_gelu else nn.GELU
@@ -274,10 +299,12 @@ def image_tower(config: ModelConfig) -> nn.Module:
 
 
 def resnet(embed_dim: int, image_size: int, layers: tuple[int, int, int, int], width: int, text: int) -> ModelConfig:
+    """A CLIP with a ResNet; `text` is the width of the text tower, whose heads are of 64."""
     return ModelConfig(embed_dim, image_size, ResNetConfig(layers, width), TextConfig(text, heads=text // 64))
 
 
 def vit(embed_dim: int, image_size: int, patch: int, width: int, layers: int, text: int) -> ModelConfig:
+    """A CLIP with a ViT; `text` is the width of the text tower, whose heads are of 64."""
     return ModelConfig(embed_dim, image_size, ViTConfig(patch, width, layers), TextConfig(text, heads=text // 64))
 
 

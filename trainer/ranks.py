@@ -1,8 +1,8 @@
-"""The processes that train together: who this one is, what they agree on, and the sum of their gradients.
+"""The processes that train together: this one's rank, what they agree on, and the sum of their gradients.
 
 PyTorch's DistributedDataParallel regroups its buckets after the first step, which changes the order in which numbers are added:
-at three and more processes a run that was resumed goes another way than one that never stopped. Here all gradients are one
-vector, summed by one all_reduce of the same shape at every step, so the same weights and pictures give the same bytes.
+with three or more processes, a resumed run differs from one that never stopped. Here all gradients are one vector, summed by one
+all_reduce of the same shape at every step, so the same weights and pictures give the same bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trainer.ending import Elsewhere
 from wit.records import InputError, Stopped
 
 T = TypeVar("T")
-ALIGNMENT = 16  # float32 numbers, 64 bytes: what vectorised kernels want each parameter's gradient to begin at
+ALIGNMENT = 16  # float32 numbers, 64 bytes: vectorised kernels want each gradient to begin at a multiple of it
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,11 @@ class Ranks:
 
     @property
     def first(self) -> bool:
+        """Whether this is rank 0, which prints and writes."""
         return self.rank == 0
 
     def on_first(self, work: Callable[[], T]) -> T:
-        """What `work` returns on rank 0, on every rank. Where it fails there, the others raise Elsewhere."""
+        """Runs `work` on rank 0, and returns its result on every rank. If it raises there, the other ranks raise Elsewhere."""
         if self.count == 1:
             return work()
         if self.first:
@@ -57,7 +58,7 @@ class Ranks:
         return outcome[0]  # type: ignore[no-any-return]
 
     def gathered(self, mine: list[T]) -> list[T]:
-        """On rank 0 what all ranks have, in their order; nothing elsewhere."""
+        """On rank 0 the items of all ranks, in rank order; an empty list on the others."""
         if self.count == 1:
             return mine
         parts: list[Any] | None = [None] * self.count if self.first else None
@@ -65,7 +66,7 @@ class Ranks:
         return [item for part in parts or [] for item in part]
 
     def share(self, model: nn.Module) -> None:
-        """Every rank takes the weights and buffers of rank 0."""
+        """Gives every rank the weights and buffers of rank 0."""
         if self.count > 1:
             for tensor in (*model.parameters(), *model.buffers()):
                 dist.broadcast(tensor.detach(), 0)
@@ -73,7 +74,7 @@ class Ranks:
 
 @contextlib.contextmanager
 def joined_ranks(device: str) -> Iterator[Ranks]:
-    """Joins the processes that torchrun started, if it did. InputError, Stopped and Elsewhere are raised by all or none."""
+    """Joins the processes that torchrun started, if it did. All ranks must raise InputError, Stopped or Elsewhere, or none."""
     local = int(os.environ.get("LOCAL_RANK", 0))
     where = torch.device("cuda", local) if pick_device(device) == "cuda" else torch.device("cpu")
     if "WORLD_SIZE" not in os.environ:
@@ -86,7 +87,7 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         try:
             yield Ranks(dist.get_rank(), dist.get_world_size(), where)
         except (InputError, Stopped, Elsewhere):
-            dist.barrier()  # nobody leaves while others still hear why
+            dist.barrier()  # nobody leaves before all have heard why
             raise
         gc.collect()  # gloo aborts at exit in some runs while a model or an optimiser still holds the group
         dist.barrier()
@@ -95,8 +96,8 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
 
 
 class Gradients:
-    """The gradients of all parameters, and a few `numbers` of the step with them. Among several ranks `reduce` lays them into
-    one vector, in the order of the parameters, and makes each the mean over ranks."""
+    """The gradients of all parameters, and a few `numbers` of the step. With several ranks `reduce` lays them all into one
+    vector, in the order of the parameters, and replaces each by its mean over ranks."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], numbers: int, ranks: Ranks) -> None:
         self._parameters, self._ranks = list(parameters), ranks
@@ -108,11 +109,12 @@ class Gradients:
         self._views = [part[: parameter.numel()].view_as(parameter) for parameter, part in pairs]
 
     def clear(self) -> None:
-        """Before a backward pass, which then has nothing to add to and copies nothing."""
+        """Drops all gradients; call it before a backward pass, which then neither adds nor copies."""
         for parameter in self._parameters:
             parameter.grad = None
 
     def reduce(self) -> None:
+        """Makes gradients and numbers their means over ranks; does nothing for one rank."""
         if self._ranks.count == 1:
             return
         torch._foreach_copy_(self._views, [parameter.grad for parameter in self._parameters])
@@ -122,12 +124,12 @@ class Gradients:
         self._all /= self._ranks.count
 
     def norm(self) -> Tensor:
-        """Of all of them together; not finite where one of them is not."""
+        """The norm of all gradients together; not finite if any of them is not."""
         return nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
 
 
 class Reading:
-    """Numbers of one step on their way from the device, so that reading them a step later does not wait for the one in work."""
+    """Numbers of one step on their way from the device: read a step later, they do not make us wait for the step in work."""
 
     def __init__(self, step: int, numbers: Tensor) -> None:
         self.step, self._event = step, None
@@ -140,6 +142,7 @@ class Reading:
             self._numbers = numbers
 
     def read(self) -> list[float]:
+        """The numbers; waits for the device if they are not here yet."""
         if self._event is not None:
             self._event.synchronize()
         return self._numbers.tolist()

@@ -1,4 +1,4 @@
-"""How well a caption fits its picture, by a trained CLIP: the cosine of their embeddings, as filters of pairs use it."""
+"""Scores how well a caption fits its picture, by a trained CLIP: the cosine of their embeddings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Scorer:
 
 
 def open_scorer(path: str) -> Scorer:
-    """The newest checkpoint of a training run's directory, or one .pt file; raises InputError where it is none."""
+    """The scorer of a .pt file, or of the newest whole checkpoint in a run's directory; raises InputError where there is none."""
     loaded = checkpoint.find(path)
     for sentence in loaded.sentences():
         print(sentence, file=sys.stderr)
@@ -45,8 +45,8 @@ def open_scorer(path: str) -> Scorer:
 
 @lru_cache(maxsize=1)
 def loaded(path: str, sha256: str) -> tuple[CLIP, str]:
-    """The model on its device, once a process. Workers are processes, so each computes with one thread: scores then do
-    not depend on how many cores there are."""
+    """(model, its device), loaded once a process. Each worker process computes with one thread, so that scores do not depend on
+    the number of cores. Raises InputError if the file has changed."""
     if fs.sha256_file(path) != sha256:
         raise InputError(f"{path} changed while it was used: start the build again")
     torch.set_num_threads(1)
@@ -72,6 +72,6 @@ def similarities(model: CLIP, pairs: Sequence[tuple[bytes, str]], *, device: str
 
 
 def _cosines(model: CLIP, images: Tensor, tokens: Tensor) -> Tensor:
-    """`[batch]` from pixels `[batch, size, size, 3]` in 0..255 and tokens `[batch, context_length]`."""
+    """`[batch]` cosines, from pixels `[batch, size, size, 3]` in 0..255 and tokens `[batch, context_length]`."""
     pixels = images.permute(0, 3, 1, 2).float() / 255
     return (model.encode_image(normalise(pixels)) * model.encode_text(tokens)).sum(dim=-1)

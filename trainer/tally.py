@@ -1,4 +1,4 @@
-"""How many were right: shares with their intervals, over all pictures and over groups of classes."""
+"""The share of pictures whose class was found, with intervals: over all pictures, and over groups of classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Hit = tuple[int, bool]  # the class of a picture, and whether it was found
 
 @dataclass(frozen=True)
 class Share:
-    """The part of some pictures whose class was found, with its 95 % Wilson interval."""
+    """The share of some pictures whose class was found, with its 95 % Wilson interval."""
 
     images: int
     top1: float
@@ -19,12 +19,13 @@ class Share:
 
 
 def share(hits: Sequence[Hit]) -> Share:
+    """The share of hits; raises ZeroDivisionError for none."""
     right = sum(hit for _, hit in hits)
     return Share(len(hits), right / len(hits), wilson(right, len(hits)))
 
 
 def by_group(hits: Sequence[Hit], groups: Sequence[str]) -> dict[str, Share]:
-    """The share of each group that has pictures, by name; `groups[class]` is the group of a class, none where empty."""
+    """{group: share} of every group that has pictures. `groups[class]` is the group of a class; empty `groups` give nothing."""
     if not groups:
         return {}
     parts: dict[str, list[Hit]] = {}
@@ -34,7 +35,7 @@ def by_group(hits: Sequence[Hit], groups: Sequence[str]) -> dict[str, Share]:
 
 
 def wilson(right: int, n: int, *, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share of `right` in `n`, honest near 0 and 1 where the normal one is not."""
+    """The 95 % Wilson interval of `right` in `n`; near 0 and 1 it is honest, where the normal interval is not."""
     part = right / n
     centre, spread = part + z * z / (2 * n), z * math.sqrt(part * (1 - part) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n

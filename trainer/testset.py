@@ -1,4 +1,4 @@
-"""What a zero-shot evaluation is made on: pictures with the numbers of their classes, the names of these, and prompts.
+"""The data of a zero-shot evaluation: pictures with the numbers of their classes, names of the classes, and prompts.
 
 Three layouts are read, locally and from object stores:
 
@@ -9,8 +9,8 @@ Three layouts are read, locally and from object stores:
 
 groups.txt beside classnames.txt, if it is there, names the group of each class, one a line.
 
-Whatever does not fit is refused in one sentence, since an accuracy over other classes or pictures than meant looks like any
-other; files that are no pictures are left out and named.
+A dataset that does not fit is refused in one sentence: an accuracy over the wrong classes or pictures would look like any other.
+Files that are no pictures are left out and named.
 """
 
 from __future__ import annotations
@@ -27,24 +27,26 @@ from wit.store import fs
 
 # torchvision's IMG_EXTENSIONS, and two more that Pillow reads
 PICTURES = (*SAMPLE_EXTENSIONS, "ppm", "pgm")
-PROMPT = "a photo of a {}."  # CLIP section 3.1.4: the default, where an ImageFolder brings none
+PROMPT = "a photo of a {}."  # CLIP section 3.1.4: for an ImageFolder without templates.txt
 TEXTS = ("classnames.txt", "templates.txt", "groups.txt")
 PARTS = "a dataset has classnames.txt, templates.txt and images/, or a folder of pictures a class (ImageFolder)"
 
 
 @dataclass(frozen=True)
 class Dataset:
+    """A dataset of either kind: `files` for pictures in files, `tars` for pictures in tars."""
+
     name: str
     classnames: list[str]
     templates: list[str]  # with {} for the name
     files: list[tuple[str, int]]  # path and class of each picture
-    tars: list[str]  # or of several pictures with their .cls
+    tars: list[str]  # or tars of pictures with their .cls
     left_out: tuple[str, ...] = ()  # files that are no pictures by their names, or tars beyond nshards.txt
     groups: tuple[str, ...] = ()  # of each class, or none
 
 
 def open_dataset(path: str) -> Dataset:
-    """The dataset of a directory; raises InputError where it is not one."""
+    """The dataset in a directory; raises InputError where there is none, or it does not fit together."""
     if not fs.is_dir(path):
         raise InputError(f"no such dataset: {path}; {PARTS}")
     foreign = fs.exists(fs.join(path, "zeroshot_classification_templates.txt"))
@@ -70,7 +72,7 @@ def read_groups(path: str, classes: int) -> tuple[str, ...]:
 
 
 def read_lines(path: str) -> list[str]:
-    """The lines of a file without what is blank at its end, as UTF-8 with or without a byte order mark."""
+    """The stripped lines of a UTF-8 file, with or without a byte order mark; blank lines at its end are left out."""
     if not fs.exists(path):
         raise InputError(f"no such file: {path}; {PARTS}")
     try:
@@ -81,7 +83,7 @@ def read_lines(path: str) -> list[str]:
 
 
 def read_classnames(path: str) -> list[str]:
-    """A name a line; raises InputError for an empty one in their midst, since the names after it would be others' numbers."""
+    """The class names, one a line. Raises InputError for a blank line among them: the names after it would have wrong numbers."""
     names = read_lines(path)
     if not names:
         raise InputError(f"{path} is empty: write the name of a class on each line")
@@ -91,16 +93,17 @@ def read_classnames(path: str) -> list[str]:
 
 
 def read_templates(path: str) -> list[str]:
+    """The templates, one a line; blank lines are left out."""
     return [line for line in read_lines(path) if line]
 
 
 def is_picture(name: str) -> bool:
-    """By its name; what begins with a dot is none (macOS writes `._x.jpg` beside `x.jpg`)."""
+    """Whether a file is a picture, by its name; not if it begins with a dot (macOS writes `._x.jpg` beside `x.jpg`)."""
     return not name.startswith(".") and name.rpartition(".")[2].lower() in PICTURES and "." in name
 
 
 def open_pictures(path: str) -> Dataset:
-    """Pictures numbered in images/, or in a folder a class, there or beside the texts."""
+    """The dataset of numbered pictures in images/, or of a folder a class, in images/ or beside the texts."""
     images = fs.join(path, "images")
     root = images if fs.is_dir(images) else path
     if root == images:
@@ -118,7 +121,7 @@ def open_pictures(path: str) -> Dataset:
 
 
 def refuse_folders_beside(path: str) -> None:
-    """Raises InputError where folders of pictures stand beside images/: a class may be named so."""
+    """Raises InputError where folders of pictures stand beside images/, which may then be a class of that name."""
     folders = [name for name, size in fs.list_sizes(path).items() if size is None and name != "images"]
     classes = [name for name in folders if any(map(is_picture, fs.list_dir(fs.join(path, name))))]
     if classes:
@@ -128,6 +131,7 @@ def refuse_folders_beside(path: str) -> None:
 
 
 def open_numbered(path: str, root: str, pictures: list[str], others: tuple[str, ...]) -> Dataset:
+    """The dataset of pictures whose names begin with their class number."""
     classnames = read_classnames(fs.join(path, "classnames.txt"))
     files = [(fs.join(root, name), class_of(fs.join(root, name), len(classnames))) for name in pictures]
     templates = read_templates(fs.join(path, "templates.txt"))
@@ -135,6 +139,7 @@ def open_numbered(path: str, root: str, pictures: list[str], others: tuple[str, 
 
 
 def class_of(path: str, classes: int) -> int:
+    """The class number at the beginning of a file's name; raises InputError where there is none below `classes`."""
     number = fs.name_of(path).split("_", 1)[0]
     if not is_number(number) or int(number) >= classes:
         raise InputError(
@@ -144,12 +149,13 @@ def class_of(path: str, classes: int) -> int:
 
 
 def is_number(text: str) -> bool:
+    """Whether the text is a number of at most nine ASCII digits."""
     return text.isascii() and text.isdecimal() and len(text) < 10
 
 
 def open_folders(path: str, root: str, folders: list[str], others: tuple[str, ...]) -> Dataset:
-    """An ImageFolder: classes in the sorted order of their folders, as torchvision numbers them, unless classnames.txt says
-    which is which."""
+    """The dataset of an ImageFolder. Classes are numbered in the sorted order of their folders, as in torchvision, unless there
+    is a classnames.txt (`number_folders`)."""
     texts = [fs.join(path, name) for name in TEXTS]
     given = read_classnames(texts[0]) if fs.exists(texts[0]) else None
     numbers = number_folders(folders, given, texts[0])
@@ -171,13 +177,13 @@ def open_folders(path: str, root: str, folders: list[str], others: tuple[str, ..
 
 
 def spoken(folder: str) -> str:
-    """What a prompt calls a class that has no name but its folder's."""
+    """The class name that a folder stands for, `_` read as a space."""
     return folder.replace("_", " ")
 
 
 def number_folders(folders: list[str], classnames: list[str] | None, where: str) -> dict[str, int]:
-    """Folder -> class. With classnames.txt a folder is named as its class, or by the class's number, or else there is one
-    for every line, and they are in the same order."""
+    """{folder: class}. With classnames.txt, all folders have names of classes, or all have numbers of classes; or else there
+    are as many folders as lines, and the sorted folders are the lines in order. Raises InputError where none of these holds."""
     if classnames is None:
         return {folder: i for i, folder in enumerate(folders)}
     by_name = {name: i for i, name in reversed(list(enumerate(classnames)))}
@@ -200,6 +206,7 @@ def number_folders(folders: list[str], classnames: list[str] | None, where: str)
 
 
 def open_clip_benchmark(path: str) -> Dataset:
+    """The dataset of a directory in CLIP_benchmark's form."""
     templates = read_templates(fs.join(path, "zeroshot_classification_templates.txt"))
     folder = fs.join(path, "test")
     tars, left_out = list_tars(folder, read_count(fs.join(folder, "nshards.txt")))
@@ -214,6 +221,7 @@ def open_clip_benchmark(path: str) -> Dataset:
 
 
 def read_count(path: str) -> int:
+    """The number of tars in nshards.txt; raises InputError for anything but one number above 0."""
     lines = read_lines(path)
     if len(lines) != 1 or not is_number(lines[0]) or int(lines[0]) == 0:
         raise InputError(f"{path} is not the number of tars beside it: write how many there are, as 1")
@@ -221,7 +229,7 @@ def read_count(path: str) -> int:
 
 
 def list_tars(folder: str, count: int) -> tuple[list[str], tuple[str, ...]]:
-    """The tars 0 to `count`, plain or packed, and the names of others; raises InputError naming one that is missing."""
+    """(the tars 0 to `count` - 1, plain or packed; the names of other files). Raises InputError for a missing tar."""
     listed = fs.list_dir(folder)  # empty where a store lists nothing: then each is asked for
     tars = []
     for number in range(count):
@@ -237,7 +245,7 @@ def list_tars(folder: str, count: int) -> tuple[list[str], tuple[str, ...]]:
 
 
 class Picture(NamedTuple):
-    """One picture of a dataset: its bytes, its class, and the path of its file, or of its tar with its key behind it."""
+    """One picture of a dataset: its bytes, its class, and the path of its file, or of its tar with the key behind it."""
 
     data: bytes
     label: int
@@ -245,7 +253,7 @@ class Picture(NamedTuple):
 
 
 def pictures(dataset: Dataset) -> Iterator[Picture]:
-    """Every picture in order; raises InputError where a tar holds what is no picture of a class."""
+    """Every picture in order; raises InputError for a sample of a tar that has no picture, or no class."""
     for path, label in dataset.files:
         yield Picture(fs.read_bytes(path), label, path)
     for path in dataset.tars:
@@ -260,6 +268,7 @@ def pictures(dataset: Dataset) -> Iterator[Picture]:
 
 
 def picture_of(path: str, key: str, members: Iterable[Member], classes: int) -> Picture:
+    """The picture of one sample in a tar; raises InputError where it has no picture, or no class below `classes`."""
     files = {split_name(member.name)[1]: member.data for member in members}
     picture = next((files[form] for form in PICTURES if form in files), None)
     if picture is None:

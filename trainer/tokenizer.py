@@ -27,7 +27,7 @@ PATTERN = regex.compile(
 
 @cache
 def byte_symbols() -> dict[int, str]:
-    """One printable character per byte, as GPT-2 wrote its merges: a byte that prints stands for itself."""
+    """{byte: one printable character}, as in GPT-2's file of merges; a printable byte stands for itself."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
@@ -35,7 +35,7 @@ def byte_symbols() -> dict[int, str]:
 
 @cache
 def vocabulary() -> tuple[dict[str, int], dict[tuple[str, str], int]]:
-    """Symbol -> id, and pair of symbols -> rank of its merge."""
+    """({symbol: id}, {pair of symbols: rank of its merge})."""
     packed = fs.read_bytes(str(Path(__file__).parent / "bpe_simple_vocab_16e6.txt.gz"))
     lines = gzip.decompress(packed).decode("utf-8").split("\n")[1 : MERGES + 1]
     merges = [(first, second) for first, second in (line.split() for line in lines)]
@@ -46,16 +46,18 @@ def vocabulary() -> tuple[dict[str, int], dict[tuple[str, str], int]]:
 
 
 def clean(text: str) -> str:
-    """Mended, HTML-unescaped twice, white space collapsed, lower case: what OpenAI's tokenizer does first."""
+    """The text as OpenAI's tokenizer cleans it: mended, HTML-unescaped twice, white space collapsed, in lower case."""
     return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
 
 
 def word_ids(word: str) -> tuple[int, ...]:
-    """The ids of one word of `PATTERN`. Long ones are not remembered: a cache of strangers' words is bounded in bytes."""
+    """The ids of one word of `PATTERN`. Ids of long words are not cached: a cache of strangers' words must be bounded in
+    bytes."""
     return remembered(word) if len(word) <= 64 else ids_of(word)
 
 
 def ids_of(word: str) -> tuple[int, ...]:
+    """The ids of one word of `PATTERN`, computed anew."""
     ids, ranks = vocabulary()
     if word in ("<start_of_text>", "<end_of_text>"):
         return (ids[word],)
@@ -68,11 +70,11 @@ remembered = lru_cache(maxsize=1 << 16)(ids_of)
 
 
 def merge(symbols: Sequence[str], ranks: Mapping[tuple[str, str], int]) -> list[str]:
-    """`symbols` after their best-ranked pair was joined wherever it stands, from the left, again and again until no pair has
-    a rank. Pairs wait in a heap and neighbours are linked: n log n for n symbols, and at most six looks at `ranks` a symbol."""
-    parts = [*symbols, ""]  # "": taken in by the one before it, or the end
+    """Joins the best-ranked pair of symbols wherever it stands, from the left, again and again until no pair has a rank. Pairs
+    wait in a heap, and neighbours are linked: that takes n log n for n symbols, and at most six looks at `ranks` a symbol."""
+    parts = [*symbols, ""]  # "": joined to the one before it, or the end
     after, before = list(range(1, len(parts) + 1)), list(range(-1, len(symbols)))
-    heap: list[tuple[int, int]] = []  # rank of a pair, and where its first symbol stands
+    heap: list[tuple[int, int]] = []  # (rank of a pair, place of its first symbol)
 
     def offer(i: int) -> None:
         rank = ranks.get((parts[i], parts[after[i]])) if i >= 0 else None
@@ -85,7 +87,7 @@ def merge(symbols: Sequence[str], ranks: Mapping[tuple[str, str], int]) -> list[
         best = heap[0][0]
         for i in places(heap, best):
             if ranks.get((parts[i], parts[after[i]])) != best:
-                continue  # one of the two was joined with another
+                continue  # one of the two has been joined with another
             parts[i], parts[after[i]] = parts[i] + parts[after[i]], ""
             after[i] = after[after[i]]
             before[after[i]] = i
@@ -95,7 +97,7 @@ def merge(symbols: Sequence[str], ranks: Mapping[tuple[str, str], int]) -> list[
 
 
 def places(heap: list[tuple[int, int]], rank: int) -> list[int]:
-    """Takes all of one rank out of the heap before any pair that they give rise to: where they stand, from the left."""
+    """Takes all pairs of one rank out of the heap, before they give rise to new ones; returns their places, from the left."""
     positions = []
     while heap and heap[0][0] == rank:
         positions.append(heappop(heap)[1])
@@ -103,7 +105,7 @@ def places(heap: list[tuple[int, int]], rank: int) -> list[int]:
 
 
 def encode(text: str) -> Iterator[int]:
-    """The ids of a text, without start and end; a word is looked at when its first id is asked for."""
+    """The ids of a text, without start and end, word by word: a word is encoded when its first id is asked for."""
     return (i for word in PATTERN.finditer(clean(text)) for i in word_ids(word.group()))
 
 

@@ -1,6 +1,6 @@
 """Trains a CLIP on published shards: `python -m trainer.train --shards OUT/shards --model NAME --output DIR`.
 
-With several processes: `torchrun --nproc-per-node N -m trainer.train ...`; the batch is split, the stream is the same.
+With several processes: `torchrun --nproc-per-node N -m trainer.train ...`. Each batch is split; the stream is the same.
 """
 
 from __future__ import annotations
@@ -38,32 +38,32 @@ from wit.store import fs, refusals
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """CLIP's two groups: everything decays but gains, biases and other vectors and scalars."""
+    """CLIP's two groups: matrices, which decay; and gains, biases and other vectors and scalars, which do not."""
     vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
     matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
     return [{"params": vectors, "weight_decay": 0.0}, {"params": matrices, "weight_decay": weight_decay}]
 
 
 def learning_rate(step: int, *, peak: float, warmup_steps: int, steps: int) -> float:
-    """Linear warm-up, then a cosine to 0 at `steps`."""
+    """The rate of a step: a linear warm-up to `peak`, then a cosine to 0 at `steps`."""
     if step < warmup_steps:
         return peak * (step + 1) / warmup_steps
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
 
 
 class Numbers(NamedTuple):
-    """What is told of a step: means over ranks, so that whatever is above 0 is so on some rank."""
+    """The numbers of a step, as means over ranks: a wish above 0 was 1 on some rank."""
 
     loss: float
     accuracy: float
-    lost: float  # no batch could be read
+    lost: float  # a rank could read no batch
     stop: float  # somebody asked to stop
     save: float  # a checkpoint is due by the clock
-    bad: float  # 1 where this or an earlier step changed nothing: its loss or gradients were not finite, or a batch was lost
+    bad: float  # 1 from the first step on whose loss or gradients are not finite, or that lost a batch: no weights change then
 
 
 class Trainer:
-    """Model, optimiser and step: what a checkpoint holds, and what one step does to it."""
+    """Model, optimiser and step count; how one step changes them, and how a checkpoint keeps them."""
 
     def __init__(self, config: TrainConfig, ranks: Ranks, steps: int) -> None:
         torch.manual_seed(config.seed)
@@ -86,8 +86,8 @@ class Trainer:
         return normalise(augment(images, mine, strength=self.config.augmentation))
 
     def train_step(self, batch: Batch, *, lost: bool = False, stop: bool = False, save: bool = False) -> Reading:
-        """One update, and what is told of it: `Numbers`, means over ranks. From a step on whose loss or gradients are not
-        finite, or to which a rank's batch is `lost`, no step changes the weights or the optimiser's state."""
+        """Makes one update; returns its `Numbers`, means over ranks. Once the loss or gradients of a step are not finite, or a
+        rank's batch is `lost`, neither this step nor any later one changes the weights or the optimiser's state."""
         config, device = self.config, self.ranks.device
         rate = learning_rate(self.step, peak=config.learning_rate, warmup_steps=config.warmup_steps, steps=self.steps)
         for group in self.optimizer.param_groups:
@@ -109,7 +109,7 @@ class Trainer:
         return Reading(self.step, torch.cat([numbers, self.bad[None]]))
 
     def state(self, stream: Stream) -> dict[str, Any]:
-        """Plain data from which `restore` goes on exactly: order, crops and augmentation are functions of the step."""
+        """The state as plain data; `restore` goes on from it exactly, since order, crops and augmentation depend on the step."""
         return {
             "name": self.config.model,
             "epoch": self.step // stream.batches_per_epoch,
@@ -125,7 +125,7 @@ class Trainer:
         }
 
     def check(self, state: dict[str, Any], stream: Stream) -> None:
-        """Raises InputError if a checkpoint is another run's, or none to go on from."""
+        """Raises InputError if a checkpoint belongs to another run, or lacks what resuming needs."""
         if missing := {"config", "shards", "step", "corrupt", "rng", "optimizer"} - state.keys():
             raise InputError(
                 f"cannot resume: the checkpoint has no {', '.join(sorted(missing))}; give another --output"
@@ -139,7 +139,7 @@ class Trainer:
             raise InputError("cannot resume: the shards are not those the run began with; give another --output")
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes over a checkpoint that `check` has found sound."""
+        """Takes over the state of a checkpoint that has passed `check`."""
         self.model.load_state_dict(state["state_dict"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
@@ -149,6 +149,7 @@ class Trainer:
 
 
 def stream_config(config: TrainConfig) -> StreamConfig:
+    """The stream that a training configuration asks for."""
     model = MODELS[config.model]
     return StreamConfig(
         batch_size=config.batch_size,
@@ -163,8 +164,9 @@ def stream_config(config: TrainConfig) -> StreamConfig:
 
 
 def train(config: TrainConfig, *, again: str = "the same command with --resume") -> None:
-    """The whole run, on every rank; nothing is touched before the configuration and the shards are checked. `again` is what
-    is said of how to go on. Raises Stopped where it ended early, Elsewhere where another rank says why."""
+    """The whole run, on every rank. Nothing is touched before configuration and shards are checked. `again` is the command to
+    go on with, for sentences. Raises Stopped if the run ends early, and Elsewhere on ranks that leave it to another to say
+    why."""
     with joined_ranks(config.device) as ranks:
         run(config, ranks, Console(quiet=not ranks.first, highlight=False, soft_wrap=True), again)
 
@@ -198,7 +200,7 @@ def run(config: TrainConfig, ranks: Ranks, console: Console, again: str) -> None
 
 
 def go_on(trainer: Trainer, stream: Stream, console: Console) -> None:
-    """Takes over the newest whole checkpoint where --resume asks for it and there is one; all ranks the same."""
+    """With --resume, takes over the newest whole checkpoint, if there is any; all ranks take the same."""
     config, ranks = trainer.config, trainer.ranks
 
     chosen: list[checkpoint.Found] = []  # on rank 0, which need not read it twice
@@ -219,7 +221,7 @@ def go_on(trainer: Trainer, stream: Stream, console: Console) -> None:
 
 
 def begin(config: TrainConfig, journal: Journal, step: int) -> None:
-    """The first that is written. Raises InputError where --output takes nothing."""
+    """Writes the first files of a run: config.json and the journal. Raises InputError where --output cannot be written."""
     resolved = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
     try:
         fs.write_bytes(fs.join(config.output, "config.json"), resolved.encode())
@@ -231,20 +233,20 @@ def begin(config: TrainConfig, journal: Journal, step: int) -> None:
 
 
 class Loop:
-    """Steps to the end of a run, with what is told and kept of them. All ranks end after the same step: what one of them
-    asks for travels with the gradients, and everybody heeds it one step later, when it has arrived without a wait."""
+    """Makes the steps of a run, and reports and saves them. All ranks end after the same step: a rank's wish travels with the
+    gradients, and all heed it one step later, when nobody need wait for it."""
 
     def __init__(self, trainer: Trainer, stream: Stream, journal: Journal, asked: ending.Asked, again: str) -> None:
         self.trainer, self.stream, self.journal, self.asked, self.again = trainer, stream, journal, asked, again
         self.config, self.ranks = trainer.config, trainer.ranks
-        self.kept = trainer.step  # of the newest checkpoint
+        self.kept = trainer.step  # the step of the newest checkpoint
         self.saved = time.monotonic()
         self.logged = trainer.step, self.saved
         self.faults: list[Fault] = []
         self.lost: str | None = None  # why this rank has no batch
 
     def run(self) -> None:
-        """Raises Stopped or Elsewhere where it does not reach the end."""
+        """Steps to the end; raises Stopped or Elsewhere where that is not reached."""
         before: Reading | None = None
         for batch in self.batches():
             last = self.step(batch)
@@ -259,7 +261,7 @@ class Loop:
             self.heed(before, before)
 
     def batches(self) -> Iterator[Batch]:
-        """Those of the stream; from one on that cannot be read black ones, since the other ranks wait for this one's part."""
+        """The batches of the stream. After one that cannot be read come black ones: the other ranks wait for this rank's part."""
         try:
             yield from self.stream.batches(first=self.trainer.step, end=self.trainer.steps)
         except (InputError, OSError) as error:
@@ -269,12 +271,13 @@ class Loop:
             yield from itertools.repeat(self.stream.empty_batch(), self.trainer.steps - self.trainer.step)
 
     def step(self, batch: Batch) -> Reading:
+        """Makes one step, with this rank's wishes to stop or to save."""
         self.faults += batch.faults
         late = self.ranks.first and time.monotonic() - self.saved > 60 * self.config.checkpoint_every_minutes
         return self.trainer.train_step(batch, lost=self.lost is not None, stop=bool(self.asked.by), save=late)
 
     def heed(self, reading: Reading, last: Reading) -> None:
-        """Ends the run where a step says so; `last` is the newest step that was made."""
+        """Ends the run if the numbers of a step ask for it; `last` is the newest step that was made."""
         numbers = Numbers(*reading.read())
         if numbers.lost:
             self.report(None, save=False)
@@ -290,14 +293,14 @@ class Loop:
             self.end(f"by {self.asked.by or 'a signal to another rank'} after step {self.kept}; to go on: {self.again}")
 
     def end(self, sentence: str) -> None:
-        """Ends every rank; the first says why."""
+        """Ends this rank, as all others do: the first with the sentence, in Stopped; the others with Elsewhere."""
         if self.ranks.first:
             raise Stopped(sentence)
         raise ending.Elsewhere(3)
 
     def report(self, numbers: Numbers | None, *, save: bool) -> None:
-        """Writes what is to be told of the newest step, on rank 0, and keeps a checkpoint of it unless its numbers are bad.
-        Every rank comes here after the same steps. Stops and checkpoints add no line to metrics.jsonl, which is then the same
+        """Reports the newest step, on rank 0, and saves a checkpoint of it if `save` is set and its numbers are not bad. Every
+        rank comes here after the same steps. A stop or a checkpoint adds no line to metrics.jsonl, so that the file is the same
         however often a run was stopped."""
         faults, self.faults = self.ranks.gathered(self.faults), []
         good = numbers is not None and not numbers.bad
@@ -316,7 +319,7 @@ class Loop:
             self.kept, self.saved = self.trainer.step, time.monotonic()
 
     def written(self, write: Callable[[], None]) -> None:
-        """Raises Stopped where the disk refuses, or weights have left the range of numbers."""
+        """Calls `write`; raises Stopped where the disk refuses, or weights are not finite."""
         try:
             write()
         except checkpoint.NotFinite:
@@ -327,6 +330,7 @@ class Loop:
             raise Stopped(f"{refused}, then go on with {self.again}") from error
 
     def row(self, numbers: Numbers) -> dict[str, Any]:
+        """The line of metrics.jsonl for the newest step; the rate is over the steps since the last line."""
         trainer, now = self.trainer, time.monotonic()
         (step, then), self.logged = self.logged, (trainer.step, now)
         return {
@@ -343,7 +347,7 @@ class Loop:
 
 
 def diverged(step: int, output: str) -> str:
-    """What is said where training has left the range of numbers."""
+    """The sentence for a run whose numbers are no longer finite."""
     kept = checkpoint.list_checkpoints(output)
     newest = f"the newest good checkpoint is {kept[-1]}" if kept else "there is no checkpoint from before it"
     return (
@@ -353,17 +357,18 @@ def diverged(step: int, output: str) -> str:
 
 
 def going_on(arguments: list[str]) -> str:
-    """The command that goes on with a run."""
+    """The command line that goes on with this run."""
     given = shlex.join(arguments if "--resume" in arguments else [*arguments, "--resume"])
     here, everywhere = (os.environ.get(name) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
     if everywhere is None:
         return f"python -m trainer.train {given}"
-    if here != everywhere:  # how the machines find each other is in the command alone
+    if here != everywhere:  # only the command knows how the machines find each other
         return "the same torchrun command with --resume"
     return f"torchrun --nproc-per-node {here} -m trainer.train {given}"
 
 
 def main(arguments: list[str]) -> int:
+    """Exit code: 0 trained to the end, else as `trainer.ending` says."""
     again = going_on(arguments)
     return ending.code_of(lambda: train(parse(arguments), again=again), again=again)
 

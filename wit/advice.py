@@ -12,8 +12,8 @@ from wit.stages import STAGES
 from wit.tally import Tally
 
 R = Reason
-# The settings that a Reason hangs on, the first of them the one to try. "source" stands for other input: no flag brings back
-# what is not there.
+# The settings that decide over each Reason, the one to try first. "source" means other input: no flag brings back what is not
+# there.
 SETTINGS: Mapping[Reason, tuple[str, ...]] = {
     **dict.fromkeys((R.URL_MISSING, R.URL_INLINE, R.URL_INVALID, R.URL_SCHEME), ("url_col", "source")),
     R.URL_TOO_LONG: ("max_url_chars",),
@@ -68,8 +68,8 @@ BY_NAME = {str(reason): settings for reason, settings in SETTINGS.items()}
 
 
 def nothing_kept(totals: Mapping[str, Tally]) -> str:
-    """Why a build that finished kept nothing, in one sentence: what took most where the last pair was lost, the flag that
-    decides over it, and what took more before that."""
+    """Why a finished build kept nothing, in one sentence. It names the commonest Reason of the stage that lost the last pair, and
+    the flag that decides over it; then the commonest Reason of the whole build, if that struck earlier."""
     stages = [(stage, totals[stage]) for stage in STAGES if stage in totals]
     if not stages or not stages[0][1].into:
         return "nothing was kept: the sources hold no pairs (ledger/sources.parquet says what was read): give another --source"
@@ -89,8 +89,8 @@ def _most(stage: str, total: Tally) -> str:
 
 
 def refused_before(was: Mapping[str, Any], is_: Mapping[str, Any], dropped: Mapping[str, int]) -> list[str]:
-    """What a finished download refused under settings that are others now, though no fingerprint hangs on them, and how to
-    fetch it; `was` and `is_` are FetchConfigs as run.json has them."""
+    """For each fetch setting that has changed since a finished download, one line: how many rows it refused then, and how to
+    fetch them now. No fingerprint has these settings in it. `was` and `is_` are FetchConfigs as run.json has them."""
     lines = []
     for setting in sorted(was.keys() & is_.keys()):
         reasons = [reason for reason in sorted(dropped) if setting in BY_NAME.get(reason, ())]

@@ -1,4 +1,4 @@
-"""Sums that every room makes and that need no library: worker processes are spared those they do not use."""
+"""Arithmetic that every room needs, without a library: a worker process need not import one for it."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ PIECE_ROWS = 1 << 15
 
 
 def as_schema(schema: pa.Schema, rows: pa.Table | None = None, /, **given: Any) -> pa.Table:
-    """A table of the schema: columns that are given, those of `rows` otherwise, and nulls where neither has one. A text is the
-    value of its whole column."""
+    """A table of the schema. Each column is the one given, else that of `rows`, else nulls. A text that is given fills its whole
+    column."""
     count = len(rows) if rows is not None else len(next(c for c in given.values() if not isinstance(c, str)))
     held = set(rows.schema.names) if rows is not None else set()
 
@@ -33,7 +33,7 @@ def as_schema(schema: pa.Schema, rows: pa.Table | None = None, /, **given: Any) 
 
 
 def changes(ordered: npt.NDArray[Any]) -> Mask:
-    """True where a value, or row of two dimensions, differs from the one before it, and for the first."""
+    """True for the first value (or row, in two dimensions) and for each that differs from the one before it."""
     differs = np.ones(len(ordered), bool)
     other = ordered[1:] != ordered[:-1]
     differs[1:] = other.any(axis=1) if other.ndim > 1 else other
@@ -46,12 +46,12 @@ def run_starts(ordered: npt.NDArray[Any]) -> Ints:
 
 
 def run_lengths(starts: Ints, count: int) -> Ints:
-    """The length of each run of `count` values, by where they begin."""
+    """The length of each run, from the places where the runs of `count` values begin."""
     return np.diff(starts, append=count)
 
 
 def rank_in_run(starts: Ints, count: int) -> Ints:
-    """The place of each of `count` values in its run, from 0 on."""
+    """The place of each of `count` values within its run, from 0 on."""
     return np.arange(count) - np.repeat(starts, run_lengths(starts, count))
 
 
@@ -64,7 +64,7 @@ def one_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def list_of(values: pa.Array, offsets: Sequence[int] | Ints) -> pa.Array:
-    """Lists of consecutive values; the n-th has those from offsets[n] to offsets[n + 1]."""
+    """Lists of consecutive values: the n-th holds values[offsets[n] : offsets[n + 1]]."""
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
 
 
@@ -80,6 +80,6 @@ def owners_of(offsets: Ints) -> Ints:
 
 
 def texts(column: pa.ChunkedArray) -> Iterator[list[str]]:
-    """The column as Python strings, some at a time: a whole one would be larger than the table it comes from."""
+    """The column as lists of Python strings, PIECE_ROWS at a time: a whole column would be larger than its table."""
     for start in range(0, len(column), PIECE_ROWS):
         yield column.slice(start, PIECE_ROWS).to_pylist()

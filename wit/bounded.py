@@ -1,4 +1,4 @@
-"""A cache with a size in bytes: what strangers fill must not grow with their number."""
+"""A cache with a size in bytes: strangers fill it, so it must not grow with their number."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ V = TypeVar("V")
 
 
 class Bounded(Generic[K, V]):
-    """Values by key, of at most `max_bytes` by their `cost` in bytes; what was not used longest goes first. A value that alone
-    costs more is not kept."""
+    """Values by key that cost at most `max_bytes` together, as `cost` tells in bytes. The least recently used goes first; a value
+    that alone costs more than `max_bytes` is not kept."""
 
     def __init__(self, max_bytes: int, cost: Callable[[V], int]) -> None:
         self.max_bytes, self._cost = max_bytes, cost

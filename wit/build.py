@@ -1,4 +1,4 @@
-"""The start of a build: what is checked before anything is written, and what its run.json takes over from the last start."""
+"""The start of a build: the checks before anything is written, and a run.json that takes over from the last start's."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from wit.stages import STAGES, from_stage
 from wit.store import fs
 from wit.typed import to_json
 
-TABLES_LOOKED_AT = 8  # for a column of hashes: they are of one list
+TABLES_LOOKED_AT = 8  # for a column of hashes: all tables are of one list
 PACKAGES = ("apache-beam", "pyarrow", "numpy", "pillow", "pycurl", "fastwarc", "cykooz.resizer")
 
 
 def check_files(config: BuildConfig) -> None:
-    """Raises InputError where a file that a flag names, beside the sources, the queries and the checkpoint, is not what it is
-    for: workers would tell it too late."""
+    """Raises InputError where a file that a flag names is of no use for it: a worker would find out too late. Sources, queries
+    and the checkpoint are checked elsewhere."""
     if (model := config.candidates.language_model) is None:
         language.check_codes(config.candidates.languages)
-    else:  # which may have labels of its own
+    else:  # a model may have labels of its own
         language.check_model(model)
     load_blocklist(config.image.blocked_hashes)
     limits.read(config.fetch.host_limits)
@@ -46,8 +46,8 @@ def check_files(config: BuildConfig) -> None:
 
 
 def check_sources(config: BuildConfig) -> list[SourceFile]:
-    """The files of all sources that are not made here; raises InputError where one is none, or lacks what the settings read of
-    it."""
+    """The files of all sources but those made here. Raises InputError where a source has no such file, or a file lacks a column
+    that the settings read."""
     files = [file for spec in config.source for file in _listed(spec, config)]
     if config.image.verify_hash is not None:
         cheap = [file for file in files if file.size is not None]
@@ -58,7 +58,7 @@ def check_sources(config: BuildConfig) -> list[SourceFile]:
 
 
 def _listed(spec: str, config: BuildConfig) -> list[SourceFile]:
-    """The files of a source; local ones by absolute path for the workers, and as the user wrote them for the tables."""
+    """The files of a source. A local one has an absolute path, for the workers, and a label as the user wrote it, for tables."""
     files = list_sources(spec, config.sources, budget=config.sources.budget(1))
     return [
         dataclasses.replace(file, path=os.path.abspath(file.path), label=file.path) if fs.is_local(file.path) else file
@@ -80,8 +80,8 @@ def absolute(config: BuildConfig) -> BuildConfig:
 
 
 def check_output(out: str, seed: int | None) -> None:
-    """Raises InputError where OUT is no directory, or one of something else. A set whose run.json is gone is ours, and a seed
-    that does not fit its fingerprints is refused where they are compared."""
+    """Raises InputError where OUT is a file or holds something that no build wrote. A set without its run.json passes, given a
+    seed; a wrong seed is refused later, where fingerprints are compared."""
     if fs.exists(out) and not fs.is_dir(out):
         raise InputError(f"--output {out} is a file: choose a directory")
     there = fs.list_dir(out)
@@ -100,8 +100,8 @@ def check_output(out: str, seed: int | None) -> None:
 
 
 def clear_up(out: str) -> None:
-    """Removes work in progress of a run that was killed; in the stages' directories each stage does that. When hosts may be
-    asked again is kept, where it is the file that it was."""
+    """Removes what a killed run left unfinished; each stage does that in its own directory. The file of host rates (`places`)
+    stays: it says when hosts may be asked again."""
     scratch = fs.join(out, layout.SCRATCH)
     for name in fs.list_dir(scratch):
         if name != layout.PLACES_FILE or fs.size_of_file(fs.join(scratch, name)) is None:
@@ -146,7 +146,8 @@ def begin(
 
 
 def _rebuild(config: BuildConfig, last: Rebuild) -> Rebuild:
-    """What --rebuild-from asks for: what the last start was at, if it is the same."""
+    """What to make anew: what --rebuild-from asks for; or what the last start left of its own, if that is the same or this start
+    asks for nothing."""
     asked = config.rebuild_from
     if asked is None or (last.pending and last.from_ == asked):
         return dataclasses.replace(last)
@@ -154,10 +155,10 @@ def _rebuild(config: BuildConfig, last: Rebuild) -> Rebuild:
 
 
 def round_of_retries(config: BuildConfig, run: RunFile, download: Stage) -> tuple[Retry, int]:
-    """(the round of retries with the stages that are still to run for it, the rounds that the raw shards will have).
+    """(the round of retries, with the stages still to run for it; how many rounds the raw shards will have then).
 
-    A round that was killed, at whatever stage, is gone on with by the same command; once its last stage has run the command
-    asks for another one, where anything is left to retry."""
+    The same command resumes a round that was killed, at whatever stage. Once the round's last stage has run, the command asks
+    for another round, if anything is left to retry."""
     anew = "download" in run.rebuild.pending
     done = 0 if anew else download.retries
     lost = None if anew else download.manifest or (download.record.tally if download.record else None)

@@ -76,14 +76,14 @@ class BuildConfig:
             raise InputError(f"--source is empty: give {USAGE}")
 
     def stage_names(self) -> list[str]:
-        """The stages asked for, in the order they run, whatever order they are given in; raises InputError for an unknown one."""
+        """The stages asked for, in the order they run; raises InputError for an unknown one."""
         asked = {name.strip() for name in self.stages.split(",") if name.strip()}
         if unknown := sorted(asked - set(STAGES)):
             raise InputError(f"no such stage: {unknown[0]}; {instead(unknown[0], STAGES)}")
         return [name for name in STAGES if name in asked]
 
     def check_score(self) -> None:
-        """Raises InputError where the stage, its checkpoint and the filter that needs both are not asked for together."""
+        """Raises InputError unless the score stage and its checkpoint come together, and both with a filter that reads scores."""
         asked = "score" in self.stage_names()
         if asked and self.score_checkpoint is None:
             raise InputError("the score stage needs a trained model: add --score-checkpoint DIR")
@@ -94,7 +94,7 @@ class BuildConfig:
                 raise InputError(f"{flag(one.knob)} needs scores: add score to --stages, and --score-checkpoint DIR")
 
     def retried_reasons(self) -> tuple[str, ...]:
-        """The reasons whose rows are to be fetched again; raises InputError for an unknown one."""
+        """Rows lost to these reasons are fetched again; raises InputError for an unknown reason."""
         return reasons_of(self.retry_reason, failed=self.retry_failed)
 
     def budget(self) -> RequestBudget:
@@ -114,8 +114,8 @@ SECTIONS: dict[str, type] = {
 
 
 def for_web(config: BuildConfig, endpoints: Iterable[tuple[str, str, int]]) -> BuildConfig:
-    """The configuration for a web that was made here: its hosts are on loopback and need no patience, and its few thousand
-    pictures make several shards, as a build has them."""
+    """The configuration for a web that was made here. Its hosts are on loopback and need no patience; shards are made smaller, so
+    that its few thousand pictures fill several."""
     return dataclasses.replace(
         config,
         fetch=for_local_web(endpoints, config.fetch),

@@ -20,7 +20,7 @@ SUFFIX = {"K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 
 
 def counted(name: str, value: str) -> int | None:
-    """The number that `400M` or `20k` means for a knob that counts; None where it means none."""
+    """The number that `400M` or `20k` means; None for any other text, or for a knob that does not count."""
     number = COUNT.fullmatch(value) if name.replace("-", "_") in COUNTED else None
     return round(float(number[1]) * SUFFIX[number[2].upper()]) if number else None
 
@@ -39,7 +39,7 @@ def from_toml(path: str, default: BuildConfig) -> BuildConfig:
 
 
 def _by_section(values: dict[str, Any], path: str) -> dict[str, Any]:
-    """The settings with those at the top in the table of their section."""
+    """The settings, those at the top moved into the table of their section."""
     own = {field.name for field in dataclasses.fields(BuildConfig)}
     home = {knob.name: name for name, section in SECTIONS.items() for knob in dataclasses.fields(section)}
     settings: dict[str, Any] = {}
@@ -57,7 +57,7 @@ def _by_section(values: dict[str, Any], path: str) -> dict[str, Any]:
 
 
 def _placed(written: str, value: Any, own: set[str], home: dict[str, str]) -> list[tuple[str | None, str, Any]]:
-    """(section or None, name, value) of what one entry at the top sets."""
+    """(section or None, name, value) of each setting in one entry at the top."""
     name = written.replace("-", "_")
     if name in SECTIONS and isinstance(value, dict):
         return [(name, key, item) for key, item in value.items()]
@@ -84,7 +84,7 @@ def _replace(config: Any, values: dict[str, Any], path: str) -> Any:
 
 
 def _typed(name: str, value: Any, hint: Any, path: str) -> Any:
-    """The value as the knob's type; raises InputError where it is of another."""
+    """The value as the knob's type; raises InputError for a value of another type."""
     if isinstance(value, str) and (count := counted(name, value)) is not None:
         return count
     frozen = _frozen(value)

@@ -1,4 +1,4 @@
-"""What is said where a file of ours is not what was written: its name, what is wrong with it, and what mends it."""
+"""The words for a damaged file of a set: its name, what is wrong with it, and what mends it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from wit.layout import (
 from wit.stages import ALL
 
 ANEW = "delete it and start the build again, which makes it anew"
-AGAIN = "start the build again, which makes it anew"  # of one that is missed without being read
+AGAIN = "start the build again, which makes it anew"  # of a file that is missing, and was not read
 CANDIDATES = (
     "make it anew from the sources with --rebuild-from candidates --stages candidates, or delete candidates/, which a "
     "finished set does not need"
 )
 COPY_OR_WEB = "put a copy back, or build again with --rebuild-from download, which asks the web for everything again"
 NO_FILE = "move away what stands there and start again"
-ROBOTS = "delete it, and the next download asks servers again"  # what they said: nobody else reads it
+ROBOTS = "delete it, and the next download asks servers again"  # nothing else reads it
 MANIFEST_AGAIN = "start the build again, which writes it anew from what lies beside it"
 BY_PLACE = {
     directory_of("candidates"): CANDIDATES,
@@ -35,7 +35,7 @@ BY_PLACE = {
 }
 RUN = "it holds the seed and the settings of the set: put a copy back"
 OTHER = "choose another --output"
-GIVEN = "give them to the next start, --seed too, which writes it anew"  # takes raw/
+GIVEN = "give them to the next start, --seed too, which writes it anew"  # needs raw/
 BY_NAME = dict.fromkeys((LEDGER_FILE, CARD_FILE, CROISSANT_FILE), BY_PLACE[LEDGER]) | {
     RUN_FILE: f"{RUN}, or move it away and {GIVEN}, or {OTHER}",
     **dict.fromkeys((kind.manifest for kind in ALL), f"delete it and {MANIFEST_AGAIN}"),
@@ -48,7 +48,7 @@ def is_robots(path: str) -> bool:
 
 
 def is_marker(path: str) -> bool:
-    """Whether a file is the marker of a unit: a build writes it again of the manifest, or makes that one unit again."""
+    """Whether a file is a unit's marker. A build writes one again from the manifest, or makes that one unit again."""
     *folders, name = path.rstrip("/").split("/")
     unit = name.removesuffix(".json")
     return (
@@ -57,7 +57,7 @@ def is_marker(path: str) -> bool:
 
 
 def mend(path: str, otherwise: str = ANEW) -> str:
-    """What mends a file of a set, by where in OUT it lies."""
+    """What mends a file of a set, judged by its name and place in OUT; `otherwise` where those tell nothing."""
     *folders, name = path.rstrip("/").split("/")
     if is_robots(name):
         return ROBOTS
@@ -69,7 +69,7 @@ def mend(path: str, otherwise: str = ANEW) -> str:
 
 
 def missed(name: str) -> str:
-    """What makes a file of a set anew that is gone or cut off, by its name relative to OUT."""
+    """What makes a file anew that is gone or cut off, judged by its name relative to OUT."""
     if name.endswith("MANIFEST.json"):
         return MANIFEST_AGAIN
     if name == RUN_FILE:
@@ -79,7 +79,7 @@ def missed(name: str) -> str:
 
 
 def damaged(path: str, what: object, how: str | None = None) -> DamagedFile:
-    """The error to raise for a file; `how` it is mended, where its place does not tell."""
+    """The error to raise for a damaged file. `how` says what mends it; without it the file's place does."""
     fault = f"{what}".strip().partition("\n")[0]
     error = DamagedFile(f"{path} is damaged ({fault}): {how or mend(path)}")
     error.what = fault

@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM while a command still imports what it needs, which takes seconds: one sentence and exit code 3.
 
-A command calls `listen` before its imports. What can say more later on (`pipelines.ending`, `trainer.ending`) sets handlers
-of its own meanwhile. Nothing but the standard library is imported here.
+A command calls `listen` before its imports. `pipelines.ending` and `trainer.ending` can say more, and set handlers of their own
+later on. Nothing but the standard library is imported here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
 def listen(state: str = "") -> None:
-    """From now on both signals end this process with "stopped: by ..." and `state`, which says what was done until then."""
+    """From now on both signals end this process with exit code 3 and "stopped: by ..."; `state` says how much was done."""
 
     def stop(number: int, _: object) -> None:
         if os.environ.get("RANK", "0") == "0":  # torchrun's processes all get the signal
@@ -31,8 +31,8 @@ def listen(state: str = "") -> None:
 
 @contextlib.contextmanager
 def handled(handler: Callable[[int, Any], None], *signals: signal.Signals) -> Iterator[None]:
-    """While the block runs these signals go to the handler; outside the main thread, which alone may ask for that, nothing
-    changes."""
+    """While the block runs these signals go to the handler. Only the main thread may set handlers: in any other this does
+    nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -45,7 +45,7 @@ def handled(handler: Callable[[int, Any], None], *signals: signal.Signals) -> It
 
 
 def leave(code: int) -> NoReturn:
-    """Ends this process, which has said all, with this exit code and no other, whatever signal comes now."""
+    """Ends this process with this exit code, even if a signal comes now. Everything has been printed by then."""
     for number in NAMES:
         signal.signal(number, signal.SIG_IGN)
     sys.exit(code)

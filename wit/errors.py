@@ -1,4 +1,4 @@
-"""What ends a command before its end, on one screen. Imports nothing, for the fetch engine's processes."""
+"""All errors that cut a command short, on one screen. Imports nothing, for the fetch engine's processes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ class InputError(Exception):
 
 
 class DamagedFile(InputError):
-    """A file that a build wrote is not what it was: one sentence that names it and what mends it."""
+    """A file that a build wrote has changed: one sentence that names the file and what mends it."""
 
-    what = ""  # is wrong with it
+    what = ""  # what is wrong with the file
 
 
 class Busy(RuntimeError):

@@ -1,20 +1,20 @@
-"""What a stage's output is a function of, as 32 hex digits; and how sets of earlier versions stay what they are.
+"""Fingerprints: 32 hex digits of all that a stage's output depends on; and how sets of earlier versions stay valid.
 
 A stage's fingerprint = its own knobs + its schema version + what it reads: the fingerprints above it and, from download on,
-the digest of what the stage above really wrote. A set outlives our versions: what it bears may be the fingerprint of an
-earlier schema, so `forms` gives a stage's fingerprint under every schema that this version still reads, and the one that lies
-on disk counts. Nothing is rebuilt because we changed, as long as these tables are kept:
+the digest of what the stage above really wrote. A set outlives our versions: it may bear a fingerprint of an earlier schema.
+So `forms` gives a stage's fingerprint under every schema that this version still reads, and the one found on disk counts. As
+long as these tables are kept, nothing is rebuilt because our code changed:
 
 - a new knob says so beside it, `field(default=..., metadata=added(since=3, before=None))`, with the value that means "as
-  before": at that value it is in no fingerprint. Where its default is another value, raise the stage's number in SCHEMAS too:
-  then sets of earlier schemas go on without it;
-- a knob that is gone gets one line in REMOVED, with the value it had by default; what a set had else, its run.json says;
+  before": a knob at that value is in no fingerprint. If its default is another value, raise the stage's number in SCHEMAS
+  too: sets of earlier schemas then go on without the knob;
+- a knob that is gone gets one line in REMOVED, with its default; if a set had another value, its run.json says so;
 - a knob that says the same in other words gets one line in REWORDED;
 - a changed table raises the stage's number in SCHEMAS, and its readers keep reading the older ones;
-- a rule that decides otherwise raises it too, and a set of an earlier schema keeps the old one (candidates.rules_under).
+- a changed rule raises it too, and a set of an earlier schema keeps the old rule (candidates.rules_under).
 
-A test fails for a new knob that says nothing, and for one that is gone and in none of them. FetchConfig is in no fingerprint:
-politeness, time-outs and worker numbers change how pictures are fetched, not which.
+A test fails for a new knob that says nothing, and for one that is gone from the code and missing from these tables.
+FetchConfig is in no fingerprint: politeness, time-outs and worker numbers change how pictures are fetched, not which.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ BESIDE_CANDIDATES = ("limit", "files_per_part", "url_col", "caption_col", "encod
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """A knob that sets up to schema `until` of its stage had, and the value they are taken to have had where their run.json
-    does not say."""
+    """A knob that a stage had up to schema `until`. `was` is the value of a set whose run.json does not tell."""
 
     until: int
     was: Any
@@ -46,23 +45,23 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Reworded:
-    """A knob that up to schema `until` was said as `before` says, from the value it has now."""
+    """A knob that had another name or form up to schema `until`: `before` turns its value of today into {old name: value}."""
 
     until: int
     before: Callable[[Any], Mapping[str, Any]]
 
 
-MOOT: Mapping[str, Callable[[Any], bool]] = {  # "section.knob": where nobody reads it, so that it changes nothing
+MOOT: Mapping[str, Callable[[Any], bool]] = {  # "section.knob": whether nothing reads it under these settings
     "image.check_pixels": lambda image: not image.keep_original or image.perceptual_hashes,
 }
 
 
 def is_moot(section: str, knob: str, values: Mapping[str, Any]) -> bool:
-    """Whether nobody reads the knob under these values of its section, as run.json has them."""
+    """Whether nothing reads the knob under these values of its section, as run.json has them."""
     moot = MOOT.get(f"{section}.{knob}")
     try:
         return moot is not None and moot(SimpleNamespace(**values))
-    except AttributeError:  # an earlier version's, without what decides over it
+    except AttributeError:  # an earlier version's section, without the knobs that decide
         return False
 
 
@@ -89,19 +88,19 @@ def check_gone(written: str, where: str = "") -> None:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a build is made from, beside its knobs."""
+    """The inputs of a build, apart from its knobs."""
 
     seed: int
     queries: str  # digest of the list
     sources: Sequence[SourceFile]
     scorer: tuple[str, str] | None = None  # (model, digest of its weights)
-    # Of the set, knobs in REMOVED: "section.knob" -> value.
+    # {"section.knob": value} of knobs in REMOVED, as the set had them.
     gone: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Above:
-    """A stage that another one reads: its fingerprint, the schema of that, and the digest of what it wrote."""
+    """A stage that another one reads: its fingerprint, under which schema that was made, and the digest of its files."""
 
     fingerprint: str
     schema: int
@@ -110,7 +109,7 @@ class Above:
 
 
 def gone_of(run: RunFile | None) -> dict[str, Any]:
-    """What a set had of the knobs that are gone, by the run.json of its last start."""
+    """{"section.knob": value} of the knobs that are gone, as run.json of the set's last start has them."""
     if run is None:
         return {}
     gone = dict(run.gone)
@@ -122,7 +121,7 @@ def gone_of(run: RunFile | None) -> dict[str, Any]:
 
 
 def knobs(section: str, config: Any, schema: int, had: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The knobs of a section as a set of that schema had them; `had` says what it had of those that are gone."""
+    """The knobs of a section as a set of that schema had them; `had` has its values of knobs that are gone (`gone_of`)."""
     own: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         name, value = f"{section}.{field.name}", getattr(config, field.name)
@@ -143,7 +142,7 @@ def _as_before(value: Any, field: dataclasses.Field[Any], added: Added, schema: 
 
 
 def forms(stage: str, config: Any, inputs: Inputs, above: Mapping[str, Above]) -> list[Above]:
-    """The stage's fingerprint under every schema that is still read, the newest first (`wrote` is empty: it is yet to be).
+    """The stage's fingerprint under every schema that is still read, the newest first; `wrote` is yet empty in each.
     `config` is a BuildConfig; `above` has the stages that this one reads."""
     possible = [
         Above(
@@ -184,7 +183,7 @@ def _reads(stage: str, inputs: Inputs, above: Mapping[str, Above]) -> Any:
 
 
 def _first_form(stage: str, config: Any, inputs: Inputs, above: Mapping[str, Above]) -> str:
-    """As version 0.1.0 made it: one schema number for all, sources by name and size, no digests of what was written."""
+    """The fingerprint of version 0.1.0: one schema number for all stages, sources by name and size, no digests of files."""
     own = _knobs(stage, config, inputs, 1)
     prints = [read.fingerprint for read in above.values()]
     if stage == "candidates":

@@ -1,4 +1,4 @@
-"""What a command line names that does not exist, and what was meant by it. Every command asks here before it does anything."""
+"""Refuses flags and values that do not exist, and guesses what was meant. Every command asks here before it does anything."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 from wit.errors import InputError
 
-FEW = 15  # names that are listed even where one of them is near
+FEW = 15  # so many names are listed even if one of them is near
 OF_ALL = ("help", "tyro-print-completion", "tyro-write-completion")
 
 
 def instead(word: str, known: Iterable[str], *, prefix: str = "") -> str:
-    """What to write in place of a name that is none: the nearest that is known, and all where they are few or none is near."""
+    """What to write in place of an unknown name: the nearest known one; all of them where they are few or none is near."""
     names = list(known)
     near = _nearest(word, names)
     guess = f"did you mean {prefix}{near}?" if near else ""
@@ -37,7 +37,7 @@ def _plain(name: str) -> str:
 
 
 def knobs_of(config: type) -> dict[str, Any]:
-    """The flags of a configuration, those of its sections among them, with the types of their values."""
+    """{flag: type of its value} of a configuration and all its sections."""
     knobs: dict[str, Any] = {}
     for name, hint in typing.get_type_hints(config).items():
         if dataclasses.is_dataclass(hint):
@@ -48,7 +48,7 @@ def knobs_of(config: type) -> dict[str, Any]:
 
 
 def check_names(arguments: Sequence[str], knobs: Mapping[str, Any], beams: Sequence[str] | None = None) -> None:
-    """Raises InputError for a flag that is none of the knobs. `beams` are Beam's flags, where what is not ours goes there."""
+    """Raises InputError for a flag that is none of the knobs. `beams` are Beam's flags, for a command that passes them on."""
     names = [*knobs, *(f"no-{name}" for name, hint in knobs.items() if hint is bool)]
     for flag, _ in _given(arguments):
         if flag in names or flag in OF_ALL:
@@ -62,12 +62,12 @@ def check_names(arguments: Sequence[str], knobs: Mapping[str, Any], beams: Seque
 
 
 def _of_its_sense(flag: str, names: Iterable[str]) -> list[str]:
-    """The names that it may have been meant for: never the opposite."""
+    """The names that the flag may have been meant for: --no-x is never a slip for --x."""
     return [name for name in names if name.startswith("no") == flag.startswith("no")]
 
 
 def check_values(arguments: Sequence[str], knobs: Mapping[str, Any]) -> None:
-    """Raises InputError for a value that is none of those that a knob can have."""
+    """Raises InputError for a value that its knob cannot have."""
     for argument in arguments:
         flag, _, word = argument.removeprefix("--").replace("_", "-").partition("=")
         if word and argument.startswith("--") and knobs.get(flag.removeprefix("no-")) is bool:
@@ -80,7 +80,7 @@ def check_values(arguments: Sequence[str], knobs: Mapping[str, Any]) -> None:
 
 
 def choices_of(hint: Any) -> list[str]:
-    """The values that a knob of this type can have; none where they cannot be listed."""
+    """The values that a knob of this type can have; empty where they cannot be listed."""
     if typing.get_origin(hint) is Literal:
         return [str(value) for value in typing.get_args(hint)]
     if typing.get_origin(hint) in (typing.Union, types.UnionType):

@@ -1,6 +1,6 @@
-"""Hashes that decide: all that is keyed is a function of the build's seed, so that nobody can grind URLs that always pass.
+"""Hashes that decide. Keyed ones depend on the build's seed, so that nobody can craft URLs that always pass.
 
-Draws of one purpose tell nothing of those of another.
+Draws for one purpose are independent of draws for another.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def wide_hashes(seed: int, column: pa.ChunkedArray) -> Hashes:
 
 
 def bucket_of(high: Hashes, buckets: int) -> Ints:
-    """Ranges of a hash: its leading 32 bits, scaled to the number of buckets."""
+    """The bucket of each hash, in [0, buckets): its leading 32 bits, scaled. A bucket is a range of hashes."""
     return ((high >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)).astype(np.int64)
 
 

@@ -1,4 +1,4 @@
-"""What a configuration says of its knobs: what a number may be, and since when there is one. A test finds those that do not."""
+"""What a configuration declares of each knob: the range of a number, and the schema that brought the knob. A test checks it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WHOLE = 2**63  # of a seed: beyond it no table holds the number
 
 
 class Range(NamedTuple):
-    """From the least to the most, both allowed; `zero` says what 0 means where it is below the least."""
+    """From `least` to `most`, both allowed. `zero`, if given, allows 0 below `least` and says what 0 means."""
 
     least: float
     most: float
@@ -28,14 +28,14 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A knob that schema `since` of its stage brought; `before` is the value at which nothing is other than before."""
+    """A knob that came with schema `since` of its stage; at the value `before` all is as it was without the knob."""
 
     since: int
     before: Any
 
 
 def added(since: int, before: Any) -> dict[str, Added]:
-    """The metadata of a field that is such a knob (wit/fingerprints.py says what hangs on it)."""
+    """Field metadata for such a knob (wit/fingerprints.py says what depends on it)."""
     return {ADDED: Added(since, before)}
 
 
@@ -47,7 +47,7 @@ def flag(name: str) -> str:
 
 
 def check_ranges(config: object, ranges: Mapping[str, Range]) -> None:
-    """Raises InputError, with the range, for the first knob whose number is beyond it; None is no number."""
+    """Raises InputError, with the range, for the first knob outside its range; None is always allowed."""
     for name, range_ in ranges.items():
         value: Any = getattr(config, name)
         if value is not None and not range_.holds(value):

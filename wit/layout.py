@@ -1,4 +1,4 @@
-"""What everything under OUT is called (design section 4)."""
+"""The name of everything under OUT (design section 4)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOCK_FILE, LEASE_FILE = ".lock", "_LEASE.json"  # of the machine that builds
 
 
 def is_apart(name: str) -> bool:
-    """Whether a file, by its name relative to OUT, stands in such a directory: no stage reads it."""
+    """Whether a file, by its name relative to OUT, stands in a directory of APART: no stage reads it."""
     return name.partition("/")[0] in APART
 
 

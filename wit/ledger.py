@@ -1,7 +1,7 @@
 """Where every pair went: totals by stage and reason, by source file, host and query (design section 6).
 
-The ledger is only ever summed from the manifests and tables of published parts, never from an engine's metrics, which count
-a retried bundle twice.
+The ledger is always the sum of manifests and tables of published parts. An engine's metrics are no use for it: they count a
+retried bundle twice.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def stage_totals(manifests: Mapping[str, Tally]) -> dict[str, Tally]:
 
 
 def plain(tally: Tally) -> Tally:
-    """Statistics without what a manifest says besides."""
+    """The statistics alone, out of a manifest or marker."""
     return Tally(into=tally.into, out=tally.out, dropped=add_counts([tally.dropped]))
 
 
 def imbalances(stages: Mapping[str, Tally]) -> list[tuple[str, str]]:
-    """What does not add up, (stage, sentence): within a stage (into = out + dropped) and from one stage to the next, where the
-    numbers of both are known."""
+    """(stage, sentence) for everything that does not add up: within a stage (into = out + dropped), and between two neighbours
+    whose numbers are both known."""
     wrong = []
     previous: tuple[str, int] | None = None
     for name in STAGES:
@@ -65,13 +65,13 @@ PLACES_SHOWN = 5  # of bad rows; ledger/sources.parquet has more
 
 
 def source_problems(sources: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What could not be read, one sentence a file and kind of fault, by reports of source files."""
+    """One sentence for each source file and kind of fault: what could not be read. `sources` are reports of source files."""
     problems = []
     for source in sources:
         lost, unit = add_counts([source["lost"]]), source.get("unit") or "records"  # as earlier versions say it
         if lost:
             defects, count = ", ".join(f"{n:,} {name}" for name, n in lost.items()), sum(lost.values())
-            # lost records are not among those that were read, as rows are
+            # records that could not be read are not in `records`; rows are
             number = f"{count:,} of {source['records']:,} rows" if unit == "rows" else f"{count:,} {unit}"
             places = source.get("first_bad") or []
             more = ", ..." if len(places) > PLACES_SHOWN else ""

@@ -1,8 +1,8 @@
-"""Which step a reader is at, in a file that outlives its process: strangers' bytes may crash a native parser, and then they, and
-nothing else, are given up at the third try.
+"""Notes, in a file that outlives its process, of the step that a reader is at. Strangers' bytes may crash a native parser; at the
+third try only that step is left out.
 
-A step is named by its file, its kind and a number, so that it is the same step in every attempt. A process that was told to end
-(SIGTERM, as the others of a pool are when one dies) blames nobody.
+A step is named by its file, its kind and a number, so it has the same name in every attempt. A process that SIGTERM ends blames
+no step: that is how the other processes of a pool end when one dies.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from wit.store import fs
 
 READ, RECORD, BATCH = range(3)  # kinds of steps: reading on after so many records, one record, one batch of pairs
 CRASHED = "extractor_crashed"
-DEATHS = 2  # at one step, before it is given up: one may be a stray SIGKILL
+DEATHS = 2  # at one step, before it is given up: one alone may be a stray SIGKILL
 NOTES_FILE = ".notes"
 DEATHS_FILE = ".deaths.json"
 STEP_BYTES = 24  # hash of the file's name, kind, number + 1
@@ -40,7 +40,7 @@ class Notes:
         self.deaths: dict[str, int] = {}
         if fs.exists(self._deaths_path):
             self.deaths = json.loads(fs.read_bytes(self._deaths_path))
-        if self._at[2]:  # the attempt before this one ended there
+        if self._at[2]:  # the last attempt died at this step
             place = ":".join(map(str, self._at))
             self.deaths[place] = self.deaths.get(place, 0) + 1
             fs.write_bytes(self._deaths_path, json.dumps(self.deaths).encode())
@@ -48,7 +48,7 @@ class Notes:
         self._deadly = {place for place, times in self.deaths.items() if times >= DEATHS}
 
     def begin(self, name: str, kind: int, number: int) -> bool:
-        """Takes note of the step; False where it is to be left out."""
+        """Notes that the step begins; False where it is to be left out, since too many attempts died there."""
         self._at[0], self._at[1], self._at[2] = xxhash.xxh3_64_intdigest(name.encode()), kind, number + 1
         if self._deadly and ":".join(map(str, self._at)) in self._deadly:
             self.forgive()
@@ -56,7 +56,7 @@ class Notes:
         return True
 
     def forgive(self) -> None:
-        """Should the process end now, it was nobody's fault."""
+        """Clears the note: should the process end now, no step is blamed."""
         self._at[2] = 0
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ _here = _Thread()
 
 @contextlib.contextmanager
 def kept(path: str) -> Iterator[Notes]:
-    """Within the block `begin` of this thread writes into a file, which an attempt that ends in the middle leaves behind."""
+    """Within the block `begin` of this thread writes into a file at `path`. An attempt that dies leaves the file behind."""
     _here.notes = notes = Notes(path)
     try:
         yield notes
@@ -85,12 +85,12 @@ def kept(path: str) -> Iterator[Notes]:
 
 
 def begin(name: str, kind: int, number: int) -> bool:
-    """Takes note of a step of reading the file `name`; False where attempts ended there too often."""
+    """Notes that a step of reading the file `name` begins; False where too many attempts died there."""
     return _here.notes is None or _here.notes.begin(name, kind, number)
 
 
 def given_up(folder: str) -> int:
-    """Steps that were given up by all units whose notes are in a folder."""
+    """How many steps have been given up, over all units whose notes are in a folder."""
     names = [name for name in fs.list_dir(folder) if name.endswith(DEATHS_FILE)]
     deaths = [json.loads(fs.read_bytes(fs.join(folder, name))) for name in names]
     return sum(times >= DEATHS for one in deaths for times in one.values())
@@ -104,7 +104,7 @@ def clear(folder: str) -> None:
 
 
 def blame_nobody_on_sigterm() -> None:
-    """Has SIGTERM end this process at once: it is how the others of a pool end when one dies."""
+    """Has SIGTERM end this process at once, with no step blamed: so a pool ends its other processes when one dies."""
     signal.signal(signal.SIGTERM, _end)
 
 

@@ -1,4 +1,4 @@
-"""What is odd about a query list and known before anything runs: entries that can never match, entries that read alike."""
+"""Oddities of a query list that can be told before a build runs: entries that can never match, entries that read alike."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from wit.queryfile import QueryFile, read_queries
 from wit.querylist import load_queries, read_file
 
 SHOWN = 3  # entries named of each kind
-# What MetaCLIP's cutting leaves in no caption: marks stand alone.
+# No caption has these after MetaCLIP's cutting, where marks stand alone.
 UNCUT = re.compile(r"[\t\r\n]|[^ ][,.;:?!`]|[,.;:?!`][^ ]")
 
 
 def forms(entries: Sequence[str], mode: Mode) -> list[bytes]:
-    """What the matching makes of each entry: equal ones match the same captions, an empty one matches none."""
+    """The form of each entry that is matched: equal forms match the same captions, an empty one matches none."""
     if mode == "metaclip":
         return [b"" if UNCUT.search(entry) else entry.encode("utf-8", "surrogatepass") for entry in entries]
     read_as = [b""] * len(entries)
@@ -34,7 +34,7 @@ def forms(entries: Sequence[str], mode: Mode) -> list[bytes]:
 
 
 def remarks(path: str, mode: Mode) -> list[str]:
-    """One line for each oddity of a query list; raises InputError where no entry of it can match anything."""
+    """One line for each oddity of a query list; raises InputError where none of its entries can match anything."""
     file, entries = read_queries(read_file(path), path), load_queries(path).entries
     never, alike = _odd(entries, mode)
     if len(never) == len(entries):
@@ -59,7 +59,7 @@ def remarks(path: str, mode: Mode) -> list[str]:
 
 
 def _odd(entries: Sequence[str], mode: Mode) -> tuple[list[str], list[tuple[str, str]]]:
-    """(entries that can never match, pairs of one that reads the same as an earlier one and that one)."""
+    """(entries that can never match, pairs (entry, earlier entry) that read the same)."""
     first: dict[bytes, str] = {}
     never: list[str] = []
     alike: list[tuple[str, str]] = []

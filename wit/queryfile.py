@@ -1,4 +1,4 @@
-"""The forms that a query list comes in: one query a line, a JSON array, `query<TAB>count`; UTF-8 or UTF-16, gzip or not."""
+"""The forms of a query list: one query a line, a JSON array, `query<TAB>count`; UTF-8 or UTF-16, gzip or not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from wit.errors import InputError
 from wit.store import fs
 
-UNREADABLE = {  # first bytes of what else is given by mistake, and what to do with it
+UNREADABLE = {  # first bytes of files given by mistake: what they are, and what to do
     b"BZh": ("compressed by bzip2", "decompress it with `bunzip2`"),
     b"\x28\xb5\x2f\xfd": ("compressed by zstd", "decompress it with `zstd -d`"),
     b"\xfd7zXZ\0": ("compressed by xz", "decompress it with `unxz`"),
@@ -22,19 +22,19 @@ UNREADABLE = {  # first bytes of what else is given by mistake, and what to do w
 UTF_32, UTF_16 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 ARRAY, OBJECT = re.compile(r'\s*\[\s*(["\]{\[\d-]|true|false|null)'), re.compile(r'\s*\{\s*["}]')
 COUNTED, COUNT_FIRST = re.compile(r"(.*\S)\s*\t\s*\d+(?:\.\d+)?\s*"), re.compile(r"\s*\d+\s*\t\s*\S.*")
-NEARLY_ALL = 0.95  # of the lines: a few have lost their count, or bear none
+NEARLY_ALL = 0.95  # of the lines: a few may have no count
 
 
 class QueryFile(NamedTuple):
-    """The lines of a file, or the items of its array, as they stand there, and what was made of them."""
+    """The lines of a file, or the items of its array, as they stand there, without counts."""
 
     texts: list[str]
     unit: str  # what the texts are: line or item
-    note: str | None  # what of the file is not used
+    note: str | None  # which part of the file is ignored
 
 
 def read_queries(data: bytes, path: str) -> QueryFile:
-    """The queries of a file in whichever form; raises InputError, with the remedy, for another one."""
+    """The queries of a file in any of these forms; raises InputError, with the remedy, for a file in none of them."""
     text = _decode(_unzipped(data, path), path)
     if ARRAY.match(text) or OBJECT.match(text):
         return QueryFile(_items(text, path), "item", None)
@@ -74,7 +74,7 @@ def _decode(data: bytes, path: str) -> str:
 
 
 def _items(text: str, path: str) -> list[str]:
-    """The strings of a JSON array, as MetaCLIP's metadata.json is one, each on one line."""
+    """The strings of a JSON array, such as MetaCLIP's metadata.json, line ends in them turned into spaces."""
     fix = "give an array of strings, as MetaCLIP's metadata.json is, or text of one query a line"
     try:
         items = json.loads(text)
@@ -91,7 +91,7 @@ def _items(text: str, path: str) -> list[str]:
 
 
 def _without_counts(lines: list[str], path: str) -> QueryFile | None:
-    """The queries of lines `query<TAB>count`; None where the lines are others."""
+    """The queries of lines `query<TAB>count`; None where the lines have another form."""
     if not any("\t" in line for line in lines[:100]):
         return None
     wanted = [line for line in lines if line.strip()]

@@ -19,7 +19,7 @@ MAX_ENTRY_CHARS = 1_000  # a longer line is not a query: most likely another fil
 class QueryList:
     """The entries in the order of the file, blank and repeated lines left out; a query id is a position in `entries`.
 
-    Lists are equal where their digests are, so that what is kept per list is found without comparing 500,000 strings.
+    Two lists are equal if their digests are: a cache by list need not compare 500,000 strings.
     """
 
     entries: tuple[str, ...] = field(compare=False)
@@ -30,7 +30,7 @@ class QueryList:
 
 
 def query_list(lines: list[str]) -> QueryList:
-    """The list of these lines: stripped, empty ones and repetitions (the same characters) left out, order kept.
+    """The list of these lines in their order, stripped; empty lines and exact repetitions are left out.
 
     Entries that differ only by case are both kept, since `--matching metaclip` tells them apart; in the default matching
     both match the same captions.
@@ -72,7 +72,7 @@ def _parsed(data: bytes, path: str) -> QueryList:
 
 
 def hashes_of(path: str) -> Hashes:
-    """One 64-bit hash a query, of its text, so that a draw survives a reordered or extended list; made once a worker."""
+    """One 64-bit hash a query, made once a worker. It is of the text, so draws survive a reordered or extended list."""
     return _hashes(load_queries(path).digest, path)
 
 

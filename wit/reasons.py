@@ -1,5 +1,5 @@
-"""Why a pair leaves a build, and what is wrong with a user's input: all of `wit.records` that the engine's child processes
-need, without the tables' library (a tenth of a second and 30 MB a process)."""
+"""Why a pair leaves a build: the part of `wit.records` that the fetch engine's child processes need, kept apart so that they need
+not import pyarrow (a tenth of a second and 30 MB a process)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Every way a pair can be lost. The value is what tables hold; `stage` says where it happens; `transient` losses
-    may succeed another day (they are what `--retry-failed` retries and what the outage rule watches)."""
+    """Every way a pair can be lost. The value is what tables hold; `stage` says where it happens. A `transient` loss may succeed
+    another day: `--retry-failed` retries those, and the outage rule watches them."""
 
     stage: str
     transient: bool
@@ -77,7 +77,7 @@ class Reason(StrEnum):
     TDM_RESERVED = "tdm_reserved", "download"
     HOST_UNAVAILABLE = "host_unavailable", "download", True  # it had failed, or asked to be left alone, before
     BUDGET_SPENT = "budget_spent", "download", True  # caps on bytes, requests or time
-    FETCHER_CRASHED = "fetcher_crashed", "download"  # a fault of ours that this reply, and no other, brought out
+    FETCHER_CRASHED = "fetcher_crashed", "download"  # by a fault of ours that only this reply brings out
 
     # download: the picture
     NOT_AN_IMAGE = "not_an_image", "download"
@@ -91,7 +91,7 @@ class Reason(StrEnum):
     IMAGE_TOO_MANY_PARTS = "image_too_many_parts", "download"  # scans, chunks, blocks or tags
     DECODER_CRASHED = "decoder_crashed", "download"
     DECODER_TIMEOUT = "decoder_timeout", "download"
-    HASH_MISMATCH = "hash_mismatch", "download"  # other than the list's own hash of it (--verify-hash)
+    HASH_MISMATCH = "hash_mismatch", "download"  # not the hash that the list gives (--verify-hash)
     BLOCKED_HASH = "blocked_hash", "download"
 
     # select

@@ -93,10 +93,10 @@ RAW = pa.schema(
     ]
 )
 
-# Of pictures on a list of hashes that must not be stored, and nothing else of them (design section 8).
+# All that is kept of a blocked picture: its hash is on a list of what must not be stored (design section 8).
 RESTRICTED = pa.schema([("hash", pa.string()), ("list", pa.string()), ("url", pa.string())])
 
-# What varies by nature, one row per planned row; outside every comparison (design section 5).
+# What varies from run to run, one row per planned row; no comparison of sets reads it (design section 5).
 FETCH = pa.schema(
     [
         ("key", pa.string()),

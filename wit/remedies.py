@@ -1,5 +1,5 @@
-"""What is off with a set, file by file, and what mends it: told once all that is off is known, since what can be made anew hangs
-on what else is left."""
+"""What is wrong with a set, file by file, and what mends it. All problems are collected first: whether a file can be made anew
+depends on what else is left."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Problem:
 
     name: str
     what: str
-    lost: bool = False  # gone, cut off or no file: the next start sees it too
-    gone: bool = False  # there is no such file: nothing else is to be said of it
-    how: str | None = None  # what mends it, where that hangs on nothing else
-    undecodable: bool = False  # a picture that is what was stored, and does not decode
+    lost: bool = False  # gone, cut off or no file: the next start will notice
+    gone: bool = False  # there is no such file: any other problem of it is moot
+    how: str | None = None  # what mends it, if that depends on nothing else
+    undecodable: bool = False  # a picture that is as it was stored, but does not decode
 
 
 Problems = Iterator[Problem]
@@ -31,7 +31,7 @@ STRANGER = "move it away or delete it"
 
 
 def stage_of(name: str) -> str | None:
-    """The stage that writes a file; None of those that none does."""
+    """The stage that writes a file; None where no stage does."""
     folder, _, rest = name.partition("/")
     if name in REPORT_FILES:
         return "report"
@@ -43,8 +43,8 @@ def stage_of(name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is left of a set: the files that something is wrong with, the stages with none of them that another reads, and
-    whether what lies beside a stage's manifest is enough to write that again."""
+    """What is left of a set: the files that are off; the whole stages, of which every file that another stage reads is right; and
+    `restorable`, whether the files beside a stage's manifest are enough to write the manifest again."""
 
     off: Collection[str]
     whole: Collection[str]
@@ -54,8 +54,8 @@ class Left:
 def sentences(
     problems: Sequence[Problem], finished: Collection[str], restorable: Callable[[str], bool] = lambda stage: True
 ) -> tuple[str, ...]:
-    """One line a problem, with what mends it, those first that hide what else there is. `finished` are the stages whose
-    manifests stand."""
+    """One line a problem, with what mends it. Problems of run.json and of manifests come first: they hide others. `finished` are
+    the stages whose manifests stand."""
     gone, lost = ({p.name for p in problems if kind(p)} for kind in (attrgetter("gone"), attrgetter("lost")))
     shown = [replace(p, lost=p.name in lost) for p in problems if p.gone or p.name not in gone]
     off = {problem.name for problem in shown}
@@ -67,7 +67,7 @@ def sentences(
 
 
 def remedy(problem: Problem, left: Left) -> str:
-    """What mends a file, as far as that can be; ways to choose from with an "or" between them."""
+    """What mends a file, as far as it can be mended; if there are several ways, with "or" between them."""
     name, stage = problem.name, stage_of(problem.name)
     if stage is not None and name != manifest_of(stage) and manifest_of(stage) in left.off:
         return f"first mend {manifest_of(stage)}"
@@ -85,7 +85,7 @@ def remedy(problem: Problem, left: Left) -> str:
         return f"{how}, or {needless(stage)}" if "publish" in left.whole else how
     above = [directory_of(above) for above in KINDS[stage].opens if above not in left.whole and above != "score"]
     if above and not is_marker(name) and (published := sorted(n for n in left.off if stage_of(n) == "publish")):
-        return f"first mend {published[0]}"  # that makes it anew as well, or else it can be told then what does
+        return f"first mend {published[0]}"  # that makes it anew as well, or a later look can tell what does
     if above and "publish" in left.whole and not is_marker(name):
         return f"{above[0]}/, which it is made from, is gone or damaged: put a copy back, or {needless(stage)}"
     return how
@@ -95,7 +95,7 @@ NO_RAW = f"{directory_of('download')}/, which it is made from, is gone or damage
 
 
 def of_manifest(problem: Problem, stage: str, left: Left, how: str) -> str:
-    """What mends a stage's manifest; `how` where the next start can write it again."""
+    """What mends a stage's manifest: `how`, if the next start can write it again."""
     if stage != "publish":
         return f"{how if left.restorable(stage) else COPIES}, or {needless(stage)}"
     if left.restorable(stage):

@@ -1,8 +1,8 @@
-"""Going on: what of a set stands, what has to be made, and what that would cost, decided before anything is touched.
+"""Going on: which stages stand, which have to run, and what that would cost, decided before anything is touched.
 
-A stage is finished if its manifest bears its fingerprint. What a finished stage wrote may be deleted (raw/ is most of a set):
-run.json keeps a record of it, and as long as no stage that has to run reads it, it is not missed. Only where going on would
-throw downloads away, or fetch again what was there, does a build stop and ask.
+A stage is finished if its manifest bears its fingerprint. The files of a finished stage may be deleted (raw/ is most of a set):
+run.json keeps a record of the stage, and nobody misses the files until a stage that has to run reads them. A build stops and
+asks only where going on would throw downloads away, or fetch again what was there.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from wit.store.parts import StageDir
 from wit.tally import Tally
 from wit.typed import to_json
 
-SOURCES = layout.SOURCES_FILE  # all that the report needs of candidates: as long as it is there, they may be gone
-EVIDENCE = 8  # markers of a stage that are looked at for the schema it was begun under
+SOURCES = layout.SOURCES_FILE  # all that the report needs of candidates/, which may be gone while this is there
+EVIDENCE = 8  # markers of a stage that are read to learn under which schema it was begun
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage of a set: its fingerprint (None while it depends on what is still to be made), its manifest if it stands on
-    disk under that, run.json's record of it if it finished under that, and which of its files are gone."""
+    """One stage of a set: its fingerprint (None while it depends on a stage that is yet to run); its manifest on disk and its
+    record in run.json, each only if it bears that fingerprint; and which of its files are gone."""
 
     name: str
     above: Above | None
@@ -51,7 +51,7 @@ class Stage:
 
     @property
     def retries(self) -> int:
-        """Rounds of --retry-failed that a download has."""
+        """Rounds of --retry-failed in a download."""
         kept = self.manifest or self.record
         return (kept.retries if kept else None) or 0
 
@@ -66,7 +66,7 @@ class Stage:
 
     @property
     def readable(self) -> bool:
-        """Whether all is there that other stages read of it: no rejected pairs, and nothing that is restricted."""
+        """Whether every file that other stages read is there; they read neither rejected pairs nor restricted/."""
         return self.whole or self.manifest is not None and all(is_apart(name) for name in self.missing)
 
 
@@ -89,7 +89,7 @@ def survey(out: str, run: RunFile, config: Any, inputs: Inputs) -> dict[str, Sta
 
 
 def _stage(out: str, run: RunFile, name: str, manifest: AnyManifest | None, possible: Sequence[Above]) -> Stage:
-    """The stage under the form of its fingerprint that lies on disk; the newest where none does."""
+    """The stage under whichever form of its fingerprint is found on disk; under the newest form where none is."""
     record = run.records.get(name) or implied(out, run).get(name)
     there = {known.fingerprint for known in (record, manifest) if known}
     there |= {marker.fingerprint for marker in _some_markers(StageDir(out, name, ""))} if manifest is None else set()
@@ -108,11 +108,11 @@ def _stage(out: str, run: RunFile, name: str, manifest: AnyManifest | None, poss
     return dataclasses.replace(known, above=dataclasses.replace(form, wrote=written, retries=known.retries))
 
 
-MOST_ROUNDS = 100  # of retries, that are tried for an implied record
+MOST_ROUNDS = 100  # of retries that are tried for an implied record
 
 
 def _with_rounds(download: Stage, run: RunFile, config: Any, inputs: Inputs) -> Stage:
-    """The download with as many rounds of retries as the fingerprint behind it tells, where nothing else does."""
+    """The download with its number of rounds of retries; where nothing else tells it, worked out from a later fingerprint."""
     record, above = download.record, download.above
     if record is None or above is None or not record.is_implied or record.retries is not None:
         return download
@@ -127,8 +127,8 @@ def _with_rounds(download: Stage, run: RunFile, config: Any, inputs: Inputs) -> 
 
 
 def _manifest(out: str, run: RunFile, name: str) -> AnyManifest | None:
-    """The stage's manifest, whatever its fingerprint; raises InputError where a later version wrote it, and DamagedFile where it
-    is not the one that run.json has the digest of, unless its stage was at work."""
+    """The stage's manifest, whatever its fingerprint. Raises InputError where a later version wrote it, and DamagedFile where its
+    digest is not the one in run.json (unless the stage was at work when the last start ended)."""
     path, kept, anew = layout.manifest_path(out, name), run.records.get(name), name in run.rebuild.pending
     there = standing(out, name) if anew and fs.size_of_file(path) is not None else read_manifest(out, name)
     for version in (one.schema_version for one in (there, kept) if one):
@@ -154,7 +154,7 @@ def _some_markers(stage: StageDir) -> Iterator[Marker]:
 
 
 def standing(out: str, name: str) -> AnyManifest | None:
-    """The stage's manifest; None where what stands there is none."""
+    """The stage's manifest; None where there is none, or a damaged one."""
     try:
         return read_manifest(out, name)
     except DamagedFile:
@@ -162,14 +162,14 @@ def standing(out: str, name: str) -> AnyManifest | None:
 
 
 def drop_damaged(out: str, names: Collection[str]) -> None:
-    """Removes the manifests that are damaged, of stages that are made anew."""
+    """Removes damaged manifests of these stages, which are to be made anew."""
     for name in (name for name in names if name != "report" and standing(out, name) is None):
         fs.remove(layout.manifest_path(out, name))
 
 
 def implied(out: str, run: RunFile) -> dict[str, Record]:
-    """Version 0.1.0 kept no records; but its published set bears a fingerprint that hangs on all above it, and ledger.json has
-    the numbers. So these are the stages of which nothing is left; `run` is as the last start left it."""
+    """Records of deleted stages in a set of version 0.1.0, which kept none. They follow from the published set, whose fingerprint
+    depends on every stage above it, and from the numbers in ledger.json. `run` is as the last start left it."""
     published = standing(out, "publish") if run.fingerprints else None
     if published is None or published.fingerprint != run.fingerprints.get("publish"):
         return {}
@@ -189,8 +189,8 @@ def _as_counted(fingerprint: str, tally: Tally) -> Record:
 
 
 def restore(out: str, records: Mapping[str, Record]) -> None:
-    """Writes manifests that are gone anew, of finished stages whose every marker and file is there; nothing but what run.json
-    has the digest of is written."""
+    """Writes the missing manifest of each finished stage again, if all its markers and files are there. A manifest is written
+    only if its digest is the one in run.json."""
     for name, kept in records.items():
         stage = StageDir(out, name, kept.fingerprint)
         if kept.manifest_sha256 is None or fs.exists(stage.manifest_path):
@@ -200,13 +200,13 @@ def restore(out: str, records: Mapping[str, Record]) -> None:
 
 
 def written_again(stage: StageDir, kept: Record) -> bytes | None:
-    """The manifest that run.json's record has the digest of, out of what lies beside it; None where that is not all there."""
+    """The manifest with the digest in run.json's record, made from the markers beside it; None where they do not give it."""
     possible = (to_json(manifest) for manifest in restored(stage, kept))
     return next((data for data in possible if hashlib.sha256(data).hexdigest() == kept.manifest_sha256), None)
 
 
 def restored(stage: StageDir, kept: Record) -> Iterator[AnyManifest]:
-    """The manifests that a stage may have had, by the markers that lie beside where it was."""
+    """The manifests that a stage may have had, made from the markers in its directory."""
     if stage.stage == "publish":
         yield from manifests_of(stage)
         return
@@ -235,7 +235,7 @@ def _whole_marker(stage: StageDir, unit: Unit) -> Marker | None:
 
 
 def to_run(stages: Mapping[str, Stage], asked: Collection[str], rebuilding: Collection[str], retry: bool) -> list[str]:
-    """The stages that have to run, in order: those that are not whole, unless they were once and nobody misses them."""
+    """The stages that have to run, in order: those that are not whole, unless they finished once and nobody needs their files."""
     runs: list[str] = []
     stays = _report_must_stay(stages, rebuilding if "publish" in asked else ())
     for name in (name for name in reversed(STAGES) if name in asked and not (name == "report" and stays)):
@@ -252,8 +252,8 @@ def to_run(stages: Mapping[str, Stage], asked: Collection[str], rebuilding: Coll
 
 
 def _to_mend(name: str, stages: Mapping[str, Stage]) -> bool:
-    """Whether files of a stage that its manifest still names are gone or cut off and can be made again of what lies beside it,
-    without asking the web or reading the sources."""
+    """Whether the stage has lost files that its manifest names and that can be made again from other stages' files, without
+    asking the web or reading the sources."""
     stage = stages[name]
     made_here = name in ("plan", "score", "select") and stage.manifest is not None and bool(stage.missing)
     return made_here and all(stages[above].readable for above in KINDS[name].opens if above in stages)
@@ -265,15 +265,15 @@ def _opens(name: str, stages: Mapping[str, Stage]) -> Sequence[str]:
 
 
 def _report_must_stay(stages: Mapping[str, Stage], rebuilding: Collection[str]) -> bool:
-    """Whether a page that version 0.1.0 wrote, without a record, cannot be written anew for want of what it was made from."""
+    """Whether the report must stay, even without a record (version 0.1.0 kept none): raw/, which it is made from, is gone."""
     return "publish" not in rebuilding and stages["publish"].whole and not stages["download"].readable
 
 
 def check_going_on(
     out: str, run: RunFile | None, now: RunFile, stages: Mapping[str, Stage], runs: Sequence[str]
 ) -> None:
-    """Raises InputError where the stages to run would throw downloads away, or fetch again what was there; `run` is the last
-    start's run.json, `now` this one's."""
+    """Raises InputError where the stages to run would throw downloads away, fetch again what was there, or read files that are
+    gone. `run` is the last start's run.json, `now` this start's."""
     opened = [(later, read) for later in runs for read in KINDS[later].opens if read in stages and read not in runs]
     for later, read in opened:
         if read != "download" and stages[read].finished and not stages[read].readable:
@@ -301,7 +301,7 @@ def check_going_on(
 
 
 def _gone(out: str, stage: Stage) -> str:
-    """What of a stage is missing, the first of it, as the beginning of a sentence."""
+    """The beginning of a sentence: which file of the stage is gone (the first of them), or that all are."""
     if stage.missing:
         return _lost(out, stage.missing[0])
     place = layout.stage_path(out, stage.name)
@@ -316,7 +316,7 @@ def _lost(out: str, name: str) -> str:
 
 
 def passed_over(out: str, stage: Stage) -> str:
-    """What to say of a stage that is finished and does not run."""
+    """The line to print for a finished stage that does not run."""
     if stage.whole or stage.name == "report":
         return "finished before"
     directory = StageDir(out, stage.name, stage.above.fingerprint if stage.above else "")
@@ -365,13 +365,13 @@ def lost(out: str) -> str:
     return f"{shards:,} downloaded shards{pictures}{size}{samples}"
 
 
-# What is other than at the last start.
+# What has changed since the last start.
 
-FIRST_HALF = ("candidates", "plan", "image")  # what downloads hang on
+FIRST_HALF = ("candidates", "plan", "image")  # downloads depend on these
 
 
 def changed(run: RunFile | None, now: RunFile, sections: Collection[str]) -> list[str]:
-    """The settings and inputs that differ between two run.json, each as a sentence; settings of these sections alone."""
+    """One sentence for each setting of these sections, and each input, that differs between two run.json."""
     if run is None:
         return []
     differences = []

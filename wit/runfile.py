@@ -1,4 +1,4 @@
-"""run.json: what a set was made with, what of it is finished, and what the last start was at. It bears a digest of itself."""
+"""run.json: what a set is made with, which stages are finished, and what the last start was doing. It bears its own digest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wit.store.manifests import AnyManifest, File, Manifest, Published, describe
 from wit.tally import Tally
 from wit.typed import Rest, dump, load, optional, rest, to_json
 
-IMPLIED = "implied"  # in the place of the digest of what a stage wrote
+IMPLIED = "implied"  # stands in `Record.wrote` instead of a digest
 READERS = 8  # requests in flight
 
 
@@ -33,34 +33,34 @@ class Record:
     retries: int | None = optional(None)
     samples: int | None = optional(None)
     wrote: str | None = optional(None)
-    """The digest of all that it wrote (`wit.store.parts.wrote`)."""
+    """The digest of all that it wrote (`wit.store.manifests.wrote`)."""
     units: int | None = optional(None)
     """How many units its manifest names."""
     manifest_sha256: str | None = optional(None)
     beside: tuple[File, ...] | None = optional(None)
-    """What units keep beside their own files: what servers said in robots.txt, which varies by nature as times do."""
+    """Files that units keep beside their own: what servers said in robots.txt, which like times varies from run to run."""
     files: tuple[File, ...] | None = optional(None)
-    """What the report wrote, which has no manifest."""
+    """The files of the report, which has no manifest."""
     fetch: Mapping[str, Any] | None = optional(None)
-    """The FetchConfig that a download went by."""
+    """The FetchConfig of a download."""
     others: Rest = rest()
 
     @property
     def tally(self) -> Tally | None:
-        """Its statistics; None of a stage that counts no pairs."""
+        """The stage's statistics; None for a stage that counts no pairs."""
         if self.into is None or self.out is None or self.dropped is None:
             return None
         return Tally(into=self.into, out=self.out, dropped=self.dropped)
 
     @property
     def is_implied(self) -> bool:
-        """Whether nothing of the stage was left when it was made: version 0.1.0 kept no records."""
+        """Whether the record was worked out for a deleted stage (`wit.resume.implied`): version 0.1.0 kept no records."""
         return self.wrote == IMPLIED
 
 
 @dataclass(slots=True)
 class Rebuild:
-    """What --rebuild-from, of this start or of one that was killed, still has to make anew, and which of it was begun."""
+    """The stages that --rebuild-from, of this start or of a killed one, still has to make anew; and which of them are begun."""
 
     from_: str | None = field(default=None, metadata={"json": "from"})
     pending: list[str] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Rebuild:
 
 @dataclass(slots=True)
 class Retry:
-    """The round of --retry-failed or --retry-reason that is under way, and the stages that are still to run for it."""
+    """The round of --retry-failed or --retry-reason that is under way, and the stages still to run for it."""
 
     reasons: list[str] = field(default_factory=list)
     round: int = 0
@@ -105,11 +105,11 @@ class RunFile:
     timings_s: dict[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
     gone: Mapping[str, Any] = field(default_factory=dict)
-    """Knobs that this version no longer has, as the set had them."""
+    """The set's values of knobs that this version no longer has."""
     fingerprints: dict[str, str] = field(default_factory=dict)
     stages: dict[str, Record] | None = None
     at_work: list[str] | None = None
-    """The stages whose manifests may be others than the records say; earlier versions did not say."""
+    """The stages whose manifests may differ from the records; None if an earlier version wrote it, which did not say."""
     rebuild: Rebuild = field(default_factory=Rebuild)
     retry: Retry = field(default_factory=Retry)
     score_model: Mapping[str, str] | None = optional(None)
@@ -143,7 +143,7 @@ def load_run(parsed: Mapping[str, Any]) -> RunFile:
 
 
 def read_run(out: str) -> RunFile | None:
-    """run.json of the last start, None where there is none; raises DamagedFile where it is not what that wrote."""
+    """run.json of the last start; None where there is none. Raises DamagedFile where its bytes or fields are not as written."""
     path = layout.run_path(out)
     parsed = read_object(path)
     if parsed is None:
@@ -157,13 +157,13 @@ def read_run(out: str) -> RunFile | None:
 
 
 def sealed(run: RunFile | Mapping[str, Any]) -> bytes:
-    """run.json, with the digest of all the rest of it."""
+    """The bytes of run.json, with the digest of all its other fields."""
     body = {name: value for name, value in dump(run).items() if name != "sha256"}
     return to_json(body | {"sha256": hashlib.sha256(to_json(body)).hexdigest()})
 
 
 def recorded(out: str, manifest: AnyManifest, before: Record | None = None) -> Record:
-    """What to keep of a finished stage; `before` is what is kept, which stands as long as the manifest does."""
+    """The record of a finished stage. `before`, the record so far, is returned as long as the manifest has not changed."""
     digest = fs.sha256_file(layout.manifest_path(out, manifest.stage))
     if before and before.manifest_sha256 == digest:
         return before

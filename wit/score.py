@@ -1,4 +1,4 @@
-"""score: raw shards -> a number per fetched picture that says how well its caption fits, from any model that is handed in."""
+"""score: raw shards -> a number for each fetched picture, by any model that is handed in: how well its caption fits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BATCH = 64  # pictures at a time; fixed, since a model's last bits depend on it
 
 
 class Scorer(Protocol):
-    """Scores (picture's bytes, caption) pairs; `model` names it, `sha256` is of its weights."""
+    """A model that scores (picture's bytes, caption) pairs, None where a picture does not decode; `sha256` is of its weights."""
 
     @property
     def model(self) -> str: ...
@@ -71,7 +71,7 @@ def fetched(path: str) -> tuple[list[str], list[int], list[str], list[str]]:
 
 
 def pictures(tar: str, keys: Sequence[str], digests: Sequence[str]) -> Iterator[bytes]:
-    """The bytes of the tar's pictures; raises DamagedFile unless they are those of the keys and digests in their order."""
+    """The bytes of the tar's pictures, in order; raises DamagedFile if a key, a digest or the number of pictures is wrong."""
     members = iter_members(tar)
     for key, digest in zip(keys, digests, strict=True):
         member = next(members, None)

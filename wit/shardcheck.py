@@ -1,4 +1,4 @@
-"""Published and raw shards against their tables, every sample against its row: what of `wit.verify` reads pictures."""
+"""The part of `wit.verify` that reads pictures: shards are compared with their tables, every sample with its row."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from wit.store.manifests import Manifest, Published
 Level = Literal["metadata", "sample", "full"]
 Found = tuple[list[Problem], int]  # problems, and how many samples were read for them
 
-# Of samples read at level "sample": a defect in one picture of a hundred is found in a set of 500 (p > 0.99).
+# The share of samples read at level "sample": a defect in one picture of a hundred is found in a set of 500 (p > 0.99).
 SHARDS = directory_of("publish")
 SHARE = 0.01
 READERS = 8  # decoding and digests release the GIL
 
 
 def json_in(path: str) -> dict[str, Any] | None:
-    """The JSON object in a file, or None where there is none."""
+    """The JSON object in a file; None where the file cannot be read or holds no object."""
     try:
         parsed = json.loads(bytes_in(path) or b"")
     except (ValueError, RecursionError):
@@ -48,7 +48,7 @@ def json_in(path: str) -> dict[str, Any] | None:
 
 
 def bytes_in(path: str) -> bytes | None:
-    """What is in a file, or None where there is none that can be read."""
+    """The bytes of a file; None where it cannot be read."""
     try:
         return fs.read_bytes(path) if fs.size_of_file(path) is not None else None
     except OSError:
@@ -130,7 +130,7 @@ def set_problems(out: str, manifest: Published, shards: Sequence[Shard]) -> Prob
 
 
 def row_problems(shard: Shard) -> tuple[list[str] | None, list[Problem]]:
-    """(keys, problems) of a shard's parquet file and stats, without looking into the tar; no keys where they cannot be read."""
+    """(keys, problems) of a shard's parquet file and stats; the tar is not read. Keys are None where the file is unreadable."""
     columns = ["key", "canonical_url", "caption", "status", "image_offset", "image_size"]
     table = table_in(shard.path(shard.parquet), columns)
     if table is None or any(column.null_count for column in table.columns):
@@ -157,7 +157,7 @@ def row_problems(shard: Shard) -> tuple[list[str] | None, list[Problem]]:
 
 
 def key_problems(out: str, keys: Sequence[Sequence[str] | None], select: Manifest | None) -> Problems:
-    """No key twice, and exactly those of the keep list, as far as they can be read: the file that cannot is named before."""
+    """Problems if a key is there twice, or keys differ from the keep list's. An unreadable file was reported before."""
     readable = [some for some in keys if some is not None]
     published = np.sort(np.concatenate([_short(some) for some in [[], *readable]]))
     again = set(published[1:][published[1:] == published[:-1]].tolist())
@@ -181,7 +181,7 @@ def key_problems(out: str, keys: Sequence[Sequence[str] | None], select: Manifes
 
 
 def _short(keys: Sequence[str]) -> Hashes:
-    """64 bits of each key, for sets of many."""
+    """A 64-bit hash of each key: sets of them take less memory."""
     return name_hashes(keys)
 
 
@@ -202,12 +202,12 @@ def why(error: Exception) -> str:
 
 
 def reading(check: Callable[[Shard], Found]) -> Callable[[Shard], Found]:
-    """The check, with files that cannot be read as problems of the shard."""
+    """The check, made to report an unreadable file as a problem of the shard."""
 
     @functools.wraps(check)
     def checked(shard: Shard) -> Found:
         if any(fs.size_of_file(shard.path(name)) is None for name in (shard.tar, shard.parquet)):
-            return [], 0  # said before
+            return [], 0  # reported before
         try:
             return check(shard)
         except (OSError, InputError, pa.ArrowException) as error:
@@ -269,8 +269,8 @@ def sample_problems(tar: str, row: dict[str, Any], members: Sequence[Member]) ->
 
 
 def picture_problems(tar: str, row: Mapping[str, Any], data: bytes) -> Problems:
-    """The bytes are those of the digest and decode to the size of the row. Only bytes whose digest is right are decoded:
-    the decoder has met them before, in a process of its own."""
+    """Problems if a picture's bytes have another digest than its row, or decode to another size. Only bytes with the right digest
+    are decoded: the download's decoder has met those, in a process of its own."""
     if hashlib.sha256(data).hexdigest() != row["sha256"]:
         yield Problem(tar, f"the picture of {row['key']} is not that of its sha256")
         return
@@ -303,7 +303,7 @@ def _raw_problems(out: str, tar: str, parquet: str) -> list[Problem]:
     table = table_in(fs.join(out, parquet), ["key", "reason", "tar_offset", "tar_size", "format", "sha256"])
     path = fs.join(out, tar)
     if table is None or fs.size_of_file(path) is None:
-        return []  # said before
+        return []  # reported before
     rows = [row for row in table.to_pylist() if row["reason"] is None]
     expected = [(member_name(row), row["tar_offset"], row["tar_size"], row["sha256"]) for row in rows]
     try:

@@ -24,7 +24,7 @@ from wit.layout import REMOVED_FILE
 from wit.store import fs, parquet
 
 REMOVED = REMOVED_FILE  # beside the shards: one hash a line, a sample's key or the SHA-256 of a picture
-AGAIN = "fetch or publish the shard again"  # of one that is no build's of ours
+AGAIN = "fetch or publish the shard again"  # of a shard that no build of ours wrote
 BLOCK = 512
 END = bytes(2 * BLOCK)
 RECORD = 20 * BLOCK  # a tar's length is a multiple of this
@@ -75,12 +75,12 @@ def tar_header(name: str, size: int) -> bytes:
 
 
 def padding(size: int) -> bytes:
-    """What follows `size` bytes of a member up to the next header."""
+    """The zero bytes between a member of `size` bytes and the next header."""
     return bytes(-size % BLOCK)
 
 
 def tar_end(size: int) -> bytes:
-    """What closes a tar whose members fill `size` bytes."""
+    """The zero bytes that end a tar whose members fill `size` bytes."""
     return END + bytes(-(size + len(END)) % RECORD)
 
 
@@ -113,9 +113,9 @@ class ShardWriter:
 
 
 def iter_members(path: str) -> Iterator[Member]:
-    """The regular files of a tar, streamed in order; also of tars with pax and GNU long names, and of packed ones (gzip).
+    """The regular files of a tar, streamed in order. Pax and GNU long names are read, and tars packed by gzip.
 
-    Raises DamagedFile where the tar is cut off or a header is damaged; what was yielded until then is sound."""
+    Raises DamagedFile where the tar is cut off or a header is damaged; members yielded before that are sound."""
     with fs.open_read(path) as stream:
         packed = stream.read(2) == b"\x1f\x8b"
         stream.seek(0)
@@ -184,14 +184,14 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def is_sample_file(name: str) -> bool:
-    """Whether webdataset takes a member for a file of a sample: none that begins with a dot, as macOS's `._x.jpg` beside
-    each `x.jpg`, has no extension, or is `__named__`."""
+    """Whether webdataset takes a member for a file of a sample. It leaves out names that begin with a dot (macOS puts `._x.jpg`
+    beside each `x.jpg`), names without extension, and `__named__` ones."""
     base = name.rpartition("/")[2]
     return "." in base and not base.startswith(".") and not re.match(r"__[^/]*__($|/)", name)
 
 
 def iter_samples(path: str) -> Iterator[Sample]:
-    """The samples of a shard in order, except removed ones and, as in open_clip, those without picture or caption.
+    """The samples of a shard in order. Removed ones are left out and, as in open_clip, those without picture or caption.
 
     Files of a sample must be adjacent, as webdataset wants them. Raises InputError where the tar is damaged."""
     gone = removed_hashes(_directory(path))
@@ -228,7 +228,7 @@ def _metadata(text: bytes) -> dict[str, Any] | None:
 
 
 def _hashes(key: str, image: bytes, metadata: dict[str, Any] | None) -> list[str]:
-    """What a tombstone may call the sample. Without metadata the digest is taken of the picture itself."""
+    """The names by which a tombstone may mean the sample. Without metadata the digest is taken of the picture itself."""
     if metadata is None:
         return [key, hashlib.sha256(image).hexdigest()]
     return [key, *(value for name in ("sha256", "original_sha256") if isinstance(value := metadata.get(name), str))]
@@ -290,14 +290,14 @@ def _count(path: str, number: object) -> int:
 
 
 def _removed_from(path: str, gone: frozenset[str]) -> int:
-    """Samples of the shard that its tombstones hide, by the parquet file beside it."""
+    """How many samples of the shard the tombstones hide, counted in the parquet file beside it."""
     if not gone:
         return 0
     with parquet.open_file(path.removesuffix(".tar") + ".parquet") as file:
         named = [n for n in ("key", "sha256", "original_sha256") if n in file.schema_arrow.names]
         table = file.read(columns=[*named, "status"])
     hashes = pa.array(sorted(gone), pa.string())
-    import pyarrow.compute as pc  # here, since it costs a writer of tars 40 ms
+    import pyarrow.compute as pc  # not above: it would cost a writer of tars 40 ms
 
     hits = [pc.is_in(table[name], value_set=hashes) for name in named]  # a null is in no set
     hit = pc.and_(functools.reduce(pc.or_, hits), pc.equal(table["status"], "success"))

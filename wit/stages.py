@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class StageKind:
-    """What a stage is, whatever it does: where it stands and what it hangs on."""
+    """A stage as others see it: its name, its place under OUT, and the stages that it depends on."""
 
     name: str
     schema: int
-    """Which form its tables have; older ones are read too. 1 is that of version 0.1.0, where all stages shared a number;
+    """The version of its tables; older ones are read too. 1 is that of version 0.1.0, where all stages shared one number;
     wit/fingerprints.py says when to raise it."""
     hangs_on: tuple[str, ...]
-    """Stages whose fingerprints are in its own."""
+    """The stages whose fingerprints are part of its own."""
     opens: tuple[str, ...]
     """Stages whose files it reads."""
     section: str = ""
@@ -23,7 +23,7 @@ class StageKind:
     """Its directory under OUT, where that has another name."""
     manifest: str = "_MANIFEST.json"
     product: bool = False
-    """What a build is for: this must be there, not only have been."""
+    """Whether a build exists for its files: these must be there, not only have been."""
     optional: bool = False
     """Runs only where it is asked for."""
 

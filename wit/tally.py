@@ -18,7 +18,7 @@ class Tally:
     dropped: Mapping[str, int]
 
 
-# Of a pass in the middle of a stage: only the first takes in, only the last gives out.
+# For a pass in the middle of a stage: only the first pass counts pairs in, only the last counts them out.
 NOTHING = Tally(into=0, out=0, dropped={})
 
 

@@ -1,8 +1,8 @@
 """JSON of ours as frozen dataclasses: one way in and one way out.
 
-A field of a dataclass is a field of the JSON object; `named` gives it another name there. One with a default may be missing; one
-that is `optional` is left out where it has its default. A field of type `Rest` holds, as they are, the fields that the class
-does not know: other versions may have written them. A class with a `parse` is a text in JSON.
+A field of a dataclass is a field of the JSON object; `named` gives it another name there. A field with a default may be missing
+from the JSON; an `optional` one is not written while it has its default. A field of type `Rest` holds the fields that the class
+does not know, unchanged: other versions may have written them. An object of a class with a `parse` is a text in JSON.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ def optional(default: Any, name: str | None = None) -> Any:
 
 
 def rest() -> Any:
-    """The field for what the class does not know."""
+    """The field of type `Rest`, for fields of the JSON that the class does not know."""
     return dataclasses.field(default_factory=dict)
 
 
 def load(kind: type[T], value: object) -> T:
-    """The value as JSON has it, as that type. Raises ValueError that names the first field that is missing or of another
+    """A value parsed from JSON, as that type. Raises ValueError that names the first field that is missing or of another
     type."""
     loaded: T = _loader(cast(Any, kind))(value)
     return loaded
 
 
 def dump(value: Any) -> Any:
-    """What `load` reads: dicts, lists, texts, numbers."""
+    """The value as dicts, lists, texts and numbers, as `load` reads it."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return str(value) if hasattr(value, "parse") else _dump(value)
     if isinstance(value, Mapping):
@@ -54,7 +54,7 @@ def dump(value: Any) -> Any:
 
 
 def json_digest(*parts: Any) -> str:
-    """What dataclasses and plain values come to as JSON: 32 hex digits of SHA-256."""
+    """32 hex digits of the SHA-256 of these dataclasses and plain values, as JSON."""
     return hashlib.sha256(to_json(list(parts))).hexdigest()[:32]
 
 

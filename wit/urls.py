@@ -1,4 +1,4 @@
-"""URLs by the WHATWG rules: the canonical form that is compared, and the absolute form of what a page refers to.
+"""URLs by the WHATWG rules: the canonical form, which is compared, and the absolute form, which is fetched.
 
 Two forms live side by side. The *absolute* URL is what the page means and what is fetched; the *canonical* URL is its
 WHATWG serialisation without the fragment, and decides only whether two URLs are the same.
@@ -65,8 +65,8 @@ def _parsed_href(url: str) -> str | None:
 
 
 def without_credentials(url: str) -> str:
-    """A URL with a name or password in its WHATWG form without them, any other as it is. Whoever wrote one into a page did not
-    mean it for us, nor for those who read what we publish."""
+    """The URL without name and password, in WHATWG form; a URL that has neither is returned unchanged. Whoever wrote credentials
+    into a page meant them neither for us nor for readers of the set."""
     if "@" not in url:
         return url
     try:
@@ -88,7 +88,7 @@ def join_url(base: str, src: str) -> str | None:
 
 
 def _absolute(src: str) -> str | None:
-    """A URL that needs no base: in a table there is none, and on a page whose own address makes no sense neither."""
+    """A URL that needs no base: a table has none, nor has a page whose own address does not parse."""
     try:
         return str(ada_url.URL(src).href)
     except ValueError:
@@ -96,16 +96,16 @@ def _absolute(src: str) -> str | None:
 
 
 def base_url(page_url: str, base: str | None) -> str:
-    """What the references of a page are relative to, given its `<base href>`; one that does not parse, or holds no address,
-    counts for nothing (HTML 4.2.3)."""
+    """The URL that a page's references are relative to, given its `<base href>`. A base that does not parse, or is a data: or
+    javascript: URL, is ignored (HTML 4.2.3)."""
     joined = join_url(page_url, base) if base else None
     return joined if joined is not None and not joined.startswith(("data:", "javascript:")) else page_url
 
 
 class Resolver:
-    """Resolves the references of one page. What it returns for a reference has the same canonical form as the WHATWG join
-    of base and reference; where a plain concatenation has that form, that is what it does (0.2 us against 3). A reference
-    that is absolute stays as it is, whatever the base."""
+    """Resolves the references of one page. The result has the same canonical form as the WHATWG join of base and reference; where
+    plain concatenation gives that form, it concatenates (0.2 us against 3). An absolute reference stays as it is, whatever the
+    base."""
 
     __slots__ = ("base", "_origin", "_folder", "_scheme")
 
@@ -172,7 +172,7 @@ _ROOT_RELATIVE: Final = _PLAIN | frozenset(".~%-")  # "//" and "/\\" begin a hos
 
 
 def absolute_url(base: str, src: str) -> str | None:
-    """The http(s) URL that `src` means on a page at `base`, or None. Same canonical form as the WHATWG join."""
+    """The http(s) URL that `src` means on a page at `base`, or None. It has the same canonical form as the WHATWG join."""
     return Resolver(base).resolve(src)
 
 
@@ -200,17 +200,17 @@ _AUTHORITY_END: Final = re.compile(r"[/?#\\]").search
 
 @cache
 def _suffixes() -> Any:
-    import tldextract  # here, since it costs 0.1 s, which a fetch process needs for redirects to other hosts only
+    import tldextract  # not above: 0.1 s, and a fetch process needs it only for redirects to other hosts
 
-    # The bundled list: never the network. With its private part, in which github.io is many owners, not one.
+    # The bundled list: never the network. Its private part is on, by which github.io is many owners, not one.
     return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)
 
 
 @lru_cache(maxsize=200_000)
 def registrable_domain(host: str) -> str:
     """The part of a host that somebody registered (`a.b.co.uk` -> `b.co.uk`, `me.github.io` as it is), by the public suffix list
-    that tldextract bundles, its private part included; under a suffix that it does not know the last two labels, as the list's
-    own rule has it. IP addresses, single labels and bare suffixes are returned as they are."""
+    that tldextract bundles, its private part included. Under a suffix that is not on the list it is the last two labels, as the
+    list's own rule says. IP addresses, single labels and bare suffixes are returned as they are."""
     name = host.rstrip(".")
     if not name or _is_address(name):
         return host

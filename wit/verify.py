@@ -1,9 +1,9 @@
 """Is what lies under OUT what its manifests say, and does every pair add up? Reads everything, changes nothing.
 
-Every file of a set is under a digest: parts and tars in their stage's manifest; manifests, what servers said in robots.txt
-and the report's files in run.json, which bears a digest of itself. Outside are locks, work in progress, tombstones, and
-models that were trained into OUT. Stages that were deleted since they finished are not looked at; sets of version 0.1.0 have
-fewer digests: both are said in a note.
+Every file of a set is under a digest. Those of parts and tars stand in their stage's manifest. Those of manifests, of robots.txt
+answers and of the report's files stand in run.json, which bears a digest of itself. Locks, work in progress, tombstones, and
+models that were trained into OUT are under none. A note says which finished stages were deleted, and so not looked at, and which
+files have no digest because the set is of version 0.1.0.
 
 metadata   every file is there with its size, and no other; rows, sums and the ledger agree; keys are right and unique
 sample     besides: a share of the samples, chosen by hash, is read by offset, compared with its digest and decoded
@@ -41,8 +41,8 @@ EXAMPLES = 3
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is off, one line each (empty if nothing is), what could not be looked at, and what was: the stages that are
-    finished, those that are still to come, and how much was published."""
+    """The result: problems, one line each (none if all is right); notes on what could not be looked at; which stages are finished
+    or still to come; how much was published, and how many samples were read."""
 
     problems: tuple[str, ...]
     notes: tuple[str, ...]
@@ -90,7 +90,7 @@ Manifests = Mapping[str, AnyManifest]
 
 
 def _manifests(out: str) -> tuple[dict[str, AnyManifest], list[Problem]]:
-    """(the manifests of all stages that finished, what is wrong with others: nothing below those can be trusted)."""
+    """(the sound manifests, problems of the others). Files of a stage whose manifest is damaged cannot be checked."""
     manifests, problems = dict[str, AnyManifest](), list[Problem]()
     for stage in STAGES:
         if off := no_file(out, manifest_of(stage)):
@@ -111,12 +111,12 @@ def _manifests(out: str) -> tuple[dict[str, AnyManifest], list[Problem]]:
     return manifests, problems
 
 
-# What units have at least, by stage: their files' labels. Accounting of retries has none.
+# The labels of the files that every unit of a stage has; accounting units of retries have none.
 LABELS = {"download": ("tar", "parquet"), "select": ("rows",)}
 
 
 def _lacks(manifest: AnyManifest) -> str:
-    """What a manifest lacks that a build can do without; empty where it lacks nothing."""
+    """What the manifest lacks, in words, though it could be loaded; empty where it lacks nothing."""
     if not all(file.digests for file in manifest.entries):
         return "it lacks digests"
     parts = manifest.parts if isinstance(manifest, Manifest) else ()
@@ -126,7 +126,7 @@ def _lacks(manifest: AnyManifest) -> str:
 
 
 def _restorable(out: str, run: RunFile | None, stage: str) -> bool:
-    """Whether the next start can write a stage's manifest again; of sets that keep no record any marker is enough."""
+    """Whether the next start can write a stage's manifest again. In a set without records one marker is enough."""
     kept = _records(run).get(stage)
     if kept is None:
         return stage in PRODUCTS or bool(StageDir(out, stage, "").units())
@@ -137,12 +137,12 @@ def _restorable(out: str, run: RunFile | None, stage: str) -> bool:
 
 
 def _making(run: RunFile | None) -> set[str]:
-    """The stages that the last start was at, or had still to make anew, when it was stopped."""
+    """The stages that the last start was running, or had still to make anew, when it was stopped."""
     return {*(run.at_work or ()), *run.rebuild.pending, *run.retry.pending} if run else set()
 
 
 def still_to_come(out: str, run: RunFile | None, manifests: Manifests) -> tuple[str, ...]:
-    """The stages that the set lacks for the settings of its last start; none where run.json does not tell."""
+    """The stages that the set still lacks, by the settings of its last start; none where there is no run.json."""
     if run is None:
         return ()
     prints, records, making = run.fingerprints, _records(run), _making(run)
@@ -192,7 +192,7 @@ def stage_problems(out: str, stage: str, manifest: AnyManifest, run: RunFile | N
 
 
 def no_file(out: str, name: str) -> Problem | None:
-    """What is wrong where something else than a file stands."""
+    """The problem where something stands that is no file; None where a file does, or nothing."""
     path = fs.join(out, name)
     if fs.size_of_file(path) is not None or not fs.exists(path):
         return None
@@ -208,7 +208,7 @@ def size_problems(out: str, file: File) -> Problems:
 
 
 def marker_problems(out: str, stage: str, part: Marker) -> Problems:
-    """The marker of a part is there and says what the manifest says."""
+    """Problems if the marker of a part is missing, or differs from the manifest."""
     name = f"{directory_of(stage)}/{part.unit}.json"
     path = fs.join(out, name)
     if not fs.exists(path):
@@ -218,7 +218,7 @@ def marker_problems(out: str, stage: str, part: Marker) -> Problems:
 
 
 def part_problems(out: str, stage: str, part: Marker, *, thinned: bool) -> Problems:
-    """The tables of a part hold what it counts."""
+    """Problems if the tables of a part do not have the rows that its marker counts."""
     files = {label: file.name for label, file in part.files.items()}
     if part.unit.kind == "part" and "rows" in files:
         yield from _count_problems(out, files["rows"], part.out, "rows")
@@ -229,8 +229,8 @@ def part_problems(out: str, stage: str, part: Marker, *, thinned: bool) -> Probl
 
 
 def _marker_stands(path: str, part: Marker) -> bool:
-    """Whether a marker is, to the byte, what the manifest says of it. One of plan may name files between passes besides, long
-    removed: then the manifest has its digest, or in sets of version 0.1.0 nothing."""
+    """Whether a marker is, to the byte, what the manifest says. A marker of plan may also name files between passes, long
+    removed: then the manifest has its digest, or in a set of version 0.1.0 nothing of it."""
     data, parsed = bytes_in(path), json_in(path)
     if data is None or parsed is None:
         return False
@@ -240,7 +240,7 @@ def _marker_stands(path: str, part: Marker) -> bool:
 
 
 def _within(part: Mapping[str, Any], marker: Mapping[str, Any]) -> bool:
-    """Whether the manifest's part is its marker, which may name files between passes besides."""
+    """Whether the marker says all that the manifest's part does; it may also name files between passes."""
     files = marker.get("files")
     if not isinstance(files, dict) or any(files.get(label) != entry for label, entry in part["files"].items()):
         return False
@@ -248,7 +248,7 @@ def _within(part: Mapping[str, Any], marker: Mapping[str, Any]) -> bool:
 
 
 def _run(out: str) -> RunFile | None:
-    """run.json, or None where it is none that a build wrote."""
+    """run.json; None where it is missing or not what a build writes."""
     parsed = json_in(layout.run_path(out))
     try:
         run = load_run(parsed) if parsed is not None else None
@@ -263,7 +263,7 @@ def _records(run: RunFile | None) -> dict[str, Record]:
 
 
 def _records_hold(run: RunFile) -> bool:
-    """Whether every record has what it is checked by."""
+    """Whether every record has the fields and digests that checks need."""
     return all(
         (
             record.tally is None
@@ -296,7 +296,7 @@ def _reason_problems(out: str, name: str, expected: Mapping[str, int]) -> Proble
 
 
 def ledger_problems(out: str, totals: Mapping[str, Tally], published: Published | Record | None) -> Problems:
-    """in = out + dropped, within stages and between them, and ledger.json says the same."""
+    """Problems unless in = out + dropped, within stages and between them, and ledger.json has the same numbers."""
     stages = ledger.stage_totals(totals)
     for stage, what in ledger.imbalances(stages):
         yield Problem(manifest_of(stage), what)
@@ -317,7 +317,7 @@ def ledger_problems(out: str, totals: Mapping[str, Tally], published: Published 
 
 
 def never_looked_at(run: RunFile | None, problems: Sequence[Problem], read: int) -> tuple[list[Problem], list[str]]:
-    """(problems, notes): pictures that were stored without a look at their pixels, as was asked for, are no problem."""
+    """(problems, notes). If the user had pictures stored unseen (--check-pixels), those that do not decode become a note."""
     image = run.section("image") if run else {}
     looked = not image.get("keep_original") or is_moot("image", "check_pixels", image)
     check = image.get("check_pixels", "none")
@@ -343,7 +343,7 @@ OUTSIDE_DIRS = (layout.SCRATCH, layout.NEXT_SHARDS, layout.RETRY, "model", "zero
 
 
 def _deleted(out: str, run: RunFile | None) -> dict[str, Tally]:
-    """What run.json recorded of stages that count pairs; of version 0.1.0 what is implied of those that are gone."""
+    """The statistics of stages that count pairs, from run.json; of deleted stages in sets of version 0.1.0, from `implied`."""
     records = _records(run) | (implied(out, run) if run else {})
     tallies = {stage: records[stage].tally for stage in STAGES if stage in records}
     return {stage: tally for stage, tally in tallies.items() if tally is not None}
@@ -363,7 +363,7 @@ def every_file(out: str, run: RunFile | None, manifests: Manifests) -> tuple[lis
 
 
 def below(source: SeenSource) -> str | None:
-    """The name relative to OUT of a source that was made there: the demonstration web's."""
+    """The name, relative to OUT, of a source that was made there (the demonstration web's); None for any other."""
     label = source.label or ""
     return label.replace("demo/", f"{layout.DEMO}/", 1) if label.startswith("demo/") else None
 
@@ -404,19 +404,19 @@ def _unfinished(run: RunFile | None, manifests: Manifests) -> list[str]:
 def strangers(
     run: RunFile | None, manifests: Manifests, listed: Sequence[File], there: Sequence[str]
 ) -> tuple[list[Problem], list[str]]:
-    """(files that are not of the set, those of it that no digest covers)."""
+    """(problems of files that are not of the set, files of the set that no digest covers)."""
     parts = [(stage, p) for stage, m in manifests.items() if isinstance(m, Manifest) for p in m.parts]
     covered = {file.name for file in listed if file.digests} | {manifest_of(stage) for stage in manifests}
     covered |= {f"{directory_of(stage)}/{part.unit}.json" for stage, part in parts}
     loose = {beside.name for _, part in parts for beside in part.beside}
-    # A source that was made there, where the store's version of it is no digest.
+    # A source that was made under OUT, if the store's version of it is no digest.
     loose |= {name for source in (run.sources if run else ()) if (name := below(source))}
     first = run is not None and run.is_first
-    # Nothing else goes by these names: of version 0.1.0 the next start records what has a manifest, and that is not the report.
+    # Nothing else has these names. The next start of version 0.1.0's set records stages with a manifest, and the report has none.
     loose |= {*layout.REPORT_FILES, *([layout.RUN_FILE] if first else [])}
     unknown = [name for name in there if name not in covered and name not in loose and name != layout.RUN_FILE]
     made = {*_unfinished(run, manifests), *_making(run)}
-    # What the report wrote stands in run.json, which is named itself where it cannot be read.
+    # The report's files are named in run.json; an unreadable run.json is a problem of its own.
     made |= {"report"} if run is None else set()
     open_ = {name for name in unknown if stage_of(name) in made or (first and name.startswith(f"{layout.DEMO}/"))}
     strange = [Problem(n, "not of this set: no manifest names it", how=STRANGER) for n in unknown if n not in open_]
@@ -425,7 +425,7 @@ def strangers(
 
 
 def loose_problems(out: str, run: RunFile | None) -> list[Problem]:
-    """What is wrong with what the report of version 0.1.0 wrote, of which run.json has no record."""
+    """Problems of the report's files where run.json has no record of it, as in sets of version 0.1.0."""
     if run is None or "report" in run.records:
         return []
     page = fs.size_of_file(fs.join(out, layout.PAGE_FILE)) is not None and "report" not in _making(run)
@@ -433,13 +433,13 @@ def loose_problems(out: str, run: RunFile | None) -> list[Problem]:
     for name in layout.REPORT_FILES:
         if off := no_file(out, name):
             problems.append(off)
-        elif page and name != layout.LEDGER_FILE and not fs.exists(fs.join(out, name)):  # that is read
+        elif page and name != layout.LEDGER_FILE and not fs.exists(fs.join(out, name)):  # the ledger is read elsewhere
             problems.append(Problem(name, "missing", lost=True, gone=True))
     return problems
 
 
 def gone_problems(stage: str, run: RunFile | None, manifests: Manifests, deleted: Mapping[str, Tally]) -> list[Problem]:
-    """What is wrong with a finished stage of which nothing is left, where the set cannot do without it."""
+    """Problems of a finished stage that is wholly gone, if the set cannot do without it."""
     if stage == "publish":
         samples = _records(run)["publish"].samples or 0
         return [Problem("shards/", f"gone, with the {samples:,} samples that were published", lost=True)]
@@ -453,7 +453,7 @@ def _outside(name: str) -> bool:
 
 
 def run_problems(out: str, run: RunFile | None, manifests: Manifests) -> list[Problem]:
-    """run.json against its own digest, and the manifests against those in it."""
+    """Compares run.json with its own digest, and the manifests with their digests in it."""
     name, path = layout.RUN_FILE, layout.run_path(out)
     if run is None:
         gone = not fs.exists(path)
@@ -486,7 +486,7 @@ def digest_problems(out: str, listed: Sequence[File]) -> list[Problem]:
         if digest is None:
             return Problem(name, "the manifest has no digest of it")
         if fs.size_of_file(path) is None:
-            return None  # said before
+            return None  # reported before
         try:
             actual = fs.digest_of(path, digest.algorithm)
         except OSError as error:

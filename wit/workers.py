@@ -1,7 +1,7 @@
 """CPU work in processes that we own: a worker killed by the kernel costs a retry, never the job.
 
-Beam's `multi_processing` waits for ever for a worker that was killed (measured: more than 310 s); a process pool here says so
-at once. Units of work are idempotent, so one that was cut off simply runs again.
+Beam's `multi_processing` waits for ever for a worker that was killed (measured: more than 310 s); a process pool here notices
+at once. Units of work are idempotent, so a unit that was cut off simply runs again.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from wit.errors import WorkerLost
 P = ParamSpec("P")
 T = TypeVar("T")
 
-ATTEMPTS = 4  # a unit that kills its worker this often kills every worker: it is the unit
+ATTEMPTS = 4  # a unit that kills this many workers would kill every worker
 
 
 def _end_with_parent() -> None:
-    """Ends this worker when the process that owns it is gone, however it went, and only then: Ctrl-C is the owner's."""
+    """Ends this worker when its owner process is gone, however that ended. Ctrl-C does not end it: the owner hears of that."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     notes.blame_nobody_on_sigterm()
     parent = multiprocessing.parent_process()
@@ -41,8 +41,8 @@ def _end_with_parent() -> None:
 
 @contextlib.contextmanager
 def _unborn_deaf() -> Iterator[None]:
-    """Processes that this thread starts in the block do not hear of Ctrl-C, which goes to all processes of a terminal: before
-    `_end_with_parent` they would end with a traceback."""
+    """Processes that this thread starts in the block do not hear of Ctrl-C, which goes to every process of a terminal: it would
+    end them with a traceback before `_end_with_parent` runs."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -74,7 +74,7 @@ class Pool:
         broken.shutdown(wait=False, cancel_futures=True)
 
     def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`work(*args)` in a worker; again in a fresh one if the worker died. Raises WorkerLost after ATTEMPTS deaths."""
+        """`work(*args)` in a worker, tried again in a fresh one if the worker died. Raises WorkerLost after ATTEMPTS deaths."""
         for _ in range(ATTEMPTS):
             executor = self._current()
             try:
@@ -120,7 +120,7 @@ def close_pools() -> None:
 
 
 def run(processes: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """`work(*args)` in one of `processes` workers, or here and now where `processes` is 0 (an engine that brings its own)."""
+    """`work(*args)` in one of `processes` workers; in this process where that is 0, since the engine brings its own."""
     return pool(processes).run(work, *args, **kwargs) if processes else work(*args, **kwargs)
 
 

@@ -1,4 +1,4 @@
-"""Captions: made clean, then asked why they should be dropped."""
+"""Captions: cleaned, then judged by rules that answer "why drop it?"."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff"
     "\ufff9-\ufffb\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff\U000e0000-\U000e007f]"
 )
-# UTF-8 read as Latin-1 or Windows-1252: a lead byte as a letter, then what continuation bytes look like.
+# UTF-8 read as Latin-1 or Windows-1252: a lead byte read as a letter, then a continuation byte read as a sign.
 MOJIBAKE = re.compile(
     "[\xc2-\xf4\u0152\u0160\u0161\u0178][\x80-\xbf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc"
     "\u2013\u2014\u2018-\u201a\u201c-\u201e\u2020-\u2022\u2026\u2030\u2039\u203a\u20ac\u2122]"
@@ -83,7 +83,7 @@ class CaptionRules:
     """What a caption must be. Lengths count characters after cleaning; a character of a script without spaces counts double
     and is a word."""
 
-    # whether a caption is a file name by its last word alone, as sets up to schema 2 of candidates have it
+    # whether the last word alone decides that a caption is a file name, as in sets up to schema 2 of candidates
     file_name_by_last_word: ClassVar[bool] = False
 
     min_caption_chars: int = 3
@@ -122,21 +122,21 @@ NAMED = re.compile(
 FILE_STEM = re.compile(  # what cameras, phones and uploads call a file
     r"(?:(?:img|image|dsc[nf]?|pxl|mvi|gopr|cimg|screen ?shot|whatsapp image|foto|bild)[ _-]*\d[\d _.()x-]*"
     r"|(?:photo|pic|file|wp)(?:[_-]+|(?=\d{4}))\d[\d _.()x-]*"  # "Photo 51" and "WP 8.1" are names of other things
-    r"|(?=[0-9a-f_-]*\d)(?=[0-9_-]*[a-f])[0-9a-f_-]{16,}"  # without a letter: ISBNs, years
+    r"|(?=[0-9a-f_-]*\d)(?=[0-9_-]*[a-f])[0-9a-f_-]{16,}"  # hex digits with a letter among them: without, they are ISBNs or years
     rf")(?:{_OF_A_COPY})?",
     re.IGNORECASE,
 )
-EARLIER_STEM = re.compile(  # as sets up to schema 2 of candidates have it
+EARLIER_STEM = re.compile(  # in sets up to schema 2 of candidates
     r"(?:img|image|photo|pic|dsc[nf]?|pxl|mvi|wp|screen ?shot|whatsapp image|file|foto|bild)[ _-]*\d[\d _.()x-]*"
     r"|(?=[0-9a-f_-]*\d)[0-9a-f_-]{16,}",
     re.IGNORECASE,
 )
 MOST_WORDS_OF_FILE_NAME = 3  # "My summer holiday.JPEG"; more words before the extension are a sentence
 QUOTES = "\"'`\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
-WORD = re.compile(r"[^\W\d_]")  # what has it is a word, not a number or a sign
-MIN_WORDS_TO_REPEAT = 6  # below it a repeated word is normal: "New York, New York"
+WORD = re.compile(r"[^\W\d_]")  # a word has a letter; numbers and signs have none
+MIN_WORDS_TO_REPEAT = 6  # with fewer words a repeated word is normal: "New York, New York"
 
-# Captions that say nothing about the picture: what templates, galleries and shops write into every page, folded.
+# Captions that say nothing about the picture, case-folded: templates, galleries and shops write them into every page.
 BOILERPLATE = frozenset(
     """
     image|images|img|photo|photos|picture|pictures|pic|photograph|thumbnail|thumb|thumbnails|icon|logo|site logo|
@@ -182,7 +182,7 @@ def is_url(caption: str, rules: CaptionRules) -> Reason | None:
 
 
 def is_file_name(caption: str, rules: CaptionRules) -> Reason | None:
-    """Only a caption that is one as a whole, quoted or not; a sentence may end in one. In doubt it is none."""
+    """Only a caption that is a file name as a whole, quoted or not: a sentence may end in one. In doubt it stays."""
     if rules.file_name_by_last_word:
         _, dot, extension = caption.rpartition(".")
         named = bool(dot and extension.lower() in FILE_EXTENSIONS or EARLIER_STEM.fullmatch(caption))
@@ -227,7 +227,7 @@ def not_text(caption: str, rules: CaptionRules) -> Reason | None:
 
 @functools.cache
 def _long_run(max_char_run: int) -> re.Pattern[str]:
-    return re.compile("(.)" + r"\1" * max_char_run)  # written out it takes less than half of the time of {n}
+    return re.compile("(.)" + r"\1" * max_char_run)  # \1 written out takes less than half the time of \1{n}
 
 
 def repetitive(caption: str, rules: CaptionRules) -> Reason | None:
@@ -256,7 +256,7 @@ RULES: tuple[Callable[[str, CaptionRules], Reason | None], ...] = (
 
 
 def reject_caption(caption: str, rules: CaptionRules = CaptionRules()) -> Reason | None:
-    """Why a clean caption is dropped, by the first rule that says so, or None."""
+    """Why a clean caption is dropped, by the first rule that objects; None where none does."""
     for rule in RULES:
         if reason := rule(caption, rules):
             return reason

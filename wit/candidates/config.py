@@ -41,7 +41,7 @@ class CandidatesConfig(CaptionRules):
 
 
 class EarlierCandidates(CandidatesConfig):
-    """The rules of sets up to schema 2, whose candidates come out as they were if they have to be made again."""
+    """The rules of sets up to schema 2: should candidates have to be made again, they come out as they were."""
 
     file_name_by_last_word = True
 

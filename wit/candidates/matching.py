@@ -1,7 +1,7 @@
 """Which queries a caption contains, as whole words: two exact semantics over one index.
 
 `words`, the default. Captions and entries are case-folded and cut into words: a word is a run of letters, marks and
-digits; everything else separates. An entry matches where its words stand in the caption one after the other. In scripts
+digits; everything else separates. An entry matches where its words follow one another in the caption. In scripts
 written without spaces (Han, kana, Thai, Lao, Khmer, Myanmar, Tibetan) every character is a word of its own, so that such
 entries match as substrings.
 
@@ -13,12 +13,12 @@ entries match as substrings.
     c++         as "c": signs that are no letters do not count; an entry of such signs alone never matches
 
 `metaclip` gives the results of MetaCLIP version 1, for comparison: the seven marks , . ; : ? ! ` get a space on either
-side, tab and line ends become a space, and an entry matches where it stands, case-sensitive, between two spaces (or the
-ends of the caption). `(dog)`, `"dog"`, `Dog` do not contain `dog`, and `St. Louis` can never match.
+side, tab and line ends become a space, and an entry matches where it stands between two spaces (or the ends of the
+caption), case-sensitive. `(dog)`, `"dog"`, `Dog` do not contain `dog`, and `St. Louis` can never match.
 
 How: both semantics are "the entry's words in a row", so the index is a trie over word numbers (`wit.candidates.words`). Each
-level of the trie is one vectorised step over all places of a batch of captions that are still in the race: a small bit table
-rejects most of them and a binary search decides.
+level of the trie is one vectorised step over those places of a batch of captions that still match: a small bit table rejects
+most of them, and a binary search decides.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Offsets = Ints
 
 BATCH_CAPTIONS = 8_192  # more is no faster, and the arrays of a batch stay below 10 MB
 TABLE_BITS = 22  # bit table of the trie's edges, one byte each: 4 MB, about 6 % false positives at 250,000 edges
-HAS_ENTRY, HAS_CHILDREN = 1, 2  # what a node's flags say
+HAS_ENTRY, HAS_CHILDREN = 1, 2  # flags of a node
 
 
 def _caption_words(captions: Sequence[str], mode: Mode) -> WordKeys:
@@ -52,8 +52,8 @@ def _caption_words(captions: Sequence[str], mode: Mode) -> WordKeys:
 
 
 def _entry_words(entries: Sequence[str], mode: Mode) -> WordKeys:
-    """The words of the entries, END after each: in `words` normalised and cut as captions are; in `metaclip` cut at spaces
-    alone, so that an entry which holds one of the marks, a tab or a line end keeps a word that no caption has."""
+    """The words of the entries, END after each. In `words` entries are cleaned and cut as captions are. In `metaclip` they are
+    cut at spaces alone, so an entry with one of the marks, a tab or a line end has a word that no caption has."""
     if mode == "words":
         starts = range(0, len(entries), BATCH_CAPTIONS)
         return _in_a_row([_caption_words(clean_captions(entries[s : s + BATCH_CAPTIONS]), mode) for s in starts])
@@ -71,8 +71,8 @@ def _in_a_row(parts: Sequence[WordKeys]) -> WordKeys:
 class Matcher:
     """The queries as a trie over word numbers; some 20 MB for 500,000 entries.
 
-    A node is a row of words that begins an entry. Nodes of one word are numbered as the word; the child of `node` over
-    `word` is the node `len(words) + i` where `edges[i] == node * len(words) + word`, and `edges` is sorted.
+    A node stands for the first words of some entries. The node of one word has the number of the word; the child of `node` over
+    `word` is node `len(words) + i`, where `edges[i] == node * len(words) + word`. `edges` is sorted.
     """
 
     def __init__(self, entries: Sequence[str], mode: Mode = "words") -> None:
@@ -88,7 +88,7 @@ class Matcher:
         vocabulary = len(self._vocabulary)
         ends = np.flatnonzero(words == END_NUMBER)
         starts = np.concatenate([[0], ends[:-1] + 1])[: len(ends)]
-        nodes = words[starts]  # of the entries' first words; END_NUMBER where an entry has none
+        nodes = words[starts]  # each entry's node so far: its first word; END_NUMBER for an entry without words
         edges: list[Ints] = []
         grown, depth = vocabulary, 1
         while (alive := np.flatnonzero(ends - starts > depth)).size:
@@ -102,7 +102,7 @@ class Matcher:
         self._index_entries(nodes, grown)
 
     def _index_entries(self, nodes: Ints, node_count: int) -> None:
-        """Lists the entries by node: more than one where entries read alike once folded, none for entries of no words."""
+        """Lists the entries by node: several at one node where they are alike once folded; entries without words at none."""
         order = np.argsort(nodes, kind="stable")
         self._entries = order[nodes[order] != END_NUMBER].astype(np.int32)
         counts = np.bincount(nodes[nodes != END_NUMBER], minlength=node_count)
@@ -111,7 +111,7 @@ class Matcher:
         self._flags[np.unique(self._edges // len(self._vocabulary))] |= HAS_CHILDREN
 
     def match(self, captions: Sequence[str]) -> tuple[Offsets, Ids]:
-        """(offsets `[n + 1]`, ids): ids[offsets[i]:offsets[i + 1]] are those of the entries in caption i, distinct, ascending."""
+        """(offsets `[n + 1]`, ids): caption i contains the entries ids[offsets[i]:offsets[i + 1]], distinct and ascending."""
         counts, ids = [np.zeros(1, np.int64)], [np.zeros(0, np.int32)]
         for start in range(0, len(captions), BATCH_CAPTIONS):
             batch_counts, batch_ids = self._match_batch(captions[start : start + BATCH_CAPTIONS])
@@ -135,7 +135,7 @@ class Matcher:
         return np.bincount(pairs >> 32, minlength=len(captions)), (pairs & 0x7FFFFFFF).astype(np.int32)
 
     def _read(self, captions: Sequence[str]) -> tuple[Ints, Ints]:
-        """The word numbers of the captions, END after each, and for each word the number of its caption.
+        """(word numbers of the captions, END after each; number of the caption of each word).
 
         Captions in ASCII are read apart from the others, since their words are cut several times faster.
         """
@@ -149,7 +149,7 @@ class Matcher:
         return numbers, np.array([*ascii_, *other], np.int64)[np.cumsum(ended) - ended]
 
     def _step(self, positions: Ints, nodes: Ints, words: Ints, depth: int) -> tuple[Ints, Ints]:
-        """The positions and nodes of those that continue with the word `depth` places after their first."""
+        """(positions, nodes) of the places that go on matching with the word `depth` places after their first."""
         keys = nodes * len(self._vocabulary) + words[np.minimum(positions + depth, len(words) - 1)]
         likely = np.flatnonzero(self._edge_table[_slots(keys)])
         keys = keys[likely]

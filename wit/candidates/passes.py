@@ -1,4 +1,4 @@
-"""candidates as units of work: which files a unit reads, and how it is published."""
+"""The units of work of candidates: which files a unit reads, and how it is published."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wit.store.parts import StageDir
 from wit.tally import Tally, add_counts
 
 MOST_FILES_PER_PART = 32  # 32 WAT files match some 5 million pairs: large enough for plan, small enough for one worker
-SAMPLED_FROM_BYTES = 1 << 30  # more source than about 10 million pairs: of rejects one in 1,000 is written down
+SAMPLED_FROM_BYTES = 1 << 30  # about 10 million pairs: with more, only one in 1,000 rejects is written down
 SAMPLED_ONE_IN = 1_000
 
 
@@ -31,7 +31,7 @@ class Group:
 
 
 def group_files(files: Sequence[SourceFile], *, files_per_part: int, limit: int | None) -> list[Group]:
-    """Fixed groups, by the list of files alone; a limit on pairs needs one reader, so one group."""
+    """Groups of files, a function of the list alone. With a limit on pairs there is one group, since one reader must count."""
     size = files_per_part or min(MOST_FILES_PER_PART, max(1, len(files) // 64))
     if limit is not None:
         size = len(files)
@@ -40,7 +40,7 @@ def group_files(files: Sequence[SourceFile], *, files_per_part: int, limit: int 
 
 
 def dropped_one_in(files: Sequence[SourceFile]) -> int:
-    """Of how many rejected pairs one is written down, by what the sources weigh (design section 6)."""
+    """n: one in n rejected pairs is written down, by the size of the sources (design section 6)."""
     sizes = [file.size for file in files]
     much = any(size is None for size in sizes) or sum(size or 0 for size in sizes) > SAMPLED_FROM_BYTES
     return SAMPLED_ONE_IN if much else 1
@@ -48,7 +48,7 @@ def dropped_one_in(files: Sequence[SourceFile]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """What candidates say of a group: the reports of its source files."""
+    """The facts of a group: the reports of its source files."""
 
     sources: tuple[Mapping[str, Any], ...]
 
@@ -86,5 +86,5 @@ def extract(
 
 
 def notes_path(stage: StageDir, unit: Unit) -> str:
-    """Where the unit's reader writes down what it is at, on this machine."""
+    """The file, on this machine, in which the unit's reader notes the step that it is at."""
     return fs.join(fs.local_scratch(stage.out), f"{unit}{notes.NOTES_FILE}")

@@ -1,7 +1,7 @@
 """Text cut into words, and words numbered: the common ground of matching, caption rules and query lists.
 
-Words are cut for many texts at once, END between them. A word is known by 128 bits: its first 8 bytes, and 64 bits that
-are its further bytes, injectively, up to 16 bytes of UTF-8, and a hash of them beyond.
+Words are cut for many texts at once, END between them. A word is known by 128 bits: its first 8 bytes, and 64 bits for the
+others. Up to 16 bytes of UTF-8 the 64 bits are one to one; beyond that they are a hash.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from wit.arrays import Hashes, Ints
 from wit.hashing import GOLDEN
 
 END = "\x01"  # stands between texts as a word of its own
-RESERVED = re.compile("[\0\x01]")  # what a text may not hold itself: read as U+FFFD
+RESERVED = re.compile("[\0\x01]")  # a text may not hold these: they are read as U+FFFD
 NO_SPACE_SCRIPTS = (
     "\u0e00-\u0eff"  # Thai, Lao
     "\u0f00-\u0fff"  # Tibetan
@@ -39,8 +39,8 @@ SEPARATOR, LETTER, MARK, ALONE = range(4)
 
 @functools.cache
 def _kinds() -> npt.NDArray[np.uint8]:
-    """What every code point is. Marks belong to the word before them; variation selectors separate, since they follow
-    emoji as well as letters."""
+    """The kind of every code point. Marks belong to the word before them; variation selectors separate, since they follow emoji
+    as well as letters."""
     characters = "".join(map(chr, range(sys.maxunicode + 1)))
     kinds = np.zeros(len(characters), np.uint8)
     kinds[[code for code, char in enumerate(characters) if unicodedata.category(char)[0] == "M"]] = MARK
@@ -54,20 +54,20 @@ def _kinds() -> npt.NDArray[np.uint8]:
     return kinds
 
 
-# Lower case for letters, a space for what is neither letter, digit nor END.
+# Letters become lower case; everything but letters, digits and END becomes a space.
 ASCII_TABLE = bytes(c if chr(c).isalnum() or chr(c) == END else 32 for c in bytes(range(128)).lower()).ljust(256)
 
 
 def fold(text: str) -> str:
-    """The text as words are compared: case-folded, in Unicode NFC, without the two joiners, which some write and some do
-    not, and without the dot that folding leaves on Turkish İ."""
+    """The text in the form in which words are compared: case-folded, in Unicode NFC, without the two joiners, which only some
+    people write, and without the dot that folding leaves on Turkish İ."""
     folded = text.casefold().replace("\u200c", "").replace("\u200d", "")
     folded = unicodedata.normalize("NFC", folded)
     return folded.replace("i\u0307", "i") if "\u0307" in folded else folded
 
 
 def join_texts(texts: Sequence[str]) -> str:
-    """The texts in one, END after each."""
+    """One text of them all, END after each; empty for no texts."""
     joined = END.join(texts) + END
     if "\0" in joined or joined.count(END) > len(texts):
         joined = "".join([RESERVED.sub("\ufffd", text) + END for text in texts])
@@ -75,8 +75,8 @@ def join_texts(texts: Sequence[str]) -> str:
 
 
 def cut_words(joined: str) -> bytes:
-    """The folded words of joined texts in UTF-8, at least one space apart: runs of letters, marks and digits, each
-    character of a script without spaces, and END."""
+    """The folded words of joined texts in UTF-8, at least one space apart. A word is a run of letters, marks and digits, a single
+    character of a script without spaces, or END."""
     if joined.isascii():
         return joined.encode().translate(ASCII_TABLE).replace(END.encode(), b" \x01 ")
     return _cut_unicode(fold(joined))
@@ -90,7 +90,7 @@ def _cut_unicode(folded: str) -> bytes:
         before = np.maximum.accumulate(np.where(marks, 0, np.arange(len(codes))))[marks]
         kinds[marks] = np.where(kinds[before] == LETTER, LETTER, SEPARATOR)
     alone = kinds == ALONE
-    # One that stands alone has a space on either side.
+    # A character that stands alone gets a space on either side.
     places = np.cumsum(np.where(alone, 3, 1)) - np.where(alone, 2, 1)
     spaced = np.full(len(codes) + 2 * int(alone.sum()), ord(" "), "<u4")
     spaced[places] = np.where(kinds == SEPARATOR, ord(" "), codes)
@@ -127,7 +127,7 @@ class WordKeys(NamedTuple):
 
 
 def word_keys(cut: bytes, *, empty_words: bool = False) -> WordKeys:
-    """The words of a text that was cut, in order; those of no bytes only if asked for."""
+    """The words of a text that was cut at spaces, in order; empty words only if asked for."""
     padded = np.frombuffer(cut + bytes(16), np.uint8)
     spaces = np.flatnonzero(padded[: len(cut)] == 32)
     starts = np.concatenate([[0], spaces + 1])
@@ -151,8 +151,8 @@ def word_keys(cut: bytes, *, empty_words: bool = False) -> WordKeys:
 
 
 class Vocabulary:
-    """Numbers for a fixed set of words, from 2 up; END is 0 and every other word 1. An open hash table, 4 MB and 16 bytes
-    a word for 400,000 of them, that is asked for many words at a time."""
+    """Numbers for a fixed set of words, from 2 up; END is 0, and any other word is 1. It is an open hash table for looking up
+    many words at a time; for 400,000 words it takes 4 MB and 16 bytes a word."""
 
     def __init__(self, words: WordKeys) -> None:
         order = np.lexsort(words[::-1])
@@ -172,7 +172,7 @@ class Vocabulary:
             pending, slots = pending[homeless], (slots[homeless] + 1) & (len(self._table) - 1)
 
     def __len__(self) -> int:
-        """All numbers are below it."""
+        """The number of numbers: all are below it."""
         return len(self._words.first)
 
     def _home(self, words: WordKeys) -> Ints:
@@ -194,7 +194,7 @@ class Vocabulary:
         return guessed
 
     def _collisions(self, guessed: Ints, words: WordKeys, places: Ints) -> Ints:
-        """Those of the places where another word was found."""
+        """The places whose slot holds another word."""
         other = (self._words.first[guessed] != words.first[places]) | (self._words.rest[guessed] != words.rest[places])
         collided: Ints = places[other & (guessed != UNKNOWN_NUMBER)]
         return collided

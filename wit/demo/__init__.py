@@ -1,4 +1,4 @@
-"""A small web that lives in the package: pages, pictures, a crawl of it, a server, and the fate each img tag must meet."""
+"""A small web in the package: pages, pictures, its crawl, its server, and the fate that each img tag must meet."""
 
 from wit.demo.crawl import write_warc, write_wat
 from wit.demo.fates import mismatches, truth

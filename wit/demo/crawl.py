@@ -1,6 +1,6 @@
-"""The demonstration web as Common Crawl would have crawled it: WARC files of its pages and the WAT files that describe them.
+"""The demonstration web as Common Crawl would have crawled it: WARC files of its pages, and the WAT files that describe them.
 
-Files are one gzip member per record, and the same bytes every time.
+Each record is a gzip member. The files have the same bytes every time.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def page_records(page_url: str) -> tuple[Record, Record, Record]:
 
 
 def protocols(page_url: str) -> list[tuple[str, str]]:
-    """A repeated header on some pages, as crawls since CC-MAIN-2024-51 have it."""
+    """The header WARC-Protocol, on some pages twice, as in crawls since CC-MAIN-2024-51."""
     twice = [("WARC-Protocol", "http/1.1"), ("WARC-Protocol", "plain")]
     return twice if pick("protocol", page_url, 4) == 0 else twice[:1]
 
@@ -117,7 +117,7 @@ def request_headers(page_url: str) -> list[tuple[str, str]]:
 
 
 def response_headers(page_url: str) -> list[tuple[str, str]]:
-    """What the server says with the page; some pages set two cookies, so that a header is a list in the WAT."""
+    """The headers of the server's answer. Some pages set two cookies, so that a header is a list in the WAT."""
     cookies = [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")] if pick("cookies", page_url, 5) == 0 else []
     length = str(len(page_html(page_url).encode()))
     return [("Content-Type", "text/html; charset=utf-8"), *cookies, ("Content-Length", length)]

@@ -1,4 +1,4 @@
-"""What must become of every img tag of the demonstration web, and the comparison with what did."""
+"""The fate that every img tag of the demonstration web must meet, and the comparison with the fates it met."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ CAPTIONS = {Reason.SAME_URL, Reason.TOO_MANY_CAPTIONS}
 
 
 def truth() -> pa.Table:
-    """One row per img tag: `page_url, index, src, alt, url, fates, cluster`. `fates` are the allowed ones: `kept` or values
-    of Reason. Where several are allowed, `mismatches` says which combinations are."""
+    """One row per img tag: `page_url, index, src, alt, url, fates, cluster`. `fates` are the allowed fates: `kept` or values of
+    Reason. If there are several, `mismatches` knows which combinations are allowed."""
     return load("tags")
 
 
 def mismatches(fates: Mapping[Tag, str]) -> list[str]:
-    """One line for each tag or group of tags whose fates are not what the truth table asks; empty where all is well.
+    """One line for each tag, or group of tags, whose fates are not those that the truth table asks for; empty where all is well.
 
-    `fates` holds the fate of every tag. Beyond each tag's own list: of the tags with the same URL and caption one is no
-    duplicate pair; of the captions of a URL one is neither that nor `same_url`; of the URLs of a cluster one is kept.
+    `fates` holds the fate of every tag. Besides each tag's own list, three rules hold: exactly one of the tags with the same
+    URL and caption is no duplicate pair; exactly one of the captions of a URL is neither that nor `same_url`; and exactly one
+    of the URLs of a cluster is kept.
     """
     rows = load("tags").to_pylist()
     return [*unexpected(rows, fates), *miscounted(rows, fates)]
@@ -61,6 +62,6 @@ def miscounted(rows: Iterable[Row], fates: Mapping[Tag, str]) -> Iterator[str]:
 
 
 def settled_early(row: Row) -> bool:
-    """Whether the tag leaves in candidates whatever its neighbours are."""
+    """Whether the tag leaves in candidates, whatever its neighbours."""
     first = row["fates"][0]
     return first != KEPT and Reason[first.upper()].stage == "candidates"

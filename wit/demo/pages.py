@@ -1,4 +1,4 @@
-"""One page of the demonstration web: its HTML, and the links that a crawl notes of it."""
+"""The pages of the demonstration web: their HTML, and the links that a crawl notes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def description(page: Row) -> str:
 
 
 def tag_html(tag: Row) -> str:
-    """The tag as one of several authors writes it: inside a link, with other attributes, in capitals."""
+    """The tag in one of several styles, as different authors write it: inside a link, with other attributes, in capitals."""
     src = f'src="{escape(tag["src"])}"'
     alt = "" if tag["alt"] is None else f' alt="{escape(tag["alt"])}"'
     match style_of(tag):
@@ -65,7 +65,7 @@ def style_of(tag: Row) -> int:
 
 
 def html_metadata(page_url: str) -> Row:
-    """What a WAT record says of the page: HTML-Metadata as ia-web-commons writes it, entries in document order."""
+    """The page's HTML-Metadata in a WAT record, as ia-web-commons writes it, entries in document order."""
     page, tags = pages()[page_url], tags_of_pages()[page_url]
     head: Row = {"Metas": [{"name": "HTML@/lang", "content": page["language"]}]}
     head["Metas"].append({"name": "description", "content": description(page)})

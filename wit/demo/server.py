@@ -4,8 +4,8 @@
         web.endpoints      # ((host, address, port), ...): what the build's resolver must map
         web.requests()     # {url: how often it was asked for}
 
-The child speaks with its parent over its own standard streams: it prints its endpoints, answers each line it reads with
-the request counts, and ends when that stream ends or its parent is another than at the start.
+The child talks to its parent over its standard streams: it prints its endpoints, then answers each line that it reads with the
+request counts. It ends when its input ends, or when its parent has died.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Web:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def requests(self) -> dict[str, int]:
-        """How often every URL was asked for since the start, by URL without port."""
+        """{URL without port: how often it was requested since the start}."""
         assert self.process.stdin and self.process.stdout
         with self.lock:
             self.process.stdin.write(b"requests\n")
@@ -82,7 +82,7 @@ class Web:
 
 @contextlib.contextmanager
 def serve() -> Iterator[Web]:
-    """Starts the server, and stops it at the end."""
+    """Starts the server; stops it when the block ends."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     environment = {
         **os.environ,
@@ -90,7 +90,7 @@ def serve() -> Iterator[Web]:
         "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
     }
     command = [sys.executable, "-c", "from wit.demo.server import main; main()", str(os.getpid())]
-    # in a session of its own: Ctrl-C is for the build, which may still need the web to finish what is in flight
+    # in a session of its own: Ctrl-C is for the build, which may still need the web for requests in flight
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
     )
@@ -117,7 +117,7 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """`body` is sent whole unless `stream` takes over; `announced` is a Content-Length that is not the truth."""
+    """`body` is sent whole, unless there is a `stream`; `announced`, if given, is a false Content-Length."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -127,7 +127,7 @@ class Response:
 
 
 class Answers:
-    """What each URL answers. One method for each kind of resource; `counts` is all that it remembers."""
+    """The answer of each URL, with one method for each kind of resource. `counts` is its only state."""
 
     def __init__(self) -> None:
         self.resources = {url: number for number, url in enumerate(load("resources")["url"].to_pylist())}
@@ -167,13 +167,13 @@ class Answers:
         return Response(resource["status"], {"Location": resource["location"]})
 
     def busy(self, resource: Row) -> Response:
-        """Once "come back in a second", then the picture."""
+        """The first time "come back in a second", then the picture."""
         if self.counts[resource["url"]] == 1:
             return Response(429, {"Retry-After": "1", "Content-Type": "text/plain"}, b"Too many requests.\n")
         return self.picture(resource)
 
     def cut(self, resource: Row) -> Response:
-        """A file that was cut short long ago: the length is right, the picture is not whole."""
+        """A file that was cut short long ago: Content-Length is right, but the picture is not whole."""
         whole = self.picture(resource)
         return Response(200, whole.headers, whole.body[: len(whole.body) * 6 // 10])
 
@@ -194,7 +194,7 @@ class Answers:
         return Response(200, {"Content-Type": "image/jpeg"}, announced=345_600, stream=drops)
 
     def endless(self, resource: Row) -> Response:
-        """As fast as it is read, without an end."""
+        """Bytes without end, as fast as they are read."""
 
         async def blocks() -> AsyncIterator[bytes]:
             while True:
@@ -204,7 +204,7 @@ class Answers:
 
 
 async def converse(answers: Answers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """All requests of one connection."""
+    """Answers all requests of one connection."""
     with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
         while True:
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), KEEP_ALIVE_S)
@@ -229,7 +229,7 @@ def parse_request(head: bytes) -> Request | None:
 
 
 async def respond(request: Request, response: Response, writer: asyncio.StreamWriter) -> bool:
-    """Sends it, and says whether the connection stays open."""
+    """Sends the response; returns whether the connection stays open."""
     if response.headers.get("ETag", "-") == request.headers.get("if-none-match"):
         response = Response(304, {"ETag": response.headers["ETag"]})
     length = len(response.body) if response.announced is None else response.announced
@@ -255,7 +255,7 @@ def host_names() -> list[str]:
 
 
 def listen(hosts: list[str]) -> list[tuple[str, socket.socket]]:
-    """A socket for every host: addresses of its own on Linux, which has all of 127/8; ports of its own elsewhere."""
+    """A socket for every host: with an address of its own on Linux, which has all of 127/8; with a port of its own elsewhere."""
     sockets = []
     for number, host in enumerate(hosts):
         address = f"127.0.77.{number + 1}" if sys.platform == "linux" else "127.0.0.1"
@@ -287,7 +287,7 @@ def say(value: object) -> None:
 
 
 def obey(answers: Answers) -> None:
-    """Answers each line of standard input with the request counts; ends the process where the input ends."""
+    """Answers each line of standard input with the request counts; ends the process when the input ends."""
     for _ in sys.stdin:
         say(dict(answers.counts))
     os._exit(0)

@@ -1,4 +1,4 @@
-"""The demonstration web as a source: its crawl files, and the web itself for as long as a build needs it."""
+"""The demonstration web as a source: its crawl files, and the running web while a build needs it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from wit.store import fs
 
 @contextlib.contextmanager
 def serve(out: str) -> Iterator[Served]:
-    """Writes the crawl files below an output directory and starts the web; its tables call them by names that do not depend on
-    where that is."""
+    """Writes the crawl files below an output directory, and runs the web while the block runs. Tables name the files by labels
+    that do not depend on the directory."""
     with serve_web() as web:
         yield Served([_described(path) for path in write_wat(fs.join(out, layout.DEMO))], web.endpoints)
 

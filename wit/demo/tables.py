@@ -14,9 +14,7 @@ from wit.store import fs, parquet
 ASSETS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "assets")
 SEED = 20_260_101  # of the demonstration web's own choices, not of a build
 KEPT = "kept"  # the fate of a pair that reaches the shards; every other fate is a Reason
-KEPT_OUT = (
-    "twemoji"  # the drawing style of the zero-shot test set, on no page of the web; no style there descends from it
-)
+KEPT_OUT = "twemoji"  # the drawing style of the zero-shot test set: no page shows it, or a style that descends from it
 
 PICTURES = pa.schema(
     [
@@ -24,7 +22,7 @@ PICTURES = pa.schema(
         ("style", pa.string()),
         ("subject", pa.string()),
         ("title", pa.string()),  # the caption it came with, or null
-        ("original", pa.string()),  # the picture of which this is another encoding, or null
+        ("original", pa.string()),  # the picture that this is another encoding of, or null
         ("role", pa.string()),  # what a special picture is for, or null
         ("format", pa.string()),  # jpg, png, webp, gif
         ("width", pa.int32()),
@@ -49,9 +47,9 @@ TAGS = pa.schema(
         ("index", pa.int32()),  # of the img tag in its page, from 0
         ("src", pa.string()),  # as written
         ("alt", pa.string()),  # null: no such attribute
-        ("url", pa.string()),  # canonical URL of what src means on this page; null where that is no http address
+        ("url", pa.string()),  # canonical URL of src on this page; null where that is no http address
         ("fates", pa.list_(pa.string())),  # allowed: "kept" or values of Reason
-        ("cluster", pa.string()),  # names the one picture behind several URLs; null where it has one
+        ("cluster", pa.string()),  # the picture, if several URLs show it; else null
     ]
 )
 
@@ -59,12 +57,12 @@ RESOURCES = pa.schema(
     [
         ("url", pa.string()),
         ("kind", pa.string()),  # how it answers: a method of server.Answers
-        ("picture", pa.string()),  # what is served, or null
+        ("picture", pa.string()),  # the picture that is served, or null
         ("status", pa.int32()),
         ("content_type", pa.string()),  # null: as the picture's format
         ("location", pa.string()),  # of a redirect
         ("headers", pa.string()),  # further response headers, a JSON object, or null
-        ("body", pa.binary()),  # what is served where there is no picture
+        ("body", pa.binary()),  # the bytes that are served if there is no picture
     ]
 )
 

@@ -16,7 +16,7 @@ from wit.errors import InputError
 from wit.store import fs, refusals
 
 TEMPLATES = ("{} emoji", "{} icon", "a drawing of {}", "illustration of {}", "clip art of {}", "cartoon of {}")
-WRITERS = 16  # each file waits for the disk on its own: 8 s one after the other
+WRITERS = 16  # each file waits for the disk: one after the other takes 8 s
 
 
 def zero_shot_set(directory: str) -> None:
@@ -35,7 +35,8 @@ def zero_shot_set(directory: str) -> None:
 
 
 def group_of(name: str) -> str:
-    """Flags stand apart: all styles draw the same thing, so that they are easy to find, by their pixels too."""
+    """The group of a class. Flags are a group of their own: all styles draw them alike, so they are easy to find, even by
+    pixels."""
     return "flags" if name.startswith("flag of ") else "all but flags"
 
 

@@ -1,4 +1,4 @@
-"""Our own outage is not data: telling a shard that the web lost from one that our own network lost (design section 5)."""
+"""Our own outage is not data: did the web lose a shard's pictures, or was our own network away (design section 5)?"""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from wit.fetch.outcome import Outcome
 from wit.reasons import Reason
 
 WINDOW_S = 120.0  # domains that answered so lately show that our network is there
-PROXY_STATUS = (407, 502, 504)  # behind an egress proxy these may be its own
-TELLING_DOMAINS = 3  # fewer that are silent may just be down
+PROXY_STATUS = (407, 502, 504)  # behind an egress proxy these may be the proxy's own
+TELLING_DOMAINS = 3  # fewer silent domains may just be down
 
 
 def is_unanswered(outcome: Outcome, *, proxied: bool) -> bool:
-    """Whether a row was lost for want of any answer. An HTTP status is an answer, the host's other pictures' included; behind an
-    egress proxy some may be its own."""
+    """Whether a row was lost because nobody answered. An HTTP status is an answer, even if it was to another picture of the host;
+    behind an egress proxy PROXY_STATUS is none."""
     if outcome.reason is None or outcome.reason is Reason.BUDGET_SPENT:
         return False
-    if outcome.reason is Reason.ROBOTS_UNREACHABLE:  # silence would have left its own reason
+    if outcome.reason is Reason.ROBOTS_UNREACHABLE:  # had nobody answered, the reason would be another
         return proxied
     status = outcome.http_status or (int(outcome.detail) if outcome.detail.isdecimal() else 0)
     if status or outcome.detail:
@@ -31,24 +31,26 @@ def is_unanswered(outcome: Outcome, *, proxied: bool) -> bool:
 
 
 class OutageWatch:
-    """Tells a shard that the web lost from one that our own network lost, by the domains that say nothing."""
+    """Tells, by the silent domains, whether the web lost a shard's pictures or our own network was away."""
 
     def __init__(self, config: FetchConfig) -> None:
         self.config = config
-        self.shares: list[float] = []  # of unanswered rows, in shards that were believed
-        self.seen: deque[tuple[float, dict[str, bool]]] = deque()  # when, and which domains were silent or not
+        self.shares: list[float] = []  # the share of unanswered rows in each shard that was believed
+        self.seen: deque[tuple[float, dict[str, bool]]] = deque()  # (when, {domain: whether it was silent})
         self.given_up: set[str] = set()  # domains that stayed silent however long we waited
         self.suspects_in_a_row = 0
         self.pause_until = 0.0
 
     def is_unanswered(self, outcome: Outcome) -> bool:
+        """`is_unanswered` under this download's settings."""
         return is_unanswered(outcome, proxied=bool(self.config.egress_proxy))
 
     def is_pausing(self) -> bool:
+        """Whether new requests should wait, after a shard that looked like an outage."""
         return time.monotonic() < self.pause_until
 
     def suspects(self, shard: RawShard) -> bool:
-        """Whether a finished shard looks like an outage: then it must not be published. Raises OutageError after several."""
+        """Whether a finished shard looks like an outage, and so must not be published. Raises OutageError after several."""
         rows, lost = self._count(shard)
         share = lost.total() / max(rows.total(), 1)
         usual = statistics.median(self.shares) if self.shares else 0.0
@@ -59,7 +61,7 @@ class OutageWatch:
         fine = lost.total() < c.outage_floor_rows or share <= bound or sum(around.values()) <= bound * len(around)
         if fine or self._is_known_dead(around):
             return self._believe(share)
-        if not self.is_pausing():  # shards that end during a pause tell nothing new
+        if not self.is_pausing():  # a shard that ends during a pause tells nothing new
             return self._pause(shard, share, around)
         return True
 
@@ -77,8 +79,8 @@ class OutageWatch:
         return str(Counter(outcome.reason for outcome in lost).most_common(1)[0][0])
 
     def _around(self, silent: dict[str, bool]) -> dict[str, bool]:
-        """The shard's domains, and where those are too few to tell anything, as in the tail of a partition, those that were met
-        lately too."""
+        """{domain: whether it was silent} of the shard. Where those are too few to tell anything, as in the tail of a partition,
+        the domains of the last WINDOW_S are added."""
         now = time.monotonic()
         while self.seen and self.seen[0][0] < now - WINDOW_S:
             self.seen.popleft()
@@ -101,7 +103,7 @@ class OutageWatch:
     def _pause(self, shard: RawShard, share: float, around: dict[str, bool]) -> bool:
         self.suspects_in_a_row += 1
         if self.suspects_in_a_row >= self.config.outage_shards:
-            if len(around) < TELLING_DOMAINS:  # all that is left to ask: it is they, or we cannot know
+            if len(around) < TELLING_DOMAINS:  # nobody else is left to ask, so they are taken for dead
                 self.given_up |= around.keys()
                 return self._believe(share)
             raise OutageError(

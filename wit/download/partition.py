@@ -1,7 +1,7 @@
-"""Partitions of the plan to raw shards: fetched, decoded, hashed, encoded and written by the one worker that owns their domains.
+"""Partitions of the plan -> raw shards, fetched, decoded, hashed, encoded and written by the one worker that owns their domains.
 
-A raw shard is a tar of pictures, a table with one row per planned row (failures included) and a table of what varies by
-nature. It is published by its marker, whole or not at all; the tail of one shard overlaps with the head of the next.
+A raw shard is a tar of pictures, a table with one row per planned row (failures included), and a table of all that varies from
+run to run. Its marker publishes it, whole or not at all. The tail of one shard is fetched together with the head of the next.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _draining = threading.Event()
 
 
 def drain() -> None:
-    """Makes every download of this process stop cleanly: what is requested already is finished, shards that need more are
-    left unpublished, and `download` returns the markers there are. For a handler of SIGTERM."""
+    """Makes every download of this process stop cleanly: requests in flight are finished, incomplete shards stay unpublished, and
+    `download` returns the markers there are. For a handler of SIGTERM."""
     _draining.set()
 
 
@@ -49,16 +49,16 @@ def resume() -> None:
     _draining.clear()
 
 
-WINDOW = 2_048  # requests that the engine holds: enough hosts to choose from, little to repeat when it dies
+WINDOW = 2_048  # requests that the engine holds: many hosts to choose from, and little to repeat when the engine dies
 POLL_S = 0.5
-SIDE_BY_SIDE = 8  # giants that one worker takes at a time: at 20 requests a second each keeps it from idling
-KEEP_KNOWN_S = 5.0  # between two writings of what servers said, while no shard is published
+SIDE_BY_SIDE = 8  # giants that one worker takes at a time: one alone, at 20 requests a second, would leave it idle
+KEEP_KNOWN_S = 5.0  # between two writings of what servers said, unless a shard is published sooner
 ROW_BITS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class RobotsOfOrigin:
-    """What robots.txt of an origin said, as it is kept."""
+    """The robots.txt of an origin, as it is kept."""
 
     fetched: float
     text: str
@@ -67,7 +67,7 @@ class RobotsOfOrigin:
 
 @dataclass(frozen=True, slots=True)
 class WishOfHost:
-    """What a host asked for."""
+    """The delays that a host asked for, in seconds, and until when it is left alone."""
 
     delays_s: Mapping[str, float]
     closed_until: float
@@ -76,7 +76,7 @@ class WishOfHost:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What servers told the owner of a partition: the form of its file."""
+    """The file of what servers told the owner of a partition."""
 
     robots: Mapping[str, RobotsOfOrigin]
     hosts: Mapping[str, WishOfHost]
@@ -84,14 +84,14 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What was done since the last call."""
+    """Work done since the last report."""
 
     shards: int = 0  # published
     rows: int = 0
 
 
 class PartShards(NamedTuple):
-    """Raw shards to be: row groups of a plan part. `name` is that of the partition, which all that comes of it bears."""
+    """Raw shards to make: row groups of the plan part at `path`. `name` is the partition's, and its units' too."""
 
     name: str
     path: str
@@ -105,16 +105,16 @@ def download_partition(part: PartShards, **how: Any) -> list[Marker]:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """What one worker has to itself: chains of plan parts, the parts of each taken in turn, the chains side by side. A host
-    partition is one chain of one part; the partitions of a giant domain are a chain."""
+    """The domains that one worker has to itself, as chains of plan parts. Chains are fetched side by side, the parts of a chain
+    in turn. A host partition is one chain of one part; the partitions of a giant domain are one chain."""
 
-    name: str  # of what servers told it, among all workers
+    name: str  # of the file that keeps what servers told it
     chains: tuple[tuple[PartShards, ...], ...]
-    hears_all: bool = False  # what servers told any owner: a round of retries has the domains of all
+    hears_all: bool = False  # reads what servers told every owner: a round of retries has all domains
 
     @property
     def units(self) -> frozenset[Unit]:
-        """The raw shards to be."""
+        """The raw shards to make."""
         return frozenset(planned.unit for chain in self.chains for part in chain for planned in planned_of(part))
 
     def without(self, done: Collection[Unit]) -> Owner:
@@ -130,7 +130,7 @@ class Owner:
 
 
 def hosts_of(owner: Owner) -> pa.Table:
-    """Planned rows by domain and host of all that an owner is to fetch: columns domain, host and rows."""
+    """How many rows an owner is to fetch, by domain and host: columns domain, host and rows."""
     counted = [_NO_HOSTS.empty_table()]
     for part in (part for chain in owner.chains for part in chain):
         with parquet.open_file(part.path) as file:
@@ -145,7 +145,7 @@ _NO_HOSTS = pa.schema([("domain", pa.string()), ("host", pa.string()), ("rows", 
 
 
 class PlanPart(NamedTuple):
-    """A part of the plan: its raw shards, how many rows they have in all, and the number of the giant that it is a piece of."""
+    """A part of the plan: its raw shards, their rows in all, and the number of the giant it is a piece of, if any."""
 
     part: PartShards
     rows: int
@@ -153,8 +153,8 @@ class PlanPart(NamedTuple):
 
 
 def owners_of(parts: Sequence[PlanPart]) -> list[Owner]:
-    """The owners of plan parts: giants first, the largest of them spread over as few workers as have SIDE_BY_SIDE each, since
-    they take longest; then one owner a partition."""
+    """The owners of plan parts. Giants come first, since they take longest; they are dealt out, the largest first, to as few
+    owners as can take SIDE_BY_SIDE each. Then comes one owner for each other partition."""
     giants: dict[int, list[PlanPart]] = {}
     for one in parts:
         if one.giant is not None:
@@ -166,12 +166,12 @@ def owners_of(parts: Sequence[PlanPart]) -> list[Owner]:
     return of_giants + [Owner(one.part.name, ((one.part,),)) for one in parts if one.giant is None]
 
 
-# The number of the giant that stands for all domains of a plan of version 0.1 that were split over partitions.
+# The giant's number that stands for all domains that a plan of version 0.1 split over partitions.
 SPLIT = -1
 
 
 def has_split_domains(part: str) -> bool:
-    """Whether a plan part of version 0.1 holds pieces of domains that were to be fetched from several partitions at once."""
+    """Whether a plan part of version 0.1 holds pieces of a domain that the plan split over several partitions."""
     return any(split > 1 for split in parquet.read_table(part, ["domain_split"])["domain_split"].unique().to_pylist())
 
 
@@ -187,8 +187,8 @@ def download(
 ) -> list[Marker]:
     """Publishes the raw shards of an owner and returns their markers in order.
 
-    Shards that this fingerprint has published already are left as they are. Raises OutageError when this machine's
-    network seems to be away; killed at any instant, it leaves unpublished only what was in flight."""
+    Shards already published under this fingerprint are left as they are. Raises OutageError when this machine's network seems to
+    be away. If it is killed, only the shards in flight are left unpublished."""
     stage = StageDir(out, "download", fingerprint)
     planned = [[one for part in chain for one in planned_of(part)] for chain in owner.chains]
     todo = [[one for one in chain if stage.done(one.unit) is None] for chain in planned]
@@ -201,7 +201,7 @@ def download(
 
 
 class Planned(NamedTuple):
-    """A raw shard to be: a row group of a plan part."""
+    """A raw shard to make: a row group of a plan part."""
 
     unit: Unit
     path: str
@@ -209,6 +209,7 @@ class Planned(NamedTuple):
 
 
 def planned_of(part: PartShards) -> list[Planned]:
+    """The raw shards to make from a part, in order."""
     return [Planned(Unit.raw(part.name, shard), part.path, shard) for shard in part.shards]
 
 
@@ -217,7 +218,7 @@ class Chain:
 
     def __init__(self, todo: Sequence[Planned]) -> None:
         self.todo = deque(todo)
-        self.again: deque[RawShard] = deque()  # suspected of an outage of ours
+        self.again: deque[RawShard] = deque()  # looked like an outage of ours
         self.requests: Iterator[Request] = iter(())
         self.pending = 0  # requests that have no outcome yet
 
@@ -237,20 +238,21 @@ class Work:
         self.stage, self.seed, self.fetch, self.image = stage, seed, fetch, image
         self.on_progress = on_progress
         self.known_path, self.hears_all = fs.join(stage.path, owner.name + KNOWN_ENDING), owner.hears_all
-        self.kept = -1  # what of `engine.learnt` the file has
+        self.kept = -1  # `engine.learnt` when the file was last written
         self.keep_at = 0.0
         self.outage = OutageWatch(fetch)
-        self.appending: deque[tuple[Future[None], list[Outcome]]] = deque()  # with what is out of its spool then
+        self.appending: deque[tuple[Future[None], list[Outcome]]] = deque()  # with the outcomes whose spools it frees
         self.publishing: deque[Future[None]] = deque()
         self.open: dict[int, tuple[RawShard, Chain]] = {}  # by number
         self.numbers = itertools.count()
 
     def run(self, todo: Sequence[Sequence[Planned]], scratch: str) -> None:
+        """Fetches and publishes the shards of all chains; returns early after `drain`. Raises OutageError."""
         self.chains = [Chain(chain) for chain in todo if chain]
         self.scratch, places = scratch, fs.join(fs.local_scratch(self.stage.out), PLACES_FILE)
         with (
             ThreadPoolExecutor(1) as appender,
-            ThreadPoolExecutor(1) as publisher,  # apart, since it waits for the disk
+            ThreadPoolExecutor(1) as publisher,  # a second one, since it waits for the disk
             Engine(self.fetch, self.image, scratch, known=self._known(), places=places) as engine,
         ):
             self.engine, self.appender, self.publisher = engine, appender, publisher
@@ -266,7 +268,7 @@ class Work:
                 for future in self.publishing:
                     future.result()
             finally:
-                appender.shutdown()  # whatever stops us, shards that are complete are published
+                appender.shutdown()  # complete shards are published, whatever stops us
                 publisher.shutdown()
                 for shard in [*(s for s, _ in self.open.values()), *(s for chain in self.chains for s in chain.again)]:
                     shard.abandon()
@@ -275,13 +277,13 @@ class Work:
         return bool(self.open) or any(chain.todo or chain.again for chain in self.chains)
 
     def _drained(self) -> bool:
-        """Whether a drain was asked for and nothing is on its way any more."""
+        """Whether a drain was asked for, and no request is in flight any more."""
         return _draining.is_set() and not self.engine.pending
 
     # --- rows in -------------------------------------------------------------------------------------------------------
 
     def _feed(self) -> None:
-        """Keeps the engine's window filled, each chain with its share, shard after shard, unless an outage makes us wait."""
+        """Keeps the engine's window filled, an equal share for each chain; does nothing during an outage's pause or a drain."""
         if self.outage.is_pausing() or _draining.is_set():
             return
         batch: list[Request] = []
@@ -297,7 +299,7 @@ class Work:
             self.engine.submit(batch)
 
     def _open_next(self, chain: Chain) -> bool:
-        """Opens the chain's next shard for requests; False where none is left."""
+        """Opens the chain's next shard for requests; False if none is left."""
         if chain.todo:
             shard = self._read(chain.todo.popleft())
         elif chain.again:
@@ -326,7 +328,7 @@ class Work:
             yield Request(shard.number << ROW_BITS | row, urls[row], domains[row], expected[row])
 
     def _expected(self, shard: RawShard) -> list[str]:
-        """The hash that the list has of each row's picture."""
+        """The hash of each row's picture, as the source list gives it."""
         column = self.image.verify_hash or ""
         rows = (json.loads(extra) if extra else {} for extra in shard.rows["extra"].to_pylist())
         return [expected_hash(column, row.get(column)) for row in rows]
@@ -350,18 +352,18 @@ class Work:
             self._put_back(shard, chain)
         else:
             self._keep_known(now=True)
-            written = self.appender.submit(shard.append, [])  # after all that was to be
+            written = self.appender.submit(shard.append, [])  # behind every append before it
             self.publishing.append(self.publisher.submit(self._publish, shard, written))
 
     def _put_back(self, shard: RawShard, chain: Chain) -> None:
-        """Asks again, later, for what nobody answered; what was answered stays."""
+        """Queues the shard again for the rows that nobody answered; the other outcomes stay."""
         self._appended()
         failed = [row for row, o in enumerate(shard.outcomes) if o is not None and self.outage.is_unanswered(o)]
         shard.ask_again(failed, self.engine.spools)
         chain.again.append(shard)
 
     def _appended(self, wait: bool = True) -> None:
-        """Gives back the places in the spools of what is in a tar by now; raises what went wrong on the way."""
+        """Frees the spool space of pictures that are in a tar by now; raises the error of an append that failed."""
         while self.appending and (wait or self.appending[0][0].done()):
             future, outcomes = self.appending.popleft()
             future.result()
@@ -371,7 +373,7 @@ class Work:
                     outcome.spool = None
 
     def _publish(self, shard: RawShard, written: Future[None]) -> None:
-        """Ends the shard's three files and claims its marker, unless another was first."""
+        """Ends the shard's files and claims its marker, unless another attempt was first."""
         written.result()
         with fs.scratch_dir(self.scratch) as scratch:
             files = {label: fs.join(scratch, f"shard.{ending}") for label, ending in ENDINGS.items()}
@@ -388,7 +390,7 @@ class Work:
         self.on_progress(Progress(shards=1))
 
     def _known(self) -> Known:
-        """What servers said to earlier workers of this owner, or to all."""
+        """What servers told earlier workers of this owner, or of all if it hears all; raises DamagedFile for a bad file."""
         paths = [self.known_path]
         if self.hears_all:
             names = [name for name in fs.list_dir(self.stage.path) if name.endswith(KNOWN_ENDING)]
@@ -407,7 +409,7 @@ class Work:
         return known
 
     def _keep_known(self, now: bool = False) -> None:
-        """Writes down what servers said, before a shard is published and now and then: a restart must not forget it."""
+        """Writes down what servers said, before a shard is published and every KEEP_KNOWN_S: a restart must not forget it."""
         if self.engine.learnt != self.kept and (now or time.monotonic() >= self.keep_at):
             self.kept, self.keep_at = self.engine.learnt, time.monotonic() + KEEP_KNOWN_S
             fs.write_bytes(self.known_path, to_json(self.engine.known))

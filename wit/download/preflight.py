@@ -1,4 +1,4 @@
-"""Before the first request: how much a download asks of the web, of this disk and of your patience. Estimates, but beforehand."""
+"""An estimate before the first request: how much a download asks of the web, of this disk and of your patience."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from wit.fetch.limits import HostLimits, read
 from wit.images.config import ImageConfig
 from wit.images.formats import ENCODERS
 
-PIXELS = {"keep_ratio": 4 / 3, "keep_ratio_largest": 3 / 4}  # of a photograph of 4:3, by those of the square
+PIXELS = {"keep_ratio": 4 / 3, "keep_ratio_largest": 3 / 4}  # stored pixels of a 4:3 photograph, by those of the square
 ORIGINAL_BYTES = 236_000  # a photograph as it is fetched: the mean of the download benchmark's corpus (docs/log.md)
 TAR_BYTES = 3_000  # headers and padding of a sample's three members, and its rows in the tables
-SURVIVAL = 0.65  # of planned pictures that arrive: the web loses a third to a half
-SECONDS_PER_REQUEST = 0.5  # of a server somewhere in the world, connection and all
+SURVIVAL = 0.65  # the share of planned pictures that arrive: the web loses a third to a half
+SECONDS_PER_REQUEST = 0.5  # for a server somewhere in the world, connecting included
 
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What a download will take. `slowest` is the domain that keeps its worker longest at the rate it is asked; of several that
-    of the most pictures, then the first by name."""
+    """What a download will take. `slowest` is the domain that keeps its worker longest, at the rate allowed for it; of several
+    such domains the one with the most pictures, then the first by name."""
 
     rows: int
     hosts: int
@@ -37,7 +37,7 @@ class Preflight:
 
 
 def picture_bytes(image: ImageConfig) -> float:
-    """Stored bytes of a usual picture."""
+    """Estimated bytes of one stored picture under these settings."""
     if image.keep_original or image.resize_mode == "no":
         return ORIGINAL_BYTES
     pixels = image.image_size**2 * PIXELS.get(image.resize_mode, 1)
@@ -53,8 +53,8 @@ def preflight(
     copies: int,
     bytes_per_picture: float | None = None,
 ) -> Preflight:
-    """The estimate over owners of domains, each a table with columns domain, host and rows; a domain is never in two of them.
-    `copies` counts how often a picture is on the disk in the end: in raw/, and in shards/."""
+    """The estimate for these owners, each a table with columns domain, host and rows; no domain is in two of them. `copies` is
+    how often a picture lies on the disk in the end: in raw/, and in shards/."""
     limits, rows, hosts, slowest = read(fetch.host_limits), 0, 0, NO_DOMAIN
     for part in parts:
         asked = [row for row in part.to_pylist() if not limits.denies(row["host"])]
@@ -109,7 +109,7 @@ def _seconds(rows: int, rate_per_s: float) -> float:
 
 
 def lines(needs: Preflight, free: int | None) -> list[str]:
-    """The estimate as a person reads it; `free` is what the disk has, where it is one of this machine."""
+    """The estimate in words. `free` is the free bytes of the disk; None on object stores."""
     disk = "" if free is None else f", {free / 1e9:,.3f} GB are free"
     return [
         f"to fetch   {_of(needs.rows, 'picture')} of {_of(needs.hosts, 'host')}, {_of(needs.requests, 'request')}",

@@ -36,17 +36,17 @@ def raw_shards(download: Manifest, score: Manifest | None = None) -> list[Fetche
 
 
 def is_accounting(unit: Unit) -> bool:
-    """Whether the unit holds no pictures and only moves a round's rows between the losses."""
+    """Whether the unit has no files, and only takes the rows that a round retries out of earlier losses."""
     return unit.kind == "retried"
 
 
 def with_pictures(markers: Iterable[Marker]) -> list[Marker]:
-    """The markers of raw shards, without those that only account."""
+    """The markers of raw shards, without those of accounting units."""
     return [marker for marker in markers if not is_accounting(marker.unit)]
 
 
 def last_attempts(out: str, markers: Sequence[Marker], columns: Sequence[str]) -> Iterator[pa.Table]:
-    """The rows of all raw shards with these columns, each planned URL once: as its last attempt left it."""
+    """The rows of all raw shards, these columns only: each planned URL once, as its last attempt left it."""
     later: set[str] = set()
     for marker in sorted(with_pictures(markers), key=lambda m: (m.unit.is_retry, m.unit), reverse=True):
         path = fs.join(out, marker.files["parquet"].name)

@@ -1,6 +1,6 @@
-"""One raw shard in the making: a tar that grows from the front while the rest is still on its way, and two tables.
+"""One raw shard in the making: a tar that grows from the front while later pictures are still on their way, and two tables.
 
-Rows stand, and are asked for, in the order of the keyed hash of their keys, which is the order of the tar: so a picture waits
+Rows are ordered by the keyed hash of their keys; they are requested in that order, and the tar has it too. So a picture waits
 in a spool only for those before it, and a shard is nearly written when its last picture comes.
 """
 
@@ -22,19 +22,19 @@ from wit.store.direct import HashedFile
 from wit.store.manifests import Unit
 from wit.store.parquet import write_parquet
 
-APPEND_BYTES = 2_000_000  # of pictures that are ready before they are worth a turn of the writing thread
+APPEND_BYTES = 2_000_000  # fewer bytes of ready pictures are not worth a turn of the writing thread
 
 
 def in_order(rows: pa.Table, seed: int) -> pa.Table:
-    """Planned rows in the order that their raw shard has."""
+    """Planned rows in the order of their raw shard."""
     keys = rows["key"].to_pylist()
     order = sorted(range(len(keys)), key=lambda row: (keyed_hash(seed, "order", keys[row]), keys[row]))
     return rows.take(pa.array(order, pa.int64()))
 
 
 class RawShard:
-    """The rows of one raw shard with their outcomes. `record` and `take_ready` belong to the thread that fetches, `append` and
-    `write` to those that write, one after the other."""
+    """The rows of one raw shard with their outcomes. The fetching thread calls `record` and `take_ready`; writing threads call
+    `append` and `write`, one call at a time."""
 
     def __init__(self, unit: Unit, number: int, rows: pa.Table, scratch: str) -> None:
         self.unit, self.number, self.rows = unit, number, rows
@@ -50,18 +50,20 @@ class RawShard:
         self._tars += 1
         self.tar_path = f"{self._scratch}-{self._tars}.tar"
         self._tar: HashedFile | None = None
-        self.places: list[int | None] = []  # where the bytes of each picture begin in the tar; None where there is none
+        self.places: list[int | None] = []  # where each picture begins in the tar; None for a row without one
         self._ready = self._taken = self._ready_bytes = 0
 
     def record(self, row: int, outcome: Outcome) -> None:
+        """Keeps the outcome of a row; one outcome less is missing."""
         self.outcomes[row] = outcome
         self.left -= 1
 
     def done(self) -> list[Outcome]:
+        """The outcomes there are, in the order of the rows."""
         return [outcome for outcome in self.outcomes if outcome is not None]
 
     def take_ready(self) -> list[Outcome]:
-        """The next outcomes to `append`, in order: those before the first that is missing, once they are worth it."""
+        """The next outcomes to `append`, in order, before the first that is missing; none while they are below APPEND_BYTES."""
         while self._ready < len(self.outcomes) and (outcome := self.outcomes[self._ready]) is not None:
             self._ready_bytes += outcome.spool_size
             self._ready += 1
@@ -85,7 +87,7 @@ class RawShard:
             tar.write(padding(size))
 
     def ask_again(self, rows: list[int], spools: Spools) -> None:
-        """Forgets the outcomes of some rows. The tar so far becomes the spool of the pictures in it, and another is begun."""
+        """Forgets the outcomes of these rows. The tar so far becomes a spool for the pictures in it, and a new tar is begun."""
         if self._tar is not None:
             self._tar.close()
             self._tar = None
@@ -100,7 +102,7 @@ class RawShard:
         self.left = len(rows)
 
     def write(self, parquet: str, fetch: str, restricted: str) -> fs.Digest:
-        """Ends the tar and writes its tables, that of blocked pictures only where there are some; returns the tar's digest."""
+        """Ends the tar and writes its tables; the one of blocked pictures only if there are any. Returns the tar's digest."""
         outcomes = self.done()
         assert self._tar is not None, "`append` comes before"
         self._tar.write(tar_end(self._tar.size))
@@ -112,7 +114,7 @@ class RawShard:
         return self._tar.close()
 
     def abandon(self) -> None:
-        """Closes the tar where one is open, whole or not: nobody reads it."""
+        """Closes the tar, if one is open, as it is: nobody will read it."""
         if self._tar is not None:
             self._tar.abandon()
         self._tar = None
@@ -146,7 +148,7 @@ def restricted_table(rows: pa.Table, outcomes: list[Outcome]) -> pa.Table:
 
 
 def fetch_table(keys: pa.ChunkedArray, outcomes: list[Outcome]) -> pa.Table:
-    """The FETCH table: attempts, times and the network library's words."""
+    """The FETCH table: attempts, times, bytes, and the network library's error text."""
     columns = {
         "key": keys.combine_chunks(),
         "attempts": [o.attempts for o in outcomes],

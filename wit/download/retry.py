@@ -1,9 +1,9 @@
-"""--retry-failed and --retry-reason: rows whose last attempt failed for a passing reason, or for one of those that are named,
-are fetched again, into raw shards of their own.
+"""--retry-failed and --retry-reason: fetch rows again, into raw shards of their own, whose last attempt failed for a passing
+reason, or for a reason that is named.
 
-Published shards are never rewritten. A round is a host partition named `rNNNN` beside those of the plan; its accounting
-marker `retried-NNNN` takes the rows it retries out of the earlier shards' losses, so that the manifest's plain sum counts
-every pair once, by its last attempt.
+Published shards are never rewritten. A round is a host partition named `rNNNN` beside those of the plan. Its accounting marker,
+`retried-NNNN`, subtracts the retried rows from the losses of earlier shards, so that the manifest's plain sum counts every pair
+once, by its last attempt.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ TRANSIENT = tuple(sorted(str(reason) for reason in Reason if reason.transient))
 
 
 def partition_name(number: int) -> str:
+    """The name of the host partition of that round."""
     return f"r{number:04d}"
 
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """What a round's accounting says: the Reasons whose rows it fetches again. Earlier versions knew the passing ones alone."""
+    """The facts of a round's accounting: the Reasons whose rows it fetches again. Earlier versions knew only the passing ones."""
 
     reasons: tuple[str, ...] = TRANSIENT
 
@@ -46,8 +47,8 @@ def accounting_unit(number: int) -> Unit:
 
 
 def reasons_of(names: str | None, *, failed: bool) -> tuple[str, ...]:
-    """The Reasons whose rows are to be fetched again: those named, comma-separated, and the passing ones if `failed`. Raises
-    InputError for a name that is none of the download stage."""
+    """The Reasons whose rows are to be fetched again: those in `names`, comma-separated, and the passing ones if `failed`. Raises
+    InputError for a name that is no Reason of the download stage."""
     asked = {name.strip() for name in (names or "").split(",") if name.strip()}
     known = {str(reason) for reason in Reason if reason.stage == "download"}
     if unknown := sorted(asked - known):
@@ -72,7 +73,7 @@ def failed_rows(out: str, markers: Sequence[Marker], reasons: Sequence[str]) -> 
 
 
 def finished_rounds(markers: Sequence[Marker], rows_per_shard: int) -> tuple[int, list[Marker]]:
-    """(rounds of which everything was published, their accounting and raw shards in order)."""
+    """(how many rounds were published completely, the markers of their accounting and raw shards, in order)."""
     by_unit, done, number = {marker.unit: marker for marker in markers}, list[Marker](), 0
     while (accounting := by_unit.get(accounting_unit(number + 1))) is not None:
         shards = ceil_div(-accounting.into, rows_per_shard)
@@ -85,7 +86,7 @@ def finished_rounds(markers: Sequence[Marker], rows_per_shard: int) -> tuple[int
 
 
 def in_rounds(markers: Sequence[Marker]) -> list[Marker]:
-    """The markers in the order of a manifest: by their units, those of each round of retries after its accounting."""
+    """The markers in the order of a manifest: by unit, and the shards of each round of retries behind its accounting."""
 
     def place(marker: Marker) -> tuple[str, bool, Unit]:
         unit = marker.unit
@@ -99,8 +100,8 @@ def in_rounds(markers: Sequence[Marker]) -> list[Marker]:
 def write_round(
     stage: StageDir, number: int, markers: Sequence[Marker], reasons: Sequence[str], *, rows_per_shard: int
 ) -> tuple[str, int, Marker]:
-    """Writes the plan part of a round beside the build and publishes its accounting: (path of the part, raw shards in it,
-    accounting marker). What a round for other reasons that was killed has published is forgotten: it had other rows."""
+    """Writes the plan part of a round under OUT and publishes its accounting; returns (path of the part, raw shards in it,
+    accounting marker). If a round for other reasons was killed, its markers are removed: it had other rows."""
     accounting, partition = accounting_unit(number), partition_name(number)
     begun = stage.marker(accounting)
     if begun is not None and stage.facts(begun, Retried).reasons != tuple(reasons):

@@ -53,7 +53,7 @@ def networks(allow: tuple[str, ...]) -> tuple[Network, ...]:
 
 @functools.lru_cache(maxsize=65_536)
 def is_refused(address: str, allow: tuple[str, ...] = ()) -> bool:
-    """Whether no connection may be made to an address: anything not public, and anything that is not an address."""
+    """Whether an address may not be connected to: it is not public, or no address at all. Networks in `allow` may be."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

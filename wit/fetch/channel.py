@@ -1,6 +1,6 @@
 """Small messages between a supervisor and its child: pickled frames over a socket pair that never blocks either side.
 
-Both ends are our own processes; image bytes never pass here, only their place in shared memory or in a spool.
+Both ends are our own processes. Image bytes never pass here, only their places in shared memory or in a spool.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import time
 from typing import Any
 
 READ_SIZE = 1 << 18
-BATCH = 8  # messages that wait for one another, so that many share a system call and wake the other side once
-PATIENCE_S = 0.02  # but no longer than this
+BATCH = 8  # messages that are sent together: they share a system call, and wake the other side once
+PATIENCE_S = 0.02  # a message waits no longer than this for others
 
 
 class Channel:
-    """One end. `post` queues a message for the next `flush`, which is `ripe` after some more of them or a moment; `send` does
-    both. `flush` again when the socket is writable if it was `blocked`: it takes no more than fits."""
+    """One end. `post` queues a message for the next `flush`; it is `ripe` for that after BATCH messages, or after PATIENCE_S.
+    `send` posts and flushes. A flush sends only what the socket takes: if it is `blocked` then, flush again once the socket is
+    writable."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -52,7 +53,7 @@ class Channel:
 
     @property
     def due(self) -> float | None:
-        """When what was posted must be flushed (monotonic seconds)."""
+        """When posted messages must be flushed (monotonic seconds); None where there are none."""
         return self._since + PATIENCE_S if self._posted else None
 
     def ripe(self) -> bool:

@@ -1,4 +1,4 @@
-"""Where the engine's child processes begin: `python -c "from wit.fetch.child import main; main()" ROLE FDS...`."""
+"""The start of the engine's child processes: `python -c "from wit.fetch.child import main; main()" ROLE FDS...`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def main() -> None:
     if role == "fetch":
         from wit.fetch.fetcher import Fetcher
 
-        gc.freeze()  # what is imported stays: no collection need walk it
+        gc.freeze()  # imported objects stay: no collection need walk them
         Fetcher(channel, int(ring_fd), int(ring_size)).run(*config)
     else:
         from wit.fetch.decoder import Decoder

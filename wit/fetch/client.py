@@ -1,7 +1,7 @@
 """What a URL must pass before it is requested, and what follows from the answer: our own resolver, redirects, retries and limits.
 
-A URL waits at its `Origin` for its turn (`wit.fetch.scheduler`): the host is resolved, its robots.txt asked for once, a place in
-the lanes of its host, domain and address taken, and only then is it requested. Redirects come back to the start as a new URL.
+A URL waits at its `Origin` for its turn (`wit.fetch.scheduler`). First the host is resolved, its robots.txt fetched once, and a
+place taken in the lanes of its host, domain and address; only then is the URL requested. A redirect starts over as a new URL.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ ANSWER_TTL_S = 60  # an origin asks the resolver (and its cache) again after thi
 
 
 class _Blaming:
-    """An exception within the block ends the job, or all that wait for the origin, under a Reason: whatever a stranger's answer
-    brings out in our code costs what it answered, and the loop goes on. (A class, since a generator costs four times that,
-    six times a picture.)"""
+    """An exception within the block ends the job, or all jobs that wait for the origin, under FETCHER_CRASHED. So a stranger's
+    answer that our code trips over costs the request it answered, and the loop goes on. (It is a class, since a generator costs
+    four times as much, and this runs six times a picture.)"""
 
     __slots__ = ("client", "whom")
 
@@ -52,8 +52,8 @@ class _Blaming:
 
 
 class Client:
-    """Fetches what `submit` is given; every URL ends in one call of `report(outcome, chunks of the body)`. Who has taken a body
-    over tells `transfers`."""
+    """Fetches the URLs given to `submit`; every URL ends in one call of `report(outcome, chunks of the body)`. Whoever takes
+    over a body calls `transfers.let_go`."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Client:
     # --- what the event loop calls -------------------------------------------------------------------------------------
 
     def submit(self, id: int, url: str, domain: str = "") -> None:
-        """Takes a URL, and its registrable domain where that is known; it is reported once, whatever happens to it."""
+        """Takes a URL, and its registrable domain if that is known; the URL is reported once, whatever happens to it."""
         job = Job(id, url, domain=domain, started=time.time())
         with self._blaming(job):
             self._route(job, url)
@@ -104,7 +104,7 @@ class Client:
                 self._pass_on(origin)
 
     def next_due(self) -> float | None:
-        """When `pump` has work without any socket saying so (monotonic seconds)."""
+        """When the next timer of `pump` is due (monotonic seconds); None where there is none."""
         return self.turns.due
 
     def tick(self) -> None:
@@ -115,7 +115,7 @@ class Client:
         self.lanes.forget_idle()
 
     def forget_failures(self) -> None:
-        """Every host starts again with a clean sheet, but for what it asked of us."""
+        """Forgets every failure of every host, but nothing that a host asked of us."""
         self.resolver.forget_failures()
         for origin in self.turns:
             origin.breaker.succeeded()
@@ -124,7 +124,7 @@ class Client:
                 origin.robots = None
 
     def take_limits(self, limits: HostLimits) -> None:
-        """Other --host-limits from now on: what is under way to a host that is denied now is broken off."""
+        """Applies new --host-limits: transfers from hosts that are now denied are broken off."""
         self.lanes.limits = limits
         for transfer in self.transfers:
             if limits.denies(transfer.origin.host):
@@ -133,7 +133,7 @@ class Client:
     # --- faults of ours ------------------------------------------------------------------------------------------------
 
     def _at(self, job: Job) -> None:
-        """Notes whose request is worked at, should this process die of it; a robots.txt is the next picture's."""
+        """Notes which request is worked at, should this process die of it; for robots.txt, the picture that waits for it."""
         if job.robots_of is None:
             self._at_id(job.id)
         elif job.robots_of.queue:
@@ -158,7 +158,7 @@ class Client:
     # --- from a URL to a request ---------------------------------------------------------------------------------------
 
     def _route(self, job: Job, url: str) -> None:
-        """Queues the job at the origin of `url`, or ends it. Names and passwords in a URL are neither sent nor kept."""
+        """Queues the job at the origin of `url`, or ends it. A name or password in the URL is neither sent nor kept."""
         try:
             parsed = ada_url.URL(url)
         except ValueError:
@@ -182,11 +182,11 @@ class Client:
         self.turns.wake(origin)
 
     def _answered(self, transfer: Transfer) -> None:
-        """Takes note that a host has begun to answer."""
+        """Notes that a host has begun to answer."""
         self.turns.answered(transfer)
 
     def _advance(self, origin: Origin, now: float) -> None:
-        """Starts the origin's next request, or parks it where its obstacle will wake it."""
+        """Starts the origin's next request, or ends its jobs, or parks it until its obstacle is gone."""
         if not origin.queue and not origin.first:
             return self.turns.forget(origin)
         if self._spent(now):
@@ -220,7 +220,7 @@ class Client:
         return None
 
     def _wait(self, origin: Origin, due: float, now: float) -> None:
-        """Parks the origin until its turn; where another process was asked to leave the host alone for long, all of it ends."""
+        """Parks the origin until its turn; ends its jobs if the host asked another process to leave it alone for long."""
         longest = max(self.config.short_retry_after_s, robots.MAX_CRAWL_DELAY_S) + 1
         if self.lanes.closed_until(origin.host) > now + longest:
             return self._end_all(origin, Reason.HOST_UNAVAILABLE, "asked")
@@ -230,7 +230,7 @@ class Client:
         return self.lanes.of(origin, address, self.wishes.delay_s(origin.host))
 
     def _pass_on(self, origin: Origin) -> None:
-        """An origin that was woken for a free place may not have used it: wake the next one that waits for it."""
+        """Wakes the next origin that waits for a free place, in case this one was woken for it and did not use it."""
         if not self.config.egress_proxy and (origin.answer is None or not origin.answer.addresses):
             return
         address, _ = self._address(origin)
@@ -260,7 +260,7 @@ class Client:
         self.resolver.lookup(origin.host, answered)
 
     def _address(self, origin: Origin) -> tuple[str, int]:
-        """(address, port) to connect to: the first address that may be; the address is empty where none may."""
+        """(address, port) to connect to: an allowed address, after a failure the next; empty where none is allowed."""
         if self.config.egress_proxy:
             return "proxy", origin.port
         answer = origin.answer
@@ -273,7 +273,7 @@ class Client:
     # --- robots.txt ----------------------------------------------------------------------------------------------------
 
     def _robots_ready(self, origin: Origin) -> bool:
-        """Whether the next job may go on; puts a request for robots.txt before it where that is not known yet."""
+        """Whether the next job may go on. If robots.txt is not known, or too old, a request for it goes first."""
         if not self.config.respect_robots or origin.first:
             return True
         if origin.robots_pending:
@@ -293,7 +293,7 @@ class Client:
         self._robots.put(origin.key, rules)
         self._take_robots(origin, rules)
         if delay := self.wishes.delay_s(origin.host):
-            self.lanes.close(origin.host, time.monotonic() + delay)  # this request was one too
+            self.lanes.close(origin.host, time.monotonic() + delay)  # the request for robots.txt counts too
         self._report_robots(origin.key, rules)
         self.turns.wake(origin)
 
@@ -303,7 +303,7 @@ class Client:
             self._report_wish(origin.host)
 
     def _next_allowed(self, origin: Origin) -> Job | None:
-        """The next job that robots.txt allows; ends those before it."""
+        """The next job that robots.txt allows; ends the forbidden ones before it."""
         if origin.first:
             return origin.first.popleft()
         while origin.queue:
@@ -327,7 +327,7 @@ class Client:
     # --- one request ---------------------------------------------------------------------------------------------------
 
     def _start(self, job: Job, origin: Origin, lanes: Three, address: str, port: int, now: float) -> None:
-        """Sends the job's request, unless another process has the last place: then it goes back to wait."""
+        """Sends the job's request; if another process has the last place, the job goes back to wait."""
         places = self.lanes.take(lanes)
         if isinstance(places, Lane):
             (origin.first if job.robots_of else origin.queue).appendleft(job)
@@ -345,7 +345,7 @@ class Client:
         return self.turns.wake(origin)
 
     def _leave(self, transfer: Transfer) -> None:
-        """Gives back what the transfer took, and wakes those who wait for it."""
+        """Gives back the transfer's places, and wakes origins that wait for them."""
         self.turns.left(transfer)
         self.lanes.give_back(transfer.lanes, transfer.places)
         for lane in transfer.lanes:
@@ -367,7 +367,7 @@ class Client:
         self.turns.wake(origin)
 
     def _judge(self, transfer: Transfer, code: int, words: str, chunks: list[bytes]) -> bool:
-        """Decides what follows a request; True if its body was handed on."""
+        """Decides what follows a request; True if the body was handed on."""
         job, status = transfer.job, transfer.status
         if transfer.stale and not job.fresh:
             job.fresh, job.attempts = True, job.attempts - (not job.hops)
@@ -394,7 +394,7 @@ class Client:
         return False
 
     def _redirected(self, transfer: Transfer) -> bool:
-        """Sends the job to where the response points; False where it points nowhere."""
+        """Sends the job to the response's Location; False where there is none that makes sense."""
         job, location = transfer.job, last(transfer.headers, "location")
         if not location:
             return False
@@ -424,7 +424,7 @@ class Client:
             breaker.succeeded()
 
     def _failed(self, job: Job, reason: Reason, status: int, words: str, transfer: Transfer | None) -> None:
-        """Another attempt where that may help, else the end."""
+        """Has the job tried again, later, if that may help; else ends it."""
         detail = str(status) if status >= 400 else ""
         job.met = Met(reason, detail, status, words)
         pause = verdicts.pause_s(job.url, job.attempts, self.config.backoff_s)
@@ -442,14 +442,14 @@ class Client:
         return self.turns.later(now + pause, job, lambda: self._route(job, job.url))
 
     def _close(self, origin: Origin, seconds: float, status: int) -> None:
-        """Leaves a host alone for as long as it asked; its other pictures are left to the retry pass."""
+        """Leaves a host alone for as long as it asked; its waiting pictures end, for --retry-failed to fetch."""
         self.wishes.close(origin.host, seconds, status)
         self.lanes.close(origin.host, time.monotonic() + seconds)
         self._report_wish(origin.host)
         self._end_all(origin, Reason.HOST_UNAVAILABLE, str(status))
 
     def _end_all(self, origin: Origin, reason: Reason, detail: str = "") -> None:
-        """Ends what waits for the origin; a job that has met something of its own says that."""
+        """Ends all jobs that wait for the origin; a job whose own last request failed ends with that Reason."""
         for job in origin.take_all():
             met = job.met or Met(reason, detail, 0, "")
             with self._blaming(job):
@@ -491,5 +491,5 @@ class Client:
 
 
 def answers_robots(status: int) -> bool:
-    """Whether a final status says what may be fetched: 429 asks us to go away, as a 5xx does, and 407 is a proxy's word."""
+    """Whether a final status of robots.txt is an answer. 429 and 5xx only ask us to go away, and 407 comes from a proxy."""
     return 200 <= status < 300 or (400 <= status < 500 and status not in (407, 429))

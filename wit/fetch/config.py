@@ -1,4 +1,4 @@
-"""The knobs of the fetch engine: whom we say we are, what we refuse, and how gently we ask."""
+"""The knobs of the fetch engine: who we say we are, what we refuse, and how gently we ask."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PROXIES = ("http://", "https://", "socks4://", "socks4a://", "socks5://", "socks
 
 
 def is_nameserver(text: str) -> bool:
-    """Whether it is ADDRESS or ADDRESS:PORT, an IPv6 address with a port in brackets."""
+    """Whether the text is ADDRESS or ADDRESS:PORT, with an IPv6 address in brackets if a port follows."""
     address, colon, port = text.rpartition(":") if text.count(":") == 1 or text.startswith("[") else (text, "", "")
     try:
         ipaddress.ip_address((address if colon else text).strip("[]"))
@@ -162,7 +162,7 @@ class FetchConfig:
             return
         if not os.path.isfile(self.ca_file):
             raise InputError(f"--ca-file {self.ca_file} is no file: give the PEM file of the certificates to trust")
-        import ssl  # here, since it costs each fetch process 5 ms, and nearly nobody gives a file
+        import ssl  # not above: it costs each fetch process 5 ms, and nearly nobody gives a file
 
         try:
             ssl.create_default_context(cafile=self.ca_file)

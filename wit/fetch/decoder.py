@@ -1,7 +1,7 @@
 """The decode process: one picture at a time out of shared memory, its stored form appended to a spool file.
 
-Native decoders meet hostile bytes here and nowhere else. A picture may crash or hang this process: the supervisor replaces
-it. It also ends itself, by an alarm that native code cannot hold off, where its supervisor is gone or asleep.
+Native decoders meet hostile bytes here and nowhere else. If a picture crashes or hangs this process, the supervisor replaces it.
+If the supervisor is gone or asleep, the process ends itself, by an alarm that native code cannot hold off.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from wit.images.results import Processed, Refused
 from wit.reasons import Reason
 from wit.store import fs
 
-MEMORY_LIMIT = 900_000_000  # address space beyond what libraries take; `wit.images.limits` keeps pictures below it
+MEMORY_LIMIT = 900_000_000  # address space on top of the libraries'; `wit.images.limits` keeps pictures below it
 STATM = "/proc/self/statm"
-UNKNOWN_BYTES = 4 << 30  # of address space, where nothing says how much libraries take (not Linux)
+UNKNOWN_BYTES = 4 << 30  # address space assumed for libraries where nothing tells it (not Linux)
 
 Work = Callable[[bytes, ImageConfig, Blocklist], Processed | Refused]
 
 
 def silence_libraries() -> None:
-    """Native decoders and Pillow comment on every broken file: the web's files are not the user's problem. Errors of our
-    own still reach the terminal."""
+    """Hides what native decoders and Pillow print about broken files: the web's files are not the user's problem. Our own
+    errors still reach the terminal."""
     warnings.simplefilter("ignore")
     logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
@@ -46,7 +46,7 @@ def silence_libraries() -> None:
 
 
 def limit_memory(more_bytes: int) -> None:
-    """From here on this process may map so much more than it has: a decoder that asks for more is told that there is none."""
+    """From here on this process may map at most `more_bytes` more; a decoder that asks for more gets an error."""
     mapped = UNKNOWN_BYTES
     if os.path.exists(STATM):
         with open(STATM, encoding="utf-8") as file:
@@ -56,7 +56,7 @@ def limit_memory(more_bytes: int) -> None:
 
 @dataclass(slots=True)
 class OpenSpool:
-    """A spool (`wit.fetch.spool`) as this process writes it: `end` is ahead of what the supervisor has heard of."""
+    """A spool (`wit.fetch.spool`) as this process writes it; `end` may be ahead of the supervisor's."""
 
     fd: int
     loan: int = -1
@@ -65,7 +65,7 @@ class OpenSpool:
 
 class Decoder:
     """Messages in: ("decode", id, expected hash, offset, length, spool, loan, end).
-    Messages out: ("decoded", id, result, offset, size); ("unwritten", error number), the last, where the disk refuses."""
+    Messages out: ("decoded", id, result, offset, size); ("unwritten", error number), and no more, where the disk refuses."""
 
     def __init__(self, channel: Channel, ring_fd: int, ring_size: int, work: Work = process) -> None:
         self.channel, self.work = channel, work
@@ -74,7 +74,7 @@ class Decoder:
         self.spools: dict[str, OpenSpool] = {}
 
     def run(self, config: ImageConfig) -> None:
-        """Until the supervisor closes the channel."""
+        """Decodes until the supervisor closes the channel."""
         blocked = load_blocklist(config.blocked_hashes)
         silence_libraries()
         if looks_at_pixels(config, blocked):
@@ -84,7 +84,7 @@ class Decoder:
         self.channel.send(("ready",))
         while not self.channel.closed:
             for _, id, expected, offset, length, *spool in self.channel.receive():
-                self.progress[DECODED] += 1  # the supervisor's answer to who was at fault, and since when
+                self.progress[DECODED] += 1  # tells the supervisor which picture is at work, and since when
                 signal.setitimer(signal.ITIMER_REAL, config.decode_timeout_s + 5)
                 result = self.decode(self.memory[offset : offset + length], config, blocked, expected)
                 try:
@@ -100,8 +100,9 @@ class Decoder:
             select.select([self.channel.fileno()], [self.channel.fileno()] if self.channel.blocked else [], [])
 
     def decode(self, data: bytes, config: ImageConfig, blocked: Blocklist, expected: str) -> Processed | Refused:
-        """Whatever a picture makes the work raise is that picture's: under its own Reason with the name of the exception, so
-        that a fault of ours shows in the tables. What Rust panics with is no Exception."""
+        """The result of `work`, or why there is none. Whatever `work` raises costs this picture alone: a MemoryError becomes
+        IMAGE_NEEDS_MEMORY, anything else DECODER_CRASHED with the exception's name, so that a fault of ours shows in the tables.
+        (A Rust panic is no Exception.)"""
         try:
             result = self.work(data, config, blocked)
             return compared(data, result, expected) if expected else result
@@ -113,7 +114,7 @@ class Decoder:
     def stored(
         self, result: Processed | Refused, path: str, loan: int, end: int
     ) -> tuple[Processed | Refused, int, int]:
-        """The result without its bytes, and where in the spool those are."""
+        """(the result without its bytes, their offset in the spool, their number)."""
         if isinstance(result, Refused):
             return result, 0, 0
         spool = self.spools.get(path)

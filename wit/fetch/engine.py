@@ -1,9 +1,9 @@
-"""The supervisor of one fetch process and one decode process: what goes in comes out, whoever dies in between.
+"""The supervisor of one fetch process and one decode process: every request gets its outcome, whichever process dies in between.
 
-Messages travel several at a time, so that a picture costs a fraction of a wake-up. What the decode process was at when it died
-is not in them but in shared memory. A decoder that crashes is replaced and its picture tried once more, since a stray SIGKILL
-is not the picture's fault; a second crash, or a deadline passed, is that picture's Reason. A fetch process that dies is
-replaced and what it had in flight is fetched again, but for a request that it died of twice.
+Messages travel several at a time, so that a picture costs a fraction of a wake-up. So it is shared memory, not messages, that
+tells which picture the decode process was at when it died. A decoder that crashes is replaced and its picture tried once more,
+since a stray SIGKILL is not the picture's fault; a second crash, or a missed deadline, is that picture's Reason. A fetch process
+that dies is replaced, and its requests in flight are sent again, except one that it died of twice.
 """
 
 from __future__ import annotations
@@ -34,15 +34,13 @@ from wit.images.results import Processed, Refused
 from wit.reasons import Reason
 from wit.store import fs
 
-SENT_AHEAD = 16  # pictures that a decoder has in hand, so that it never waits for us
+SENT_AHEAD = 16  # pictures that a decoder holds ahead, so that it never waits for us
 SILENCE_S = 60  # a fetch process that says nothing for so long is taken for dead
 DEATHS_IN_A_ROW = 5
-LOST_MAX = (
-    6  # deaths of fetch processes that a request may be in flight at: then it is one of those that bring them about
-)
-KNOWN_BYTES = 32_000_000  # of what servers said, kept for the next process
-# One thread each, since there is a pair of children a core; and an allocator that keeps the megabytes of one picture for the
-# next instead of asking the kernel for fresh pages each time (0.5 ms of system time an image).
+LOST_MAX = 6  # a request in flight at this many deaths of fetch processes is taken for one of their causes
+KNOWN_BYTES = 32_000_000  # of robots.txt, and of hosts' wishes, kept for the next fetch process
+# One thread for each child, since there is a pair of them a core. And an allocator that keeps the megabytes of one picture for
+# the next: fresh pages from the kernel cost 0.5 ms of system time an image.
 CHILD_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -72,7 +70,7 @@ class Child:
         self.heard = time.monotonic()
 
     def stop(self) -> None:
-        """Closes the channel, which ends a sound child; kills one that does not end."""
+        """Closes the channel, which ends a sound child; kills a child that goes on for another second."""
         self.channel.close()
         try:
             self.process.wait(timeout=1)
@@ -91,22 +89,22 @@ class Decoding:
 
     outcome: Outcome
     expected: str = ""  # hash, from the request
-    spool: Spool | None = None  # once it is sent
+    spool: Spool | None = None  # None until the body is sent to the decoder
     crashes: int = 0
 
 
 def refused(number: int, place: str) -> OSError:
-    """What the disk told a child process."""
+    """The error of the disk that a child process met, as one of this process."""
     return OSError(number, os.strerror(number), place)
 
 
-Known = dict[str, dict[str, Any]]  # "robots" by origin and "hosts" by host: what servers said, as JSON
+Known = dict[str, dict[str, Any]]  # what servers said, as JSON: "robots" by origin, "hosts" by host
 
 
 class Engine:
-    """`submit` requests, `poll` outcomes; use as a context manager. Who has read an outcome's picture from its spool (in the
-    directory `scratch`) tells `spools`. `places` is the file in which all engines of a job on this machine count their requests
-    (`wit.fetch.places`); without one this engine counts alone."""
+    """`submit` requests, `poll` outcomes; use it as a context manager. An outcome's picture lies in a spool in the directory
+    `scratch`; whoever has read it calls `spools.release`. `places` is the file in which all engines of a job on this machine
+    count their requests (`wit.fetch.places`); without one this engine counts alone."""
 
     def __init__(
         self,
@@ -129,19 +127,19 @@ class Engine:
         ):
             for name, entry in entries.items():
                 kept.put(name, entry)
-        self.learnt = 0  # times that something was added to it
+        self.learnt = 0  # how often something was added to `known`
         self.ring_size = max(USUAL_BYTES, fetch.max_body_bytes * 5 // 4) // 8 * 8
         self.ring_fd = create_segment(self.ring_size)
         self.progress = progress_of(map_segment(self.ring_fd, self.ring_size))
         self.selector = selectors.DefaultSelector()
         self.fetching: dict[int, Request] = {}
         self.decoding: deque[Decoding] = deque()
-        self.sent = 0  # how many of the first in `decoding` the decoder has
+        self.sent = 0  # the decoder has this many of `decoding`, the first ones
         self.answered = 0  # by this decoder
-        self.seen, self.seen_since = 0, 0.0  # its progress, and since when it has been that
+        self.seen, self.seen_since = 0, 0.0  # the decoder's progress, and since when it stands there
         self.deaths = {"fetch": 0, "decode": 0}
-        self.blamed: Counter[int] = Counter()  # requests, for deaths of fetch processes
-        self.lost: Counter[int] = Counter()  # requests, by deaths they were in flight at
+        self.blamed: Counter[int] = Counter()  # by request: deaths of fetch processes while they worked at it
+        self.lost: Counter[int] = Counter()  # by request: deaths of fetch processes while it was in flight
         self.finished: list[Outcome] = []
         self.fetcher: Child | None = self._start_fetcher()
         self.decoder = self._start_decoder()
@@ -178,12 +176,12 @@ class Engine:
             self._watch(self.fetcher)
 
     def forget_failures(self) -> None:
-        """Closed breakers, unreachable robots.txt and failed names get a new chance: after an outage of ours."""
+        """Gives hosts left alone, unreachable robots.txt and failed names a new chance, after an outage of ours."""
         if self.fetcher is not None:
             self.fetcher.channel.send(("forget failures",))
 
     def poll(self, timeout_s: float) -> list[Outcome]:
-        """Outcomes that have come since, waiting for the first at most so long."""
+        """The outcomes since the last call; waits at most `timeout_s` for one. Raises EngineError; OSError for a full disk."""
         for key, _ in self.selector.select(timeout_s):
             self._serve(key.data)
         self._check_deadlines()
@@ -217,7 +215,7 @@ class Engine:
             self._watch(child)
 
     def _flush(self) -> None:
-        """Sends what this turn has posted."""
+        """Sends the messages that this turn has posted."""
         for child in (self.decoder, self.fetcher):
             if child is not None and child.channel.backlog:
                 child.channel.flush()
@@ -231,7 +229,7 @@ class Engine:
     def _fetched(self, outcome: Outcome) -> None:
         request = self.fetching.pop(outcome.id, None)
         if request is None:
-            return  # it was blamed for a death of the process that told us
+            return  # blamed already, for the death of the process that sent this
         self.deaths["fetch"] = 0
         self.lost.pop(outcome.id, None)
         if outcome.reason is not None:
@@ -241,7 +239,7 @@ class Engine:
         self._feed_decoder()
 
     def _feed_decoder(self) -> None:
-        if not self.sent:  # it has been idle: time begins now
+        if not self.sent:  # the decoder was idle: its time begins now
             self.seen_since = time.monotonic()
         while self.sent < min(SENT_AHEAD, len(self.decoding)):
             waiting = self.decoding[self.sent]
@@ -266,7 +264,7 @@ class Engine:
         self._feed_decoder()
 
     def _finish(self, index: int) -> None:
-        """Hands out a picture that the decoder had, its shared memory given back."""
+        """Hands out the outcome of a picture that the decoder had, and frees its shared memory."""
         outcome, spool = self.decoding[index].outcome, self.decoding[index].spool
         del self.decoding[index]
         self.sent -= 1
@@ -296,7 +294,7 @@ class Engine:
     def _died(self, child: Child) -> None:
         role = "fetch" if child is self.fetcher else "decode"
         child.kill()
-        # A mapped page that the disk has no room for.
+        # SIGBUS: the disk has no room for a mapped page.
         if role == "fetch" and child.process.returncode == -signal.SIGBUS:
             raise refused(errno.ENOSPC, os.path.dirname(self.places))
         self.deaths[role] += 1
@@ -313,10 +311,10 @@ class Engine:
         self.fetcher = None  # replaced when the decoder has emptied the ring
 
     def _blame_request(self) -> None:
-        """Ends the request that a fetch process was at, once it has died there twice, and those that were in flight too often."""
+        """Ends the request that a fetch process has died at twice, and requests that were in flight at LOST_MAX deaths."""
         at, self.progress[FETCHING] = self.progress[FETCHING] - 1, 0
         if at < 0:
-            return  # it did not come so far: a broken installation
+            return  # it died before any request: a broken installation
         self.lost.update(self.fetching.keys())
         self.blamed[at] += 1
         guilty = [id for id in self.fetching if self.blamed[id] > 1 or self.lost[id] >= LOST_MAX]
@@ -326,7 +324,7 @@ class Engine:
             self.deaths["fetch"] = 0
 
     def _at_work(self) -> int:
-        """Where in `decoding` the picture is that the decoder has begun last; -1 where that one is answered."""
+        """The place in `decoding` of the picture that the decoder is at; -1 if it has answered for the last one it began."""
         return self.progress[DECODED] - self.answered - 1
 
     def _blame(self, index: int) -> None:

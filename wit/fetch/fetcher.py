@@ -26,7 +26,7 @@ from wit.store import fs
 TICK_S = 0.25
 BEAT_S = 1.0  # how often the supervisor hears that this process is alive
 LIMITS_S, LIMITS_REMOTE_S = 5.0, 60.0  # how often --host-limits is read again
-SHOWN_FAULTS = 3  # of ours, on the terminal; all are counted under their Reason
+SHOWN_FAULTS = 3  # faults of ours that go to the terminal; all are counted under their Reason
 
 
 class Fetcher:
@@ -45,8 +45,8 @@ class Fetcher:
         self.limits_text = ""
 
     def run(self, config: FetchConfig, known: dict[str, Any], places: str) -> None:
-        """Until the supervisor closes the channel. `known` is what earlier processes learnt of servers, `places` the file of
-        `wit.fetch.places`."""
+        """Fetches until the supervisor closes the channel. `known` is what earlier processes learnt about servers, `places` the
+        file of `wit.fetch.places`."""
         self.config = config
         self.client = Client(
             config,
@@ -84,7 +84,7 @@ class Fetcher:
         return LIMITS_S if fs.is_local(self.config.host_limits) else LIMITS_REMOTE_S
 
     def read_limits(self) -> None:
-        """Takes over --host-limits where it has changed; a file that cannot be read or is malformed changes nothing."""
+        """Applies --host-limits if the file has changed; one that cannot be read, or is malformed, changes nothing."""
         path = self.config.host_limits
         if not path:
             return
@@ -101,17 +101,17 @@ class Fetcher:
             print(f"{error}; what it said before goes on", file=sys.stderr)
 
     def at(self, id: int) -> None:
-        """Which request is worked at, should this process die of it."""
+        """Notes which request is being worked at, should this process die of it."""
         self.progress[FETCHING] = id + 1
 
     def show(self, error: Exception) -> None:
-        """A fault of ours: the request is blamed, its maker should hear of it all the same."""
+        """Prints a fault of ours (the first SHOWN_FAULTS): tables blame the request, but the maker should hear of it."""
         self.faults += 1
         if self.faults <= SHOWN_FAULTS:
             print("".join(traceback.format_exception(error)), file=sys.stderr)
 
     def turn(self, until: float) -> None:
-        """Waits for sockets, at most until a time, and serves them."""
+        """Waits for sockets, at most until `until` (monotonic seconds), and serves them."""
         for key, mask in self.selector.select(max(0.0, until - time.monotonic())):
             if key.data == "channel":
                 self.serve_channel(mask)
@@ -143,7 +143,7 @@ class Fetcher:
                 self.client.forget_failures()
 
     def watch(self, fd: int, what: int) -> None:
-        """libcurl's wishes about one of its sockets."""
+        """Watches one of libcurl's sockets as libcurl asks."""
         if what == pycurl.POLL_REMOVE:
             if self.watched.pop(fd, None) is not None:
                 self.selector.unregister(fd)
@@ -161,7 +161,7 @@ class Fetcher:
         self.watched[fd] = mask
 
     def deliver(self, outcome: Outcome, chunks: list[bytes]) -> None:
-        """Hands an outcome to the supervisor, its body through the ring; waits in line while that is full."""
+        """Hands an outcome to the supervisor, its body through the ring; while the ring is full, it waits in line."""
         if outcome.reason is None:
             self.undelivered.append((outcome, chunks))
             self.deliver_waiting()

@@ -1,4 +1,4 @@
-"""What response headers say: opt-outs, TDM reservations, when to come back. Total: no header can make these raise."""
+"""Reads response headers: opt-outs, TDM reservations, when to come back. No header can make these functions raise."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def opt_out(headers: Headers, agent: str, now: float | None = None) -> Reason | 
 
 
 def closes(named: dict[str, str], now: float | None = None) -> bool:
-    """Whether directives close a picture: by their word, or by an `unavailable_after` that has passed."""
+    """Whether directives close a picture: one of OPT_OUTS, or an `unavailable_after` that has passed."""
     if named.keys() & OPT_OUTS:
         return True
     until = when(named.get(UNTIL, ""))
@@ -38,9 +38,9 @@ def closes(named: dict[str, str], now: float | None = None) -> bool:
 
 
 def directives(value: str, agent: str) -> dict[str, str]:
-    """The directives of one X-Robots-Tag header that concern `agent`, with their values: those for all, and those after its own
-    name. `otherbot: noindex, nofollow` speaks to otherbot until the header ends or names another. Commas separate them by
-    the rules, semicolons and spaces in the wild."""
+    """{directive: value} of one X-Robots-Tag header, those that concern `agent`: directives for all, and those after its own
+    name. `otherbot: noindex, nofollow` speaks to otherbot until the header ends or names another. By the rules directives are
+    separated by commas; in the wild, by semicolons and spaces too."""
     concerned, name = True, ""
     heeded: dict[str, str] = {}
     for part in _parts(value.lower()):
@@ -62,8 +62,8 @@ def directives(value: str, agent: str) -> dict[str, str]:
 
 
 def _parts(value: str) -> Iterator[str]:
-    """The header cut at commas and semicolons, but for those within the date of an `unavailable_after`, behind which a digit
-    stands: "Friday, 25 Jun 2010 15:00:00 PST"."""
+    """The header cut at commas and semicolons, except at one within the date of an `unavailable_after`: a digit follows that,
+    as in "Friday, 25 Jun 2010 15:00:00 PST"."""
     held = ""
     for part in re.split(r"[,;]", value):
         if UNTIL in held and "," not in held and part.strip()[:1].isdigit():
@@ -77,7 +77,7 @@ def _parts(value: str) -> Iterator[str]:
 
 
 def when(text: str) -> float | None:
-    """Seconds since the epoch of a date in the forms of RFC 9110 section 5.6.7 or ISO 8601; None for anything else."""
+    """A date, by RFC 9110 section 5.6.7 or ISO 8601, as seconds since the epoch; None for anything else."""
     for parse in (email.utils.parsedate_to_datetime, datetime.datetime.fromisoformat):
         try:
             moment = parse(text.strip().upper())
@@ -88,8 +88,8 @@ def when(text: str) -> float | None:
 
 
 def retry_after_s(headers: Headers, now: float | None = None) -> float | None:
-    """Seconds to wait, from either form of Retry-After (RFC 9110 section 10.2.3), at most MAX_RETRY_AFTER_S; None where there is
-    none, or none that can be read."""
+    """Seconds to wait, from either form of Retry-After (RFC 9110 section 10.2.3), at most MAX_RETRY_AFTER_S; None without a
+    readable one."""
     value = last(headers, "retry-after")
     if value is None:
         return None
@@ -102,7 +102,7 @@ def retry_after_s(headers: Headers, now: float | None = None) -> float | None:
 
 
 def content_length(headers: Headers) -> int | None:
-    """The length that is announced, None where there is none; of more than 18 digits a number larger than any limit."""
+    """The announced length in bytes; None where there is none. For more than 18 digits it is 10**18, above any limit."""
     value = last(headers, "content-length")
     if value is None or not (value.isascii() and value.isdecimal()):
         return None

@@ -1,4 +1,4 @@
-"""How many requests, and how often, to one host, one registrable domain, one address: over all workers of this machine."""
+"""How many requests go to one host, registrable domain or address, and how often: over all workers of this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ USUAL = HostLimit()
 
 @dataclass(slots=True)
 class Lane:
-    """Bounds requests in flight and their rate. `waiting` origins are told when a place of this process gets free."""
+    """Bounds requests in flight, and their rate, at one name. `waiting` origins are woken when this process frees a place."""
 
     claim: Claim
     active: int = 0  # of this process
@@ -25,7 +25,7 @@ class Lane:
 
     @property
     def full(self) -> bool:
-        """Whether there is no use in asking for a place now."""
+        """Whether asking for a place now is of no use."""
         return self.active >= self.claim.limit or self.taken_elsewhere
 
 
@@ -33,15 +33,16 @@ Three = tuple[Lane, Lane, Lane]  # of host, domain and address
 
 
 class Lanes:
-    """All lanes, by what they are for; those that rest are forgotten, since what they keep stands in `places`."""
+    """All lanes, by kind and name. Idle lanes are forgotten: what must outlive them stands in `places`."""
 
     def __init__(self, config: FetchConfig, places: Places) -> None:
         self.config, self.places = config, places
-        self.limits = HostLimits()  # of --host-limits, as it is now
+        self.limits = HostLimits()  # --host-limits, as last read
         self._lanes: dict[tuple[str, str], Lane] = {}
 
     def of(self, origin: Origin, address: str, delay_s: float) -> Three:
-        """The three lanes of a request to an origin whose host asks for a delay between requests."""
+        """The three lanes of a request to the origin. `delay_s` is the Crawl-delay of its host: above 0, one request at a
+        time."""
         c, own, whole = self.config, USUAL, USUAL
         if self.limits.entries:
             own, whole = self.limits.of(origin.host), self.limits.of(origin.domain)
@@ -49,7 +50,7 @@ class Lanes:
         host = self._get("host", origin.host, at_a_time, own.rate or c.host_rate_per_s, delay_s)
         at_a_time = whole.concurrency or c.per_domain
         domain = self._get("domain", origin.domain, at_a_time, whole.rate or c.domain_rate_per_s)
-        if c.egress_proxy:  # its address is no server's, and theirs are not known
+        if c.egress_proxy:  # the proxy's address is no server's, and the servers' are not known
             return host, domain, self._get("address", address, PLACES, 0.0)
         return host, domain, self._get("address", address, c.per_address, c.address_rate_per_s)
 
@@ -63,11 +64,11 @@ class Lanes:
         return lane
 
     def due(self, lanes: Sequence[Lane]) -> float:
-        """When a request may go that needs all of these (monotonic seconds)."""
+        """When a request that needs all of these lanes may go (monotonic seconds)."""
         return self.places.due([lane.claim for lane in lanes])
 
     def take(self, lanes: Three) -> tuple[int, ...] | Lane:
-        """A place and a turn in all of these, or the one of which another process has the last."""
+        """A place and a turn in all of these lanes; or the lane whose last place or turn another process has."""
         places = self.places.take([lane.claim for lane in lanes])
         if isinstance(places, int):
             return lanes[places]
@@ -81,15 +82,15 @@ class Lanes:
             lane.active -= 1
 
     def close(self, host: str, until: float) -> None:
-        """No process asks the host for anything before a time (monotonic seconds)."""
+        """Bars all processes from the host until a time (monotonic seconds)."""
         self.places.close(f"host {host}", until)
 
     def closed_until(self, host: str) -> float:
-        """Until when no process asks the host (monotonic seconds)."""
+        """Until when the host is barred (monotonic seconds); 0 if it never was."""
         return self.places.closed_until(f"host {host}")
 
     def forget_idle(self) -> None:
-        """Frees the memory of lanes that nobody is in or waits for."""
+        """Forgets lanes in which no request is in flight, and for which no origin waits."""
         idle = [key for key, lane in self._lanes.items() if not lane.active and not lane.waiting]
         for key in idle:
             del self._lanes[key]

@@ -1,11 +1,11 @@
-"""`--host-limits FILE`: what the operator of a build decides about single hosts and domains, read again while it runs.
+"""`--host-limits FILE`: the operator's rules for single hosts and domains, read again while a build runs.
 
 ["example.org"]          # the domain, and each of its hosts
 rate = 0.5               # requests a second
 concurrency = 1          # requests at a time
 
 ["img.example.net"]
-deny = true              # nothing is asked of it, or of hosts below it, any more
+deny = true              # it is not asked any more, nor are hosts below it
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class HostLimit:
-    """One entry; None: as the build's configuration has it."""
+    """One entry. None means the value in the build's configuration."""
 
     rate: float | None = None  # requests a second
     concurrency: int | None = None
@@ -53,7 +53,7 @@ class HostLimits:
         return any(self.entries[name].deny for name in self._names(host))
 
     def of(self, host: str) -> HostLimit:
-        """The entry of the host, else of the nearest name above it."""
+        """The entry of the host, else of the nearest name above it; an empty one where there is none."""
         return next((self.entries[name] for name in self._names(host)), HostLimit())
 
     def _names(self, host: str) -> Iterator[str]:
@@ -88,7 +88,7 @@ def read_text(path: str) -> str:
 
 
 def _name(name: str, path: str) -> str:
-    """The name as hosts are compared: lower case, punycode, no dot at its end."""
+    """The name in the form in which hosts are compared: lower case, punycode, no dot at its end."""
     try:
         host = str(ada_url.URL(f"http://{name}/").hostname).rstrip(".")
     except ValueError:

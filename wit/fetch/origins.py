@@ -1,4 +1,4 @@
-"""What waits to be fetched, and where: URLs, the origins they are at, and when to leave one of those alone."""
+"""What waits to be fetched, and where: URLs, their origins, and the breakers that leave a failing origin alone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from wit.reasons import Reason
 
 @dataclass(slots=True)
 class Breaker:
-    """Opens after consecutive failures of a host; lets one request through after the pause. What a host asks for in so many words
-    is kept apart (`wit.fetch.wishes`): no success of another request undoes that."""
+    """Opens after consecutive failures of a host; lets one request through after the pause. A host's explicit wishes are kept
+    elsewhere (`wit.fetch.wishes`), where no later success undoes them."""
 
     failures: int = 0
     open_until: float = 0.0
@@ -31,7 +31,7 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True)
 class Met:
-    """What a job's own last request met."""
+    """How a job's own last request failed."""
 
     reason: Reason
     detail: str
@@ -41,7 +41,7 @@ class Met:
 
 @dataclass(slots=True)
 class Job:
-    """One URL on its way through attempts and redirects; `robots` jobs ask for an origin's robots.txt."""
+    """One URL on its way through attempts and redirects. A job with `robots_of` asks for that origin's robots.txt."""
 
     id: int
     url: str
@@ -49,14 +49,14 @@ class Job:
     target: str = ""  # the URL of this hop
     attempts: int = 0
     hops: int = 0
-    spent_s: float = 0.0  # of this attempt's time
+    spent_s: float = 0.0  # on earlier hops of this attempt
     started: float = 0.0
     robots_of: Origin | None = None
     met: Met | None = None
     hopeless: bool = False  # no further attempt, whatever the reason
     wire_bytes: int = 0  # of all its requests
-    fresh: bool = False  # on a new connection: the last one that was used before had died
-    ended: bool = False  # reported: once and no more
+    fresh: bool = False  # asks for a new connection: the one used before had died
+    ended: bool = False  # it was reported, which happens only once
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class Origin:
     scheme: str
     host: str
     port: int
-    first: deque[Job] = field(default_factory=deque)  # requests for robots.txt, which wait for no other's
+    first: deque[Job] = field(default_factory=deque)  # requests for robots.txt, which no robots.txt holds up
     queue: deque[Job] = field(default_factory=deque)
     answer: Answer | None = None
     answer_until: float = 0.0
@@ -76,12 +76,12 @@ class Origin:
     robots_pending: bool = False
     breaker: Breaker = field(default_factory=Breaker)
     parked: bool = False  # in a queue of runnable origins, in a lane's, or in a timer
-    answers: bool = False  # it has, and did not fall silent since
+    answers: bool = False  # it has answered, and has not fallen silent since
     active: int = 0
     domain: str = ""
 
     def take_all(self) -> list[Job]:
-        """What waits here, which waits no more."""
+        """Takes all waiting jobs out of the queues, and returns them."""
         jobs = [*self.first, *self.queue]
         self.first.clear()
         self.queue.clear()
@@ -89,5 +89,5 @@ class Origin:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody holds or waits for it."""
+        """Whether no job, transfer, lane, timer or lookup has to do with it."""
         return not (self.first or self.queue or self.active or self.parked or self.robots_pending or self.resolving)

@@ -1,4 +1,4 @@
-"""What became of one URL, as it travels from the fetch process to the supervisor and on to the tables."""
+"""The fate of one URL, as it travels from the fetch process to the supervisor and on to the tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # the fetch process needs neither
 
 @dataclass(slots=True)
 class Outcome:
-    """One URL's end. Without `reason` there is a body (until it is decoded) or a `picture` in the spool (after)."""
+    """The end of one URL. Without a `reason` there is a body in the ring until it is decoded, and then a `picture` in a spool."""
 
     id: int
     reason: Reason | None = None
@@ -34,7 +34,7 @@ class Outcome:
     spool_size: int = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles as a plain call, a quarter of the time that a dataclass with slots takes; as the fetch process leaves it."""
+        """Pickles as a plain call, in a quarter of a dataclass's time; without the fields that decoding sets."""
         return Outcome, tuple(getattr(self, name) for name in OUTCOME_FIELDS)
 
 

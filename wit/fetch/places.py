@@ -1,10 +1,10 @@
 """Places at hosts, domains and addresses, counted over all fetch processes of a job on this machine.
 
-A server does not see workers, it sees one machine. A place is the lock of one byte of a file, so the kernel gives back what a
-killed process held; when the next request may go stands in the same file, mapped by all, and outlives them.
+A server does not see workers, it sees one machine. A place is a lock on one byte of a file, so the kernel frees the places of a
+killed process. The same file, mapped by all processes, holds the time of the next request to each name, and outlives them.
 
-A name has a slot of a table by open addressing: its tag is a hash under a secret of the file, so that nobody can choose a name
-that shares another's, and a slot whose name has nothing to keep is given to the next one that needs it.
+Each name has a slot in a table by open addressing. The slot's tag is a hash keyed by a secret in the file, so nobody can choose a
+name that shares another's slot. A slot whose name has nothing to keep goes to the next name that needs one.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ import xxhash
 
 from wit.store import fs
 
-SLOTS = 1 << 19  # of names with a request in flight or a time to come: hosts, domains and addresses of all workers
+SLOTS = 1 << 19  # for names with a request in flight or a time to wait for: hosts, domains, addresses of all workers
 PROBES = 32  # slots that a name may have
-# The words of a slot; times in nanoseconds of the monotonic clock, which is one for the machine.
+# The words of a slot. Times are nanoseconds of the monotonic clock, which all processes of a machine share.
 TAG, NEXT, CLOSED, WORDS = range(4)
-HEAD = 4  # words before the table: a secret, and which boot the times are of
-PLACES = 1 << 12  # that a slot has room for: more in flight at one host is no politeness
-BEYOND = (HEAD + SLOTS * WORDS) * 8  # locks of places lie behind the table, where the file need not reach
+HEAD = 4  # words before the table: the secret, and the boot that the times count from
+PLACES = 1 << 12  # places of a slot: more in flight at one host would not be polite
+BEYOND = (HEAD + SLOTS * WORDS) * 8  # locks on places lie behind the table; the file itself need not reach so far
 ALONE = 0  # the byte that is locked while the table changes
 
 
-MAX_INTERVAL_S = 86_400.0  # whatever a rate says: a fault here would hold all lanes
+MAX_INTERVAL_S = 86_400.0  # whatever the rate: a longer one, by a fault, would block lanes for good
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What one request wants at a name: one of its first `limit` places, and its turn, the next one `interval_s` later."""
+    """What one request takes at a name: one of the first `limit` places, and a turn; the next turn is `interval_s` later."""
 
     name: str
     limit: int
@@ -44,24 +44,24 @@ class Claim:
 
 
 class Places:
-    """The table of one job, in a file that all its fetch processes name. No process may open it twice: closing a descriptor of a
-    file gives up all locks that the process holds in it (fcntl(2))."""
+    """The table of one job, in a file that all its fetch processes open. A process must open it only once: closing any descriptor
+    of the file gives up all the process's locks in it (fcntl(2))."""
 
     def __init__(self, path: str) -> None:
         self._fd, boot = fs.open_spool(path), this_boot()
         fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, ALONE)
-        if os.pread(self._fd, 8, 8) != boot.to_bytes(8, sys.byteorder):  # new, or its clock has begun anew
+        if os.pread(self._fd, 8, 8) != boot.to_bytes(8, sys.byteorder):  # the file is new, or of an earlier boot
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, os.urandom(8) + boot.to_bytes(8, sys.byteorder), 0)
-        os.ftruncate(self._fd, BEYOND)  # one that was cut off keeps what it has
+        os.ftruncate(self._fd, BEYOND)  # a file that was cut off keeps the rest
         fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, ALONE)
         self._table = memoryview(mmap.mmap(self._fd, BEYOND)).cast("Q")
         self._secret = self._table[0]
-        self._mine: set[int] = set()  # one's own locks never exclude oneself
-        self._tried: dict[int, int] = {}  # by slot: the place that was taken last, behind which most are free
+        self._mine: set[int] = set()  # places held here: a process's own locks never exclude it
+        self._tried: dict[int, int] = {}  # by slot: the place taken last, behind which most are free
 
     def due(self, claims: Sequence[Claim]) -> float:
-        """When all of these names have had their last turn's interval, and none is closed (monotonic seconds)."""
+        """When the interval of all these names is over, and none is closed (monotonic seconds)."""
         latest = 0
         for claim in claims:
             if (at := self._find(self._tag(claim.name))) is not None:
@@ -69,12 +69,12 @@ class Places:
         return latest / 1e9
 
     def closed_until(self, name: str) -> float:
-        """Until when nobody is to ask (monotonic seconds); 0 where nobody has said so."""
+        """Until when the name is closed (monotonic seconds); 0 if it never was."""
         at = self._find(self._tag(name))
         return 0.0 if at is None else self._table[at + CLOSED] / 1e9
 
     def take(self, claims: Sequence[Claim]) -> tuple[int, ...] | int:
-        """A place at every name and its turn, all or nothing; the number of the claim where another process was first."""
+        """A place and a turn at every name, all or none: the places, or the number of the first claim that cannot be met."""
         fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, ALONE)
         try:
             return self._take(claims, time.monotonic_ns())
@@ -89,7 +89,7 @@ class Places:
             fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, place)
 
     def close(self, name: str, until: float) -> None:
-        """Nobody asks before `until` (monotonic seconds)."""
+        """Closes the name for all processes until `until` (monotonic seconds)."""
         fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, ALONE)
         try:
             at = self._slot(name, time.monotonic_ns())
@@ -115,7 +115,8 @@ class Places:
         return tuple(taken)
 
     def _find(self, tag: int) -> int | None:
-        """The slot that bears a tag. Without the lock too, since its times only ever say too little for a moment."""
+        """The slot with this tag; None where there is none. It may be read without the lock: its times are at worst a moment
+        old."""
         at = HEAD + tag % SLOTS * WORDS
         if self._table[at] == tag:
             return at
@@ -125,8 +126,8 @@ class Places:
         return xxhash.xxh3_64_intdigest(name.encode(), self._secret) or 1
 
     def _slot(self, name: str, now: int) -> int:
-        """The slot of a name, under the lock: its own, else the first that is free, or whose name has nothing to keep. Where all
-        that it may have are in use it shares the first, which is stricter than it need be."""
+        """The slot of a name; the lock must be held. It is the name's own, else the first that is free or idle. If all slots that
+        the name may have are in use, it shares the first, which only makes us more polite."""
         tag = self._tag(name)
         if (slot := self._find(tag)) is not None:
             return slot
@@ -137,7 +138,7 @@ class Places:
         return probes[0]
 
     def _is_idle(self, at: int, now: int) -> bool:
-        """Whether nobody waits for a time of the slot or holds a place of it."""
+        """Whether the slot's times have passed, and no process holds a place of it."""
         if max(self._table[at + NEXT], self._table[at + CLOSED]) > now:
             return False
         first = _first_place(at)
@@ -176,6 +177,6 @@ def _first_place(at: int) -> int:
 
 
 def this_boot() -> int:
-    """A number of the time since which the monotonic clock runs; 1 where the system has no name for it."""
+    """A number for the boot since which the monotonic clock runs; 1 where the system has no id for it."""
     path = "/proc/sys/kernel/random/boot_id"
     return xxhash.xxh3_64_intdigest(fs.read_bytes(path)) or 1 if fs.exists(path) else 1

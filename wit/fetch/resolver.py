@@ -1,4 +1,4 @@
-"""Names to addresses: c-ares off the main thread, answers cached, one question at a time for one name."""
+"""Names to addresses: c-ares on a thread of its own, answers cached, never two questions at a time for one name."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from wit.reasons import Reason
 MIN_TTL_S, MAX_TTL_S = 60, 3600
 NOT_FOUND_TTL_S, FAILED_TTL_S = 300, 5
 NOT_FOUND = (pycares.errno.ARES_ENOTFOUND, pycares.errno.ARES_ENODATA, pycares.errno.ARES_EBADNAME)
-RESERVED = ("example", "invalid", "test")  # RFC 6761: no public server knows them, so none is asked
+RESERVED = ("example", "invalid", "test")  # RFC 6761: no public server knows these, so none is asked
 MAX_NAMES = 100_000  # cached at most; the oldest go
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Addresses with the port that overrides the URL's (0 = none), or why there are none."""
+    """Addresses, with a port that overrides the URL's (0: none does); or the Reason why there are none."""
 
     addresses: tuple[str, ...] = ()
     port: int = 0
@@ -38,7 +38,7 @@ class _Cached:
 
 
 class Resolver:
-    """`lookup` calls back at once from the cache, else from `deliver`, which the event loop calls when `fileno` is
+    """`lookup` calls back at once if the answer is cached. If not, `deliver` does, which the event loop calls when `fileno` is
     readable."""
 
     def __init__(self, config: FetchConfig) -> None:

@@ -1,4 +1,4 @@
-"""Shared memory as a ring of regions: bodies go from the fetch process to the decode process without a copy between."""
+"""Shared memory as a ring of regions: bodies go from the fetch process to the decode process without a copy in between."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import tempfile
 from collections import deque
 
 PROGRESS_BYTES = 16
-USUAL_BYTES = 8_000_000  # of the regions in use where no body takes more than half of them: some 30 pictures ahead
+USUAL_BYTES = 8_000_000  # of the ring that bodies of up to half of this use: some 30 pictures ahead
 
 
 def create_segment(size: int) -> int:
-    """A file descriptor of anonymous shared memory for `size` bytes of regions (a multiple of 8): nothing is left behind when
-    its owners die."""
+    """A file descriptor of anonymous shared memory for `size` bytes of regions (a multiple of 8). Nothing is left of it when its
+    owners die."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("wit", 0)
     else:
@@ -29,8 +29,8 @@ def map_segment(fd: int, size: int) -> mmap.mmap:
 
 
 def progress_of(memory: mmap.mmap) -> memoryview:
-    """Two numbers behind the regions, which all sides see at once: how many pictures the decode process has begun, and one more
-    than the id of the request that the fetch process is at."""
+    """Two numbers behind the regions, which all processes see at once: [DECODED], how many pictures the decode process has begun;
+    [FETCHING], the id of the request that the fetch process is at, plus 1."""
     return memoryview(memory)[-PROGRESS_BYTES:].cast("Q")
 
 
@@ -38,8 +38,9 @@ DECODED, FETCHING = 0, 1  # their places
 
 
 class Ring:
-    """Hands out regions of a segment in order; freed ones return when all before them have. Those of which two fit keep to the
-    first `usual` bytes, and so to the processor's cache (docs/log.md), unless larger ones have gone beyond."""
+    """Hands out regions of a segment in order. A freed region can be used again once all regions before it are freed too. Regions
+    of at most half of `usual` bytes stay within the first `usual` bytes, and so in the processor's cache (docs/log.md), unless
+    a larger one has gone beyond them."""
 
     def __init__(self, size: int, usual: int) -> None:
         self.size, self.usual = size, usual

@@ -1,7 +1,7 @@
 """robots.txt by RFC 9309: what an origin lets us fetch, remembered for a day.
 
-Of a file only the group that speaks to us is kept, within bounds: a stranger's file may be half a megabyte, and a wildcard DNS
-makes a million hosts of it.
+Only the group of rules that speaks to us is kept, within bounds: a stranger's file may be half a megabyte, and wildcard DNS can
+serve it from a million hosts.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from wit.bounded import Bounded
 from wit.reasons import Reason
 
 MAX_BYTES = 512_000  # RFC 9309 section 2.5 asks for at least 500 KiB to be parsed
-MAX_RULES = 5_000  # of our group: 24 ms to parse; more close the site, since what is not read may be a Disallow
+MAX_RULES = 5_000  # of our group: 24 ms to parse. More close the site, since an unread one may be a Disallow
 MAX_GROUP_CHARS = 100_000  # likewise: 2,048 hosts may be in work at a time
 MAX_RULE_CHARS = 4_096  # twice the longest URL
 MAX_CRAWL_DELAY_S = 30.0  # an unofficial rule; a longer one would hold a lane for nothing
 UNREACHABLE_RETRY_S = 60.0
 KEPT_BYTES = 32_000_000  # of the rules of all origins of one process: some 30,000 usual ones
-PARSED_BYTES = 32_000_000  # of those that were asked last, ready to answer
-PARSED_COST = 30  # bytes that a character takes once it is parsed (measured: 2.9 MB for 104 kB)
+PARSED_BYTES = 32_000_000  # of parsed rules, those used last
+PARSED_COST = 30  # bytes of memory a character of rules, once parsed (measured: 2.9 MB for 104 kB)
 
 TOO_MANY_RULES = "User-agent: *\nDisallow: /\n# more rules than are read\n"
-PRODUCT_TOKEN = re.compile(r"[\w-]+|\*", re.ASCII)  # section 2.2.1, and digits, which crawlers have in their names
+PRODUCT_TOKEN = re.compile(r"[\w-]+|\*", re.ASCII)  # section 2.2.1; digits too, since crawlers have them in their names
 
 
 @dataclass(slots=True)
 class Robots:
-    """One origin's robots.txt. `text` is None where it could not be reached: nothing may be fetched (section 2.3.1.4);
-    an empty text allows all (2.3.1.3)."""
+    """One origin's robots.txt. `text` is None if it could not be reached: then nothing may be fetched (section 2.3.1.4). An empty
+    text allows everything (2.3.1.3)."""
 
     fetched: float  # seconds since the epoch
     text: str | None
@@ -53,12 +53,12 @@ class Robots:
 
     @property
     def note(self) -> str:
-        """Why all is closed, where that is not the site's own word."""
+        """Why everything is forbidden, if the site itself did not say so."""
         return "more rules than are read" if self.text == TOO_MANY_RULES else ""
 
     @property
     def cost(self) -> int:
-        """Bytes of memory, about."""
+        """About how many bytes of memory this takes."""
         return 500 + len(self.text or "")
 
     def is_fresh(self, max_age_s: float, now: float | None = None) -> bool:
@@ -78,7 +78,7 @@ def _parsed(text: str) -> Protego:
 
 
 def from_response(status: int, body: bytes, agent: str, now: float | None = None) -> Robots:
-    """What a final response to /robots.txt means; `status` 0 is none at all. 429 asks us to go away, as a 5xx does."""
+    """The rules in a final response to /robots.txt; `status` 0 means no response. 429 asks us to go away, as a 5xx does."""
     fetched = time.time() if now is None else now
     if 200 <= status < 300:
         return Robots(fetched, our_group(text_of(body[:MAX_BYTES]), agent))
@@ -87,14 +87,14 @@ def from_response(status: int, body: bytes, agent: str, now: float | None = None
 
 
 def text_of(body: bytes) -> str:
-    """The file's text: UTF-8 (section 2.2), or what its byte order mark says, which is no part of the first line."""
+    """The file's text: UTF-8 (section 2.2), or UTF-16 by its byte order mark; the mark is taken off."""
     utf_16 = body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return body.decode("utf-16" if utf_16 else "utf-8-sig", "replace")
 
 
 def our_group(text: str, agent: str) -> str:
-    """The rules of a robots.txt that concern `agent` as one group for all, empty where there are none: those of the groups that
-    bear its name, else those for `*` (section 2.2.1). A site with more of them than are read is closed."""
+    """The rules of a robots.txt that concern `agent`, rewritten as one group for `*`; empty where there are none. They are the
+    rules of the groups that bear its name, else of those for `*` (section 2.2.1). A site with too many of them is closed."""
     named: list[str] = []
     general: list[str] = []
     is_named = False  # a group of our name without rules allows all
@@ -120,7 +120,7 @@ def our_group(text: str, agent: str) -> str:
 
 
 def _one_delay(rules: list[str]) -> list[str]:
-    """The rules with the longest of their crawl delays alone: the parser would take the last."""
+    """The rules with only the longest of their crawl delays: the parser would take the last."""
     delays = [float(rule.partition(":")[2]) for rule in rules if rule.startswith("crawl-delay:")]
     if len(delays) < 2:
         return rules
@@ -128,8 +128,8 @@ def _one_delay(rules: list[str]) -> list[str]:
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
-    """(key in lower case, value) of the lines that belong to groups, without comments. Of a Disallow longer than MAX_RULE_CHARS
-    the beginning, which closes more; other lines as long say nothing that a URL could meet."""
+    """(key in lower case, value) of the lines that belong to groups, without comments. A Disallow longer than MAX_RULE_CHARS is
+    cut to its beginning, which forbids more. Other lines that long are left out: no URL could match them."""
     for line in LINE_END.split(text):
         key, colon, value = line.partition("#")[0].partition(":")
         key, value = key.strip().lower(), value.strip()
@@ -156,17 +156,18 @@ SECONDS = re.compile(r"\d{1,9}(?:[.,]\d{1,9})?")
 
 
 def kept() -> Bounded[str, Robots]:
-    """Room for the rules of many origins: those that were not asked for longest go first, and are fetched again."""
+    """A cache for the rules of many origins. The least recently used go first, and are fetched again if needed."""
     return Bounded(KEPT_BYTES, lambda robots: robots.cost)
 
 
 def to_json(robots: Robots, agent: str) -> dict[str, Any] | None:
-    """For a later process; None for what could not be reached, which is asked again."""
+    """The entry for a later process; None if robots.txt could not be reached, which is tried again."""
     return None if robots.text is None else {"fetched": robots.fetched, "text": robots.text, "agent": agent}
 
 
 def from_json(entries: dict[str, dict[str, Any]], agent: str) -> dict[str, Robots]:
-    """By origin. What another User-Agent was told is left out; entries without one are whole files, of version 0.1."""
+    """{origin: rules} of entries that `to_json` made. Rules for another User-Agent are left out. An entry without one holds a
+    whole file, as of version 0.1."""
     return {
         origin: Robots(entry["fetched"], our_group(entry["text"], agent))
         for origin, entry in entries.items()

@@ -1,7 +1,7 @@
-"""Whose turn it is: origins that may start a request, those that wait for a place in a lane, and what is due at some time.
+"""Whose turn it is: origins that may start a request, origins that wait for a place in a lane, and calls due at some time.
 
-Hosts that say nothing must not take the places of those that answer, so the origins that have not answered yet stand in a
-queue of their own and are counted apart. Nothing here knows what a request is for or what follows from its answer.
+Silent hosts must not take the places of those that answer. So origins that have not answered yet have a queue of their own and
+are counted apart. Nothing here knows what a request is for, or what follows from its answer.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from wit.fetch.transfers import Transfer, Transfers
 from wit.urls import registrable_domain
 
 STALLED_S = 0.5  # a transfer without a first byte for so long no longer counts against in_flight
-STALLED_MAX = 3  # times in_flight: but no more of them than this
-UNTRIED_MAX = 4  # times in_flight: requests to hosts that have not answered yet, which do not count against it either
-LOOK_AGAIN_S = 0.02  # for a place that another process of this machine holds
-ORIGINS_MAX = 50_000  # remembered; of those with nothing to do the oldest go
+STALLED_MAX = 3  # times in_flight: at most so many transfers are excused that way
+UNTRIED_MAX = 4  # times in_flight: requests to hosts that have not answered yet; these do not count against it either
+LOOK_AGAIN_S = 0.02  # until the next try for a place that another process of this machine holds
+ORIGINS_MAX = 50_000  # remembered; beyond that the oldest idle ones go
 
 
 class Scheduler:
-    """All origins, and which of them is next. `held_back` starts nothing new (the ring of pictures is full)."""
+    """All origins, and which of them is next. While `held_back` is set nothing new starts (the ring of pictures is full)."""
 
     def __init__(self, config: FetchConfig, transfers: Transfers) -> None:
         self.config, self.transfers = config, transfers
@@ -42,7 +42,7 @@ class Scheduler:
         return iter(self._origins.values())
 
     def origin(self, scheme: str, host: str, port: int, domain: str) -> tuple[Origin, bool]:
-        """(the origin, whether it was not known before); `domain` is the host's registrable one, or empty."""
+        """(the origin, whether it is new); `domain` is the host's registrable domain, or empty if the caller does not know it."""
         key = f"{scheme}://{host}:{port}"
         known = self._origins.get(key)
         if known is not None:
@@ -53,7 +53,7 @@ class Scheduler:
     # --- turns -------------------------------------------------------------------------------------------------------
 
     def wake(self, origin: Origin) -> None:
-        """The origin may have something to do: it waits for its turn, unless it waits for something already."""
+        """Queues an origin that may have something to do, unless it is parked already."""
         if not origin.parked:
             origin.parked = True
             if origin.answers:
@@ -62,12 +62,12 @@ class Scheduler:
                 self._untried[origin.key] = origin
 
     def unpark(self, origin: Origin) -> None:
-        """What the origin waited for has come."""
+        """Ends the origin's waiting, and queues it."""
         origin.parked = False
         self.wake(origin)
 
     def next(self) -> Origin | None:
-        """The origin that may start a request now, which waits no longer; None where none may."""
+        """Takes from the queues the origin that may start a request now; None where none may."""
         if self.held_back or self.transfers.full:
             return None
         excused = self._untried_active + min(self._stalled, STALLED_MAX * self.config.in_flight)
@@ -81,17 +81,17 @@ class Scheduler:
         return origin
 
     def started(self, transfer: Transfer) -> None:
-        """A request has taken its places."""
+        """Counts a request that has taken its places."""
         transfer.origin.active += 1
         self._untried_active += transfer.untried
 
     def left(self, transfer: Transfer) -> None:
-        """A request has given its places back."""
+        """Counts out a request that has given its places back."""
         transfer.origin.active -= 1
         self._untried_active -= transfer.untried
 
     def answered(self, transfer: Transfer) -> None:
-        """A host has begun to answer."""
+        """Moves an origin that has begun to answer to the queue of those that do."""
         if transfer.untried:
             transfer.untried = False
             self._untried_active -= 1
@@ -103,7 +103,7 @@ class Scheduler:
     # --- waiting -----------------------------------------------------------------------------------------------------
 
     def later(self, when: float, whom: Job | Origin, call: Callable[[], None]) -> None:
-        """Calls at a time (monotonic seconds), for that job or origin."""
+        """Has `over` yield this call, for that job or origin, once the time has come (monotonic seconds)."""
         heapq.heappush(self._timers, (when, next(self._tie), whom, call))
 
     @property
@@ -112,7 +112,7 @@ class Scheduler:
         return self._timers[0][0] if self._timers else None
 
     def over(self, now: float) -> Iterator[tuple[Job | Origin, Callable[[], None]]]:
-        """The calls whose time has come, and for whom."""
+        """(job or origin, call) for every call whose time has come."""
         while self._timers and self._timers[0][0] <= now:
             _, _, whom, call = heapq.heappop(self._timers)
             yield whom, call
@@ -128,13 +128,14 @@ class Scheduler:
         lane.waiting.append(origin)
 
     def look_again_at(self, lane: Lane, origin: Origin, now: float) -> None:
-        """Parks the origin at a lane whose last place or turn another process has; one look a moment is enough for all."""
+        """Parks the origin at a lane whose last place or turn another process has; one look after LOOK_AGAIN_S is enough for
+        all."""
         self.wait_at(lane, origin)
         lane.taken_elsewhere = True
         self.later(now + LOOK_AGAIN_S, origin, lambda: self.wake_next(lane))
 
     def wake_next(self, lane: Lane) -> None:
-        """The lane may have a place again: the origin that has waited longest for it tries."""
+        """Wakes the origin that has waited longest for the lane, which may have a place again."""
         lane.taken_elsewhere = False
         if lane.waiting:
             self.unpark(lane.waiting.popleft())
@@ -142,7 +143,7 @@ class Scheduler:
     # --- housekeeping ------------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
-        """Counts the requests that nobody answers, and forgets origins beyond ORIGINS_MAX."""
+        """Counts stalled requests, and forgets idle origins beyond ORIGINS_MAX."""
         waiting = (t for t in self.transfers if not t.status and not t.untried)
         self._stalled = sum(now - t.began > STALLED_S for t in waiting)
         if len(self._origins) > ORIGINS_MAX:
@@ -151,6 +152,6 @@ class Scheduler:
                 del self._origins[key]
 
     def forget(self, origin: Origin) -> None:
-        """An origin with nothing to do goes, unless its host has failed before."""
+        """Forgets an origin with nothing to do, unless its host has failed before."""
         if origin.idle and not origin.breaker.failures:
             self._origins.pop(origin.key, None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from wit.store import fs
 
-SPOOL_BYTES = 4_000_000  # after which the next one is taken
+SPOOL_BYTES = 4_000_000  # a spool that has reached this is left for the next
 
 
 @dataclass(slots=True)
@@ -15,8 +15,8 @@ class Spool:
     """A file that the decode process writes and its supervisor reads back."""
 
     path: str
-    loan: int = 0  # how often it was emptied: the decode process starts over when this changes
-    end: int = 0  # bytes that the pictures known to be finished reach to
+    loan: int = 0  # how often it was emptied: when this changes, the decode process writes from `end` again
+    end: int = 0  # where the last finished picture ends, as far as is known
     waiting: int = 0  # pictures in it, or on their way to it
     _fd: int = -1
 
@@ -33,9 +33,9 @@ class Spool:
 
 
 class Spools:
-    """Small spools, written over once all their pictures are gone: so they are as many as pictures out of order need, and their
-    pages are in memory already. A fresh page costs as much as the copy itself, and several times that where a hypervisor
-    has to find it first (docs/log.md)."""
+    """Small spools, each written over once all its pictures are gone. So there are only as many as pictures out of order need,
+    and their pages are in memory already: a fresh page costs as much as the copy itself, and several times that where a
+    hypervisor has to find it first (docs/log.md)."""
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
@@ -44,7 +44,7 @@ class Spools:
         self._current: Spool | None = None
 
     def hold(self) -> Spool:
-        """The spool for the next picture, which is in it until `release`."""
+        """The spool for the next picture; call `release` once that is read, or was never written."""
         if self._current is None or self._current.end >= SPOOL_BYTES:
             left, self._current = self._current, self._free.pop() if self._free else self._new()
             if left is not None and not left.waiting:
@@ -58,7 +58,7 @@ class Spools:
             self._empty(spool)
 
     def adopt(self, path: str, waiting: int) -> Spool:
-        """A file that pictures stand in already."""
+        """A spool of an existing file, with `waiting` pictures in it."""
         self._all.append(Spool(path, waiting=waiting))
         return self._all[-1]
 

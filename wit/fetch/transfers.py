@@ -23,15 +23,15 @@ from wit.fetch.lanes import Three
 from wit.fetch.origins import Job, Origin
 from wit.reasons import Reason
 
-ERROR_BODY_BYTES = 65_536  # bodies of error pages are read up to here to keep the connection, then cut
-ERROR_BODY_S = 1.0  # and for so long: their status is known
+ERROR_BODY_BYTES = 65_536  # bodies of error pages are read up to here, to keep the connection, then broken off
+ERROR_BODY_S = 1.0  # and for so long: only their status matters
 BODY_BUDGET_BYTES = 96_000_000  # bodies in memory; above it all but one transfer pause
-SLOW_BYTES, SLOW_S = 65_536, 1.0  # while memory is full, a body that gains less in that time gives it back
+SLOW_BYTES, SLOW_S = 65_536, 1.0  # while memory is full, a body that gains less in that time is broken off
 IDLE_CONNECTIONS = 256
 BUFFER_BYTES = 131_072
-SUPPRESS_CONNECT_HEADERS = 265  # libcurl's option, for which pycurl has no name: a proxy's answer is not the server's
+SUPPRESS_CONNECT_HEADERS = 265  # libcurl's option, unnamed in pycurl: a proxy's answer is not the server's
 LOOK_EVERY = (
-    8  # reads of a socket (3 MB each on loopback) between two looks at what came in, and at each that told us nothing
+    8  # reads of a socket (3 MB each on loopback) between two looks at its bytes; a read without callback is one too
 )
 BYTES_RECEIVED = 128  # offset of tcpi_bytes_received in Linux' struct tcp_info
 WIRE_FACTOR, WIRE_EXTRA_BYTES = 1.1, 1_000_000  # TLS records, chunk sizes, frames
@@ -50,14 +50,14 @@ class Transfer:
     headers: Headers = field(default_factory=list)
     header_bytes: int = 0
     status: int = 0
-    headed: float = 0.0  # when the headers of the final answer had ended (monotonic seconds)
+    headed: float = 0.0  # when the headers of the final answer ended (monotonic seconds)
     chunks: list[bytes] = field(default_factory=list)
     received: int = 0  # of the body, decoded
-    moved: float = 0.0  # when it last had gained SLOW_BYTES,
+    moved: float = 0.0  # when it had last gained SLOW_BYTES,
     moved_at: int = 0  # and how many it had then
     wire_bytes: int = 0  # received for it, before anything is decoded
-    sent: bool = False  # its request, or is about to be
-    stale: bool = False  # the connection that it was sent on had died
+    sent: bool = False  # whether the request was sent, or is about to be
+    stale: bool = False  # whether its connection had died before
     untried: bool = False  # to an origin that has not answered yet
     verdict: Reason | None = None  # why we broke off
     words: str = ""  # about the verdict
@@ -69,13 +69,13 @@ Callback = Callable[["Transfers", Transfer, Any], Any]
 
 
 def blamed(callback: Callback) -> Callback:
-    """The callback, with an exception in it as the verdict on its transfer: libcurl would print it and go on."""
+    """The callback, changed so that an exception in it becomes the transfer's verdict: libcurl would print it and go on."""
 
     @functools.wraps(callback)
     def guarded(self: Transfers, transfer: Transfer, what: Any) -> Any:
         try:
             return callback(self, transfer, what)
-        except Exception as error:  # whatever a stranger's bytes bring out in our code costs their request alone
+        except Exception as error:  # if our code trips over a stranger's bytes, it costs their request alone
             transfer.verdict, transfer.words = Reason.FETCHER_CRASHED, f"{type(error).__name__}: {error}"
             self.crashed(error)
             return -1
@@ -84,8 +84,8 @@ def blamed(callback: Callback) -> Callback:
 
 
 class Transfers:
-    """Starts requests and says which are `over`. `watch(fd, what)` hears which sockets libcurl waits for, `answered` of the first
-    line of an answer, `crashed` of a fault of ours, `at` of the job that is worked at."""
+    """Starts requests and tells which are `over`. It calls `watch(fd, what)` for sockets that libcurl waits for, `answered` at
+    the first line of an answer, `crashed` for a fault of ours, and `at` with the job that is being worked at."""
 
     def __init__(
         self,
@@ -97,16 +97,16 @@ class Transfers:
         at: Callable[[Job], None],
     ) -> None:
         self.config = config
-        self.requests = self.bytes = 0  # so far; bytes as they came over the wire
-        self._held = 0  # bytes of bodies in memory, those not yet handed over included
+        self.requests = self.bytes = 0  # so far; bytes over the wire
+        self._held = 0  # bytes of bodies in memory, also of those not yet handed over
         self.due: float | None = None  # when libcurl wants `on_timer` (monotonic seconds)
         self._answered, self.crashed, self._at = answered, crashed, at
         self._transfers: dict[Any, Transfer] = {}
         self._broken: list[Transfer] = []
-        self._heard = 0  # headers and pieces of bodies that we heard of
-        self._last: Transfer | None = None  # whose the last was
+        self._heard = 0  # header lines and pieces of bodies so far
+        self._last: Transfer | None = None  # the transfer of the last of those
         self._reads: Counter[int] = Counter()  # of sockets, since they were idle
-        self._seen: dict[int, int] = {}  # bytes that the kernel had received when it was first looked at
+        self._seen: dict[int, int] = {}  # by socket: bytes received before the first look
         self._spare: list[Any] = []
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, lambda what, fd, multi, data: self._watched(watch, fd, what))
@@ -138,7 +138,7 @@ class Transfers:
         self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
 
     def start(self, transfer: Transfer, address: str, port: int) -> None:
-        """Requests `transfer.job.target` from an address that may be connected to."""
+        """Requests `transfer.job.target` from this address, which must be an allowed one."""
         self.requests += 1
         easy = transfer.easy = self._spare.pop() if self._spare else self._new_easy()
         self._configure(easy, transfer, address, port)
@@ -146,12 +146,12 @@ class Transfers:
         self._multi.add_handle(easy)
 
     def break_off(self, transfer: Transfer, verdict: Reason | None = None) -> None:
-        """Ends a transfer now; `over` tells of it."""
+        """Ends a transfer now; `over` yields it."""
         transfer.verdict = verdict or transfer.verdict
         self._broken.append(transfer)
 
     def tick(self, now: float) -> None:
-        """Breaks off what keeps others waiting: error pages that never end, and slow bodies while memory is full."""
+        """Breaks off transfers that keep others waiting: error pages that never end, and slow bodies while memory is full."""
         for transfer in self:
             if transfer.status >= 300 and transfer.headed and now - transfer.headed > ERROR_BODY_S:
                 self.break_off(transfer)
@@ -182,14 +182,14 @@ class Transfers:
         return transfer
 
     def let_go(self, size: int) -> None:
-        """So many bytes of bodies have left this process' memory."""
+        """Notes that `size` bytes of bodies have left this process's memory; paused transfers go on if there is room."""
         self._held -= size
         if not self.full:
             now = time.monotonic()
             for transfer in self._transfers.values():
                 if transfer.paused:
                     transfer.paused, transfer.moved = False, now
-                    # It ended while it was paused, and `over` is yet to say how.
+                    # Fails for a transfer that ended while it was paused; `over` will tell how.
                     with contextlib.suppress(pycurl.error):
                         transfer.easy.pause(pycurl.PAUSE_CONT)
 
@@ -207,7 +207,7 @@ class Transfers:
         easy.setopt(pycurl.CAINFO, self._ca)
         easy.setopt(pycurl.BUFFERSIZE, BUFFER_BYTES)
         easy.setopt(SUPPRESS_CONNECT_HEADERS, 1)
-        easy.setopt(pycurl.PROXY, c.egress_proxy)  # empty: and so no proxy variable counts
+        easy.setopt(pycurl.PROXY, c.egress_proxy)  # empty, so that no proxy variable counts
         if not c.egress_proxy:
             easy.setopt(pycurl.NOPROXY, "*")
         return easy
@@ -219,7 +219,7 @@ class Transfers:
         easy.setopt(pycurl.FRESH_CONNECT, job.fresh)
         easy.setopt(pycurl.TIMEOUT_MS, left_ms)
         easy.setopt(pycurl.CONNECTTIMEOUT_MS, min(int(c.connect_timeout_s * 1000), left_ms))
-        # Before anything is decoded; of a longer robots.txt what is read counts.
+        # In bytes before decoding. A longer robots.txt counts as far as it is read.
         easy.setopt(pycurl.MAXFILESIZE_LARGE, 0 if job.robots_of else transfer.limit)
         easy.setopt(pycurl.WRITEFUNCTION, lambda chunk: self._on_body(transfer, chunk))
         easy.setopt(pycurl.HEADERFUNCTION, lambda line: self._on_header(transfer, line))
@@ -231,7 +231,7 @@ class Transfers:
         easy.setopt(pycurl.OPENSOCKETFUNCTION, lambda purpose, to: self._open_socket(transfer, to))
 
     def _open_socket(self, transfer: Transfer, to: Any) -> Any:
-        """The last gate: the address that is really connected to."""
+        """The last gate: refuses an address that may not be connected to, as libcurl is about to."""
         family, kind, protocol, address = to
         if is_refused(address[0], self.config.allow_addresses):
             transfer.verdict = Reason.ADDRESS_REFUSED
@@ -239,15 +239,15 @@ class Transfers:
         return socket.socket(family, kind, protocol)
 
     def _hear_of(self, transfer: Transfer) -> None:
-        """Something came for a transfer."""
+        """Notes that something came for a transfer."""
         self._heard += 1
         if transfer is not self._last:
             self._last = transfer
             self._at(transfer.job)
 
     def _on_request(self, transfer: Transfer, ends: object) -> int:
-        """libcurl sends a request again by itself where a connection that was used before has died: that would be a second one
-        which nobody counts. It has to come by again, for a connection of its own."""
+        """Aborts libcurl's second sending of a request: it does that by itself where a reused connection has died, and nobody
+        would count it. The job is routed again instead, for a new connection."""
         if transfer.sent:
             transfer.stale = True
             return int(pycurl.PREREQFUNC_ABORT)
@@ -262,7 +262,7 @@ class Transfers:
             transfer.verdict = Reason.HEADERS_TOO_LARGE
             return -1
         if transfer.headed:
-            return None  # a trailer: nothing in it is about the picture
+            return None  # a trailer, which says nothing about the picture
         if line.startswith(b"HTTP/"):
             if not transfer.status:
                 self._answered(transfer)
@@ -294,7 +294,7 @@ class Transfers:
             return -1 if transfer.received > ERROR_BODY_BYTES else None
         if transfer.received > transfer.limit:
             if transfer.job.robots_of:
-                return -1  # what was read of it counts (RFC 9309 section 2.5)
+                return -1  # the part that was read counts (RFC 9309 section 2.5)
             transfer.verdict = Reason.BODY_TOO_LARGE
             return -1
         if transfer.received - transfer.moved_at >= SLOW_BYTES:
@@ -304,7 +304,7 @@ class Transfers:
         return None
 
     def _verdict_on_headers(self, transfer: Transfer) -> Reason | None:
-        """Why the body is not worth reading."""
+        """Why the body is not worth reading; None where it may be."""
         if not 200 <= transfer.status < 300 or transfer.job.robots_of:
             return None
         if self.config.respect_opt_out and (refused := opt_out(transfer.headers, self.config.user_agent)):
@@ -321,8 +321,8 @@ class Transfers:
         watch(fd, what)
 
     def _look_at(self, fd: int) -> None:
-        """Breaks off the transfers of a socket that has received more than all they may hold: chunk extensions, padding and the
-        like reach no callback, and no limit of libcurl's counts them."""
+        """Breaks off the transfers of a socket that has received more bytes than they may all have together. Chunk extensions,
+        padding and the like reach no callback, and no limit of libcurl's counts them."""
         received = bytes_received(fd)
         if received is None:
             return
@@ -351,7 +351,7 @@ def bytes_received(fd: int) -> int | None:
 
 
 def text_of(value: bytes) -> str:
-    """Header bytes as text: UTF-8 where they are that, else Latin-1 (RFC 9110 section 5.5)."""
+    """Header bytes as text: UTF-8 if they are valid, else Latin-1 (RFC 9110 section 5.5)."""
     try:
         return value.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""What answers mean: reasons, pauses, what is tried again. Pure: nothing is sent, nothing is kept."""
+"""What answers mean: Reasons, pauses, and which requests are tried again. Pure: nothing is sent or kept."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ RETRIED = frozenset(
 )
 RETRIED_STATUS = (500, 502, 503, 504)
 PATIENCE_STATUS = (429, 503)  # the whole host asks for patience
-TIRED_STATUS = (429, 502, 503, 504)  # what a breaker counts, beside silence
+TIRED_STATUS = (429, 502, 503, 504)  # a breaker counts these, and silence
 HOST_AT_FAULT = frozenset((Reason.CONNECT_FAILED, Reason.TIMEOUT))
 OURS = frozenset((Reason.FETCHER_CRASHED, Reason.HOST_DENIED))  # verdicts that no status overrules
-SAME_FATE = OURS | {  # what befell robots.txt befalls the pictures, and is the better word for it
+SAME_FATE = OURS | {  # if robots.txt is lost to these, so are the pictures, under the same Reason
     *(Reason.CONNECT_FAILED, Reason.TIMEOUT, Reason.TLS_FAILED, Reason.DNS_FAILED, Reason.DNS_NOT_FOUND)
 }
 
-# https://fetch.spec.whatwg.org/#port-blocking: services that a request of HTTP might be taken for a command of.
+# https://fetch.spec.whatwg.org/#port-blocking: services that might take an HTTP request for a command.
 BAD_PORTS = frozenset(
     int(port)
     for port in (
@@ -32,7 +32,7 @@ BAD_PORTS = frozenset(
     ).split()
 ) | frozenset((6379, 11211))  # ours: Redis and memcached, which speak lines too
 
-E_HTTP2_STREAM, E_TOO_LARGE = 92, 100  # libcurl has them, pycurl has no names for them
+E_HTTP2_STREAM, E_TOO_LARGE = 92, 100  # libcurl's, unnamed in pycurl
 
 CURL_REASONS = {
     pycurl.E_OPERATION_TIMEDOUT: Reason.TIMEOUT,
@@ -56,13 +56,13 @@ CURL_REASONS = {
 
 
 def is_shared(reason: Reason, status: int) -> bool:
-    """Whether what befell the request for robots.txt is the word for its pictures too: there was no answer at all."""
+    """Whether pictures are lost under the same Reason as their robots.txt: there was no answer at all."""
     return reason in SAME_FATE or (reason is Reason.BODY_INCOMPLETE and not status)
 
 
 def reason_for_request(status: int, verdict: Reason | None, code: int, error: str = "") -> Reason | None:
-    """Why a request brought no body, `verdict` being why we broke it off, `code` and `error` libcurl's; None where the status
-    alone decides. That is so of every final status but success, however its body ended: nobody wanted that."""
+    """Why a request brought no body; None where the status alone decides. `verdict` is why we broke it off, `code` and `error`
+    are libcurl's. Every final status but success decides alone, however its body ended: nobody wants that body."""
     if verdict in OURS:
         return verdict
     if status >= 300:
@@ -76,15 +76,15 @@ def reason_for_request(status: int, verdict: Reason | None, code: int, error: st
     return CURL_REASONS.get(code, Reason.HTTP_INVALID)
 
 
-# What libcurl says of a handshake in which nobody answered, as OpenSSL and others word it. An alert is an answer.
+# libcurl's words, from OpenSSL and others, for a TLS handshake that nobody answered. (An alert is an answer.)
 BROKEN_OFF = re.compile(r"reset|unexpected eof|SSL_ERROR_SYSCALL|closed|Broken pipe", re.IGNORECASE)
 
 
 def reason_for_status(status: int) -> Reason | None:
-    """Why a final status is no picture; None where the body may be one."""
+    """Why the body of a final status is no picture; None where it may be one."""
     if 200 <= status < 300:
         return Reason.BODY_EMPTY if status in (204, 205) else None
-    if status == 407:  # of a proxy's, which may let us pass the next time
+    if status == 407:  # a proxy's, which may let us pass the next time
         return Reason.HTTP_SERVER_ERROR
     exact = {404: Reason.HTTP_NOT_FOUND, 410: Reason.HTTP_GONE, 429: Reason.HTTP_RATE_LIMITED}
     if status in exact:
@@ -102,7 +102,7 @@ def worth_another(reason: Reason, status: int) -> bool:
 
 
 def pause_s(url: str, attempts: int, backoff_s: float) -> float:
-    """How long to wait before the next attempt: doubles, with a jitter that differs for every URL and attempt, so that there is
-    no thundering herd, and no random number either."""
+    """Seconds before the next attempt. They double with every attempt, with a jitter that is a hash of URL and attempt: no
+    thundering herd, and no random number either."""
     jitter = zlib.crc32(f"{url} {attempts}".encode("utf-8", "replace")) / 2**32
     return float(backoff_s * 2 ** (attempts - 1) * (0.5 + jitter))

@@ -1,4 +1,4 @@
-"""What servers asked of us: crawl delays and times to come back. It outlives idle hosts, processes and builds."""
+"""What servers asked of us: crawl delays, and when to come back. These outlive idle hosts, processes and builds."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 from wit.bounded import Bounded
 
 KEPT_BYTES = 16_000_000
-ORIGINS = 8  # of one host that are told apart: it has 65,535 ports
+ORIGINS = 8  # of one host whose delays are kept apart: it has 65,535 ports
 COST_BYTES = 1_000  # of one host's wishes, about
 
 
 @dataclass(slots=True)
 class Wish:
-    """Of one host."""
+    """The wishes of one host."""
 
     delays_s: dict[str, float] = field(default_factory=dict)  # Crawl-delay by origin
     closed_until: float = 0.0  # seconds since the epoch (Retry-After)
-    status: int = 0  # that closed it
+    status: int = 0  # the HTTP status of that answer
 
 
 class Wishes:
-    """By host. Those of hosts that were not met for longest go where there are too many."""
+    """The wishes of all hosts. If there are too many, those of the hosts met longest ago go."""
 
     def __init__(self, known: dict[str, dict[str, Any]]) -> None:
         self._hosts: Bounded[str, Wish] = Bounded(KEPT_BYTES, lambda wish: COST_BYTES)
@@ -36,12 +36,12 @@ class Wishes:
         return max(wish.delays_s.values(), default=0.0) if wish else 0.0
 
     def closed_by(self, host: str) -> int:
-        """The status with which the host has asked to be left alone until later than now; 0 where it has not."""
+        """The HTTP status with which the host asked to be left alone, if that time is not over; else 0."""
         wish = self._hosts.get(host)
         return wish.status if wish and wish.closed_until > time.time() else 0
 
     def delay(self, host: str, origin: str, seconds: float) -> bool:
-        """Takes note of an origin's Crawl-delay; whether that changed anything."""
+        """Notes an origin's Crawl-delay; returns whether that changed anything."""
         wish = self._hosts.get(host)
         if (wish.delays_s.get(origin, 0.0) if wish else 0.0) == seconds:
             return False

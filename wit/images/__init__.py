@@ -1,1 +1,1 @@
-"""Pictures: what the header says (`headers.probe`), and from fetched bytes to stored bytes with hashes (`process.process`)."""
+"""Pictures: reading the header (`headers.probe`), and making stored bytes and hashes of fetched bytes (`process.process`)."""

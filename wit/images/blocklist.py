@@ -15,8 +15,8 @@ PDQ_CLOSE = 31  # PDQ's own match distance
 
 
 class Blocklist:
-    """Hashes of pictures that must never be stored: sha256 by equality, PDQ (`pdq:` before it) within its match distance. May
-    say of each what list it is from."""
+    """Hashes of pictures that must never be stored. A sha256 matches by equality, a PDQ (with `pdq:` before it) within its match
+    distance. Given a mapping, each hash has the name of its list."""
 
     def __init__(self, hashes: Collection[str] | Mapping[str, str]) -> None:
         lists = hashes if isinstance(hashes, Mapping) else dict.fromkeys(hashes, "")
@@ -25,16 +25,16 @@ class Blocklist:
 
     @property
     def looks_at_pixels(self) -> bool:
-        """Whether a picture must be decoded to know."""
+        """Whether a picture must be decoded to be compared: there are PDQs."""
         return bool(self._near)
 
     def match(self, sha256: str, pdq: bytes | None = None) -> str | None:
-        """ "HASH LIST" of what a picture matches, the hash as it stands in the list; None where nothing does."""
+        """ "HASH LIST" of the entry that a picture matches, the hash as it stands in the list; None where it matches none."""
         if sha256 in self._sha256:
             return f"{sha256} {self._sha256[sha256]}"
         if pdq is None or not self._near:
             return None
-        import numpy as np  # here, since who keeps original bytes needs none
+        import numpy as np  # not above: builds that keep original bytes need no NumPy
 
         apart = np.unpackbits(self._pdq ^ np.frombuffer(pdq, np.uint8), axis=1).sum(1)
         nearest = int(apart.argmin())
@@ -42,14 +42,14 @@ class Blocklist:
 
     @cached_property
     def _pdq(self) -> Any:
-        """[hashes, 32] bytes."""
+        """The PDQs as bytes [hashes, 32]."""
         import numpy as np
 
         return np.frombuffer(bytes.fromhex("".join(h for h, _ in self._near)), np.uint8).reshape(-1, 32)
 
 
 def load_blocklist(paths: Sequence[str]) -> Blocklist:
-    """The hashes of the files of --blocked-hashes; raises InputError for one that cannot be read, and for a line that is no
+    """The hashes in the files of --blocked-hashes. Raises InputError for a file that cannot be read, and for a line that is no
     hash."""
     listed: dict[str, str] = {}
     for path in paths:

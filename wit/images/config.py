@@ -1,4 +1,4 @@
-"""The knobs of what a stored picture looks like, named as img2dataset names them where it has them."""
+"""The knobs of stored pictures; those that img2dataset has too bear its names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_colour(word: str) -> bool:
     """Whether Pillow knows the colour."""
     if re.fullmatch("#[0-9a-fA-F]{6}", word):
         return True
-    from PIL import ImageColor  # here, since nearly everybody gives digits, and it costs a process 10 ms
+    from PIL import ImageColor  # not above: it costs a process 10 ms, and nearly everybody gives digits
 
     try:
         return bool(ImageColor.getrgb(word))

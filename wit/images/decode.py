@@ -1,4 +1,4 @@
-"""Bytes to an upright-or-not RGB array no smaller than asked for: scaled in the DCT domain for JPEG, whole otherwise."""
+"""Bytes -> an RGB array, not yet upright and no smaller than asked for: JPEG scaled in the DCT domain, others whole."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from wit.reasons import Reason
 
 RGB = NDArray[np.uint8]  # [height, width, 3]
 SRGB = ImageCms.createProfile("sRGB")
-STRIP_PIXELS = 1 << 21  # converted at a time: 8 MB of Pillow's, so that most pictures are one strip
+STRIP_PIXELS = 1 << 21  # converted at a time: 8 MB in Pillow, and most pictures are one strip
 BENIGN = ("extraneous bytes before marker", "Invalid SOS parameters")  # libjpeg warnings on pictures that are whole
 
 
 def jpeg_scale(probe: Probe, shorter: int, longer: int, margin: float) -> int:
-    """The largest of 1, 2, 4, 8 that leaves `margin` times the wanted sides. Powers of two only: libjpeg's other M/8
-    factors are no faster and 15 dB further from the full decode (docs/log.md)."""
+    """The largest scale of 1, 2, 4, 8 that leaves at least `margin` times the wanted sides. Powers of two only: libjpeg's other
+    M/8 factors are no faster and 15 dB further from the full decode (docs/log.md)."""
     low, high = sorted((probe.width, probe.height))
     for scale in (8, 4, 2):
         if low >= shorter * margin * scale and high >= longer * margin * scale:
@@ -36,9 +36,9 @@ def jpeg_scale(probe: Probe, shorter: int, longer: int, margin: float) -> int:
 
 
 def decode(data: bytes, probe: Probe, *, scale: int, background: str) -> RGB | Refused:
-    """The first frame in sRGB with transparency laid on `background`, not yet turned; JPEG at 1 / `scale`."""
+    """The first frame in sRGB, transparency laid on `background`, not yet turned upright; a JPEG at 1 / `scale` of its size."""
     if probe.format == "jpg" and probe.components in (1, 3, 4):
-        # Colours of CMYK are Pillow's to convert: here such a picture only shows whether all of it is there.
+        # Pillow converts the colours of CMYK; here such a picture is only checked to be whole.
         cmyk = probe.components == 4
         pixels = decode_jpeg(data, probe, 8 if cmyk else scale)
         if isinstance(pixels, Refused) and pixels.detail != "other":
@@ -54,7 +54,8 @@ def decode(data: bytes, probe: Probe, *, scale: int, background: str) -> RGB | R
 
 
 def decode_jpeg(data: bytes, probe: Probe, scale: int, space: str = "RGB") -> RGB | Refused:
-    """simplejpeg takes the smallest factor that leaves at least the sides given: naming 1/scale's own sides picks it."""
+    """A JPEG at 1 / `scale` of its size. simplejpeg takes the smallest factor that leaves at least the given sides, so it is
+    given exactly those of 1 / `scale`."""
     sides = (
         {"min_height": ceil_div(probe.height, scale), "min_width": ceil_div(probe.width, scale)} if scale > 1 else {}
     )
@@ -78,9 +79,9 @@ def decode_jpeg(data: bytes, probe: Probe, scale: int, space: str = "RGB") -> RG
 
 
 def _decode_plain(data: bytes, probe: Probe, background: str) -> RGB | None:
-    """The plain kinds of PNG and WebP, which are most, by faster decoders than Pillow's to the same pixels (docs/log.md). None
-    for anything else, broken files included: Pillow is the judge of those. kornia-rs checks the CRC of every chunk, but not the
-    Adler-32 within them: a file that only that speaks against counts as whole."""
+    """Plain PNG and WebP, which most are, by decoders that are faster than Pillow and give the same pixels (docs/log.md). None
+    for anything else, broken files included: Pillow judges those. kornia-rs checks the CRC of every chunk, but not the Adler-32
+    within them, so a file in which only that is wrong counts as whole."""
     try:
         if probe.format == "png" and (mode := plain_png(data)):
             pixels: RGB = decode_image_png_u8(data, (probe.height, probe.width), mode)
@@ -94,7 +95,7 @@ def _decode_plain(data: bytes, probe: Probe, background: str) -> RGB | None:
 
 
 def plain_png(data: bytes) -> str:
-    """kornia-rs' word for the pixels of an 8-bit RGB or RGBA picture without key colour, profile or animation; else empty."""
+    """kornia-rs' mode, "rgb" or "rgba", of an 8-bit PNG without key colour, profile or animation; empty for any other."""
     mode = {b"\x08\x02": "rgb", b"\x08\x06": "rgba"}.get(data[24:26], "")  # bit depth and colour type
     at = 8
     while at + 8 <= len(data) and data[at + 4 : at + 8] != b"IDAT":
@@ -105,7 +106,7 @@ def plain_png(data: bytes) -> str:
 
 
 def is_plain_webp(data: bytes) -> bool:
-    """One frame without transparency or profile (RFC 9649 sections 2.5 to 2.7)."""
+    """Whether a WebP has one frame, without transparency or profile (RFC 9649 sections 2.5 to 2.7)."""
     kind = data[12:16]
     if kind == b"VP8L":
         return not data[24] & 0x10
@@ -113,7 +114,7 @@ def is_plain_webp(data: bytes) -> bool:
 
 
 def _decode_with_pillow(data: bytes, background: str, icc: bytes = b"") -> RGB | Refused:
-    """`icc`: the profile, where it is not in the bytes any more."""
+    """The picture by Pillow's decoder; `icc` is the profile, if it was taken out of the bytes."""
     opened = open_with_pillow(data)
     if isinstance(opened, Refused):
         return opened
@@ -128,7 +129,7 @@ def _decode_with_pillow(data: bytes, background: str, icc: bytes = b"") -> RGB |
 
 
 def _set_key(picture: Image.Image, data: bytes) -> None:
-    """The colour of a PNG that is transparent (specification, section 11.3.1.1) in the depth that Pillow's pixels have."""
+    """Brings the transparent colour of a PNG (specification, section 11.3.1.1) to the depth of Pillow's pixels."""
     key = picture.info.get("transparency")
     if picture.format != "PNG" or key is None or isinstance(key, bytes):
         return
@@ -140,8 +141,8 @@ def _set_key(picture: Image.Image, data: bytes) -> None:
 
 
 def flatten(picture: Image.Image | NDArray[np.uint8], background: str, icc: bytes = b"") -> RGB:
-    """The picture as 8-bit sRGB: deep grays scaled, palettes looked up, CMYK converted, transparency laid on paper. Strip by
-    strip, so that of a large picture there are never more than the one it comes from and the one it becomes."""
+    """The picture as 8-bit sRGB: deep grays scaled, palettes looked up, CMYK converted, transparency laid on `background`. It
+    is done strip by strip, so that memory never holds more than the source and the result."""
     width, height = picture.size if isinstance(picture, Image.Image) else picture.shape[1::-1]
     rows = max(STRIP_PIXELS // width, 1)
     top = _top(picture, rows) if isinstance(picture, Image.Image) else 0.0
@@ -155,7 +156,7 @@ def flatten(picture: Image.Image | NDArray[np.uint8], background: str, icc: byte
 
 
 def _strips(picture: Image.Image | NDArray[np.uint8], rows: int) -> Iterator[tuple[int, Image.Image]]:
-    """The picture in strips of so many rows, each with the row that it begins at."""
+    """(first row, strip) of the picture in strips of `rows` rows."""
     if isinstance(picture, Image.Image):
         for y in range(0, picture.height, rows):
             yield y, picture.crop((0, y, picture.width, min(y + rows, picture.height)))
@@ -176,7 +177,7 @@ def _flat(picture: Image.Image, background: str, icc: bytes, top: float) -> Imag
 
 
 def _top(picture: Image.Image, rows: int) -> float:
-    """The value that is white in a picture of deep grays; 0 for others."""
+    """The value that means white in a picture of deep grays; 0 for other pictures."""
     if picture.mode.startswith("I"):
         return 65535.0
     if picture.mode != "F":
@@ -185,7 +186,7 @@ def _top(picture: Image.Image, rows: int) -> float:
 
 
 def _deep(picture: Image.Image, background: str, top: float) -> Image.Image:
-    """A strip of deep grays in eight bits, of which one may be transparent (PNG specification, section 11.3.1.1)."""
+    """A strip of deep grays in eight bits; one gray may be transparent (PNG specification, section 11.3.1.1)."""
     values = np.asarray(picture)
     flat = np.nan_to_num(values.astype(np.float64) / top * 255).round().clip(0, 255).astype(np.uint8)
     rgb, key = Image.fromarray(flat).convert("RGB"), picture.info.get("transparency")
@@ -223,11 +224,11 @@ def to_srgb(pixels: RGB, icc: bytes) -> RGB:
     return flatten(pixels, "", icc)
 
 
-CACHED_ICC_BYTES = 64 << 10  # of one whose transform is kept: those of screens and cameras, of which the web has a few
+CACHED_ICC_BYTES = 64 << 10  # transforms of profiles up to this size are cached: those of screens and cameras are few
 
 
 def icc_transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """To sRGB from the profile, or None where there is nothing to do or the profile is too large, broken or of another mode."""
+    """The transform from the profile to sRGB; None if none is needed, or the profile is too large, broken or of another mode."""
     if len(icc) > MAX_ICC_BYTES:
         return None
     return _known_transform(icc, mode) if len(icc) <= CACHED_ICC_BYTES else _transform(icc, mode)

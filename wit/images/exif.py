@@ -12,7 +12,7 @@ from wit.images.headers import PILLOW_ERRORS, exif_number, open_with_pillow, png
 from wit.images.results import Probe, Refused
 from wit.images.structure import riff_chunks, sane_tags
 
-# What tells how a picture was taken, and nothing of where, when, by whom or with which very device. A new tag stays out.
+# These tell how a picture was taken; not where, when, by whom, or with which single device. A new tag stays out.
 TECHNICAL = frozenset(
     (
         "ApertureValue BrightnessValue ColorSpace CompressedBitsPerPixel Contrast CustomRendered DigitalZoomRatio "
@@ -23,13 +23,13 @@ TECHNICAL = frozenset(
         "YResolution"
     ).split()
 )
-EXPOSURE, PLACE = 0x8769, 0x8825  # tags that say where the other directories are
-MAX_BLOCK_BYTES = 1 << 20  # of EXIF that is read: a JPEG segment, where it was meant to stand, holds 64 kB
-MAX_VALUE_CHARS = 1_000  # longer ones are previews, and notes that only their maker reads
+EXPOSURE, PLACE = 0x8769, 0x8825  # tags that point to further directories
+MAX_BLOCK_BYTES = 1 << 20  # of a block that is read: a JPEG segment, for which EXIF was made, holds 64 kB
+MAX_VALUE_CHARS = 1_000  # longer ones are previews, or notes that only the camera's maker can read
 
 
 def exif_json(data: bytes, probed: Probe, fields: ExifFields) -> str | None:
-    """A JSON object of EXIF tag names and their values as text, sorted; null without EXIF, or where none is wanted."""
+    """A JSON object of EXIF tag names and their values as text, sorted; None without EXIF, or where none is wanted."""
     if fields == "none":
         return None
     try:
@@ -42,7 +42,7 @@ def exif_json(data: bytes, probed: Probe, fields: ExifFields) -> str | None:
 
 
 def _tags(data: bytes, probed: Probe) -> Iterator[tuple[str, object]]:
-    """Names and values: of the first directory, that of the exposure and that of the place."""
+    """(name, value) of every tag in the first directory, the exposure's and the place's."""
     block = data if probed.format == "tiff" else exif_block(data, probed).removeprefix(b"Exif\0\0")
     exposure, place = (exif_number(block, pointer) for pointer in (EXPOSURE, PLACE))
     if not all(sane_tags(block, start) for start in (None, exposure, place)):

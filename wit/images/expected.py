@@ -1,5 +1,5 @@
-"""The hash that a list of URLs has of each picture, compared with what was fetched: such lists can be poisoned after they were
-made, by who buys a domain that they name (Carlini et al. 2023, "Poisoning Web-Scale Training Datasets is Practical")."""
+"""Compares fetched pictures with the hashes that a list of URLs gives for them. Whoever buys a domain on such a list can poison
+it after it was made (Carlini et al. 2023, "Poisoning Web-Scale Training Datasets is Practical")."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from wit.images.blocklist import PDQ_CLOSE
 from wit.images.results import Processed, Refused
 from wit.reasons import Reason
 
-# By their hexadecimal digits; of the fetched bytes, as img2dataset's are.
+# By number of hexadecimal digits. They are digests of the fetched bytes, as img2dataset's are.
 DIGESTS = {
     32: "md5",
     64: "sha256",
@@ -18,7 +18,7 @@ DIGESTS = {
 
 
 def kind_of(column: str, value: str) -> str:
-    """The kind of hash that a value of a column is: pdq, where the column's name says so, or by its digits; empty for none."""
+    """The kind of hash in a cell: pdq, if the column's name says so; else by its number of digits. Empty for no hash."""
     if value.strip("0123456789abcdef"):
         return ""
     if "pdq" in column.lower():
@@ -27,14 +27,14 @@ def kind_of(column: str, value: str) -> str:
 
 
 def expected_hash(column: str, value: object) -> str:
-    """KIND:DIGITS of a cell; empty where it holds nothing, so that there is nothing to compare; "none:" where it is no hash."""
+    """KIND:DIGITS of a cell; empty for an empty cell, which is not compared; "none:" for a cell that holds no hash."""
     text = "" if value is None else str(value).strip().lower()
     kind = kind_of(column, text)
     return f"{kind}:{text}" if kind else "none:" if text else ""
 
 
 def compared(data: bytes, result: Processed | Refused, expected: str) -> Processed | Refused:
-    """The result for these bytes, or HASH_MISMATCH; that a picture is on a list of those never to be stored stays said."""
+    """The result for these bytes, or HASH_MISMATCH. BLOCKED_HASH takes precedence; so does any refusal if a PDQ is expected."""
     kind, _, digits = expected.partition(":")
     if isinstance(result, Refused) and (result.reason is Reason.BLOCKED_HASH or kind == "pdq"):
         return result

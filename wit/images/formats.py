@@ -1,4 +1,4 @@
-"""The picture formats that are taken, and what may become of each: one table for all who need to know."""
+"""The picture formats that are accepted, and how each is decoded and stored: one table for all who need to know."""
 
 from __future__ import annotations
 
@@ -8,44 +8,41 @@ from typing import Literal
 from wit.knobs import Range
 
 EncodeFormat = Literal["jpg", "png", "webp"]
-MAX_SIDE = (
-    65_500  # libjpeg's, for every format: weights of the resizer and the hashes grow with a side (48 bytes a pixel)
-)
+MAX_SIDE = 65_500  # libjpeg's, for every format: the tables of resizer and hashes grow with the side (48 bytes a pixel)
 
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """What it takes to store pictures in a format."""
+    """The cost and the limits of storing pictures in a format."""
 
     memory: int
-    """Bytes a pixel from pixels to encoded ones, turned on the way."""
+    """Bytes a pixel that turning and encoding hold at most."""
     stored: float
-    """Bytes a pixel of a usual picture. Of JPEG, LAION-400M's: 10 TB at 256 x 256 in quality 95 (img2dataset's
-    dataset_examples), of which our 92 with all colour has the size (docs/log.md)."""
+    """Bytes a pixel of a usual stored picture. For JPEG it is LAION-400M's: 10 TB at 256 x 256 in quality 95 (img2dataset's
+    dataset_examples); our quality 92 with all colour has the same size (docs/log.md)."""
     knob: str = "quality"
-    """What Pillow calls the knob that --encode-quality sets."""
+    """Pillow's name for the knob that --encode-quality sets."""
     qualities: Range = Range(1, 100)
     side: int = MAX_SIDE
-    """The longest that it writes."""
+    """The longest side that it can write, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """`name` is what tables and shards call it; files of it may bear any of `extensions`, of which shards use the first.
+    """`name` is the name in tables and shards. Files may have any of `extensions`; shards use the first.
 
-    Bytes a pixel are those of the worst moment of a step, over the modes that the format has; each was measured on 64 MP
-    (docs/log.md)."""
+    Bytes a pixel are those of the worst moment of a step, in the worst mode of the format, measured on 64 MP (docs/log.md)."""
 
     name: str
     media_type: str
     extensions: tuple[str, ...]
     pillow: str
     decoding: int
-    """Bytes a pixel that its decoder holds; of JPEG `limits.decoding_bytes` knows more."""
+    """Bytes a pixel that its decoder holds at most; for JPEG `limits.decoding_bytes` is more exact."""
     kept: bool = False
-    """Stored as it came with --keep-original: what open_clip, webdataset and the trainer all read."""
+    """Whether --keep-original stores it as it came: open_clip, webdataset and the trainer can all read it."""
     encoder: Encoder | None = None
-    """None for what nothing is encoded to."""
+    """None if pictures are never encoded to this format."""
 
 
 FORMATS = {
@@ -65,5 +62,5 @@ FORMATS = {
 }
 ENCODERS = {name: form.encoder for name, form in FORMATS.items() if form.encoder is not None}
 EXTENSIONS = {extension: form for form in FORMATS.values() for extension in form.extensions}
-# What a reader of shards takes for a sample's picture, the likeliest first; sets of version 0.2 and before may hold any.
+# The extensions that a reader takes for a sample's picture, the likeliest first; sets up to version 0.2 may hold any of them.
 SAMPLE_EXTENSIONS = tuple(EXTENSIONS)

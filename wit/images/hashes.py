@@ -1,7 +1,7 @@
 """Perceptual hashes of a picture: the 64-bit DCT pHash and the 256-bit PDQ with its quality.
 
-Both are linear maps of the gray picture up to their last step, so each is two small matrix products; the matrices are
-built once per size from the definition's own steps.
+Up to their last step both are linear maps of the gray picture, so each is two small matrix products. The matrices are built
+from the steps of the definition, once a size.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Gray = NDArray[np.float32]  # [height, width], 0 to 255
-CANVAS = 256  # pixels a side; from 128, one PDQ bit in ten is another
+CANVAS = 256  # pixels a side; with 128, one PDQ bit in ten differs
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as Pillow's "L" and PDQ's reference
 
 
 def luma(rgb: NDArray[np.uint8]) -> Gray:
-    """[height, width, 3] to [height, width]."""
+    """The gray picture [height, width] of an RGB one [height, width, 3]."""
     return np.asarray(rgb.astype(np.float32) @ LUMA, dtype=np.float32)
 
 
@@ -42,11 +42,11 @@ PDQ_DCT = dct_matrix(64, 16, first=1) * np.float32(np.sqrt(2 / 64))
 
 @functools.lru_cache(maxsize=256)  # 64 kB each
 def pdq_rows(size: int) -> NDArray[np.float32]:
-    """[64, CANVAS]: PDQ's filter along one side of a picture of `size` pixels, as seen on a canvas of CANVAS.
+    """[64, CANVAS] weights: PDQ's filter along one side of a picture of `size` pixels, for a rendering of CANVAS pixels.
 
-    The definition runs a box filter of `window` pixels twice and samples 64 points, on all pixels of the picture. Its
-    window is lopsided by half a pixel and its points are rounded down, so the result depends on the size of the picture:
-    the same weights are laid over the canvas here, between its pixels where need be."""
+    The definition runs a box filter of `window` pixels twice over all pixels of the picture, and samples 64 points. Its window is
+    lopsided by half a pixel and its points are rounded down, so the result depends on the size of the picture. Here the same
+    weights are laid over the canvas, shared between two pixels where they fall between them."""
     window = (size + 127) // 128  # the reference's: size / (2 * 64), rounded up
     ahead = (window + 2) // 2 - 1  # pixels of its window after the current one
     offsets = np.arange(-2 * (window - 1 - ahead), 2 * ahead + 1)
@@ -65,8 +65,8 @@ def pdq_rows(size: int) -> NDArray[np.float32]:
 def pdq(canvas: Gray, width: int, height: int) -> tuple[bytes, int]:
     """(32 bytes, quality 0 to 100) of a picture of width x height, from its gray [CANVAS, CANVAS] rendering.
 
-    Meta's PDQ: within 10 of 256 bits of the reference, which filters every pixel of the whole picture, wherever quality is
-    80 or more (docs/log.md); a quality of 50 and more is trustworthy."""
+    It is Meta's PDQ: where quality is 80 or more, within 10 of 256 bits of the reference, which filters every pixel of the
+    whole picture (docs/log.md). A quality of 50 or more is trustworthy."""
     buffer = np.asarray(pdq_rows(height) @ canvas @ pdq_rows(width).T, np.float32)
     dct = PDQ_DCT @ buffer @ PDQ_DCT.T
     bits = (dct > np.median(dct)).reshape(-1)
@@ -74,7 +74,7 @@ def pdq(canvas: Gray, width: int, height: int) -> tuple[bytes, int]:
 
 
 def pdq_quality(buffer: Gray) -> int:
-    """Sum of the truncated steps between neighbours, over 90, at most 100: flat pictures have meaningless hashes."""
+    """The sum of truncated steps between neighbours, divided by 90, at most 100. Hashes of flat pictures mean nothing."""
     down = np.abs(np.trunc(np.diff(buffer, axis=0) * (100 / 255)))
     across = np.abs(np.trunc(np.diff(buffer, axis=1) * (100 / 255)))
     return min(100, int((down.sum() + across.sum()) / 90))

@@ -16,9 +16,9 @@ from wit.images.results import Probe, Refused
 from wit.images.structure import MAX_PARTS, is_one_scan, png_chunks, riff_chunks, too_many_parts, too_many_scans
 from wit.reasons import Reason
 
-Image.MAX_IMAGE_PIXELS = None  # the cap is ours, on every format, and comes from the configuration
+Image.MAX_IMAGE_PIXELS = None  # our own cap, for every format, is --max-pixels
 _imaging.set_block_size(64 << 20)  # above malloc's mmap threshold, so that large pictures leave no holes in the heap
-AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there is a decode process a core; each thread has frames of its own
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there is a decode process a core, and each thread holds frames of its own
 PILLOW_FORMATS = tuple(form.pillow for form in FORMATS.values())
 HEAD = 1024  # bytes looked at to tell text from pictures
 SVG = re.compile(rb"<svg[\s>]|<!DOCTYPE svg", re.I)
@@ -38,7 +38,7 @@ HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 
 def sniff(data: bytes) -> str | Refused:
-    """The format by its magic bytes, or why these bytes are no picture that we take."""
+    """The format by its magic bytes, or why these bytes are refused."""
     if data[:3] == b"\xff\xd8\xff":
         return "jpg"
     if data[:8] == b"\x89PNG\r\n\x1a\n":
@@ -76,7 +76,7 @@ def _not_a_picture(data: bytes) -> str | Refused:
 
 
 def probe(data: bytes) -> Probe | Refused:
-    """What the header says of a picture, or why these bytes are none; reads no pixel."""
+    """The header of a picture, or why these bytes are refused; no pixel is read."""
     sniffed = sniff(data)
     if isinstance(sniffed, Refused):
         return sniffed
@@ -93,8 +93,8 @@ def probe(data: bytes) -> Probe | Refused:
 
 
 def probe_plain_webp(data: bytes) -> Probe | None:
-    """The size of a WebP that is one bit stream and nothing else (RFC 9649 sections 2.5 and 2.6), as most are; None for others
-    and broken ones. Pillow makes a decoder with room for the whole picture to answer the same."""
+    """The header of a WebP that is one bit stream and nothing else (RFC 9649 sections 2.5 and 2.6), as most are; None for
+    others and broken ones. To tell the same, Pillow makes a decoder with room for the whole picture."""
     if data[12:16] == b"VP8 " and data[23:26] == b"\x9d\x01\x2a" and not data[20] & 1:
         width, height = struct.unpack_from("<HH", data[:30].ljust(30, b"\0"), 26)
         width, height = width & 0x3FFF, height & 0x3FFF
@@ -108,8 +108,8 @@ def probe_plain_webp(data: bytes) -> Probe | None:
 
 
 def probe_extended_webp(data: bytes) -> Probe | None:
-    """The canvas of an extended WebP (RFC 9649 section 2.7); None for others. Pillow makes room for the canvas twice to answer
-    the same, whatever its size."""
+    """The header of an extended WebP (RFC 9649 section 2.7); None for others. To tell the same, Pillow makes room for the canvas
+    twice, whatever its size."""
     if data[12:16] != b"VP8X" or len(data) < 30:
         return None
     width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
@@ -151,7 +151,7 @@ def probe_jpeg(data: bytes) -> Probe | Refused:
 FILL = re.compile(rb"\xff*")  # a marker may have any number of these before it
 
 
-DCT_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # the others are lossless or hierarchical, which no browser shows
+DCT_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # other frames are lossless or hierarchical, which no browser shows
 
 
 def _frame_header(data: bytes, at: int, exif: bytes, icc: bytes) -> Probe | Refused:
@@ -171,8 +171,8 @@ def _frame_header(data: bytes, at: int, exif: bytes, icc: bytes) -> Probe | Refu
 
 
 def bare_jpeg(data: bytes) -> bytes:
-    """A JPEG that `probe_jpeg` takes without what applications wrote into it, but for what tells its colours (JFIF, Adobe):
-    Pillow would parse EXIF and MPF, and copies what each of their tags points at."""
+    """A JPEG that `probe_jpeg` accepts, without applications' segments, except those that tell its colours (JFIF, Adobe): Pillow
+    would parse EXIF and MPF, and copy what each of their tags points at."""
     kept, at = [data[:2]], 2
     while True:
         at = max(FILL.match(data, at).end() - 1, at)  # type: ignore[union-attr]
@@ -187,11 +187,11 @@ def bare_jpeg(data: bytes) -> bytes:
 
 
 TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf")
-MAX_ICC_BYTES = 4 << 20  # of a profile that is looked at: printers' tables take 0.5 to 3 MB
+MAX_ICC_BYTES = 4 << 20  # larger profiles are ignored: printers' tables take 0.5 to 3 MB
 
 
 def bare_png(data: bytes) -> bytes:
-    """A PNG without texts, EXIF and profile, which Pillow would inflate and keep, or refuse the picture for their size."""
+    """A PNG without texts, EXIF and profile: Pillow would inflate and keep them, or refuse the picture for their size."""
     chunks = list(png_chunks(data))
     if not any(kind in (*TEXTS, b"iCCP") for kind, _, _ in chunks):
         return data
@@ -200,7 +200,7 @@ def bare_png(data: bytes) -> bytes:
 
 
 def png_icc(data: bytes) -> bytes:
-    """The profile of a PNG (specification, section 11.3.2.3); empty where there is none, or none that may be looked at."""
+    """The profile of a PNG (specification, section 11.3.2.3); empty where there is none, or it is broken or too large."""
     for kind, start, end in png_chunks(data):
         if kind == b"IDAT":
             break
@@ -220,7 +220,7 @@ XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([0-9])")
 
 
 def orientation_of(exif: bytes, xmp: bytes = b"") -> int:
-    """Of EXIF, or of XMP where that says nothing; 1 (upright) where neither makes sense."""
+    """The orientation in EXIF, or in XMP if EXIF has none; 1 (upright) where neither makes sense."""
     value = exif_number(exif, 0x0112)
     if value is None and (in_xmp := XMP_ORIENTATION.search(xmp)):
         value = int(in_xmp[1])
@@ -228,7 +228,7 @@ def orientation_of(exif: bytes, xmp: bytes = b"") -> int:
 
 
 def exif_number(exif: bytes, wanted: int) -> int | None:
-    """A tag of the first directory of a TIFF block that holds one whole number; None where there is none."""
+    """The whole number in a tag of a TIFF block's first directory; None where there is no such tag."""
     exif = exif.removeprefix(b"Exif\0\0")
     if len(exif) < 14 or exif[:2] not in (b"II", b"MM"):
         return None
@@ -251,7 +251,7 @@ def _probe_with_pillow(data: bytes, name: str) -> Probe | Refused:
         return opened
     width, height = opened.size
     orientation = png_orientation(data) if name == "png" else 1  # TIFF: Pillow turns the picture itself
-    # Pillow says as EXIF what the boxes irot and imir say, and those alone count (MIAF section 7.3.6.7).
+    # Only the boxes irot and imir count (MIAF section 7.3.6.7); Pillow returns them as EXIF.
     if name == "avif":
         orientation = orientation_of(opened.info.get("exif", b""))
     frames = getattr(opened, "n_frames", 1) if name in ("webp", "avif", "png") else 1 + _is_animated_gif(data, name)
@@ -259,7 +259,7 @@ def _probe_with_pillow(data: bytes, name: str) -> Probe | Refused:
 
 
 def open_with_pillow(data: bytes) -> Image.Image | Refused:
-    """The picture opened lazily (header only), or why it cannot be."""
+    """The picture opened lazily (header only), or why it cannot be opened."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -268,7 +268,7 @@ def open_with_pillow(data: bytes) -> Image.Image | Refused:
         return refused_by(error)
 
 
-# What Pillow's plugins raise on malformed files; a wider catch would hide bugs of ours.
+# The errors of Pillow's plugins on malformed files; a wider catch would hide bugs of ours.
 PILLOW_ERRORS = (
     OSError,
     SyntaxError,
@@ -288,7 +288,7 @@ PILLOW_ERRORS = (
 
 
 def refused_by(error: BaseException) -> Refused:
-    """Truncated where the decoder ran out of bytes, too large where it ran out of memory, corrupt otherwise."""
+    """IMAGE_NEEDS_MEMORY where the decoder ran out of memory, IMAGE_TRUNCATED where it ran out of bytes, else IMAGE_CORRUPT."""
     if isinstance(error, MemoryError):
         return Refused(Reason.IMAGE_NEEDS_MEMORY)
     text = str(error).lower()
@@ -300,8 +300,8 @@ KEYWORDS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
 
 
 def png_tags(data: bytes) -> tuple[bytes, bytes]:
-    """(EXIF, XMP) of a PNG, before or behind its pixels; empty where there is none. Pillow reads what may be compressed, of a
-    file of nothing else: of the whole one it would decode the pixels on the way."""
+    """(EXIF, XMP) of a PNG, before or behind its pixels; empty where there is none. Texts may be compressed, so Pillow reads
+    them, out of a file with nothing else in it: in the whole file it would decode the pixels on the way."""
     exif = b""
     texts: dict[bytes, bytes] = {}
     for kind, start, end in png_chunks(data):
@@ -326,7 +326,7 @@ def png_orientation(data: bytes) -> int:
 
 
 def _is_animated_gif(data: bytes, name: str) -> bool:
-    """Two image separators after graphic control extensions: counting frames properly would decode them."""
+    """Whether a GIF has two graphic control extensions, and so two frames: counting frames properly would decode them."""
     return name == "gif" and data.count(b"\0\x21\xf9\x04") > 1
 
 

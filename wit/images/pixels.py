@@ -1,4 +1,4 @@
-"""The half of `process` that decodes: scaled, turned upright, hashed, padded or cropped, encoded."""
+"""The half of `process` that decodes: it scales, turns upright, hashes, pads or crops, and encodes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from wit.reasons import Reason
 # JPEG is decoded at no less than this many times the wanted size. At 1 the 5th percentile of SSIM falls below img2dataset's
 # (docs/log.md).
 MARGIN = 1.1
-HASH_MIN = CANVAS  # JPEG that is hashed is decoded at no less than this, whatever the stored size
+HASH_MIN = CANVAS  # a JPEG that is hashed is decoded at no less than this, whatever its stored size
 
 
 def decoded(
     data: bytes, probed: Probe, original_sha256: str, config: ImageConfig, blocked: Blocklist
 ) -> Processed | Refused:
-    """What `process` answers for a picture whose header is in order."""
+    """The result of `process` for a picture whose header has passed."""
     hashing = config.perceptual_hashes or blocked.looks_at_pixels
     scale = decoding_scale(probed, config, hashing)
     if refused := beyond_limits(probed, scale, config):
@@ -47,7 +47,7 @@ def decoded(
         stored, kind, (width, height), sha256 = data, probed.format, probed.size, original_sha256
     else:
         picture = stored_picture(pixels, probed, config)
-        del pixels  # of large pictures every copy counts
+        del pixels  # every copy of a large picture counts
         stored, kind, (height, width) = encode(picture, config), config.encode_format, picture.shape[:2]
         sha256 = hashlib.sha256(stored).hexdigest()
     bits, code, quality = hashes
@@ -66,7 +66,7 @@ def decoding_scale(probed: Probe, config: ImageConfig, hashing: bool) -> int:
 
 
 def stored_picture(pixels: RGB, probed: Probe, config: ImageConfig) -> RGB:
-    """Scaled, turned upright, padded or cropped."""
+    """The picture to be stored: scaled, turned upright, padded or cropped."""
     width, height = target_size(probed.size, config)
     scaled = (width, height) != probed.size
     if probed.turned:
@@ -76,7 +76,8 @@ def stored_picture(pixels: RGB, probed: Probe, config: ImageConfig) -> RGB:
 
 
 def picture_box(pixels: RGB, probed: Probe) -> tuple[float, float] | None:
-    """(width, height) of what is picture in an array decoded at 1 / scale, whose last column and row may be part filling."""
+    """(width, height) of the picture within an array decoded at 1 / scale: part of the last column and row may be filling. None
+    where it fills the array."""
     height, width = pixels.shape[:2]
     for scale in (2, 4, 8):
         sides = probed.width / scale, probed.height / scale
@@ -88,8 +89,8 @@ def picture_box(pixels: RGB, probed: Probe) -> tuple[float, float] | None:
 
 
 def encode(pixels: RGB, config: ImageConfig) -> bytes:
-    """jpg with all its colour (4:4:4): at quality 92 smaller, and 1.4 dB nearer the picture, than the 4:2:0 at 95 that
-    img2dataset writes (docs/log.md); others by Pillow."""
+    """The picture in the stored format. A jpg keeps all its colour (4:4:4): at quality 92 it is smaller, and 1.4 dB nearer the
+    picture, than img2dataset's 4:2:0 at 95 (docs/log.md). Other formats are written by Pillow."""
     if config.encode_format == "jpg":
         return bytes(simplejpeg.encode_jpeg(pixels, config.encode_quality, "RGB", "444"))
     out = io.BytesIO()

@@ -1,5 +1,5 @@
-"""One picture from fetched bytes to stored bytes: what the header forbids, then either the bytes as they are or
-`wit.images.pixels`."""
+"""One picture from fetched bytes to stored bytes: the header is judged, then the bytes are kept as they are, or decoded and
+encoded by `wit.images.pixels`."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ def process(data: bytes, config: ImageConfig, blocked: Blocklist = NOTHING_BLOCK
     config = storable(probed, config)
     if config.keep_original and not config.perceptual_hashes and not blocked.looks_at_pixels:
         return _kept(data, probed, original_sha256, config)
-    from wit.images.pixels import decoded  # here, since who keeps original bytes is spared 60 ms and 15 MB of libraries
+    from wit.images.pixels import decoded  # not above: builds that keep original bytes save 60 ms and 15 MB
 
     return decoded(data, probed, original_sha256, config, blocked)
 
 
 def looks_at_pixels(config: ImageConfig, blocked: Blocklist) -> bool:
-    """Whether any picture is decoded at all."""
+    """Whether any picture is decoded at all, under these settings and with this block list."""
     kept_unseen = config.keep_original and not config.perceptual_hashes and config.check_pixels == "none"
     return not kept_unseen or blocked.looks_at_pixels
 
 
 def storable(probed: Probe, config: ImageConfig) -> ImageConfig:
-    """How this picture is stored: one that is to be kept as it came, in a format that readers of shards do not know, is
-    encoded anew in its own size."""
+    """The settings for this picture. With --keep-original, a picture in a format that readers of shards do not know is encoded
+    anew in its own size."""
     if not config.keep_original or FORMATS[probed.format].kept:
         return config
     return replace(config, keep_original=False, resize_mode="no")
 
 
 def stored_formats(config: ImageConfig) -> list[Format]:
-    """What pictures may be stored as."""
+    """The formats that pictures may be stored in."""
     kept = [form.name for form in FORMATS.values() if form.kept] if config.keep_original else []
     return [FORMATS[name] for name in dict.fromkeys([config.encode_format, *kept])]
 
@@ -64,7 +64,7 @@ def too_many_pixels(probed: Probe, config: ImageConfig) -> Refused | None:
 
 
 def cut_short(data: bytes, probed: Probe) -> Refused | None:
-    """Truncation that shows without decoding: the end marker is missing."""
+    """IMAGE_TRUNCATED for a JPEG or PNG without its end marker, which shows without decoding; else None."""
     tail = {"jpg": b"\xff\xd9", "png": b"IEND\xaeB`\x82"}.get(probed.format)
     if tail and data.rfind(tail) < 0:
         return Refused(Reason.IMAGE_TRUNCATED)
@@ -75,7 +75,7 @@ def _kept(data: bytes, probed: Probe, sha256: str, config: ImageConfig) -> Proce
     if probed.extended and isinstance(opened := open_with_pillow(data), Refused):  # the header was not enough to tell
         return opened
     if config.check_pixels != "none":
-        from wit.images.whole import not_whole  # here, for the same reason
+        from wit.images.whole import not_whole  # not above, for the same reason
 
         if refused := not_whole(data, probed, config):
             return refused

@@ -1,4 +1,4 @@
-"""To the exact size: img2dataset's resize modes by their names, with a SIMD Lanczos."""
+"""Pictures to their exact size: img2dataset's resize modes, by its names, with a SIMD Lanczos."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def target_size(size: tuple[int, int], config: ImageConfig) -> tuple[int, int]:
 
 
 def stored_size(size: tuple[int, int], config: ImageConfig) -> tuple[int, int]:
-    """(width, height) after padding or cropping, of a picture of `size` as a viewer sees it."""
+    """(width, height) after padding or cropping, for a picture of `size` as a viewer sees it."""
     if config.keep_original:
         return size
     scaled = target_size(size, config)
@@ -37,11 +37,12 @@ def stored_size(size: tuple[int, int], config: ImageConfig) -> tuple[int, int]:
 
 
 def resize(pixels: RGB, width: int, height: int, box: tuple[float, float] | None = None) -> RGB:
-    """The picture at another size; of it, `box` (width, height) from the upper left corner, where only that is picture.
+    """The picture at another size. If only part of the array is picture, `box` is the (width, height) of that part, from the
+    upper left corner.
 
-    A JPEG of 1001 pixels decoded at 1/2 has 501 columns, of which 500.5 are picture: without the box all of it would be
-    stretched by a thousandth (docs/log.md: 9 dB at the 5th percentile). This resizer crashes on some boxes whose far edge
-    is no exact number in binary; these are multiples of 1/8."""
+    A JPEG 1001 pixels wide, decoded at 1/2, has 501 columns, but only 500.5 of them are picture. Without the box the picture
+    would be stretched by a thousandth (docs/log.md: 9 dB at the 5th percentile). This resizer crashes on some boxes whose far
+    edge is no exact number in binary; these are multiples of 1/8."""
     if pixels.shape[:2] == (height, width):
         return pixels
     source = ImageData(pixels.shape[1], pixels.shape[0], PixelType.U8x3, pixels.tobytes())
@@ -52,7 +53,7 @@ def resize(pixels: RGB, width: int, height: int, box: tuple[float, float] | None
 
 
 def turn(pixels: RGB, orientation: int) -> RGB:
-    """The picture as EXIF orientation (1 to 8) says it is to be seen."""
+    """The picture turned and mirrored as its EXIF orientation (1 to 8) asks."""
     if orientation in (2, 5, 7, 4):
         pixels = pixels[:, ::-1]
     quarter_turns = {3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}.get(orientation, 0)
@@ -60,8 +61,8 @@ def turn(pixels: RGB, orientation: int) -> RGB:
 
 
 def pad_or_crop(pixels: RGB, config: ImageConfig, scaled: bool) -> RGB:
-    """Squares: padded with the background (border) or cut from the middle (center_crop); others, and pictures left
-    alone because they are small, unchanged."""
+    """The picture made square: padded with the background (border), or its middle cut out (center_crop). In other modes, and
+    for a picture that was too small to scale, it is unchanged."""
     if config.resize_mode not in ("border", "center_crop") or (config.resize_only_if_bigger and not scaled):
         return pixels
     side = config.image_size
@@ -77,7 +78,7 @@ def pad_or_crop(pixels: RGB, config: ImageConfig, scaled: bool) -> RGB:
 
 @functools.lru_cache(maxsize=4)
 def blank(side: int, colour: str) -> RGB:
-    """A square of one colour: to copy it takes a tenth of the time that painting it does."""
+    """A square of one colour. It is cached, since a copy takes a tenth of the time of painting one."""
     paper = np.empty((side, side, 3), np.uint8)
     paper[:] = ImageColor.getrgb(colour)[:3]
     return paper

@@ -1,4 +1,4 @@
-"""What the image functions answer: a probe of the header, a processed picture, or why there is none."""
+"""The results of image functions: a probe of the header, a processed picture, or why there is none."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What the header says, before any pixel is decoded."""
+    """The facts in the header, before any pixel is decoded."""
 
     format: str  # jpg, png, webp, gif, bmp, tiff, avif
     width: int  # as stored, before EXIF orientation
     height: int
-    frames: int = 1  # more than one: an animation, of which the first frame is taken
+    frames: int = 1  # more than one: an animation; only its first frame is used
     orientation: int = 1  # EXIF, 1 to 8
     components: int = 3  # 1 gray, 3 colour, 4 CMYK; jpg only
     icc: bytes = b""  # jpg only; other formats: Pillow reads it
     exif: bytes = b""  # jpg only, without the "Exif" prefix
-    passes: bool = False  # jpg only: more than one scan, so that all coefficients are held until the last
-    extended: bool = False  # webp only: animated, transparent or with a profile, which Pillow's animation decoder takes
+    passes: bool = False  # jpg only: more than one scan, so the decoder holds all coefficients until the last
+    extended: bool = False  # webp only: animated, transparent or with a profile; Pillow's animation decoder reads it
 
     @property
     def turned(self) -> bool:
@@ -61,11 +61,11 @@ class Processed:
     exif: str | None = None
 
     def without_data(self) -> Processed:
-        """The same with no bytes."""
+        """The same, without the picture's bytes."""
         return Processed(b"", *(getattr(self, name) for name in PROCESSED_FIELDS[1:]))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles as a plain call: a quarter of the time that a frozen dataclass with slots takes."""
+        """Pickles as a plain call, in a quarter of the time of a frozen dataclass with slots."""
         return Processed, tuple(getattr(self, name) for name in PROCESSED_FIELDS)
 
 

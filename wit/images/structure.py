@@ -1,5 +1,5 @@
-"""How many parts a picture has, counted before any library walks them: a byte or two each on the wire, and microseconds or a
-copy each in a parser that was not written for a million of them (docs/log.md has seconds and gigabytes)."""
+"""Counts the parts of a picture before any library walks them. A part may take a byte or two on the wire, yet microseconds or a
+copy in a parser that was not written for a million of them (docs/log.md has seconds and gigabytes)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from collections.abc import Callable, Iterator
 from wit.images.results import Refused
 from wit.reasons import Reason
 
-MAX_PARTS = 20_000  # chunks, segments, blocks: 20 MB of PNG in pieces of 1 kB; more than 8 kB a piece is usual
+MAX_PARTS = 20_000  # chunks, segments, blocks: 20 MB of PNG in pieces of 1 kB, where more than 8 kB is usual
 USUAL_SCANS = 12  # of a progressive JPEG; each costs a pass over all coefficients
 MAX_SCANS = 100
-MAX_SCANNED = 1_500_000_000  # scans x pixels: 12 scans of 64 MP are half of it, and 100 scans are for up to 15 MP
+MAX_SCANNED = 1_500_000_000  # scans x pixels: 12 scans of 64 MP take half of it; 100 scans are allowed up to 15 MP
 MAX_TAGS = 4_096  # of a TIFF directory: libtiff's own limit
 MAX_TAG_BYTES = 32_000_000  # of their values: more than a whole body
-MAX_TAG_VALUES = (
-    1_000_000  # numbers in them, of which Pillow makes Python objects: 16 x 16 tiles of 64 MP are half of it
-)
-MAX_ITEM_TABLE = 1 << 16  # bytes of an AVIF's list of items: 3,000 tiles. libavif looks each up in the list of all
+MAX_TAG_VALUES = 1_000_000  # numbers in tags, each a Python object in Pillow: 16 x 16 tiles of 64 MP take half of it
+MAX_ITEM_TABLE = 1 << 16  # bytes of an AVIF's list of items: 3,000 tiles. libavif searches it for each item
 MAX_RLE_PIXELS = 16_000_000  # Pillow writes run lengths out in Python: 0.1 us a pixel
 
 Chunk = tuple[bytes, int, int]  # its kind; where its content begins and ends
@@ -37,8 +35,8 @@ def png_chunks(data: bytes) -> Iterator[Chunk]:
 
 
 def riff_chunks(data: bytes) -> Iterator[Chunk]:
-    """The top chunks of a WebP (RFC 9649 section 2.3), in order; the last may be cut off. What stands behind the length in its
-    header is no part of it."""
+    """The top chunks of a WebP (RFC 9649 section 2.3), in order; the last may be cut off. Bytes beyond the length in its header
+    are no part of it."""
     at, stop = 12, min(len(data), int.from_bytes(data[4:8], "little") + 8)
     while at + 8 <= stop:
         length = int.from_bytes(data[at + 4 : at + 8], "little")
@@ -47,7 +45,7 @@ def riff_chunks(data: bytes) -> Iterator[Chunk]:
 
 
 def gif_parts(data: bytes) -> Iterator[int]:
-    """What Pillow reads of a GIF up to its first picture: one number for each block in an extension and each byte astray."""
+    """One number for each part that Pillow reads of a GIF up to its first picture: blocks of extensions, and stray bytes."""
     at = 13 + (3 << ((data[10] & 7) + 1) if len(data) > 10 and data[10] & 0x80 else 0)
     while at < len(data) and data[at] not in b",;":
         extension = data[at] == 0x21
@@ -59,11 +57,11 @@ def gif_parts(data: bytes) -> Iterator[int]:
         yield at
 
 
-_SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # the next marker that is none of an entropy-coded segment's own
+_SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # the next marker that ends an entropy-coded segment
 
 
 def jpeg_scans(data: bytes, frame: int) -> Iterator[int]:
-    """Where the scans of a JPEG begin whose frame header stands at `frame`."""
+    """The places where the scans of a JPEG begin; its frame header stands at `frame`."""
     at = frame
     while scan_end := _SCAN_END.search(data, at):
         at = scan_end.start()
@@ -76,7 +74,7 @@ def jpeg_scans(data: bytes, frame: int) -> Iterator[int]:
 
 
 def is_one_scan(data: bytes, frame: int, components: int) -> bool:
-    """Whether the first scan of a sequential JPEG has all its components: libjpeg then takes no other."""
+    """Whether the first scan of a sequential JPEG has all its components: libjpeg then reads no further scan."""
     at = frame
     for _ in range(MAX_PARTS):
         if data[at : at + 1] != b"\xff" or at + 5 > len(data):
@@ -91,8 +89,8 @@ _SCAN_START = re.compile(rb"\xff\xda")  # finds twice as fast as `bytes.count`
 
 
 def too_many_scans(data: bytes, frame: int, pixels: int) -> Refused | None:
-    """Whether decoding would pass over the coefficients too often. Pairs of bytes are counted first, which is done in no time;
-    only where that is too many are the scans."""
+    """Refuses a JPEG whose decoding would pass over the coefficients too often. Pairs of bytes that look like scans are counted
+    first, which is fast; real scans only where those are too many."""
     limit = min(MAX_SCANS, max(MAX_SCANNED // pixels, USUAL_SCANS))
     if _more_than(_SCAN_START.finditer(data, frame), limit) and _more_than(jpeg_scans(data, frame), limit):
         return Refused(Reason.IMAGE_TOO_MANY_PARTS, f"more than {limit} scans")
@@ -114,7 +112,7 @@ def boxes(data: bytes, at: int, end: int) -> Iterator[Chunk]:
 
 
 def _avif_parts(data: bytes) -> Iterator[int]:
-    """One number for each box that libavif reads at the top and in `meta`, and too many for a list of items that is too long."""
+    """One number for each box that libavif reads at the top and in `meta`; more than MAX_PARTS for too long a list of items."""
     for kind, start, end in boxes(data, 0, len(data)):
         yield start
         if kind != b"meta":
@@ -138,8 +136,8 @@ _PARTS: dict[str, Callable[[bytes], Iterator[object]]] = {
 
 
 def too_many_parts(data: bytes, format: str) -> Refused | None:
-    """Why a picture of this format is not worth the time that its parts would take; a JPEG's are counted on the way to its
-    frame header, and its scans by `too_many_scans`."""
+    """Refuses a picture whose parts would take too much time. A JPEG's are counted elsewhere: segments on the way to its frame
+    header, scans in `too_many_scans`."""
     if format in _PARTS and _more_than(_PARTS[format](data), MAX_PARTS):
         return Refused(Reason.IMAGE_TOO_MANY_PARTS, f"more than {MAX_PARTS} chunks or blocks")
     if format == "tiff" and not sane_tags(data):
@@ -164,8 +162,8 @@ _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 
 
 def sane_tags(tiff: bytes, start: int | None = None) -> bool:
-    """Whether a directory of a TIFF or EXIF block (classic or BigTIFF), the first unless told where, may be read: Pillow copies
-    the value of each tag, so a thousand that point at the same megabytes are gigabytes."""
+    """Whether a directory of a TIFF or EXIF block (classic or BigTIFF) may be read: the one at `start`, or the first. Pillow
+    copies the value of each tag, so a thousand tags that point at the same megabytes make gigabytes."""
     order = "<" if tiff[:2] == b"II" else ">"
     big = tiff[2:4] in (b"+\0", b"\0+")
     entry, counter, word = (20, "Q", 8) if big else (12, "H", 4)

@@ -1,4 +1,4 @@
-"""Whether all of a picture is there, where its bytes are to be kept and nobody else looks at its pixels."""
+"""Whether a picture is whole, for pictures whose bytes are kept and whose pixels nothing else decodes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from wit.reasons import Reason
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type (PNG specification, section 11.2.1)
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 USUAL = (b"VP8X", b"ICCP", b"VP8 ", b"EXIF", b"XMP ")
-METADATA = 0x2C  # flags of a VP8X for ICC, EXIF and XMP: not for transparency, an animation or what nobody has named
+METADATA = 0x2C  # flags of a VP8X for ICC, EXIF and XMP; not those for transparency and animation, nor unnamed ones
 VP8_HEADER = 10  # bytes before the first partition of a key frame
 LEAST_BITS = (
-    3  # the modes of a macroblock take 3.4 at least: their probabilities are fixed (RFC 6386 sections 11.2 and 11.5)
+    3  # a macroblock's modes take 3.4 at least: their probabilities are fixed (RFC 6386 sections 11.2 and 11.5)
 )
 AT_ONCE_BYTES = 64 << 20
 PIECE_BYTES = 1 << 20
 
 
 def not_whole(data: bytes, probed: Probe, config: ImageConfig) -> Refused | None:
-    """Why a picture is not all there, as far as `check_pixels` looks."""
+    """Why a picture is not whole, as far as `check_pixels` looks; None if it seems whole."""
     if config.check_pixels == "none":
         return None
     fast = config.check_pixels == "fast"
@@ -39,7 +39,7 @@ def not_whole(data: bytes, probed: Probe, config: ImageConfig) -> Refused | None
         return refused
     if fast and probed.format == "webp" and is_whole_lossy_webp(data, probed):
         return None
-    # Every coefficient is decoded at an eighth of the size too: what is broken shows there, in less time and memory.
+    # At an eighth of the size every coefficient is decoded too: damage shows, in less time and memory.
     scale = 8 if probed.format == "jpg" else 1
     if decoding_bytes(probed, scale) > WORKING_BYTES:
         return Refused(Reason.IMAGE_NEEDS_MEMORY, f"{probed.width} x {probed.height}")
@@ -52,8 +52,8 @@ def not_whole(data: bytes, probed: Probe, config: ImageConfig) -> Refused | None
 
 
 def not_whole_png(data: bytes) -> Refused | None:
-    """Inflates the pixels and throws them away: enough of them, in chunks whose CRCs are right. Of other chunks only those
-    that nobody may do without are compared with their CRC, as libpng does."""
+    """Why a PNG is not whole: its pixels, which are inflated and thrown away, must be enough, and the CRC of every critical chunk
+    right. Other chunks are not compared with their CRC, as in libpng."""
     pieces: list[bytes] = []
     for kind, start, end in png_chunks(data):
         if end + 4 > len(data):
@@ -71,11 +71,12 @@ def not_whole_png(data: bytes) -> Refused | None:
 
 
 def is_whole_lossy_webp(data: bytes, probed: Probe) -> bool:
-    """Whether sizes alone tell that a picture in VP8 without transparency, as most are, is all there: of chunks in the usual
-    order that fill the file as it says (RFC 9649 sections 2.5 and 2.7), of a frame that is shown (RFC 6386 section 9.1), and of
-    its first partition, which has all but the coefficients. That saves nearly all of 12 ms of CPU; others have to be decoded.
+    """Whether a VP8 picture without transparency, as most are, is whole by its sizes alone. Its chunks must stand in the usual
+    order and fill the file as it says (RFC 9649 sections 2.5 and 2.7), its frame must be one that is shown (RFC 6386 section
+    9.1), and its first partition, which has all but the coefficients, must fit. That saves nearly all of 12 ms of CPU; where it
+    is False, the picture has to be decoded.
 
-    Not told are flipped bits, and a cut behind the first partition of which somebody has set right all sizes."""
+    It does not notice flipped bits, nor a cut behind the first partition after which somebody corrected all sizes."""
     chunks = list(riff_chunks(data))
     kinds = [kind for kind, _, _ in chunks]
     extended = kinds[:1] == [b"VP8X"] and chunks[0][2] == 30 and not data[20] & ~METADATA
@@ -97,9 +98,10 @@ def is_whole_lossy_webp(data: bytes, probed: Probe) -> bool:
 
 
 def inflated(data: bytes, expected: int) -> int:
-    """How many bytes it inflates to: in one piece where that fits (half the time), else piece by piece. Raises zlib.error."""
+    """How many bytes the data inflate to: in one piece, in half the time, if that fits; else piece by piece. Raises
+    zlib.error."""
     if expected <= AT_ONCE_BYTES:
-        # As where there is more than was expected, which libpng passes over.
+        # DeflateError: for instance where there is more than was expected, which libpng ignores.
         with contextlib.suppress(deflate.DeflateError):
             return len(deflate.zlib_decompress(data, expected))
     inflater, count = zlib.decompressobj(), 0
@@ -110,7 +112,7 @@ def inflated(data: bytes, expected: int) -> int:
 
 
 def pixel_bytes(png: bytes) -> int:
-    """What the pixels of a PNG inflate to: its rows, each with a byte before it for its filter."""
+    """How many bytes the pixels of a PNG inflate to: its rows, each with a filter byte before it."""
     width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
     bits = png[24] * CHANNELS.get(png[25], 1)
     passes = ADAM7 if png[28] else ((0, 0, 1, 1),)

@@ -1,8 +1,8 @@
-"""Whether a JPEG is all there, told from its structure without decoding a coefficient (ITU T.81 annexes B and G).
+"""Whether a JPEG is whole, by its structure, without decoding a coefficient (ITU T.81 annexes B and G).
 
-Every cut is found but where an end mark was set behind it. Of those, cuts are found that take restart markers, a scan that no
-picture can do without, or so much that fewer bytes are left than the shortest codes for all blocks. Other bytes in place of
-pixels are found by the markers they seem to hold. Flipped bits are not found, but in what tables and headers may not be."""
+Every cut is found, unless an end mark was set behind it. Even then it is found if restart markers or an indispensable scan are
+gone, or fewer bytes are left than the shortest codes for all blocks would take. Foreign bytes in place of pixels are found by
+the markers that they seem to hold. Flipped bits are found only where they make a table or a header invalid."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EOI, SOS, DQT, DHT, DRI, DNL = 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xDC
 FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 PROGRESSIVE, ARITHMETIC = (0xC2, 0xCA), (0xC9, 0xCA)
 SEGMENTS = {SOS, DQT, DHT, DRI, DNL, 0xCC, 0xFE, *FRAMES, *range(0xE0, 0xF0)}
-SHORTEST = 1  # bits of a code; of a table that the file lacks, for which decoders take one of their own
+SHORTEST = 1  # bits of the shortest code of a table that the file lacks; decoders then use a default table
 EOB_RUN = 32_767  # blocks without a coefficient that one code of a progressive scan may stand for (section G.1.2.2)
 
 
@@ -47,27 +47,27 @@ class Component(NamedTuple):
 
 @dataclass(slots=True)
 class Walk:
-    """What the segments up to here have told."""
+    """What is known from the segments read so far."""
 
     restarts: npt.NDArray[np.intp]
-    """Places of all pairs of bytes that would be restart markers in a scan."""
+    """Places of all pairs of bytes that in a scan are restart markers."""
     others: npt.NDArray[np.intp]
-    """Places of all pairs that would end it."""
+    """Places of all pairs of bytes that end a scan."""
     marker: int = 0
     width: int = 0
     height: int = 0
     components: list[Component] = field(default_factory=list)
     quantisers: set[int] = field(default_factory=set)
     codes: dict[int, int] = field(default_factory=dict)
-    """By class and number of a Huffman table: bits of its shortest code."""
+    """{class and number of a Huffman table: bits of its shortest code}."""
     interval: int = 0
     """MCUs between two restart markers; 0 where there are none."""
     seen: set[Component] = field(default_factory=set)
-    """Components of which the first scan (of a progressive frame: of its first coefficient) is there."""
+    """Components whose first scan is there (in a progressive frame: the first scan of their first coefficient)."""
 
 
 def not_whole_jpeg(data: bytes) -> Refused | None:
-    """What its structure lacks; `data` is a JPEG whose frame header `probe_jpeg` takes."""
+    """Why a JPEG is not whole; None if it is. `probe_jpeg` must have accepted its frame header."""
     walk, at = Walk(*_marks(data)), 2
     try:
         for _ in range(MAX_PARTS):
@@ -86,8 +86,8 @@ def not_whole_jpeg(data: bytes) -> Refused | None:
 
 
 def _marks(data: bytes) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Pairs of bytes that look like restart markers, and like other markers: once over the whole file, which is four times as
-    fast as a regular expression a scan."""
+    """(places of pairs of bytes that look like restart markers, places of those that look like other markers). Found in one
+    pass over the file, which is four times as fast as a regular expression for each scan."""
     array = np.frombuffer(data, np.uint8)
     places = np.flatnonzero(array[:-1] == 0xFF)
     kinds = array[places + 1]
@@ -96,7 +96,7 @@ def _marks(data: bytes) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
 
 
 def _segment(data: bytes, at: int, marker: int, walk: Walk) -> int:
-    """Takes in one segment; where the next begins."""
+    """Reads one segment into `walk`; returns where the next begins. Raises Broken."""
     if marker == 0x01 or 0xD0 <= marker <= 0xD7:
         return at + 2
     if marker not in SEGMENTS:
@@ -158,7 +158,7 @@ def _frame(body: bytes, marker: int, walk: Walk) -> None:
 
 
 def _scan(start: int, body: bytes, walk: Walk) -> int:
-    """Compares what stands between a scan's header and the next marker with what must be there; where that marker is."""
+    """Checks the bytes between a scan's header and the next marker; returns the place of that marker. Raises Broken."""
     tables = _components_of(body, walk)
     first, exactness = body[1 + 2 * body[0]], body[3 + 2 * body[0]]
     following = np.searchsorted(walk.others, start)
@@ -177,7 +177,7 @@ def _scan(start: int, body: bytes, walk: Walk) -> int:
 
 
 def _components_of(body: bytes, walk: Walk) -> dict[Component, int]:
-    """The components of a scan with their Huffman tables; of equal identifiers the first that is left. Raises KeyError."""
+    """{component: its Huffman tables} of a scan; of equal identifiers the first unused. Raises ValueError or KeyError."""
     if len(body) != 4 + 2 * body[0] or not 1 <= body[0] <= 4:
         raise ValueError("not as many components as it says")
     tables = dict[Component, int]()
@@ -203,7 +203,7 @@ def _sizes(walk: Walk, components: list[Component]) -> tuple[int, list[int]]:
 
 
 def _restarts(walk: Walk, start: int, end: int, mcus: int) -> int:
-    """How many restart markers a scan has, without those that stand behind its last MCU: decoders pass over them."""
+    """How many restart markers a scan has. Raises Broken for too few or too many; those behind the last MCU do no harm."""
     first, last = np.searchsorted(walk.restarts, (start, end))
     places = walk.restarts[first:last]
     behind = np.cumprod((places == end - 2 * np.arange(len(places), 0, -1))[::-1]).sum()
@@ -216,8 +216,8 @@ def _restarts(walk: Walk, start: int, end: int, mcus: int) -> int:
 
 
 def _least_bits(walk: Walk, tables: dict[Component, int], blocks: list[int], first: int, exactness: int) -> int:
-    """What a scan of these blocks takes at least, without stuffed bytes."""
-    if walk.marker in ARITHMETIC:  # of a flat picture a coder may say nothing
+    """The bits that a scan of these blocks takes at least, without stuffed bytes."""
+    if walk.marker in ARITHMETIC:  # for a flat picture a coder may write nothing
         return 0
     if first:
         return max(ceil_div(sum(blocks), EOB_RUN), 8)

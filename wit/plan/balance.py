@@ -1,9 +1,9 @@
 """Which pairs stay, so that no query floods the set (CLIP section 2.2; design section 7).
 
 Every (pair, query) has one draw u in [0, 1), fixed by the build's seed. A pair's *critical t* is the smallest cap at which
-it stays: min over its queries of u x count(query). It is kept if that is below t, so a query with more than t pairs
-contributes t of them on average and a query with fewer contributes all. A pair kept for one query also counts for every
-other query it contains, as in MetaCLIP.
+it stays: min over its queries of u x count(query). A pair is kept if its critical t is below the cap t, so a query with more
+than t pairs contributes t of them on average, and a query with fewer contributes all. A pair kept for one query also counts for
+every other query it contains, as in MetaCLIP.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def pair_draws(seed: int, keys: Sequence[str], offsets: Ints, ids: Ids, hashes: 
 
 
 def critical_t(draws: Floats, counts: Floats | Ints, offsets: Ints, ids: Ids) -> Floats:
-    """The smallest cap at which each pair stays [n]; a pair without any query never does (infinity)."""
+    """[n] critical t: the smallest cap at which each pair stays; infinite for a pair without any query."""
     n = len(offsets) - 1
     result = np.full(n, np.inf)
     filled = np.flatnonzero(np.diff(offsets) > 0)
@@ -33,7 +33,7 @@ def critical_t(draws: Floats, counts: Floats | Ints, offsets: Ints, ids: Ids) ->
 
 
 def count_queries(ids: Ids, queries: int) -> Ints:
-    """Memberships per query [queries]; arrays of several parts add up."""
+    """[queries] (pair, query) memberships of each query; arrays of several parts add up."""
     return np.bincount(ids, minlength=queries).astype(np.int64)
 
 
@@ -43,22 +43,24 @@ CELL_BITS = 18  # 2 MB of counts; a cell spans 1/64 of its values, so the second
 
 
 def cells_of(values: Floats) -> Ints:
+    """The cell of each value: its leading CELL_BITS bits. Values must not be negative."""
     return (values.view(np.uint64) >> np.uint64(64 - CELL_BITS)).astype(np.int64)
 
 
 def cell_counts(values: Floats) -> Ints:
+    """[2 ** CELL_BITS] how many values each cell holds; arrays of several parts add up."""
     return np.bincount(cells_of(values), minlength=1 << CELL_BITS).astype(np.int64)
 
 
 def cell_of_rank(counts: Ints, rank: int) -> tuple[int, int]:
-    """(cell, rank within it) of the value of that 0-based rank."""
+    """(cell, rank within the cell) of the value at a 0-based rank, by the counts of all cells."""
     ends = np.cumsum(counts)
     cell = int(np.searchsorted(ends, rank, side="right"))
     return cell, rank - (int(ends[cell - 1]) if cell else 0)
 
 
 def threshold_for(target: int, counts: Ints, values_of_cell: Floats, rank: int) -> float:
-    """The cap t that keeps exactly the `target` smallest critical t (all of them if there are fewer): keep below it."""
+    """The cap t below which exactly `target` critical t lie; infinite if there are no more. `rank` is within the cell."""
     total = int(counts.sum())
     if target >= total:
         return float("inf")

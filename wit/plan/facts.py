@@ -1,4 +1,4 @@
-"""What plan says of its units, beside their files, and of the whole set: the facts in its markers, and the table of queries."""
+"""What plan records besides rows: facts in the markers of its units and of the whole set, and the table of queries."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from wit.store import parquet
 from wit.store.manifests import Manifest, Unit
 from wit.store.parts import StageDir
 
-RATES, QUERIES = Unit("rates"), Unit("queries")  # the units that speak of the whole set
+RATES, QUERIES = Unit("rates"), Unit("queries")  # units that stand for the whole set
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Of a pass over a bucket: how many pairs it holds."""
+    """The facts of a pass over a bucket: how many pairs the bucket holds."""
 
     pairs: int
 
@@ -25,7 +25,7 @@ GIANT_UNKNOWN = -2  # version 0.1 did not say whether a partition is a piece of 
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """Of a host partition: its raw shards to be, and the number of the giant that it is a piece of."""
+    """The facts of a host partition: how many raw shards it will give, and the number of the giant it is a piece of, if any."""
 
     shards: int
     giant: int | None = GIANT_UNKNOWN
@@ -33,7 +33,7 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """Of the whole set: what critical t was compared with, and the cap, of which that is `oversample` times as much; None where
+    """The facts of the whole set: the cap, and the threshold for critical t, which is `oversample` times the cap; None where
     every row is planned. Versions up to 0.3 kept the threshold alone."""
 
     threshold: float | None
@@ -42,28 +42,28 @@ class Solved:
 
 @dataclass(frozen=True, slots=True)
 class RatesKept:
-    """Of the whole set: the rates that it goes by."""
+    """The facts of the whole set: the rates that the plan goes by."""
 
     rates: KeptRates
 
 
 @dataclass(frozen=True, slots=True)
 class PlanFacts:
-    """What plan learned about the whole set: of each query its memberships and the weight of its draws, and the cap."""
+    """What plan learned about the whole set: the memberships and the weight of each query, and the cap."""
 
     path: str
     """The table of queries."""
     pairs: Ints
     """[queries] memberships before balancing."""
     weights: Floats
-    """[queries] what the draws of its pairs were multiplied with."""
+    """[queries] the factor of the draws of each query's pairs."""
     cap: float
-    """What plan solved for; infinite where every row is planned."""
+    """The cap that plan solved for; infinite where every row is planned."""
 
 
 def read_facts(stage: StageDir, manifest: Manifest, *, oversample: float) -> PlanFacts:
-    """What a finished plan says of the whole set. Where an earlier version kept the threshold alone, `oversample` makes the
-    cap of it."""
+    """The facts of a finished plan. Where an earlier version kept the threshold alone, the cap is the threshold divided by
+    `oversample`."""
     (marker,) = manifest.of(QUERIES.kind)
     path, solved = stage.file(marker, "rows"), stage.facts(marker, Solved)
     table = parquet.read_table(path, ["pairs", "weight"])

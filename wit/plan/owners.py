@@ -1,8 +1,8 @@
-"""Who owns which domain: one worker at a time, and no more of a domain than its rate lets anybody fetch in reasonable time.
+"""Who owns which domain: one worker at a time. A domain gives no more rows than its rate lets anybody fetch in reasonable time.
 
-Planned rows are routed by registrable domain to partitions, each of which one worker takes at a time. A giant, a domain too large
-for a partition, gets partitions of its own, which one worker takes in turn (`wit.download`); how many is known once all rows
-are counted.
+Planned rows are routed by registrable domain to partitions; one worker at a time takes a partition. A giant is a domain too large
+for one partition. It gets partitions of its own, which one worker takes in turn (`wit.download`); how many is known once all
+rows are counted.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from wit.urls import host_of, registrable_domain
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """How many rows of a domain or host can be fetched in `hours`, as the plan saw it when it began. No hours, or no requests a
-    second: no bound."""
+    """How many rows of a domain or host can be fetched in `hours`, at the rates in force when the plan began. Zero hours, or a
+    rate of zero, mean no bound."""
 
     hours: float = 0.0
     domain_per_s: float = 0.0
@@ -35,23 +35,25 @@ class Rates:
     limits: HostLimits = field(default_factory=HostLimits)
 
     def of_domain(self, domain: str) -> float:
+        """Rows of the domain that can be fetched in time; infinite without a bound."""
         return self._rows(self.limits.of(domain).rate or self.domain_per_s)
 
     def of_host(self, host: str) -> float:
+        """Rows of the host that can be fetched in time; infinite without a bound."""
         return self._rows(self.limits.of(host).rate or self.host_per_s)
 
     def _rows(self, per_s: float) -> float:
         return self.hours * 3600 * per_s or np.inf
 
     def kept(self) -> KeptRates:
-        """As the plan writes them down."""
+        """The rates in the form that the plan writes down."""
         named = {name: limit.rate for name, limit in self.limits.entries.items() if limit.rate}
         return KeptRates(self.hours, self.domain_per_s, self.host_per_s, named)
 
 
 @dataclass(frozen=True, slots=True)
 class KeptRates:
-    """Rates in a plan's unit."""
+    """The rates as the marker of a plan keeps them; `named` are those of --host-limits, in requests a second."""
 
     hours: float
     domain_per_s: float
@@ -59,36 +61,38 @@ class KeptRates:
     named: Mapping[str, float]
 
     def rates(self) -> Rates:
+        """The rates that were written down."""
         limits = HostLimits({name: HostLimit(rate) for name, rate in self.named.items()})
         return Rates(self.hours, self.domain_per_s, self.host_per_s, limits)
 
 
 def rates_of(plan: PlanConfig, fetch: FetchConfig) -> Rates:
+    """The rates under these settings; raises what `limits.read` does for a bad --host-limits file."""
     return Rates(plan.max_domain_hours, fetch.domain_rate_per_s, fetch.host_rate_per_s, read(fetch.host_limits))
 
 
 def suspicious_from(config: PlanConfig, rates: Rates) -> int:
-    """From this count on a domain's exact count matters: to cap it, to thin it, or since it is a giant."""
+    """A domain with more rows than this must be counted exactly: it may be capped or thinned, or be a giant."""
     bounds = (config.max_urls_per_domain or np.inf, config.max_urls_per_domain_partition, rates.of_domain(""))
     return max(1, int(min(*bounds, rates.of_host(""))))
 
 
 def named_domains(rates: Rates) -> Hashes:
-    """Domains that --host-limits speaks of, whose exact counts matter however small they are."""
+    """The hashes of domains named in --host-limits; they are counted exactly, however small they are."""
     names = {registrable_domain(name) for name in rates.limits.entries}
     return np.array(sorted(name_hash(name) for name in names), np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Rows by hash of a name, ascending, and how many its rate allows."""
+    """For each name, by its hash, ascending: how many rows it has, and how many its rate allows."""
 
     hashes: Hashes
     rows: Ints
     allowed: Floats
 
     def shares(self, hashes: Hashes) -> Floats:
-        """The share of the rows of each that may stay."""
+        """[n] the share of each name's rows that may stay; 1 for a name that is not counted."""
         known = np.minimum(np.searchsorted(self.hashes, hashes), max(len(self.hashes) - 1, 0))
         if not len(self.hashes):
             return np.ones(len(hashes))
@@ -98,14 +102,14 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Owners:
-    """Planned rows of the domains whose exact count matters, and of their hosts; they add up over buckets."""
+    """Exact counts of planned rows, by suspicious domain and by host of those; they add up over buckets."""
 
     domains: Counts
     hosts: Counts
 
 
 def count_owners(pairs: pa.Table, threshold: float, suspects: Hashes, rates: Rates) -> Owners:
-    """Of one bucket's pairs with critical t: the URLs below the threshold at suspicious domains."""
+    """Counts the URLs of one bucket whose critical t is below the threshold, at the domains in `suspects` (hashes)."""
     first = pairs.take(pa.array(row_starts(pairs)[critical_of_rows(pairs) < threshold]))
     domains = column_hashes(first["domain"])
     mine = first.filter(pa.array(np.isin(domains, suspects)))
@@ -122,6 +126,7 @@ def _count(names: list[str], allowed: Callable[[str], float]) -> Counts:
 
 
 def add_owners(parts: Iterable[Owners]) -> Owners:
+    """The counts of all buckets together; empty counts where there are no buckets."""
     parts = list(parts)
     return Owners(_add([p.domains for p in parts]), _add([p.hosts for p in parts]))
 
@@ -138,7 +143,7 @@ def _add(parts: list[Counts]) -> Counts:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Partitions 0 to `partitions` hold whole domains; behind them the n-th giant has those from `first[n]` to `first[n + 1]`."""
+    """Partitions [0, `partitions`) hold whole domains. Behind them, [first[n], first[n + 1]) are those of the n-th giant."""
 
     owners: Owners
     partitions: int
@@ -146,12 +151,12 @@ class Routing:
     first: Ints  # [giants + 1]
 
     def giant_of(self, partition: int) -> int | None:
-        """The number of the giant that the partition is a piece of."""
+        """The number of the giant that the partition is a piece of; None for a partition of whole domains."""
         return int(np.searchsorted(self.first, partition, side="right")) - 1 if partition >= self.partitions else None
 
 
 def plan_routing(owners: Owners, rows: int, config: PlanConfig) -> Routing:
-    """The partitions of `rows` planned rows."""
+    """Lays out the partitions for `rows` planned rows: those of whole domains, then those of each giant."""
     planned = np.minimum(owners.domains.rows, owners.domains.allowed)
     giant = planned > config.max_urls_per_domain_partition
     pieces = np.ceil(planned[giant] / config.rows_per_partition).astype(np.int64)
@@ -161,7 +166,7 @@ def plan_routing(owners: Owners, rows: int, config: PlanConfig) -> Routing:
 
 
 def thin(pairs: pa.Table, threshold: float, routing: Routing, *, seed: int) -> tuple[pa.Table, pa.Table]:
-    """(pairs, dropped): of a domain or host with more planned rows than its rate allows a share stays, by keyed hash."""
+    """(pairs, dropped). A domain or host with more planned rows than its rate allows keeps a share of them, by keyed hash."""
     starts = row_starts(pairs)
     first = pairs.take(pa.array(starts))
     hosts = pa.chunked_array([[host_of(url) for url in first["canonical_url"].to_pylist()]], pa.string())
@@ -177,8 +182,8 @@ def thin(pairs: pa.Table, threshold: float, routing: Routing, *, seed: int) -> t
 
 
 def route(rows: pa.Table, routing: Routing, *, seed: int) -> tuple[pa.Table, Ints]:
-    """Planned rows ordered by partition: (rows, partition of each). All of a domain go to one; those of a giant to its own, by
-    keyed hash of the pair."""
+    """(planned rows ordered by partition, partition of each). All rows of a domain go to one partition; those of a giant are
+    spread over its own, by keyed hash of the pair."""
     secret = seed & 0xFFFFFFFFFFFFFFFF
     domains = rows["domain"].to_pylist()
     partition_of = {d: xxhash.xxh3_64_intdigest(d.encode(), secret) % routing.partitions for d in set(domains)}

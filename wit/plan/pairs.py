@@ -1,8 +1,8 @@
 """From candidates to shard lists: one row per canonical URL, capped, counted, balanced and routed to host partitions.
 
 Every function here works on the *pairs of one bucket*: a flat table, one row per (canonical URL, caption), the captions of
-a URL adjacent. Buckets are ranges of a hash of the canonical URL, so all pairs of a URL meet in one bucket, and what must
-be known globally (caption and domain counts, query counts, the cap) is a small array that adds up over buckets.
+a URL adjacent. Buckets are ranges of a hash of the canonical URL, so all pairs of a URL meet in one bucket. Global facts (caption
+and domain counts, query counts, the cap) are small arrays that add up over buckets.
 """
 
 from __future__ import annotations
@@ -49,13 +49,14 @@ SCATTERED = pa.schema([field for field in PAIRS if field.name not in ("row", "do
 
 
 def bucket_count(rows: int, rows_per_bucket: int) -> int:
+    """How many buckets the rows need; at least one."""
     return max(1, ceil_div(rows, rows_per_bucket))
 
 
 def _by_url(table: pa.Table, seed: int, buckets: int, captions: int) -> tuple[pa.Table, Ints, pa.Table]:
-    """Rows ordered by URL hash then keyed pair hash, without repeated pairs and captions beyond the limit:
-    (rows, bucket of each row, dropped). Dropping is associative, so tasks may do it before buckets do it again, and a URL
-    on a million pages never fills a bucket."""
+    """(rows, bucket of each row, dropped). Rows are ordered by URL hash, then by keyed pair hash; repeated pairs and captions
+    beyond the limit are dropped. Dropping is associative: tasks do it first and buckets again, so that a URL on a million pages
+    never fills a bucket."""
     urls = wide_hashes(seed, table["canonical_url"])
     pairs = keyed_column(seed, "captions", table["key"])
     order = np.lexsort((pairs, urls[:, 1], urls[:, 0]))
@@ -94,12 +95,12 @@ def merge(refs: Iterable[SliceRef], *, seed: int, captions: int) -> tuple[pa.Tab
     return as_schema(PAIRS, rows, row=row, domain=domains.take(row)), dropped
 
 
-# Heavy hitters: captions and domains above a cap, exactly, without ever grouping by them. First a dense array of counts by
-# hash cell, which adds up over buckets; then exact counts for the few hashes in cells that may hold one above the cap.
+# Heavy hitters: captions and domains above a cap, found exactly and without grouping by them. First comes a dense array of counts
+# by hash cell, which adds up over buckets; then exact counts of the few hashes in cells whose count exceeds the cap.
 
 
 def sketch_cells(rows: int) -> int:
-    """Cells enough that an average one holds 64 rows; at most 64 MB of counts."""
+    """How many cells a sketch has: a power of two, so that a cell holds 64 rows on average; at most 64 MB of counts."""
     return 1 << int(np.clip(np.ceil(np.log2(max(rows, 1) / 64 + 1)), 10, 23))
 
 
@@ -138,7 +139,7 @@ def _suspects(hashes: Hashes, counts: Ints, cap: int, named: Hashes = NOBODY) ->
 
 
 def count_heavy(pairs: pa.Table, counts: Ints, *, caption_cap: int, domain_cap: int, named: Hashes = NOBODY) -> Heavy:
-    """This bucket's exact counts of all hashes in suspicious cells of the summed sketch, and of the domains that are named."""
+    """This bucket's exact counts: of every hash in a cell of the summed sketch above its cap, and of the `named` domains."""
     captions = _suspects(_caption_hashes(pairs), counts[0], caption_cap)
     return Heavy(captions, _suspects(_domain_hashes(pairs), counts[1], domain_cap, named))
 
@@ -150,6 +151,7 @@ def _add(parts: Iterable[tuple[Hashes, Ints]]) -> tuple[Hashes, Ints]:
 
 
 def add_heavy(parts: Iterable[Heavy]) -> Heavy:
+    """The counts of all buckets together; empty counts where there are no buckets."""
     parts = list(parts) or [Heavy(*[(np.zeros(0, np.uint64), np.zeros(0, np.int64))] * 2)]
     return Heavy(_add(p.captions for p in parts), _add(p.domains for p in parts))
 
@@ -164,7 +166,7 @@ def _count_of(hashes: Hashes, heavy: tuple[Hashes, Ints]) -> Ints:
 
 
 def thin(pairs: pa.Table, heavy: Heavy, *, seed: int, caption_cap: int, domain_cap: int) -> tuple[pa.Table, pa.Table]:
-    """(pairs, dropped): of a caption or domain above its cap a share of cap / count stays, chosen by keyed hash."""
+    """(pairs, dropped). A caption or domain above its cap keeps a share of cap / count, chosen by keyed hash."""
     keep = np.ones(len(pairs), bool)
     count = _count_of(_caption_hashes(pairs), heavy.captions) if caption_cap else np.zeros(len(pairs))
     over = np.flatnonzero(count > caption_cap) if caption_cap else np.zeros(0, np.int64)
@@ -213,7 +215,7 @@ def critical_of_rows(pairs: pa.Table) -> Floats:
 def smallest_draws(
     pairs: pa.Table, counts: Ints, hashes: Hashes, *, seed: int, cap: int
 ) -> Iterator[tuple[int, Floats]]:
-    """For `--cap hard`: per query above the cap, this bucket's draws that may be among its `cap` + 1 smallest."""
+    """For `--cap hard`: (query, this bucket's draws that may be among its cap + 1 smallest) of each query above the cap."""
     offsets, ids = memberships(pairs)
     draws = balance.pair_draws(seed, pairs["key"].to_pylist(), offsets, ids, hashes)
     over = counts[ids] > cap
@@ -238,8 +240,8 @@ def nest(pairs: pa.Table) -> pa.Table:
 
 
 def admit(pairs: pa.Table, threshold: float) -> tuple[pa.Table, pa.Table]:
-    """(planned rows as PLAN, dropped): the URLs whose critical t is below the threshold; of an admitted URL with several
-    captions the others live on in its row."""
+    """(planned rows as PLAN, dropped). A URL is planned if its critical t is below the threshold; its further captions live on in
+    its row, and are counted as dropped (SAME_URL)."""
     starts = row_starts(pairs)
     admitted = np.repeat(critical_of_rows(pairs) < threshold, run_lengths(starts, len(pairs)))
     first = np.zeros(len(pairs), bool)

@@ -2,10 +2,10 @@
 
     scatter -> merge -> (sketch, count_heavy) -> thin -> (count_queries) -> weigh -> (histogram, count_owners) -> admit -> arrange
 
-A unit is a function of its arguments and of published files, may run anywhere and any number of times, and returns its
-marker at once when it was published before. Of pairs of the whole stage only the first pass takes in and only the last gives
-out, so that the manifest is the plain sum. Between passes pairs are Arrow files that the stage's manifest no longer names and
-its janitor removes. What is in brackets publishes nothing and adds up over buckets.
+A unit depends only on its arguments and on published files. It may run anywhere and any number of times, and returns its marker
+at once if it was published before. Only the first pass counts pairs in, and only the last counts them out, so that the manifest
+is the plain sum. Between passes pairs are Arrow files; the manifest does not name them, and `StageDir.tidy` removes them. Passes
+in brackets publish nothing: their results add up over buckets.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from wit.store.shuffle import SliceRef, read_slices, slice_refs
 from wit.tally import NOTHING, Tally
 from wit.typed import Rest, to_json
 
-SLICE_ROWS = 1_000  # rows of a slice at least: below, headers and requests cost more than rows
+SLICE_ROWS = 1_000  # rows of a slice, at least: in smaller ones headers and requests cost more than rows
 Chunk = tuple[pa.Table, Ints, pa.Table]  # rows ordered by bucket, the bucket of each, dropped
 
 
@@ -56,7 +56,7 @@ class Passes:
     rates: Rates
 
     def scatter(self, part: tuple[Unit, str]) -> Marker:
-        """One candidates part (its unit here, its path) -> slices by URL bucket."""
+        """One candidates part, (its unit in this stage, its path) -> slices by URL bucket."""
         unit, path = part
         config, buckets = self.config, self.buckets
         chunk_rows = max(config.rows_per_bucket, SLICE_ROWS * buckets)
@@ -72,11 +72,11 @@ class Passes:
         return self.stage.once(unit, work)
 
     def slices(self, marker: Marker) -> list[tuple[int, SliceRef]]:
-        """What crosses the shuffle behind a unit that was scattered: (bucket or partition, reference)."""
+        """(bucket or partition, reference) of every slice of a scattered unit: all that crosses the shuffle."""
         return slice_refs(self.stage, marker)
 
     def merge(self, bucket: tuple[int, Iterable[SliceRef]]) -> Marker:
-        """The slices of one bucket -> its pairs, the captions of a URL together."""
+        """The slices of one bucket -> its pairs, the captions of each URL adjacent."""
         unit, refs = Unit.numbered("merge", bucket[0]), bucket[1]
 
         def work() -> Marker:
@@ -90,7 +90,7 @@ class Passes:
         return maths.sketch(self.pairs_of(merged), self.cells)
 
     def count_heavy(self, merged: Marker, counts: Ints) -> Heavy:
-        """This bucket's exact counts of captions and domains that may be above a cap, by the summed sketch."""
+        """This bucket's exact counts of captions and domains that may be above a cap, as the summed sketch (`counts`) tells."""
         return maths.count_heavy(
             self.pairs_of(merged),
             counts,
@@ -100,7 +100,7 @@ class Passes:
         )
 
     def thin(self, merged: Marker, heavy: Heavy) -> Marker:
-        """Captions and domains above their caps are thinned."""
+        """The bucket's pairs -> those that stay once captions and domains above their caps are thinned."""
         unit, config = merged.unit.as_("thin"), self.config
 
         def work() -> Marker:
@@ -125,11 +125,11 @@ class Passes:
         return list(maths.smallest_draws(pairs, counts, hashes, seed=self.seed, cap=self.config.max_per_query))
 
     def hard_count(self, draws: tuple[int, Iterable[Floats]]) -> tuple[int, float]:
-        """(query, the count that its hard cap comes out of)."""
+        """(query, the count that makes its hard cap exact)."""
         return draws[0], hard_count(draws[1], self.config.max_per_query)
 
     def weigh(self, thinned: Marker, weights: Floats) -> Marker:
-        """Every pair's critical t."""
+        """The bucket's pairs -> the same with their critical t."""
         unit = thinned.unit.as_("weigh")
 
         def work() -> Marker:
@@ -139,11 +139,11 @@ class Passes:
         return self.stage.once(unit, work)
 
     def histogram(self, weighed: Marker) -> Ints:
-        """Of the rows' critical t, to find the cap that keeps `target` rows."""
+        """[cells] counts of the rows' critical t, to find the cap that keeps `target` rows."""
         return balance.cell_counts(maths.critical_of_rows(self.pairs_of(weighed)))
 
     def values_of_cell(self, weighed: Marker, cell: int) -> Floats:
-        """The rows' critical t in one cell of the histogram; none where no cell is asked for."""
+        """Those rows' critical t that lie in one cell of the histogram; none for cell -1."""
         if cell < 0:
             return np.zeros(0)
         values = maths.critical_of_rows(self.pairs_of(weighed))
@@ -151,7 +151,7 @@ class Passes:
         return inside
 
     def count_owners(self, weighed: Marker, heavy: Heavy, threshold: Threshold) -> Owners:
-        """Planned rows of the domains whose exact count matters."""
+        """Exact counts of planned rows at suspicious domains and their hosts."""
         return owners.count_owners(self.pairs_of(weighed), threshold.t, heavy.domains[0], self.rates)
 
     def routing(self, counted: Owners, threshold: Threshold) -> Routing:
@@ -159,7 +159,7 @@ class Passes:
         return owners.plan_routing(counted, threshold.rows, self.config)
 
     def admit(self, weighed: Marker, threshold: Threshold, routing: Routing) -> Marker:
-        """URLs below the threshold, those of slow domains thinned -> slices by host partition."""
+        """The bucket's pairs -> planned rows, those of slow domains thinned, in slices by host partition."""
         unit = weighed.unit.as_("admit")
 
         def work() -> Marker:
@@ -186,8 +186,7 @@ class Passes:
         return self.stage.once(unit, work)
 
     def publish_facts(self, threshold: Threshold, counts: Ints, weights: Floats) -> Marker:
-        """What plan learned about the whole set: per query its memberships and the weight its draws were multiplied with, and
-        the cap."""
+        """Publishes the memberships and the weight of each query, and the cap with its threshold (see `wit.plan.facts`)."""
 
         def work() -> Marker:
             entries = load_queries(self.queries).entries
@@ -198,7 +197,7 @@ class Passes:
         return self.stage.once(QUERIES, work)
 
     def pairs_of(self, marker: Marker) -> pa.Table:
-        """The pairs of a bucket as a pass has published them."""
+        """The pairs that a pass published for a bucket."""
         path = self.stage.file(marker, "pairs")
         return shuffle.parse(path, fs.read_bytes(path)).combine_chunks()
 
@@ -229,7 +228,7 @@ def _lost(dropped: pa.Table, *, into: int = 0) -> Tally:
 
 
 def _tables(file: parquet.File, rows: int) -> Iterator[pa.Table]:
-    """The file in tables of at least `rows` rows, the last one less."""
+    """The file as tables of at least `rows` rows; the last may have fewer."""
     held: list[pa.RecordBatch] = []
     for batch in file.iter_batches(batch_size=min(rows, 1 << 16), columns=maths.SCATTERED.names):
         held.append(batch)
@@ -241,19 +240,19 @@ def _tables(file: parquet.File, rows: int) -> Iterator[pa.Table]:
 
 
 def passes(stage: StageDir, config: PlanConfig, *, queries: str, seed: int, rows: int, rates: Rates) -> Passes:
-    """The passes over `rows` candidate rows, at rates that the plan keeps to from its first start on."""
+    """The passes over `rows` candidate rows, at the rates of the plan's first start."""
     buckets, cells = bucket_count(rows, config.rows_per_bucket), sketch_cells(rows)
     return Passes(stage, config, queries, len(load_queries(queries)), seed, buckets, cells, first_rates(stage, rates))
 
 
 def first_rates(stage: StageDir, asked: Rates) -> Rates:
-    """The rates that the whole plan goes by: those asked for when it began, since politeness may change at any time."""
+    """The rates that the whole plan goes by: those asked for at its first start, though politeness may have changed since."""
     kept = stage.marker(RATES) or stage.publish(RATES, {}, facts=RatesKept(asked.kept()))
     return stage.facts(kept, RatesKept).rates.rates()
 
 
 def wanted_units(stage: StageDir, scattered: Sequence[Unit], markers: Sequence[Marker]) -> set[Unit]:
-    """The units of a whole plan: the first pass is given, every further one follows from what the one before it wrote."""
+    """All units of a plan. Those of the first pass are given; those of every other pass follow from the slices written before."""
     by_unit = {marker.unit: marker for marker in markers}
 
     def buckets_of(units: Iterable[Unit]) -> list[int]:
@@ -267,8 +266,8 @@ def wanted_units(stage: StageDir, scattered: Sequence[Unit], markers: Sequence[M
 
 
 def without_work(marker: Marker) -> Marker:
-    """The marker of a plan unit once the stage is finished: files between passes are no longer its own. Digest and size of
-    the marker as it lies on disk, which still names them, take their place."""
+    """The marker of a plan unit for the manifest, without files between passes. The marker on disk still names those, so its
+    digest and size are added."""
     files = {label: file for label, file in marker.files.items() if label in ("rows", DROPPED_LABEL)}
     # Up to version 0.3 slices stood in the marker itself.
     facts = Rest({name: value for name, value in marker.facts.items() if name != "slices"})

@@ -1,4 +1,4 @@
-"""The cap: how many pairs a query may contribute, and what critical t is compared with for it (design section 7)."""
+"""The cap on the pairs of a query, and the threshold for critical t that follows from it (design section 7)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wit.plan.config import PlanConfig
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """Rows with a critical t below `t`, the cap times the oversample, are planned: about `rows` of them."""
+    """Rows with a critical t below `t` are planned, about `rows` of them; `t` is the cap times the oversample."""
 
     cap: float
     t: float
@@ -38,14 +38,14 @@ def solve(cells: Ints, values: Floats, *, config: PlanConfig) -> Threshold:
 
 
 def target_cell(cells: Ints, *, config: PlanConfig) -> int:
-    """The cell of the histogram that the cap for a target lies in; -1 where none has to be looked into."""
+    """The cell of the histogram in which the cap for a target lies; -1 where no cell need be read."""
     if config.target is None or config.target >= int(cells.sum()):
         return -1
     return balance.cell_of_rank(cells, config.target)[0]
 
 
 def effective_counts(counts: Ints, hard: Sequence[tuple[int, float]]) -> Floats:
-    """Counts as the draws are weighed with: those of `--cap hard` make exactly the cap's smallest draws pass."""
+    """[queries] the factors of the draws: the counts, or for queries in `hard` (`--cap hard`) the count given there."""
     weights = counts.astype(np.float64)
     for query, count in hard:
         weights[query] = count

@@ -1,9 +1,9 @@
 """Which sample stands where: a two-level shuffle fixed by the seed.
 
-Raw shards are permuted and cut into groups; inside a raw shard members are
-already in the order of a keyed hash. Each group's samples are merged so that every raw shard is spent evenly, and the
-stream of all groups is cut every `samples_per_shard`. So a final shard needs one contiguous run of each raw shard of a
-group (of two groups at a border): some hundred ranged reads of megabytes, not one a picture.
+Raw shards are permuted and cut into groups; within a raw shard pictures already lie in the order of a keyed hash. The samples of
+a group are merged so that all its raw shards are used up evenly, and the stream of all groups is cut every `samples_per_shard`.
+So a final shard needs one contiguous run of each raw shard in a group (in two groups at a border): some hundred ranged reads of
+megabytes, not one a picture.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class KeepPart:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Rows [start, stop) of a keep part, as a member of the `group`-th group that the final shard draws from."""
+    """Rows [start, stop) of a keep part, in the `group`-th group (0, 1, ...) that the final shard draws from."""
 
     part: KeepPart
     start: int
@@ -41,7 +41,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One final shard: its name without extension and what it is made of."""
+    """One final shard: its name without extension, its number of samples, and the runs it is made of."""
 
     name: str
     samples: int
@@ -55,6 +55,7 @@ def keep_list_parts(select: Manifest) -> list[KeepPart]:
 
 
 def shard_count(samples: int, config: PublishConfig) -> int:
+    """How many final shards so many samples fill, the last one perhaps in part."""
     return ceil_div(samples, config.samples_per_shard)
 
 
@@ -80,7 +81,7 @@ def plan_shards(parts: Sequence[KeepPart], *, seed: int, config: PublishConfig) 
 
 
 def interleave(group: Sequence[KeepPart], seed: int) -> Ints:
-    """[samples, 2] (part, row) of the group's samples, every part spent evenly, its rows in order."""
+    """[samples, 2] (part, row) of the group's samples: parts mixed evenly, the rows of each in order."""
     part = np.repeat(np.arange(len(group)), [p.rows for p in group])
     row = np.concatenate([np.arange(p.rows) for p in group])
     when = np.concatenate([turns(p, 0, p.rows, seed) for p in group])
@@ -89,7 +90,7 @@ def interleave(group: Sequence[KeepPart], seed: int) -> Ints:
 
 
 def turns(part: KeepPart, start: int, stop: int, seed: int) -> Floats:
-    """When rows [start, stop) of the part have their turn, in [0, 1): at equal distances from a seeded phase on."""
+    """[stop - start] when each row of the part has its turn, in [0, 1): at equal distances, from a seeded phase on."""
     phase = (keyed_hash(seed, "phase", part.unit) >> 11) * 2.0**-53
     return (np.arange(start, stop) + phase) / part.rows
 

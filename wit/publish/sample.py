@@ -1,4 +1,4 @@
-"""What is said of a published sample: its row in NNNNN.parquet, its KEY.json."""
+"""The metadata of a published sample: its row in NNNNN.parquet, and its KEY.json."""
 
 from __future__ import annotations
 
@@ -42,11 +42,12 @@ NOT_IN_JSON = ("image_offset", "image_size", "raw_shard")  # places, not facts a
 
 
 def extension_of(image_format: str) -> str:
+    """The file extension of a picture's format, without the dot; an unknown format is its own extension."""
     return EXTENSIONS[image_format].extensions[0] if image_format in EXTENSIONS else image_format
 
 
 def metadata(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What KEY.json says: img2dataset's fields, then ours; digests and hashes as hex."""
+    """The content of KEY.json: img2dataset's fields, then ours; digests and hashes as hex."""
     given = dict(row) | {"status": "success", "error_message": None}
     values = {name: given[name] for name in SAMPLES.names if name not in NOT_IN_JSON}
     values["phash"] = None if row["phash"] is None else f"{row['phash']:016x}"

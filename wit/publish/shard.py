@@ -27,7 +27,7 @@ from wit.store.parquet import write_parquet
 from wit.store.parts import StageDir
 from wit.typed import json_digest, to_json
 
-READ_GAP_BYTES = 1 << 16  # a gap between two pictures that is cheaper to read than to ask around: 1 ms at 64 MB/s
+READ_GAP_BYTES = 1 << 16  # reading across a gap of this size (1 ms at 64 MB/s) is cheaper than a second request
 READERS = 16  # ranged reads in flight, for object stores
 
 
@@ -43,13 +43,13 @@ class ShardMarker:
     failed_to_resize: int
     status_dict: Mapping[str, int]
     fingerprint: str
-    """What the shard is a function of (`shard_inputs`)."""
+    """A digest of all that the shard depends on (`shard_inputs`)."""
     files: Mapping[str, File]
     """Tar and parquet, by their endings; names relative to the shard's directory."""
 
 
 def write_shard(stage: StageDir, shard: Assignment, directory: str, *, seed: int, config: PublishConfig) -> ShardMarker:
-    """Publishes tar, parquet and, last, NNNNN_stats.json, which is the marker; returns it at once if all three are there."""
+    """Publishes tar, parquet and, last, the marker NNNNN_stats.json; returns the marker at once if all three are there."""
     inputs = shard_inputs(stage, shard)
     if (done := shard_marker(directory, shard.name, inputs)) is not None:
         return done
@@ -68,12 +68,12 @@ def write_shard(stage: StageDir, shard: Assignment, directory: str, *, seed: int
 
 
 def shard_inputs(stage: StageDir, shard: Assignment) -> str:
-    """What a published shard is a function of, as 32 hex digits: the settings and its runs of named raw shards."""
+    """32 hex digits of all that a published shard depends on: the stage's fingerprint, and its runs of named raw shards."""
     return json_digest("shard", 1, [stage.fingerprint, shard], [])
 
 
 def shard_marker(directory: str, name: str, inputs: str) -> ShardMarker | None:
-    """The marker of a shard made of these inputs, if it was published and its files are still there with their sizes."""
+    """The marker of a shard, if it was published from these inputs and its files are still there with their sizes."""
     try:
         marker = read_json(fs.join(directory, name + SHARD_ENDING), ShardMarker)
     except DamagedFile:
@@ -85,7 +85,7 @@ def shard_marker(directory: str, name: str, inputs: str) -> ShardMarker | None:
 
 
 def read_runs(out: str, runs: Sequence[Run], seed: int) -> pa.Table:
-    """The rows of all runs as KEEP, in their turns."""
+    """The rows of all runs as KEEP, ordered by group and turn."""
     tables = [_read_run(fs.join(out, run.part.path), run.start, run.stop) for run in runs]
     when = np.concatenate([run.group + turns(run.part, run.start, run.stop, seed) for run in runs])
     return pa.concat_tables(tables).take(pa.array(np.argsort(when, kind="stable"))).combine_chunks()
@@ -135,7 +135,7 @@ def _write_window(out: str, rows: pa.Table, tar: ShardWriter, readers: ThreadPoo
 
 
 def sound(out: str, row: Mapping[str, Any], picture: memoryview) -> memoryview:
-    """The picture if it is that of its row, by the digest taken when it was fetched; raises DamagedFile if not."""
+    """The picture, if it has the digest in its row, taken when it was fetched; raises DamagedFile if not."""
     if hashlib.sha256(picture).hexdigest() != row["sha256"]:
         raise damaged(fs.join(out, row["raw_shard"]), f"the picture of {row['key']} is not that of its sha256")
     return picture
@@ -152,7 +152,7 @@ class Extent:
 
 
 def extents(rows: pa.Table, *, gap: int) -> list[Extent]:
-    """The fewest reads that fetch all pictures without reading over a gap of more than `gap` bytes."""
+    """The fewest reads that fetch all pictures and read across no gap of more than `gap` bytes."""
     paths, starts = rows["raw_shard"].to_pylist(), rows["tar_offset"].to_pylist()
     stops = [start + size for start, size in zip(starts, rows["tar_size"].to_pylist(), strict=True)]
     reads: list[list[int]] = []

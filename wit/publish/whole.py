@@ -1,4 +1,4 @@
-"""The published set as a whole: where it is made, its manifest, and how it takes the place of another."""
+"""The published set as a whole: where it is made, its manifest, and how it replaces an older set."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ MANIFEST_FILE = KINDS["publish"].manifest
 
 
 def begin(stage: StageDir, *, anew: bool = False) -> str:
-    """The directory to write shards to: shards/ itself, or while another set stands there (or the same, to be made `anew`)
-    one beside it, so that readers have a whole set at every instant."""
+    """The directory to write shards to: shards/ itself; or, while another set stands there (or the same, to be made `anew`), a
+    directory beside it, so that readers have a whole set at every instant."""
     there, beside = read_published(stage.out), next_shards_path(stage.out)
     if there is None and _fingerprint_of(beside) == stage.fingerprint:
-        return beside  # whole, and on its way from there
+        return beside  # whole already, but the copy into shards/ was cut off
     same = there is not None and there.fingerprint == stage.fingerprint
     if there is None or same or anew:
         fs.remove(beside)
@@ -39,17 +39,17 @@ def _fingerprint_of(directory: str) -> str | None:
 
 
 def standing(directory: str, shards: Iterable[ShardMarker]) -> list[ShardMarker]:
-    """Those of some shards whose marker and files are there, whole, for one listing."""
+    """The shards among these whose marker and files are there, whole. One listing."""
     there = fs.list_sizes(directory)
     return [one for one in shards if one.shard + SHARD_ENDING in there and not lacking(there, one.files.values())]
 
 
 def finish(stage: StageDir, shards: Sequence[ShardMarker], wanted: Sequence[str], directory: str) -> Published:
-    """Writes sizes.json and, last, MANIFEST.json; a file that is neither named by them nor a list of tombstones is removed; a
-    set that was made beside another one takes its place. Raises Stopped where a wanted shard is missing."""
+    """Writes sizes.json and, last, MANIFEST.json. Files that the manifest does not name are removed, but not tombstones. A set
+    made beside another then takes the other's place. Raises Stopped where a wanted shard is missing."""
     check_complete("publish", wanted, (marker.shard for marker in shards))
     manifest = replace(manifest_of(stage, shards), wanted=tuple(sorted(wanted)))
-    # The manifest of a set that is mended in place stays until the new one stands.
+    # While a set is mended in place, its old manifest stays until the new one stands.
     named = {*(file.name for file in manifest.files), REMOVED, MANIFEST_FILE}
     for name in fs.list_dir(directory):
         if name not in named:
@@ -62,7 +62,7 @@ def finish(stage: StageDir, shards: Sequence[ShardMarker], wanted: Sequence[str]
 
 
 def manifest_of(stage: StageDir, shards: Sequence[ShardMarker]) -> Published:
-    """MANIFEST.json of these shards, but for the names of those that were wanted."""
+    """MANIFEST.json of these shards, except for its field `wanted`."""
     markers = sorted(shards, key=lambda marker: marker.shard)
     samples = sum(marker.count for marker in markers)
     beside = {SIZES_FILE: sizes_json(markers)}
@@ -88,7 +88,7 @@ def sizes_json(shards: Sequence[ShardMarker]) -> bytes:
 
 
 def manifests_of(stage: StageDir) -> Iterator[Published]:
-    """The manifests that the shards in shards/ may have had, by their markers alone; none where one of them is damaged."""
+    """The manifests that shards/ may have had, by its markers alone; none where a marker or a file is damaged or gone."""
     directory = shards_path(stage.out)
     names = [name for name in fs.list_dir(directory) if name.endswith(SHARD_ENDING)]
     try:
@@ -102,9 +102,9 @@ def manifests_of(stage: StageDir) -> Iterator[Published]:
 
 
 def install(out: str) -> None:
-    """Puts the whole set in _shards/ in the place of the one in shards/, whose tombstones stay; the latter is removed. Killed
-    at any instant, it leaves one of the two whole in shards/ on this machine; elsewhere, where files must be copied one by
-    one, none there and the new one whole in _shards/, which the next start of the build copies."""
+    """Replaces the set in shards/ by the whole set in _shards/; tombstones are kept. If this is killed on a local disk, one of
+    the two sets stands whole in shards/. On object stores files are copied one by one: there shards/ may then hold no whole set,
+    but _shards/ holds the new one, which the next start of the build copies."""
     old, new = shards_path(out), next_shards_path(out)
     if fs.exists(removed := fs.join(old, REMOVED)):
         fs.copy(removed, fs.join(new, REMOVED))

@@ -1,4 +1,4 @@
-"""Entries with their origin and score, and how groups of them become one list of a given size."""
+"""Entries with their origin and score, and how groups of entries become one list of a given size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENTRIES = pa.schema([("entry", pa.string()), ("origin", pa.string()), ("score", 
 
 
 class Origin(StrEnum):
-    """Where an entry comes from, in the order of the recipe: an entry that several offer belongs to the first."""
+    """Where an entry comes from. The order matters: an entry that several origins offer belongs to the first."""
 
     NUMBER = "number"  # 0 to 99, as MetaCLIP adds them
     WORD = "word"  # score: occurrences, or relative frequency
@@ -30,7 +30,7 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a query list, where it comes from, and what that origin counts."""
+    """One entry of a query list, its origin, and its score there (see `Origin`)."""
 
     text: str
     origin: Origin
@@ -45,10 +45,10 @@ def numbers() -> Scores:
 
 
 def assemble(groups: Mapping[Origin, Scores], *, size: int | None = None) -> list[Entry]:
-    """The entries of all groups, clean as captions are, sorted, no two alike to the default matching.
+    """The entries of all groups, cleaned as captions are, sorted; no two read alike to the default matching.
 
-    Of entries that read alike the one of the first origin is kept, within an origin the one of the highest score. Where
-    there are more than `size`, the bigrams of the lowest score are left out, since theirs is the arbitrary threshold.
+    Among entries that read alike, the first origin wins; within an origin, the highest score. If there are more than `size`, the
+    bigrams of the lowest score are left out, since their threshold is the arbitrary one.
     """
     chosen: dict[bytes, Entry] = {}
     for origin in Origin:

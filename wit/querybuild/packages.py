@@ -1,4 +1,4 @@
-"""Words, bigrams and places from Python packages, where no Wikipedia dump is at hand."""
+"""Words, bigrams and places from Python packages, for builds without a Wikipedia dump."""
 
 from __future__ import annotations
 

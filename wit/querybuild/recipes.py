@@ -1,4 +1,4 @@
-"""The recipes: which origins a list is drawn from, and every threshold."""
+"""The recipes: the origins that a list is drawn from, with every threshold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wit.querybuild.wordnet import Lemmas
 from wit.store import fs
 
 COUNT = Range(0, MANY)
-BITS = Range(-100, 100)  # below 0 are words that avoid each other
+BITS = Range(-100, 100)  # below 0: words that avoid each other
 WIKIPEDIA = {
     "size": Range(1, MANY),
     **dict.fromkeys(("min_word_count", "min_bigram_count", "min_views", "min_hour_views"), COUNT),
@@ -90,8 +90,8 @@ Recipe = WikipediaRecipe | PackagesRecipe
 
 
 def build_entries(recipe: Recipe) -> tuple[list[Entry], Taken]:
-    """The entries of a recipe, sorted, and how many its stems took before `size` was filled: the same for the same inputs
-    and options."""
+    """(entries of a recipe, sorted; how many its stems took, before `size` was applied). The same inputs and options give the
+    same entries."""
     if isinstance(recipe, WikipediaRecipe):
         stems, groups = load_stems(recipe.stems, recipe="wikipedia"), _from_wikipedia(recipe)
     else:

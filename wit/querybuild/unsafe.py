@@ -1,4 +1,4 @@
-"""What never becomes a query: pornography, the sexualisation of minors, slurs. The rule is a table of stems, `stems.toml`."""
+"""Keeps pornography, the sexualisation of minors and slurs out of query lists, by a table of stems, `stems.toml`."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from wit.querybuild.entries import Origin, Scores
 from wit.querycheck import forms
 from wit.store import fs
 
-SHIPPED, NONE = "shipped", "none"  # what `stems` of a recipe may say in place of a path
+SHIPPED, NONE = "shipped", "none"  # a recipe's `stems` may have these in place of a path
 KEYS = {"name", "why", "origins", "recipe", "takes", "beside", "keeps"}
-Taken = Counter[tuple[str, Origin]]  # entries that went, by group and origin
+Taken = Counter[tuple[str, Origin]]  # {(group, origin): entries taken out}
 
 WORD = re.compile(r"[\w*]+")
 NOTHING = re.compile(r"(?!)")
 
 
 class Terms:
-    """Words, and runs of words, parted by commas; `*` at an end of a word stands for any letters or none."""
+    """Words and runs of words, separated by commas; `*` at an end of a word stands for any letters, or none."""
 
     def __init__(self, text: str) -> None:
         runs = [tuple(WORD.findall(term.casefold())) for term in re.split(r"[,\n]", text)]
         single = [run[0] for run in runs if len(run) == 1]
         self._plain = {word for word in single if "*" not in word}
         self._wild = _pattern([word for word in single if "*" in word])
-        self._known: dict[str, bool] = {}  # words come again and again, and a pattern is slower than this
+        self._known: dict[str, bool] = {}  # a cache: words come again and again, and a pattern is slower
         self._runs: defaultdict[str, list[tuple[re.Pattern[str], ...]]] = defaultdict(list)
         for first, *rest in (run for run in runs if len(run) > 1):
             if "*" in first:
@@ -43,7 +43,7 @@ class Terms:
         return self._has(word) or word in self._runs
 
     def places(self, words: Sequence[str]) -> set[int]:
-        """Which of the words belong to one of the terms."""
+        """The places of the words that belong to a term."""
         named = {place for place, word in enumerate(words) if self._has(word)}
         for place, word in enumerate(words[:-1]):
             for rest in self._runs.get(word, ()):
@@ -64,8 +64,8 @@ def _pattern(words: Sequence[str]) -> re.Pattern[str]:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Entries that go for one reason: those of `origins` that hold a term of `takes`, and, where `beside` is given, one
-    of it as another word. Words within a term of `keeps` are not looked at."""
+    """A rule that takes entries out for one reason: those of `origins` with a term of `takes` in them and, if `beside` is
+    given, a term of `beside` in another word. Words within a term of `keeps` do not count."""
 
     name: str
     why: str
@@ -75,7 +75,7 @@ class Group:
     origins: frozenset[Origin] = frozenset(Origin)
 
     def holds(self, words: Sequence[str], origin: Origin) -> bool:
-        """Whether an entry of these words goes."""
+        """Whether the group takes an entry of these words out."""
         if origin not in self.origins or not (taken := self.takes.places(words)):
             return False
         kept = self.keeps.places(words)
@@ -94,7 +94,8 @@ class Stems:
         ] = {}  # nearly every word begins no term at all, and its entries need no closer look
 
     def group_of(self, form: str, origin: Origin) -> str | None:
-        """The first group for which an entry goes, None for one that stays; `form` is what the default matching reads."""
+        """The first group that takes an entry out; None for one that stays. `form` is the entry as the default matching reads
+        it."""
         words = form.split()
         if not any([self._begins(word) for word in words]):
             return None
@@ -107,7 +108,8 @@ class Stems:
 
 
 def load_stems(path: str, *, recipe: str = "packages") -> Stems:
-    """The stems of a TOML file, of the list that ships (`shipped`), or none at all (`none`): the groups that a recipe asks."""
+    """The groups for a recipe: from a TOML file, from the table that ships (`shipped`), or none (`none`). Raises InputError for a
+    file that is no such table."""
     if path == NONE:
         return Stems(())
     if path == SHIPPED:
@@ -137,7 +139,7 @@ def _group(row: Mapping[str, Any]) -> Group:
 
 
 def without_unsafe(groups: Mapping[Origin, Scores], stems: Stems) -> tuple[dict[Origin, Scores], Taken]:
-    """What each origin offers without the entries that go, and how many went for which group."""
+    """(each origin's entries that stay, how many each group took out)."""
     kept: dict[Origin, Scores] = {}
     taken: Taken = Counter()
     for origin, scores in groups.items():

@@ -1,7 +1,7 @@
-"""Words and bigrams of a Wikipedia dump, and titles by how often they are read.
+"""Words and bigrams of a Wikipedia dump, and its titles with their page views.
 
-Dumps of the size of the English Wikipedia (25 GB of bz2, some 4 billion words) are streamed file by file. Words are counted
-in memory. Bigrams are too many for that: they are counted exactly by sorting runs of them on disk.
+A dump of the size of the English Wikipedia's (25 GB of bz2, some 4 billion words) is streamed file by file. Words are counted in
+memory. Bigrams are too many for that: they are counted exactly, by sorting runs of them on disk.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BREAK = re.compile(r"[,;:!?()\n\"“”|/]+|\.(?=\s|$)")  # no bigram reaches ac
 
 @contextlib.contextmanager
 def open_text(path: str) -> Iterator[IO[bytes]]:
-    """The file as a stream of plain bytes: bz2 and gzip are told by their first bytes, several streams in one file are read."""
+    """The file as a stream of plain bytes. Its first bytes tell bz2 and gzip; several streams in one file are all read."""
     with fs.open_read(path) as stream:
         magic = stream.read(3)
         stream.seek(0)
@@ -43,7 +43,7 @@ def open_text(path: str) -> Iterator[IO[bytes]]:
 
 
 def expand(patterns: Sequence[str], *, option: str) -> list[str]:
-    """The files that the paths and globs mean, sorted; raises InputError for one that means none."""
+    """The files that paths and globs name, sorted; raises InputError for a path or glob that names none."""
     files: list[str] = []
     for pattern in patterns:
         matches = fs.glob(pattern) if "*" in pattern else [pattern] if fs.exists(pattern) else []
@@ -57,7 +57,7 @@ def expand(patterns: Sequence[str], *, option: str) -> list[str]:
 
 
 def read_articles(path: str) -> Iterator[str]:
-    """The wikitext of every article of a dump file, in its order: pages of the main namespace that are no redirects."""
+    """The wikitext of every article in a dump file, in order. Articles are pages of the main namespace that are no redirects."""
     try:
         with open_text(path) as stream:
             for _, element in ElementTree.iterparse(stream):
@@ -77,7 +77,7 @@ def _article(page: ElementTree.Element) -> str | None:
 
 
 def article_words(path: str) -> Iterator[list[bytes]]:
-    """The folded words of every article of a dump file, END where no bigram reaches across."""
+    """The folded words of every article in a dump file; END stands where no bigram may reach across."""
     for article in read_articles(path):
         yield cut_words(join_texts(BREAK.split(strip_wikitext(article)))).split()
 
@@ -98,8 +98,8 @@ BUCKETS = 64  # each is merged by itself: at 4 billion words some 500 MB
 
 
 def count_bigrams(path: str, numbers: dict[bytes, int], scratch: str, run: str) -> int:
-    """Counts the bigrams of the numbered words in a dump file into sorted runs SCRATCH/BUCKET/RUN-..., and returns how
-    many runs there are. A bigram is (number of the first) << 32 | number of the second."""
+    """Counts the bigrams of the numbered words in a dump file, in sorted runs SCRATCH/BUCKET/RUN-...; returns the number of
+    runs. A bigram is (number of the first word) << 32 | number of the second."""
     waiting: list[Ints] = []
     size = runs = 0
     for words in article_words(path):
@@ -137,7 +137,7 @@ def merge_bigrams(scratch: str) -> Iterator[tuple[Ints, Ints]]:
 
 
 def pointwise_information(pair: Ints, first: Ints, second: Ints, total: int) -> npt.NDArray[np.float64]:
-    """log2 of how much more often two words stand together than they would by chance, from their counts."""
+    """Bits of pointwise mutual information, from counts: log2 of how much more often two words stand together than by chance."""
     return np.log2(pair) + math.log2(total) - np.log2(first) - np.log2(second)
 
 
@@ -156,8 +156,8 @@ def words_and_bigrams(
     scratch: str,
     processes: int = 1,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """The frequent words with their counts, and the bigrams of frequent words with their pointwise mutual information.
-    Every file is read twice, each by one of the processes."""
+    """(frequent words with their counts, bigrams of frequent words with their pointwise mutual information in bits). Every file
+    is read twice, each time by one of the processes."""
     with _pool(processes) as pool:
         counts: Counter[bytes] = Counter()
         for counted in pool.map(count_words, files):
@@ -186,8 +186,8 @@ QUALIFIER = re.compile(r" \([^()]*\)$")  # "Mercury (planet)": no caption holds 
 def viewed_titles(
     files: Iterable[str], *, projects: Sequence[str], min_hour_views: int, min_views: int
 ) -> dict[str, float]:
-    """Titles of articles with their views, from Wikimedia's hourly files (`project title views bytes`). An hour counts if
-    it has `min_hour_views`, a title if it has `min_views` in all; its qualifier in brackets is taken off."""
+    """{title: views} of articles, from Wikimedia's hourly files (`project title views bytes`). An hour counts if it has
+    `min_hour_views`; a title is kept if it has `min_views` in all. A qualifier in brackets is taken off the title."""
     wanted = tuple(f"{project} ".encode() for project in projects)
     views: defaultdict[bytes, int] = defaultdict(int)
     for path in files:

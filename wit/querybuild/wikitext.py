@@ -1,11 +1,11 @@
-"""Wikitext to plain text: what a reader of the article sees as running text, near enough to count words."""
+"""Wikitext to plain text: the running text that a reader of the article sees, near enough to count words."""
 
 from __future__ import annotations
 
 import html
 import re
 
-MAX_NESTING = 16  # templates inside of templates; what is nested deeper is left in
+MAX_NESTING = 16  # levels of templates within templates; deeper ones stay in the text
 
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 UNREAD = re.compile(
@@ -14,7 +14,7 @@ UNREAD = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 TEMPLATE = re.compile(r"\{\{[^{}]*\}\}|\{\|(?:(?!\{\||\|\}).)*\|\}", re.DOTALL)  # the innermost: template or table
-LINK = re.compile(r"\[\[(?:[^\[\]|]*\|)*([^\[\]|]*)\]\]")  # the innermost; the last part is what is shown
+LINK = re.compile(r"\[\[(?:[^\[\]|]*\|)*([^\[\]|]*)\]\]")  # the innermost; readers see the last part
 UNSEEN_LINK = re.compile(
     r"\[\[\s*:?\s*(?:file|image|media|category|[a-z]{2,3}|[a-z]{2,3}-[a-z-]+)\s*:(?:[^\[\]]|\[\[[^\[\]]*\]\]|\[[^\[\]]*\])*\]\]",
     re.IGNORECASE,
@@ -28,7 +28,7 @@ MARKERS = re.compile(r"^[*#:;]+\s*|^----+|__[A-Z]+__", re.MULTILINE)
 
 
 def strip_wikitext(text: str) -> str:
-    """The running text: no templates, tables, references, pictures, categories, links' targets or markup."""
+    """The running text, without templates, tables, references, pictures, categories, targets of links, and markup."""
     text = UNREAD.sub(" ", COMMENT.sub("", text))
     text = _until_stable(TEMPLATE, " ", text)
     text = UNSEEN_LINK.sub(" ", text)

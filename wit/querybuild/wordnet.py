@@ -13,7 +13,7 @@ Lemmas = Literal["first", "all"]
 
 
 def synset_names(directory: str, *, lemmas: Lemmas = "first") -> dict[str, float]:
-    """Each name with the number of synsets that bear it: a synset's first lemma, or all of them; `_` read as a space."""
+    """{name: number of synsets that bear it}. A synset's names are its first lemma, or all; `_` is read as a space."""
     names: Counter[str] = Counter()
     for file in FILES:
         path = fs.join(directory, file)
@@ -26,8 +26,8 @@ def synset_names(directory: str, *, lemmas: Lemmas = "first") -> dict[str, float
 
 
 def _names(line: str, lemmas: Lemmas) -> list[str]:
-    """wndb(5WN): offset, file number, type, word count in hexadecimal, then a word and its number in the lexicographer's
-    file in turn; an adjective may end in its syntactic marker, as in `galore(ip)`."""
+    """The names of the synset on one line (wndb(5WN)): offset, file number, type, number of words in hexadecimal, then for each
+    word the word and its number in the lexicographer's file. An adjective may end in its syntactic marker, as in `galore(ip)`."""
     fields = line.split(" ")
     count = int(fields[3], 16) if lemmas == "all" else 1
     return [field.partition("(")[0].replace("_", " ") for field in fields[4 : 4 + 2 * count : 2]]

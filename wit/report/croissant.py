@@ -10,7 +10,7 @@ from wit.store.manifests import File
 
 
 def croissant(name: str, samples: int, tars: Sequence[File], formats: Sequence[Format]) -> dict[str, Any]:
-    """croissant.json: the set of that name with its tars, whose pictures are of these formats."""
+    """croissant.json of the set of that name: its tars, and the `formats` of the pictures in them."""
     types, globs = [form.media_type for form in formats], [f"*.{form.extensions[0]}" for form in formats]
     files = [
         {

@@ -1,4 +1,4 @@
-"""What the page and the dataset card say of a build, from its statistics and the ledger's tables."""
+"""The facts on the page and the dataset card, drawn from a build's statistics and the ledger's tables."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from wit.select.survival import Shortfall
 from wit.store.manifests import Published
 from wit.tally import Tally
 
-TOP = 20  # rows of a table on the page, and sentences of a kind; the ledger's tables have all
+TOP = 20  # rows of a table on the page, and warnings about sources; the ledger's tables have all
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a build was asked for, as far as page and card say it."""
+    """The settings of a build that page and card show."""
 
     sources: tuple[str, ...]
     languages: tuple[str, ...]
@@ -35,7 +35,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How a query list is covered: counts in bins of powers of ten, and how much the head holds."""
+    """How well a query list is covered: how many queries have 1 to 9 pairs, 10 to 99, ...; none; and more than the cap."""
 
     bins: Sequence[tuple[str, int]]
     empty: int
@@ -44,7 +44,7 @@ class Coverage:
 
     @property
     def largest(self) -> int:
-        """What the fullest bin holds; 1 where all are empty."""
+        """The number of queries in the fullest bin; 1 where all are empty."""
         return max((queries for _, queries in self.bins), default=1) or 1
 
 
@@ -64,7 +64,7 @@ class QueryRow:
 
 @dataclass(frozen=True, slots=True)
 class HostLosses:
-    """How many pictures a host was asked for and gave, and the Reason that took most."""
+    """How many pictures a host was asked for, how many it gave, and the commonest Reason for its losses."""
 
     host: str
     asked: int
@@ -74,17 +74,17 @@ class HostLosses:
 
 @dataclass(frozen=True, slots=True)
 class PageFacts:
-    """All that the templates say besides the funnel and the gallery."""
+    """All facts that the templates show, besides the funnel and the gallery."""
 
     name: str
-    """Of the content, wherever it lies."""
+    """Named after the content, so that it is the same wherever the set lies."""
     version: str
     stages_run: tuple[str, ...]
     samples_total: int
     shards_total: int
     candidates_in: int
     survival: float
-    """Of planned pictures, the share that arrived."""
+    """The share of planned pictures that arrived."""
     hosts_total: int
     queries_total: int
     queries_hit: int
@@ -114,8 +114,7 @@ def page_facts(
     cap: float,
     short: Shortfall,
 ) -> PageFacts:
-    """The facts of a build by its statistics, published set, tables, query list and settings, plan's cap, and what queries
-    lack."""
+    """The facts of a build; `cap` is plan's, infinite if there is none, and `short` says how many pairs queries lack."""
     candidates, download = stages["candidates"], stages["download"]
     counts = tables.queries
     return PageFacts(
@@ -147,7 +146,7 @@ def page_facts(
 
 
 def coverage(counts: Ints, cap: float) -> Coverage:
-    """The shape MetaCLIP publishes: entries without a match, in the tail, and with more matches than the cap, and their share."""
+    """Coverage as MetaCLIP publishes it: entries without a match, in the tail, and above the cap, with the share of the last."""
     edges = [10**k for k in range(10)]
     names = [f"{low:,} to {high - 1:,}" for low, high in zip(edges, edges[1:], strict=False)]
     filled = [int(((counts >= low) & (counts < high)).sum()) for low, high in zip(edges, edges[1:], strict=False)]
@@ -158,13 +157,13 @@ def coverage(counts: Ints, cap: float) -> Coverage:
 
 
 def largest(queries: pa.Table, column: str) -> list[QueryRow]:
-    """The queries that have most in that column, and none that has nothing there; equal ones in the order of the list."""
+    """The TOP queries by that column, without those at 0; equal ones in the order of the list."""
     order = np.argsort(-queries[column].to_numpy(), kind="stable")[:TOP]
     return [QueryRow(**row) for row in queries.take(pa.array(order)).to_pylist() if row[column]]
 
 
 def worst_hosts(hosts: pa.Table) -> list[HostLosses]:
-    """The hosts that lost most pictures, and to what."""
+    """The TOP hosts by pictures lost, each with its commonest Reason."""
     by_host: dict[str, dict[str, int]] = defaultdict(dict)
     for row in hosts.to_pylist():
         by_host[row["host"]][row["outcome"]] = row["pairs"]

@@ -40,7 +40,7 @@ def gallery(out: str) -> list[Figure]:
 
 
 def smallest_keys(out: str) -> dict[str, list[int]]:
-    """The rows of the GALLERY smallest keys in shards/, by the path of their table; reads keys alone."""
+    """{path of a table in shards/: its rows} of the GALLERY smallest keys; only the column of keys is read."""
     smallest: list[tuple[str, str, int]] = []
     gone = pa.array(sorted(removed_hashes(shards_path(out))), pa.string())
     for name in fs.list_dir(shards_path(out)):
@@ -68,7 +68,7 @@ def read_figures(path: str, rows: Sequence[int]) -> Iterator[tuple[str, Figure]]
 
 
 def inline(tar: str, start: int, size: int, digest: str) -> str:
-    """The picture at that byte of a tar as a data URL. Raises DamagedFile where its SHA-256 is another."""
+    """The picture at byte `start` of a tar, as a data URL. Raises DamagedFile where its SHA-256 is not `digest`."""
     picture = fs.read_range(tar, start, size)
     if hashlib.sha256(picture).hexdigest() != digest:
         raise damaged(tar, f"the picture at byte {start} is not that of its sha256")

@@ -1,4 +1,4 @@
-"""The page and the dataset card: the templates of this folder, filled."""
+"""The page and the dataset card, from the templates in this folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def dataset_card(stages: Mapping[str, Tally], facts: PageFacts) -> bytes:
 
 
 def render(template: str, **values: Any) -> bytes:
-    """A template of this folder, filled; a value that is missing is an error, and HTML is escaped."""
+    """A filled template of this folder. A missing value raises jinja2's UndefinedError; in HTML, values are escaped."""
     source = resources.files("wit.report").joinpath("templates", template).read_text("utf-8")
     environment = Environment(undefined=StrictUndefined, autoescape=template.endswith("html"), trim_blocks=True)
     environment.filters["thousands"] = lambda n: f"{n:,}"

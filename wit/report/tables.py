@@ -1,4 +1,4 @@
-"""The ledger's tables: what came of every source file, of every host and of every query."""
+"""The ledger's tables: the fate of every source file, host and query, in counts."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ SOURCES = pa.schema(
         ("bytes", pa.int64()),
         ("lost", pa.string()),  # JSON: name of the defect -> records
         ("error", pa.string()),  # why it was not read to its end, or null
-        ("unit", pa.string()),  # rows or records; null where an earlier version read it, as is the next one
-        # Place and fault of the first that gave nothing, "line 7: 3 cells, not 2".
+        ("unit", pa.string()),  # rows or records; an earlier version left this and the next column null
+        # Place and fault of the first records that gave no pair, "line 7: 3 cells, not 2".
         ("first_bad", pa.list_(pa.string())),
     ]
 )
@@ -44,7 +44,7 @@ QUERIES = pa.schema(
         ("kept", pa.int64()),
         ("capped", pa.bool_()),  # more pairs than the cap
         ("lacking", pa.int64()),  # pairs below the cap, of a query that was sampled too thinly
-        ("enough_oversample", pa.float64()),  # that it would not lack with; null where nothing lacks
+        ("enough_oversample", pa.float64()),  # the oversample at which it would lack none; null where it lacks none
     ]
 )
 
@@ -65,7 +65,7 @@ class Tables:
 
 
 def source_reports(groups: Iterable[Extracted]) -> Iterator[dict[str, Any]]:
-    """One of each source file, from what candidates say of their groups."""
+    """The report of each source file, out of the facts of the candidates groups."""
     for group in groups:
         yield from ({"source": report["path"], **report} for report in group.sources)
 
@@ -77,7 +77,7 @@ def source_table(groups: Iterable[Extracted]) -> pa.Table:
 
 
 def read_sources(out: str) -> pa.Table:
-    """The table that this or an earlier version wrote below OUT, in the form of this one."""
+    """The table of sources that this or an earlier version wrote below OUT, in the schema of this one."""
     return pa.Table.from_pylist(parquet.read_table(fs.join(out, SOURCES_FILE)).to_pylist(), schema=SOURCES)
 
 
@@ -93,14 +93,14 @@ def host_table(raw: Iterable[pa.Table]) -> pa.Table:
 
 
 def published_rows(out: str, manifest: Manifest, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """These columns of the rows that plan or select gave out, part by part; plan's table of queries is none of them."""
+    """These columns of the rows that plan or select published, part by part, without plan's table of queries."""
     for marker in manifest.parts:
         if marker.unit != PLAN_QUERIES and "rows" in marker.files:
             yield parquet.read_table(fs.join(out, marker.files["rows"].name), columns)
 
 
 def rows_per_query(tables: Iterable[pa.Table], queries: int) -> Ints:
-    """[queries] rows of tables with a `captions` column: a row counts once for each query that any of its captions has."""
+    """[queries] how many rows each query has: a row counts once for each query of any of its captions."""
     total = np.zeros(queries, np.int64)
     for table in tables:
         of_row, captions = offsets_of(table["captions"])

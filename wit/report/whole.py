@@ -1,4 +1,4 @@
-"""The report as a whole: made of what the stages left, and written."""
+"""The report as a whole: made from the files that the stages left under OUT, and written there."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ from wit.typed import to_json
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A build whose set is published: what its stages left under OUT, and what it was asked for."""
+    """A build whose set is published: the results of its stages under OUT, and its settings."""
 
     out: str
     published: Published
     totals: Mapping[str, Tally]
-    """Of every stage that ran."""
+    """The statistics of every stage that ran."""
     download: Manifest
     plan: Manifest
     select: Manifest
     plan_facts: PlanFacts
     raw_shards: Sequence[FetchedShard]
     extracted: Sequence[Extracted] | None
-    """None where the candidates were deleted since."""
+    """None where candidates/ was deleted since."""
     queries: QueryList
     select_config: SelectConfig
     formats: Sequence[Format]
-    """What its pictures may be stored as."""
+    """The formats that its pictures may be stored in."""
     settings: Settings
 
 
@@ -80,8 +80,8 @@ def write_report(build: Build) -> list[File]:
 
 
 def tables_of(build: Build) -> tuple[Tables, Shortfall]:
-    """(the ledger's tables, what queries lack). Where the candidates were deleted, the table of sources is the one that an
-    earlier report wrote."""
+    """(the ledger's tables, how many pairs queries lack). If candidates/ was deleted, the table of sources is that of an earlier
+    report."""
     out, entries, plan = build.out, build.queries.entries, build.plan_facts
     hosts = host_table(last_attempts(out, build.download.parts, ["host", "reason"]))
     attempts = last_attempts(out, build.download.parts, ["captions", "reason"])
@@ -101,7 +101,7 @@ def tables_of(build: Build) -> tuple[Tables, Shortfall]:
 
 
 def lacking(build: Build) -> Shortfall:
-    """What queries lack for want of oversampling, by the survival of the pairs that were planned for them."""
+    """How many pairs each query lacks because it was oversampled too little, by the measured survival of its planned pairs."""
     plan, queries = build.plan_facts, len(build.queries)
     counts = (count(build.out, shard, queries=queries, config=build.select_config) for shard in build.raw_shards)
     memberships = sum(counts, Memberships(*np.zeros((2, queries), np.int64)))

@@ -1,4 +1,4 @@
-"""The knobs of what is kept of what arrived."""
+"""The knobs of select: which fetched pictures are kept."""
 
 from __future__ import annotations
 

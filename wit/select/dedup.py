@@ -1,7 +1,7 @@
-"""Clusters of the same picture: one representative stays, and carries what the others said about it.
+"""Clusters of the same picture: one representative stays, and takes over the captions of the others.
 
-Two pictures are the same if their fetched bytes are equal or their 64-bit perceptual hashes are. Equal bytes give equal
-hashes, so buckets by perceptual hash hold whole clusters, and each bucket is worked alone.
+Two pictures are the same if their fetched bytes or their 64-bit perceptual hashes are equal. Equal bytes give equal hashes, so
+a bucket by perceptual hash holds whole clusters, and each bucket is judged alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from wit.hashing import name_hashes
 from wit.reasons import Reason
 from wit.records import CAPTION
 
-# One surviving picture, as far as its place in a cluster depends on it.
+# One surviving picture: the columns that decide its place in a cluster.
 PICTURE = pa.schema(
     [
         ("raw", pa.int32()),  # number of its raw shard
@@ -28,7 +28,7 @@ PICTURE = pa.schema(
         ("captions", pa.list_(CAPTION)),  # by critical t, then key
     ]
 )
-# What became of it: a representative (no reason; with the union of captions) or a duplicate.
+# The verdict on it: a representative (no reason; with the union of captions) or a duplicate.
 VERDICT = pa.schema(
     [
         *[PICTURE.field(name) for name in ("raw", "row", "key", "critical_t")],
@@ -46,7 +46,7 @@ def bucket_of(pictures: pa.Table, buckets: int) -> Ints:
 
 
 def _names(pictures: pa.Table) -> list[bytes]:
-    """What a picture is told apart by: its perceptual hash, or the digest of its bytes where it has none."""
+    """The identity of each picture: its perceptual hash, or the digest of its bytes where it has no hash."""
     pairs = zip(pictures["phash"].to_pylist(), pictures["original_sha256"].to_pylist(), strict=True)
     return [b"sha256:%b" % digest.encode() if hashed is None else b"phash:%016x" % hashed for hashed, digest in pairs]
 
@@ -54,8 +54,8 @@ def _names(pictures: pa.Table) -> list[bytes]:
 def cluster_bucket(pictures: pa.Table, *, max_captions: int) -> tuple[pa.Table, pa.Table]:
     """(representatives, dropped) of one bucket, as VERDICT ordered by (raw, row), whatever the order of the input.
 
-    The representative is the picture with the smallest critical t, then key; its captions are those of the cluster, each
-    text once, the first `max_captions` by (critical t, key). A dropped picture is DUPLICATE_BYTES if its bytes are the
+    The representative is the picture with the smallest (critical t, key). It gets the captions of the whole cluster, each text
+    once, the first `max_captions` by (critical t, key). A dropped picture is DUPLICATE_BYTES if its bytes are the
     representative's, else DUPLICATE_PICTURE."""
     pictures = pictures.combine_chunks()
     cluster = np.unique(np.array(_names(pictures), dtype=bytes), return_inverse=True)[1]
@@ -88,13 +88,13 @@ def _duplicate_reasons(pictures: pa.Table, leader: Ints) -> npt.NDArray[np.objec
 
 
 def _verdicts(pictures: pa.Table, **given: pa.Array) -> pa.Table:
-    """The pictures as VERDICT, ordered by place; columns neither theirs nor given are null."""
+    """The pictures as VERDICT, ordered by (raw, row); columns that neither they have nor `given` are null."""
     known = pictures.select(["raw", "row", "key", "critical_t"])
     return as_schema(VERDICT, known, **given).sort_by([("raw", "ascending"), ("row", "ascending")])
 
 
 def union_captions(pictures: pa.Table, cluster: Ints, *, max_captions: int) -> pa.Array:
-    """The captions of each cluster [clusters], by (critical t, key), equal texts once; `cluster` must ascend."""
+    """[clusters] lists of each cluster's captions by (critical t, key), equal texts once; `cluster` [pictures] ascends."""
     if not len(pictures):
         return pa.array([], VERDICT.field("captions").type)
     offsets, captions = offsets_of(pictures["captions"])

@@ -1,4 +1,4 @@
-"""Which pictures are too poor to keep, judged by measures and scores alone. A filter answers "why drop it?" for a whole table.
+"""Which pictures are too poor to keep, judged by size and scores alone. A filter answers "why drop it?" for a whole table.
 
 To add one: a function here, a knob in `FilterConfig`, and a row in `FILTERS`; and one row in its test.
 """
@@ -39,13 +39,13 @@ class FilterConfig:
 
 @dataclass(frozen=True, slots=True)
 class ImageFilter:
-    """`objects` tells for a RAW table with scores, and the value of the knob, where a picture is to go under the Reason."""
+    """`objects` takes a RAW table with scores and the value of the knob; it is True where a picture is dropped for the Reason."""
 
     reason: Reason
     knob: str
     objects: Callable[[pa.Table, Any], Mask]
     score: str = ""
-    """The column of scores that it reads, if it does."""
+    """The column of scores that the filter reads; empty if it reads none."""
 
 
 def too_small(images: pa.Table, min_side_px: int) -> Mask:
@@ -65,13 +65,13 @@ def _original_size(images: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray
 
 
 def too_low(images: pa.Table, least: float, *, score: str) -> Mask:
-    """True where a score is below the limit; what has none passes."""
+    """True where a score is below the limit; a picture without a score passes."""
     scores: npt.NDArray[np.float64] = images[score].to_numpy().astype(np.float64)  # null is NaN, below nothing
     return scores < least
 
 
 def by_score(reason: Reason, knob: str, score: str) -> ImageFilter:
-    """The filter that drops what is below a bound in a column of scores."""
+    """The filter that drops pictures below a bound in a column of scores."""
     return ImageFilter(reason, knob, partial(too_low, score=score), score)
 
 
@@ -83,7 +83,7 @@ FILTERS = (  # in the order they are asked; the first that objects names the Rea
 
 
 def filters_on(config: FilterConfig) -> list[ImageFilter]:
-    """The filters that are asked under these knobs, in their order."""
+    """The filters that are on under these knobs, in their order."""
     return [one for one in FILTERS if getattr(config, one.knob) is not None]
 
 

@@ -1,9 +1,9 @@
-"""Which samples are kept: filters, duplicates, and the balance again with what survived, on tables.
+"""Which samples are kept, on tables: filters, duplicates, and the balance once more, among the pairs that survived.
 
-Plan sampled more pairs of a query than the cap, since the web loses some. Here count(query) is replaced by count x the
-measured survival of the query's sampled pairs, and a pair stays if its critical t, from the same draws, is below the cap
-(design section 7). A pair survives if its picture was fetched and passed the filters; duplicates survive in their
-cluster, which carries their captions and queries.
+Plan sampled more pairs of a query than the cap, since the web loses some. Here count(query) is multiplied with the measured
+survival of the query's sampled pairs, and a pair stays if its critical t, from the same draws, is below the cap (design section
+7). A pair survives if its picture was fetched and passed the filters. A duplicate survives in its cluster, whose representative
+carries its captions and queries.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def survivors(raw: pa.Table, config: SelectConfig) -> tuple[pa.Table, Ints]:
 
 
 def query_ids(rows: pa.Table) -> tuple[pa.Array, Ints, Ints, Ids]:
-    """All captions of the rows: (the captions, row of each, offsets [captions + 1] into ids, ids)."""
+    """(all captions of the rows, row of each, offsets [captions + 1] into ids, query ids)."""
     lists, captions = offsets_of(rows["captions"])
     offsets, ids = offsets_of(captions.field("query_ids"))
     return captions, owners_of(lists), offsets, ids.to_numpy()
 
 
 def weigh(rows: pa.Table, weights: Floats, hashes: Hashes, *, seed: int) -> pa.Table:
-    """The rows with their critical t under new counts: captions by it, then by key; key and critical t of the first."""
+    """The rows under new weights: captions by new critical t, then key; a row's key and critical t are the first caption's."""
     captions, owner, offsets, ids = query_ids(rows)
     keys = captions.field("key")
     draws = balance.pair_draws(seed, keys.to_pylist(), offsets, ids, hashes)
@@ -76,7 +76,7 @@ def pictures(
 
 
 def judge(bucket: pa.Table, *, t: float, config: SelectConfig) -> pa.Table:
-    """The verdict over every picture of a bucket, ordered by place: its duplicates go, then clusters at or above the cap."""
+    """VERDICT of each picture in a bucket, by (raw, row): duplicates go, and clusters whose critical t is not below the cap."""
     best, dropped = cluster_bucket(bucket, max_captions=config.max_captions_per_sample)
     over = pc.greater_equal(best["critical_t"], t)
     reason = pc.if_else(over, str(Reason.REBALANCED_OUT), pa.scalar(None, pa.string()))
@@ -89,7 +89,8 @@ def keep_list(
 ) -> tuple[pa.Table, pa.Table]:
     """(KEEP rows in the order of the raw tar, DROPPED rows) of one raw shard; `verdicts` are those on its survivors.
 
-    Every fetched picture is in exactly one of the two; what download lost is in neither."""
+    Every fetched picture is in exactly one of the two; a row that download lost is in neither. Raises ValueError where the
+    verdicts are on other rows than the survivors."""
     reasons = select_reasons(raw, config)
     judged = verdicts["row"].to_numpy()
     if not np.array_equal(judged, np.flatnonzero(absent(reasons))):
@@ -106,7 +107,7 @@ def keep_list(
 
 def _keep_rows(raw: pa.Table, shard: FetchedShard, verdicts: pa.Table) -> pa.Table:
     judged = {name: verdicts[name] for name in ("key", "captions", "critical_t", "cluster_size")}
-    scored = pc.equal(raw["key"], verdicts["key"])  # the score is of plan's caption: another one has none
+    scored = pc.equal(raw["key"], verdicts["key"])  # the score belongs to plan's caption: another caption has none
     return as_schema(
         KEEP,
         raw,
@@ -124,7 +125,7 @@ def first_captions(rows: pa.Table) -> pa.Array:
 
 
 def _dropped_rows(raw: pa.Table, reasons: list[str], details: list[str]) -> pa.Table:
-    """The rows as records.DROPPED, with the caption that plan chose for them."""
+    """The rows as records.DROPPED, each with its first caption, which plan chose."""
     first = first_captions(raw)
     return as_schema(
         DROPPED,

@@ -1,9 +1,9 @@
-"""The passes of select, each named once and a function of published files, that may run anywhere and any number of times.
+"""The passes of select, each named once. A pass depends on published files alone; it may run anywhere, any number of times.
 
     count -> weights -> scatter -> cluster -> keep
 
-`count` of every raw shard adds up; `scatter` writes what decides a picture's fate to buckets by perceptual hash; `cluster`
-judges a bucket and writes verdicts to buckets by raw shard; `keep` joins a raw shard with its verdicts.
+`count` gives numbers that add up over raw shards; `scatter` writes pictures, as dedup.PICTURE, to buckets by perceptual hash;
+`cluster` judges a bucket and writes verdicts to buckets by raw shard; `keep` joins a raw shard with its verdicts.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ KEEP_ROW_GROUP = 512  # publish reads runs of about 100 rows: a run should not c
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """What all passes need: the raw shards, the settings, and what plan said of queries."""
+    """What all passes need: the raw shards, the settings, and plan's facts about queries."""
 
     stage: StageDir
     shards: tuple[FetchedShard, ...]
     config: SelectConfig
     facts: str
-    """Plan's table of queries, whose weights the draws were multiplied with."""
+    """The path of plan's table of queries, with the weight of each."""
     t: float
     queries: str
     query_count: int
@@ -52,12 +52,12 @@ class Passes:
     buckets: int
 
     def count(self, number: int) -> Ints:
-        """[2, queries] memberships planned and surviving of one raw shard."""
+        """[2, queries] memberships of one raw shard: planned, and surviving."""
         counted = count(self.stage.out, self.shards[number], queries=self.query_count, config=self.config)
         return np.stack([counted.planned, counted.surviving])
 
     def weights(self, memberships: Ints) -> Floats:
-        """What the same draws are multiplied with now [queries]."""
+        """[queries] the new factor of the draws: plan's weight x measured survival."""
         weights = parquet.read_table(self.facts, ["weight"])["weight"].to_numpy()
         return surviving_counts(weights, Memberships(*memberships))
 
@@ -74,7 +74,7 @@ class Passes:
         return self.stage.once(unit, work)
 
     def slices(self, marker: Marker) -> list[tuple[int, SliceRef]]:
-        """What crosses the shuffle behind a unit that was scattered: (bucket or raw shard, reference)."""
+        """(bucket or raw shard, reference) of every slice of a scattered unit: all that crosses the shuffle."""
         return slice_refs(self.stage, marker)
 
     def cluster(self, bucket: tuple[int, Iterable[SliceRef]]) -> Marker:
@@ -88,7 +88,7 @@ class Passes:
         return self.stage.once(unit, work)
 
     def no_verdicts(self, number: int) -> tuple[int, None]:
-        """That there is a raw shard, also if no picture of it survives."""
+        """(number, None): makes sure that `keep` sees the raw shard even if none of its pictures survives."""
         return number, None
 
     def keep(self, verdicts: tuple[int, Iterable[SliceRef | None]]) -> Marker:
@@ -114,8 +114,8 @@ class Passes:
 
 
 def read_raw(out: str, shard: FetchedShard, config: SelectConfig) -> pa.Table:
-    """The RAW table of the shard with a further column for each score that is kept or that filters read, null where there is
-    none. Raises DamagedFile where the scores are of another shard, or lack a column."""
+    """The RAW table of the shard, with a column for each score that is kept or that filters read; null where a row has no score.
+    Raises DamagedFile where the scores are of another shard, or lack a column."""
     raw = parquet.read_table(fs.join(out, shard.parquet))
     columns = list(dict.fromkeys(["clip_score", *scores_read(config)]))
     added = {name: pa.nulls(len(raw), pa.float32()) for name in columns}
@@ -131,16 +131,16 @@ def read_raw(out: str, shard: FetchedShard, config: SelectConfig) -> pa.Table:
 
 
 def count(out: str, shard: FetchedShard, *, queries: int, config: SelectConfig) -> Memberships:
-    """What one raw shard adds to the survival of every query. The pairs of a retry were planned once, before."""
+    """The memberships of one raw shard. A retry's shard adds none to `planned`: its pairs were counted in the first attempt."""
     counted = membership_counts(read_raw(out, shard, config), queries=queries, config=config)
     return Memberships(np.zeros_like(counted.planned), counted.surviving) if shard.unit.is_retry else counted
 
 
 def buckets_for(pictures: int, config: SelectConfig) -> int:
-    """How many buckets so many pictures are compared in."""
+    """How many buckets this many pictures are spread over for comparison."""
     return max(1, ceil_div(pictures, config.rows_per_dedup_bucket))
 
 
 def keep_parts(markers: Iterable[Marker]) -> list[Marker]:
-    """The markers of the finished keep list: what the stage's manifest names once the slices are no longer needed."""
+    """The markers of the keep list's parts: those that the stage's manifest names, once slices are no longer needed."""
     return [marker for marker in markers if marker.unit.kind == "part"]

@@ -1,4 +1,4 @@
-"""How many of a query's planned pairs survive, and what a query lacks for want of oversampling (design section 7)."""
+"""How many of a query's planned pairs survive, and how many it lacks because it was oversampled too little (design section 7)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wit.select.keep import query_ids, survivors
 
 @dataclass(frozen=True, slots=True)
 class Memberships:
-    """Per query id, over the rows of some raw shards: (pair, query) memberships planned and surviving; they add up."""
+    """[queries] (pair, query) memberships in the rows of some raw shards: planned, and surviving. They add up over shards."""
 
     planned: Ints
     surviving: Ints
@@ -40,14 +40,14 @@ def surviving_counts(counts: npt.NDArray[Any], memberships: Memberships) -> Floa
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """What queries lack that were sampled too thinly to fill their cap although the web has enough of them: plan's oversample
-    was below 1 / survival."""
+    """How many pairs a query lacks that was sampled too thinly (plan's oversample was below 1 / survival), and so missed its cap
+    although the web has enough pairs."""
 
-    missing: Floats  # [queries] pairs that a query lacks; 0 where nothing does
-    oversample: Floats  # [queries] what would have been enough for it; 0 where nothing lacks, or nothing survives
+    missing: Floats  # [queries] pairs that a query lacks; 0 where it lacks none
+    oversample: Floats  # [queries] the oversample that would have been enough; 0 where it lacks none, or none survives
 
     def describe(self, given: float) -> str:
-        """One sentence for the owner of the build; empty where nothing lacks."""
+        """One sentence for the owner of the build; empty where no query lacks pairs. `given` is the oversample used."""
         short = int((self.missing > 0.5).sum())
         if not short:
             return ""
@@ -58,13 +58,13 @@ class Shortfall:
 
 
 def still_lacking(short: Shortfall, kept: Ints, t: float) -> Shortfall:
-    """The shortfall without what queries have all the same: a pair that was kept for another query counts for all it has."""
+    """The shortfall that remains when a pair kept for one query counts for every query it has. `kept` [queries], `t` the cap."""
     missing = np.minimum(short.missing, np.maximum(t - kept, 0))
     return Shortfall(missing, np.where(missing > 0.5, short.oversample, 0))
 
 
 def shortfall(counts: npt.NDArray[Any], memberships: Memberships, *, t: float, oversample: float) -> Shortfall:
-    """By the counts before balancing [queries], what was planned and survived of each, the cap and plan's oversample."""
+    """The shortfall of each query, from its count before balancing, its memberships, the cap `t` and plan's oversample."""
     survival = memberships.surviving / np.maximum(memberships.planned, 1)
     short = (counts > t * oversample) & (memberships.planned > 0) & (survival * oversample < 1)
     missing = np.zeros(len(counts))

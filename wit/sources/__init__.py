@@ -1,7 +1,7 @@
 """Where pairs come from: WAT and WARC files of web crawls, and tables of URLs and captions.
 
-`list_sources` turns what the user wrote into files; `read_pairs` reads one file, in batches, and says in its report what
-could not be read. Nothing in a file can make it raise.
+`list_sources` turns a `--source` into files. `read_pairs` reads one file in batches, and counts in its report the records that
+it could not read; nothing in a file can make it raise.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ __all__ = [
 
 
 def read_pairs(file: SourceFile, report: SourceReport, budget: RequestBudget | None = None) -> Iterator[PairBatch]:
-    """The pairs of one file in its order, some thousands at a time; what was lost, or why reading ended early, goes into
-    the report."""
+    """The pairs of one file in its order, some thousands at a time. Lost records are counted in the report, which also says why
+    reading ended early, if it did."""
     if not notes.begin(report.path, notes.READ, 0):
         report.error = "cannot be read: it ended the process that read it"
         return

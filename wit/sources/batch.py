@@ -1,24 +1,24 @@
-"""What every source yields, batches of pairs, and what it reports about the file they came from."""
+"""What every source yields: batches of pairs, and a report on the file they came from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-MOST_BAD = 20  # rows of a file that are told by their places
-MOST_BAD_CHARS = 1_000  # of a file: a manifest holds those of all files
+MOST_BAD = 20  # lost rows of a file whose places are kept
+MOST_BAD_CHARS = 1_000  # for the places of one file: a manifest holds those of all files
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One file of a source. The columns matter to tables alone; None: found by the usual names."""
+    """One file of a source. Only tables have the columns; at None they are found by their usual names."""
 
     kind: str  # a name in kinds.READERS
     path: str
     url_col: str | None = None
     caption_col: str | None = None
-    encoding: str | None = None  # of a table of text; None: told by what is in it
-    label: str = ""  # what tables call the file, where its path says too much: that of the demonstration web
+    encoding: str | None = None  # of a table of text; None: guessed from its bytes
+    label: str = ""  # what tables call the file, if not by its path
     size: int | None = None  # bytes, where they are cheap to know
     version: str | None = None  # changes with the content: see listing.version_of
 
@@ -29,7 +29,7 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A source that was made here: its files, and the web that its pictures are on, as (host, address, port) of each server."""
+    """A source that was made here: its files, and (host, address, port) of each server of its pictures."""
 
     files: list[SourceFile]
     endpoints: tuple[tuple[str, str, int], ...]
@@ -40,9 +40,9 @@ class PairBatch:
     """Some thousands of pairs as parallel lists, in the order of the file.
 
     `url` is absolute http(s), not yet canonical and perhaps invalid; None where `src` names no such URL
-    (`wit.urls.reason_for(src)` says why). `alt` is None where there is no such attribute. `offset` is the byte offset of
-    the record, of its gzip member where it has one (the row number in a table), and `index` counts the images in it.
-    `extra` is a table's further columns as one JSON object."""
+    (`wit.urls.reason_for(src)` says why). `alt` is None where there is no such attribute. `offset` is the byte offset of the
+    record, or of the gzip member that holds it; in a table, the row number. `index` counts the images of that record. `extra`
+    is a table's further columns as one JSON object."""
 
     src: list[str | None] = field(default_factory=list)
     url: list[str | None] = field(default_factory=list)
@@ -77,7 +77,7 @@ class PairBatch:
     def add_row(
         self, number: int, pairs: list[tuple[str | None, str | None, str | None]], page_url: str, extra: str | None
     ) -> None:
-        """Appends the (source, URL, alt) of one row of a table, which are counted from 0."""
+        """Appends the pairs (source, URL, alt) of one row of a table; they get the indexes 0, 1, ..."""
         for index, (src, url, alt) in enumerate(pairs):
             self.src.append(src)
             self.url.append(url)
@@ -88,44 +88,44 @@ class PairBatch:
             self.extra.append(extra)
 
     def part(self, first: int, last: int) -> PairBatch:
-        """The pairs from one place to another."""
+        """The pairs [first, last)."""
         return PairBatch(*(getattr(self, column.name)[first:last] for column in fields(self)))
 
 
 @dataclass(slots=True)
 class SourceReport:
-    """What became of one source file. `lost` counts records (rows of a table) that gave nothing, by the name of the
-    defect; `first_bad` tells the place of the first of them and what was wrong; `repaired` counts those that were used in
-    spite of a defect. `error` says why the file was not read to its end."""
+    """The fate of one source file. `lost` counts records (rows of a table) that gave no pair, by the name of the defect;
+    `first_bad` holds the places and faults of the first of them. `repaired` counts records that were used in spite of a
+    defect. `error` says why the file was not read to its end."""
 
     path: str
     records: int = 0
     pages: int = 0
     pairs: int = 0
     bytes: int = 0
-    bytes_skipped: int = 0  # compressed bytes of what was lost
+    bytes_skipped: int = 0  # compressed bytes that were lost
     lost: dict[str, int] = field(default_factory=dict)
     repaired: dict[str, int] = field(default_factory=dict)
     error: str | None = None
     unit: str = "records"
     first_bad: list[str] = field(default_factory=list)
-    # On which the row that is read begins; 0 where it stands on none of its own.
+    # The line on which the current row begins; 0 in formats without lines.
     line: int = field(default=0, init=False)
     delimiter: str = field(default="", init=False)  # of a table of text
 
     def facts(self) -> dict[str, Any]:
-        """What is written down of the file."""
+        """The fields that are kept of the report."""
         return {column.name: getattr(self, column.name) for column in fields(self) if column.init}
 
     def lose(self, defect: str, count: int = 1, place: str = "") -> None:
-        """Counts what gave nothing; `place` says where it stands and what was wrong."""
+        """Counts records that gave no pair; `place` says where the first one stands and what is wrong with it."""
         self.lost[defect] = self.lost.get(defect, 0) + count
         if place and len(self.first_bad) < MOST_BAD:
             left = MOST_BAD_CHARS - sum(map(len, self.first_bad))
             self.first_bad += [place] if len(place) <= left else []
 
     def lose_row(self, defect: str, why: str, count: int = 1, *, ahead: int = 0) -> None:
-        """Counts the row that is read, or the one so many rows ahead of it; lines and rows are counted from 1."""
+        """Counts the current row as lost, or the row that is `ahead` rows after it; the place is a line or a row, from 1."""
         place = f"line {self.line}" if self.line else f"row {self.records + ahead + 1:,}"
         self.lose(defect, count, f"{place}: {why}")
 

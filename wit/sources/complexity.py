@@ -1,22 +1,22 @@
-"""Pages whose markup would take the parser seconds or hours, told apart before it sees them, by rules that read the page alone.
+"""Finds pages whose markup would take the parser seconds or hours, before the parser sees them. The rules read only the page.
 
 The parser (lexbor) is quadratic in open elements and in the attributes of one element, and nothing can interrupt it: 500 kB of
-`<div>` take it 30 s. Pages of 20,000 tags and less it is never seconds at, so they are not looked at; of larger ones the open
-elements are followed as HTML 13.2.6 does, and kept open in doubt.
+`<div>` take it 30 s. A page of at most 20,000 tags never takes it many seconds, and passes unchecked. In a larger page the open
+elements are followed as in HTML 13.2.6, and in doubt stay open.
 """
 
 from __future__ import annotations
 
 import re
 
-SIMPLE_TAGS = 20_000  # all within one another they take 1 to 2 s
-MAX_NESTING = SIMPLE_TAGS**2 // 4  # open elements, summed over all tags: 1,000 deep all through a page of 100,000 tags
-SIMPLE_CHARS = 150_000  # of a page whose attributes need not be counted: as one tag it takes a second
+SIMPLE_TAGS = 20_000  # all nested in one another, these take 1 to 2 s
+MAX_NESTING = SIMPLE_TAGS**2 // 4  # open elements, summed over all tags: as of 100,000 tags, each 1,000 deep
+SIMPLE_CHARS = 150_000  # in a shorter page attributes need not be counted: all in one tag, they take a second
 MAX_ATTRIBUTES = 2_000  # of a tag, in larger pages
-MAX_ROOTS = 20  # tags that lend their attributes to one and the same element, likewise
+MAX_ROOTS = 20  # html and body tags, likewise: each adds its attributes to one and the same element
 
 _ATTRIBUTE = r"""[\s/]*+[^\s/>][^\s/>=]*+(?:\s*+=\s*+(?:"[^"]*+"|'[^']*+'|[^\s>]*+))?+"""
-# A page up to its first tag of too many attributes. Each tag is gone through once, which a search for such a tag would not do.
+# A page up to its first tag with too many attributes. A match reads each tag once; a search for such a tag would not.
 _SHORT_TAGS = re.compile(
     rf"(?:[^<]++|<(?![a-zA-Z])|<[a-zA-Z][^\s/>]*+(?:{_ATTRIBUTE}){{0,{MAX_ATTRIBUTES}}}+(?!{_ATTRIBUTE}))*+"
 )
@@ -25,22 +25,22 @@ _TAG = re.compile(rf"<!--|<(/?)([a-zA-Z][^\s/>]*+)(?:{_ATTRIBUTE})*+[\s/]*+>?")
 _COMMENT_END = re.compile(r"(?<=<!--)-?>|--!?>")
 _TEXT = ("script", "style", "textarea", "title", "iframe", "xmp", "noembed", "noframes")  # hold no elements
 _TEXT_END = {name: re.compile(rf"</{name}[\s/>]", re.IGNORECASE) for name in _TEXT}
-# Elements that hold nothing, stand once, or nest only as deep as others around them, since their end tags may be left out.
+# Elements that are empty, or stand once, or nest no deeper than the elements around them, as their end tags may be left out.
 _UNNESTED = frozenset(
     "area base br col embed hr img input link meta param source track wbr html head body p li dt dd option optgroup tr td th "
     "tbody thead tfoot colgroup rt rp".split()
 )
-# What is opened again behind the end of what is around it (13.2.4.3), and the form, which ends alone.
+# Elements that are opened again after the one around them has ended (13.2.4.3); and the form, which ends alone.
 _LASTING = frozenset("a b big code em font i nobr s small strike strong tt u form".split())
 _SCOPES = frozenset(  # no end tag reaches out of these
     "applet caption table marquee object template select svg math foreignobject desc annotation-xml mi mo mn ms mtext".split()
 )
-_SPECIAL = _SCOPES | frozenset(  # out of these only the end tags of others of them
+_SPECIAL = _SCOPES | frozenset(  # only an end tag of this set reaches out of these
     "address article aside blockquote button center details dir div dl fieldset figcaption figure footer form frameset h1 h2 "
     "h3 h4 h5 h6 header hgroup listing main menu nav noscript ol plaintext pre search section summary ul".split()
 )
-_TAGS_ARE_TAGS = frozenset(("svg", "math", "select"))  # within these a script or style may hold elements after all
-_DRAWING = frozenset(  # what may close itself while an svg is open, and leaves it open
+_TAGS_ARE_TAGS = frozenset(("svg", "math", "select"))  # within these a script or style may hold elements
+_DRAWING = frozenset(  # these may close themselves within an svg, and do not end it
     "g path rect circle ellipse line polyline polygon use defs symbol stop lineargradient radialgradient clippath mask "
     "pattern filter image text tspan animate animatetransform fegaussianblur feoffset femerge femergenode".split()
 )
@@ -51,8 +51,8 @@ class TooComplex(ValueError):
 
 
 def check_complexity(html: str) -> None:
-    """Raises TooComplex for a page nested too deeply for its size, or with too many attributes in one element; in time that
-    grows with its length."""
+    """Raises TooComplex for a page nested too deeply for its size, or with too many attributes in one element. Takes time in
+    proportion to the page's length."""
     if html.count("<") > SIMPLE_TAGS and nesting(html) > MAX_NESTING:
         raise TooComplex("nesting")
     if len(html) > SIMPLE_CHARS and (_has_long_tag(html) or len(_ROOT.findall(html)) > MAX_ROOTS):
@@ -65,10 +65,10 @@ def _has_long_tag(html: str) -> bool:
 
 
 def nesting(html: str) -> int:
-    """Open elements summed over the tags of a page, at least as many as the parser has; counted up to just above MAX_NESTING."""
+    """The open elements, summed over the tags of a page; never fewer than the parser has. Counting stops above MAX_NESTING."""
     total, at = 0, 0
     opened: list[str] = []
-    drawing = False  # whether the innermost element is certainly of an svg
+    drawing = False  # whether the innermost element certainly belongs to an svg
     while total <= MAX_NESTING and (tag := _TAG.search(html, at)):
         at = tag.end()
         if tag[2] is None:
@@ -89,13 +89,13 @@ def nesting(html: str) -> int:
 
 
 def _end(pattern: re.Pattern[str], html: str, at: int) -> int:
-    """Behind the next match, or the end of the page."""
+    """The place behind the next match, or the end of the page."""
     match = pattern.search(html, at)
     return match.end() if match else len(html)
 
 
 def _close(name: str, opened: list[str]) -> None:
-    """Closes the element of this name, with what is in it, where the parser surely does."""
+    """Closes the element of this name and those within it, if the parser surely does."""
     if opened and opened[-1] == name:
         opened.pop()
     elif name not in _LASTING and name in opened:

@@ -1,8 +1,7 @@
 """Rows of csv and tsv files, in which anybody may have left a quote open.
 
-A quoted cell may hold line breaks, so one quote too many swallows what follows. Here it swallows a few lines at most, and
-none that is a row by itself; a row that comes out otherwise is given up as the one line that it began on, and reading
-starts again at the next.
+A quoted cell may hold line breaks, so one quote too many swallows the lines behind it. Here it swallows a few lines at most, and
+none that is a row by itself. If no sound row comes of it, only its first line is given up, and reading goes on at the next.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 
 from wit.sources.text import MAX_LINE_BYTES
 
-MAX_LINES_PER_ROW = 64  # whose quoted cells hold line breaks
+MAX_LINES_PER_ROW = 64  # of a row whose quoted cells hold line breaks
 DELIMITERS = (",", ";", "\t", "|")
 _NAMED = re.compile(r"sep=(.)", re.IGNORECASE)  # the first line of a file that is made for Excel
 
@@ -25,12 +24,12 @@ RETURN = "\ufdd0"  # no character: within an unquoted cell the csv module takes 
 
 Cells = list[str]
 Test = Callable[[str], bool]
-Place = Callable[[Cells], int]  # of a URL's column by the names of columns, -1 where none is one
+Place = Callable[[Cells], int]  # of the URL's column among names of columns; -1 where there is none
 
 
 class Lines:
-    """Lines of a file, some of which may be given back; `row` is the number of the line that the last row begins on, and
-    `delimiter` what rows are cut by."""
+    """Lines of a file; lines taken may be given back. `row` is the number of the line on which the last row begins, `delimiter`
+    what cuts rows into cells."""
 
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines = lines
@@ -60,7 +59,7 @@ class Lines:
 
 @dataclass(slots=True)
 class _Form:
-    """What the rows of a file look like, learnt from those read."""
+    """The shape of a file's rows, learnt from those read so far."""
 
     is_url: Test
     place: Place
@@ -68,7 +67,7 @@ class _Form:
     url: int = -1  # the place of the URL among them, -1 before one was seen
 
     def holds(self, cells: Cells) -> bool:
-        """Whether a row is more than a blank line; learns from it what is not known yet."""
+        """Whether a row is more than a blank line; learns width and URL column from it, if they are not known yet."""
         if not cells or cells == [""]:
             return False
         if self.url < 0:
@@ -79,15 +78,15 @@ class _Form:
         return True
 
     def fits(self, line: str, cells: Cells | None) -> bool:
-        """Whether a line is a row by itself, for all that is known: it is then no part of another row's cell. One with a quote
-        too many may be the end of such a cell."""
+        """Whether a line looks like a row by itself, and so is no part of another row's cell. A line with an odd number of
+        quotes may be the end of such a cell."""
         if cells is None or len(cells) != self.width or self.url < 0 or line.count('"') % 2:
             return False
         return self.is_url(cells[self.url])
 
 
 class _Feed:
-    """One line at a time for a reader that is made once."""
+    """An iterator for one csv reader over many lines: it yields `line`, once each time that is set."""
 
     line: str | None = None
 
@@ -102,8 +101,8 @@ class _Feed:
 
 
 def csv_rows(source: Lines, is_url: Test, place: Place) -> Iterator[Cells | None]:
-    """The cells of each row; None for a line that is no row. The delimiter is a comma, or what else the first line is cut by:
-    `place` tells where the URL's column is by the names, `is_url` a URL."""
+    """The cells of each row; None for a line that is no row. The first line tells the delimiter (`delimiter_of`). `place` finds
+    the URL's column among names, `is_url` knows a URL."""
     csv.field_size_limit(MAX_LINE_BYTES)
     source.hide_returns()
     form, feed = _Form(is_url, place), _Feed()
@@ -113,17 +112,17 @@ def csv_rows(source: Lines, is_url: Test, place: Place) -> Iterator[Cells | None
         feed.line = line
         try:
             cells: Cells | None = next(rows, [])
-        except csv.Error:  # it goes on in the next line, or is no row
+        except csv.Error:  # the row goes on in the next line, or is none
             cells = _csv_row(line, source, delimiter, form)
         if cells is None and not form.width:
-            cells = _loosely(line, delimiter)  # names, or the first of the rows: all others are told by it
+            cells = _loosely(line, delimiter)  # names, or the first row: all others are judged by it
         if cells is None or form.holds(cells):
             yield [cell.replace(RETURN, "\r") for cell in cells] if cells else cells
 
 
 def tsv_rows(source: Lines, is_url: Test, place: Place) -> Iterator[Cells | None]:
-    """As `csv_rows`. Of tsv files there are two kinds: with quotes as csv has them, and without any meaning of quotes (CC3M's).
-    So a cell is unquoted if it begins and ends with a quote, and only a row that lacks cells goes on in the next line."""
+    """As `csv_rows`. There are two kinds of tsv files: in one quotes are as in csv, in the other they mean nothing (CC3M's). So a
+    cell is unquoted if it begins and ends with a quote, and only a row that lacks cells goes on in the next line."""
     form = _Form(is_url, place)
     while (line := source.take_first()) is not None:
         cells = _tsv_row(line, source, form) if '"' in line else line.split("\t")
@@ -143,8 +142,8 @@ def _delimiter(source: Lines, is_url: Test, place: Place) -> str:
 
 
 def delimiter_of(first: str, is_url: Test, place: Place) -> str:
-    """What the first line of a csv file is cut by: the first delimiter that leaves the name of a URL's column; in a file
-    without names, the first that leaves one URL among several cells; else that which leaves most cells."""
+    """The delimiter of a csv file, by its first line: the first of DELIMITERS that gives a cell with the name of a URL's column;
+    in a file without names, the first that gives one URL among several cells; else the one that gives most cells."""
     cuts = [(delimiter, _cut(first, delimiter) or _loosely(first, delimiter)) for delimiter in DELIMITERS]
     for delimiter, cells in cuts:
         if place([cell.strip() for cell in cells]) >= 0:
@@ -174,7 +173,7 @@ def _loosely(line: str, delimiter: str) -> Cells:
 
 
 def _csv_row(first: str, source: Lines, delimiter: str, form: _Form) -> Cells | None:
-    """The row that begins on this line, with as many more as its quotes take."""
+    """The row that begins on this line and takes as many further lines as its quotes ask for; None for a line that is no row."""
     taken: list[str] = []
 
     def lines() -> Iterator[str]:
@@ -192,7 +191,7 @@ def _csv_row(first: str, source: Lines, delimiter: str, form: _Form) -> Cells | 
         if not form.width and not any(form.is_url(cell) for line in taken for cell in _loosely(line, delimiter)):
             return cells
     source.give_back(taken)
-    return _cut(first, delimiter)  # where a quote stands inside of a quoted cell: "a 12" screen"
+    return _cut(first, delimiter)  # for a quote inside of a quoted cell: "a 12" screen"
 
 
 def _tsv_row(first: str, source: Lines, form: _Form) -> Cells | None:

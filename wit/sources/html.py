@@ -1,11 +1,11 @@
-"""The images of an HTML page, with what a browser would show, or a lazy-loading script put in, and the text that goes with it.
+"""The images of an HTML page: the URL that a browser would show, or a lazy-loading script put in, and the text that goes with it.
 
 One pair per `img`, in document order, and one for `og:image`. Its URL is the first of:
-  1. the largest candidate of its `srcset`, `data-srcset` and of the `source` elements of its `picture`,
-  2. the first lazy-loading attribute (LAZY) that names an address: `src` then is a placeholder,
+  1. the largest candidate of its own sets (SRCSETS) and those of the `source` elements in its `picture`,
+  2. the first lazy-loading attribute (LAZY) that names an address: `src` is a placeholder then,
   3. `src`.
 Its text is the first of these that is not blank: `alt`, `title`, the `figcaption` of its `figure`; else `alt` as it is. A
-page of plain `img` tags (src and alt only) gives exactly the pairs that its WAT record does.
+page of plain `img` tags (src and alt only) gives exactly the pairs of its WAT record.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ SRCSETS = ("srcset", "data-srcset", "data-lazy-srcset")
 _MORE = frozenset((*LAZY, *SRCSETS))
 _DECLARED = re.compile(r"charset\s*+=\s*+[\"']?+\s*+([\w:.-]+)", re.IGNORECASE)
 DETECT_BYTES = 16 << 10
-META_BYTES = 4 << 10  # HTML 13.2.3.2 asks for 1,024; pages put the declaration later than that
+META_BYTES = 4 << 10  # HTML 13.2.3.2 asks for 1,024, but some pages put the declaration later
 _META_CHARSET = re.compile(rb"<meta[^>]{1,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.-]+)", re.IGNORECASE)
 
-# What the web uses beside UTF-8, a few others would be mistaken for one another.
+# Encodings of the web beside UTF-8. A few rare ones are left out: they would be mistaken for these.
 DETECTED = (
     *(
         "cp1252",
@@ -79,13 +79,13 @@ _WIDER = {
 
 
 class PageImages(NamedTuple):
-    base: str  # what the sources are relative to
+    base: str  # the URL that `srcs` are relative to
     srcs: list[str | None]
     alts: list[str | None]
 
 
 def page_images(html: str, page_url: str) -> PageImages:
-    """The pairs of a page. Raises TooComplex."""
+    """The pairs of a page. Raises TooComplex for markup that would take the parser too long."""
     check_complexity(html)
     tree = LexborHTMLParser(html)
     lower = html.lower()
@@ -141,7 +141,7 @@ def _larger(one: Candidate | None, other: Candidate | None) -> Candidate | None:
 
 
 def largest_candidate(srcsets: list[str]) -> Candidate | None:
-    """That with the largest width of all image candidate strings, else with the largest density, the first of equals."""
+    """The image candidate with the largest width, else the one with the largest density; the first of equal ones."""
     best = None
     for url, number, unit in (match for srcset in srcsets for match in split_srcset(srcset)):
         best = _larger(best, ((1 if unit == "w" else 0, number), url))
@@ -178,13 +178,13 @@ def _descriptor(text: str) -> tuple[float, str]:
 
 
 class _Pictures:
-    """What the sources of each picture of a page offer, looked at once."""
+    """The largest candidate of each `picture` of a page, found once for each."""
 
     def __init__(self) -> None:
         self.known: dict[int, Candidate | None] = {}
 
     def best(self, image: LexborNode) -> Candidate | None:
-        """The largest candidate of the sources in the picture that an image is in."""
+        """The largest candidate of the `source` elements beside an image in its `picture`; None where it is in none."""
         picture = image.parent
         if picture is None or picture.tag != "picture":
             return None
@@ -198,7 +198,7 @@ class _Pictures:
 
 
 class _Captions:
-    """The captions of the figures of a page, looked at once: several figures may have the same."""
+    """The captions of a page's figures, each read once: several figures may share one."""
 
     def __init__(self) -> None:
         self.of_figure: dict[int, str | None] = {}
@@ -234,7 +234,7 @@ def _text(attributes: Attributes, node: LexborNode, captions: _Captions | None) 
 
 
 def _add_open_graph(tree: LexborHTMLParser, srcs: list[str | None], alts: list[str | None]) -> None:
-    """The picture that the page shows of itself elsewhere, under its own description or its title."""
+    """Adds the picture that stands for the page elsewhere (og:image), with the page's og:title, or else its og:image:alt."""
     values: dict[str, str] = {}
     for node in tree.css("meta[property], meta[name]"):
         name = (node.attributes.get("property") or node.attributes.get("name") or "").lower()
@@ -247,7 +247,7 @@ def _add_open_graph(tree: LexborHTMLParser, srcs: list[str | None], alts: list[s
 
 
 def decode_html(body: bytes, content_type: str) -> str:
-    """The text of a page: by its byte order mark, the HTTP header, its meta element, UTF-8 if it is that, or by detection."""
+    """The text of a page, decoded by the first of: byte order mark, HTTP header, meta element, UTF-8 if valid, detection."""
     for mark, encoding in BOMS:
         if body.startswith(mark):
             return body[len(mark) :].decode(encoding, "replace")
@@ -271,20 +271,20 @@ def _codec(label: str) -> str | None:
 
 
 def _detect(body: bytes) -> str:
-    """The likeliest encoding of text that declares none and is not UTF-8; windows-1252 in doubt, as browsers have it."""
+    """The likeliest encoding of text that declares none and is not UTF-8; in doubt windows-1252, as in browsers."""
     text = re.sub(rb"<[^<>]*>", b" ", body[:DETECT_BYTES])
     best = charset_normalizer.from_bytes(text, cp_isolation=list(DETECTED)).best()
     return best.encoding if best is not None else "cp1252"
 
 
 def decode_body(body: bytes, encoding: str, *, max_bytes: int) -> bytes | None:
-    """An HTTP body without its content encoding; None where it cannot be undone, or would grow beyond the limit. Many
-    archives undo it but keep the header: what is markup already is returned as it is."""
+    """An HTTP body without its content encoding; None where that cannot be undone, or the body would grow beyond the limit.
+    Many archives undo the encoding but keep the header: a body that is markup already is returned as it is."""
     if encoding in ("", "identity") or body[:64].lstrip().startswith(b"<"):
         return body
     if encoding not in ("gzip", "x-gzip", "deflate"):
         return None
-    for wbits in (47, -15):  # gzip or zlib by their header; what many servers mean by deflate
+    for wbits in (47, -15):  # gzip or zlib, by their headers; then bare deflate, which many servers send as deflate
         inflater = zlib.decompressobj(wbits)
         try:
             content = inflater.decompress(body, max_bytes)
@@ -295,7 +295,7 @@ def decode_body(body: bytes, encoding: str, *, max_bytes: int) -> bytes | None:
 
 
 def dechunk(body: bytes) -> bytes:
-    """A body in HTTP/1.1 chunks put together; one that is not chunked (many archives undo it but keep the header) as it is."""
+    """The body put together from its HTTP/1.1 chunks; unchanged if it has none (many archives keep only the header)."""
     parts: list[bytes] = []
     at = 0
     while (line_end := body.find(b"\r\n", at, at + 40)) >= 0:

@@ -1,4 +1,4 @@
-"""The kinds of sources: to add one, what finds (and, where it is new, what reads) its files, and a row here."""
+"""The kinds of sources. To add one: a function that finds its files, a reader if their form is new, and a row here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ READERS: dict[str, Reader] = {"wat": read_wat, "warc": read_warc, "table": read_
 
 @dataclass(frozen=True, slots=True)
 class SourceKind:
-    """A kind of `--source` that names files; `files` finds them by what stands behind the colon of `usage`."""
+    """A kind of `--source` that names files; `files` finds them by the text behind the colon."""
 
     usage: str
     files: Lister
@@ -34,16 +34,16 @@ class SourceKind:
 
 @dataclass(frozen=True, slots=True)
 class MadeHere:
-    """A kind of `--source` that is made here, in an output directory, with a web of its own that stands as long as the build."""
+    """A kind of `--source` that is made here, in an output directory, and served by a web of its own while the build runs."""
 
     usage: str
     serve: Callable[[str], AbstractContextManager[Served]]
     note: str
-    """What to say when a build starts from it."""
+    """The line to print when a build starts from it."""
 
 
 def ends_in(kind: str) -> Callable[[str], bool]:
-    """Whether a file's name ends as files of a crawl do."""
+    """A test of a file's name: does it end as files of that kind do, packed or not?"""
     ending = re.compile(rf"\.{kind}(\.gz|\.zst)?$", re.IGNORECASE)
     return lambda path: bool(ending.search(path))
 
@@ -53,7 +53,7 @@ def _crawl(spec: str, config: SourceConfig, budget: RequestBudget | None) -> lis
 
 
 def _demo(out: str) -> AbstractContextManager[Served]:
-    from wit.demo.source import serve  # here, since no other build needs it
+    from wit.demo.source import serve  # not above: no other build needs it
 
     return serve(out)
 
@@ -76,8 +76,8 @@ USAGE, USUAL = ", ".join(kind.usage for kind in KINDS.values()), SourceConfig()
 
 
 def list_sources(spec: str, config: SourceConfig = USUAL, *, budget: RequestBudget | None = None) -> list[SourceFile]:
-    """The files that a `--source` means; none of one that is made here. Raises InputError with the fix where it is none, or has
-    no files."""
+    """The files that a `--source` names; none if it is made here. Raises InputError with the fix where the text is no source, or
+    names no files."""
     kind, rest = _parse(spec)
     return kind.files(rest, config, budget) if isinstance(kind, SourceKind) else []
 

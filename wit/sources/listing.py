@@ -1,4 +1,4 @@
-"""From a path, a glob or a list of paths to the files of a source."""
+"""The files of a source, from a path, a glob or a list of paths."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ LIST_NAME = re.compile(r"\.(paths|list|lst|txt)(\.gz)?$", re.IGNORECASE)
 
 
 def no_check(files: Sequence[SourceFile]) -> None:
-    """Nothing is known of such files before they are read."""
+    """Passes all files: nothing is known of their content before they are read."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileKind:
-    """What files of a source are: `ours` tells by a file's name whether one in a directory is of the kind, `check` raises
-    InputError where some are not what they must be."""
+    """A kind of files. `ours` tells by its name whether a file in a directory is of the kind; `check` raises InputError where a
+    file cannot be of it."""
 
     name: str
     ours: Callable[[str], bool]
     check: Callable[[Sequence[SourceFile]], None] = no_check
     listed: bool = True
-    """Whether a path that ends as lists do (.txt, .paths) is a list of files, and not one itself."""
+    """Whether a path with the ending of a list (.txt, .paths) means the files in the list, not itself."""
 
 
 def files_of(kind: FileKind, spec: str, config: SourceConfig, budget: RequestBudget | None) -> list[SourceFile]:
-    """The files of that kind that a path, a glob or a list means, each once: of a glob sorted, of a list in its order.
+    """The files that a path, a glob or a list names, each once: those of a glob sorted, those of a list in its order.
 
     A list is a text file of paths, one a line: `@FILE`, or, for kinds that may be listed, a file named .txt, .list or
-    .paths, also .gz (Common Crawl's own wat.paths.gz: paths that begin with crawl-data/ lie under `cc_base`). Raises
-    InputError with the fix where there are no files.
+    .paths, also .gz, as Common Crawl's wat.paths.gz. Paths that begin with crawl-data/ lie under `cc_base`. Raises InputError
+    with the fix where there are no files.
     """
     listed = _is_list(kind, spec)
     paths = _listed(spec, config.cc_base) if listed else _globbed(spec, kind)
@@ -59,7 +59,7 @@ def _is_list(kind: FileKind, path: str) -> bool:
 
 
 def _globbed(pattern: str, kind: FileKind) -> list[str]:
-    """The files of a path, a directory or a glob; a path may have brackets in it."""
+    """The files of a path, a directory or a glob. A file that exists is no glob, even with brackets in its name."""
     if fs.exists(pattern) and not fs.is_dir(pattern):
         return [pattern]
     if fs.is_dir(pattern):
@@ -79,13 +79,13 @@ def _globbed(pattern: str, kind: FileKind) -> list[str]:
 
 
 def _is_beside(path: str) -> bool:
-    """Whether a file only says something of others: Spark's _SUCCESS, checksums, what an editor or a system hides."""
+    """Whether a file only stands beside others: Spark's _SUCCESS, checksums, hidden files of an editor or a system."""
     name = fs.name_of(path)
     return name.startswith(("_", ".")) or name.endswith(".crc")
 
 
 def _is_of_kind(kind: FileKind, path: str, folder: str) -> bool:
-    """Whether a file in a folder is one of its sources; what is hidden there, or in a hidden folder of it, is none."""
+    """Whether a file in a folder is a source of the kind. Files that `_is_beside` names, or in such a folder, are none."""
     return not any(_is_beside(part) for part in path.removeprefix(folder).split("/") if part) and kind.ours(path)
 
 
@@ -105,12 +105,12 @@ def _listed(path: str, cc_base: str) -> list[str]:
     return [fs.join(cc_base, line) if line.startswith("crawl-data/") else line for line in files]
 
 
-DIGESTED_BYTES = 64 << 20  # a tenth of a second; a copy or a touch leaves a file of up to this size what it was
+DIGESTED_BYTES = 64 << 20  # a tenth of a second; up to this size a copy or a touch changes no version
 
 
 def version_of(path: str) -> str | None:
-    """What changes with a file's content: of a small local one its digest, of a larger one its modification time, of others
-    what their store says."""
+    """A text that changes with a file's content: the digest of a small local file, the modification time of a larger one, the
+    store's version of any other (None if it tells none). Raises InputError where the file cannot be read."""
     try:
         if fs.is_local(path) and fs.size(path) <= DIGESTED_BYTES:
             return f"sha256 {fs.sha256_file(path)}"
@@ -120,12 +120,12 @@ def version_of(path: str) -> str | None:
 
 
 def _version(path: str, listed: bool) -> str | None:
-    """As `version_of`. Of a list's files elsewhere nothing is asked: each would cost a request, and crawls do not change."""
+    """As `version_of`, but None for a list's files elsewhere: each would cost a request, and crawls do not change."""
     if listed and not (fs.is_local(path) and fs.exists(path)):
         return None
     return version_of(path)
 
 
 def _size(path: str) -> int | None:
-    """The size of a local file; others would cost a request each."""
+    """The size of a local file in bytes; None for others, which would cost a request each."""
     return fs.size(path) if fs.is_local(path) and fs.exists(path) else None

@@ -1,8 +1,8 @@
 """WARC records out of a file that may be damaged: gzip members or zstd frames, one record each or many, or no compression at all.
 
-What is promised: a damaged member costs itself and nothing else. After it, reading goes on at the next gzip member that
-inflates to a WARC record, or at the next zstd frame; what was lost is counted in the report under a name. Memory is bounded
-by `max_record_bytes` whatever the file says about its sizes.
+The promise: a damaged member costs itself and nothing else. After it, reading goes on at the next gzip member that inflates to a
+WARC record, or at the next zstd frame. The report counts each loss under its name. Memory is bounded by `max_record_bytes`,
+whatever sizes the file claims.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from wit.sources import zstd
 from wit.sources.batch import SourceReport
 
 BLOCK_BYTES = 256 << 10  # below malloc's mmap threshold: 4 MiB blocks cost 10 % more in page faults
-PIECE_BYTES = 256 << 10  # what streaming inflates at a time
+PIECE_BYTES = 256 << 10  # compressed bytes that streaming inflates at a time
 MAX_RECORD_BYTES = 32 << 20  # Common Crawl cuts payloads at 5 MiB (1 MiB before 2025); a WAT record stays far below
 MAX_HEADER_BYTES = 64 << 10
 MAX_EXPANSION = 1032  # the most that deflate can expand
@@ -36,7 +36,7 @@ _FIRST_LINE = re.compile(rb"WARC/\d\.\d+\r?\n")
 class Record(NamedTuple):
     """One WARC record: its header is data[start:body], its block data[body:end]."""
 
-    offset: int  # of the gzip member in the file, or of the record where nothing is compressed
+    offset: int  # in the file: of the gzip member or zstd frame, or of the record if it is not compressed
     data: bytearray
     start: int
     body: int
@@ -89,8 +89,8 @@ def _plain_records(source: _Input, report: SourceReport, limit: int) -> Iterator
 
 
 class _MemberReader:
-    """Cuts the window at gzip headers and inflates each piece in one call. A piece that does not fit its own trailer (a
-    header's bytes by chance inside of data, damage, a member too large for one call) is read again by streaming."""
+    """Cuts the window at gzip headers and inflates each piece in one call. A piece that does not fit its own trailer is read
+    again by streaming: data held a header's bytes by chance, or the member is damaged, or too large for one call."""
 
     def __init__(self, source: _Input, report: SourceReport, limit: int) -> None:
         self.source, self.report, self.limit = source, report, limit
@@ -124,8 +124,8 @@ class _MemberReader:
                 yield from _split(source.base + start, data, report, limit)
 
     def _stream_member(self) -> Iterator[Record]:
-        """Reads the member at the position piece by piece, and moves behind it or, where it is damaged, to the next
-        bytes that look like a gzip header."""
+        """Reads the member at the position piece by piece, and moves behind it; if it is damaged, to the next bytes that look
+        like a gzip header."""
         start = self.source.base + self.position
         if not self.source.window.startswith(MAGIC, self.position):
             self._resynchronise(start)
@@ -164,7 +164,7 @@ class _MemberReader:
         self._resynchronise(start + 1)
 
     def _looks_like_record(self) -> bool:
-        """Whether the member at the position begins as a record does: bytes that look like a gzip header by chance do not."""
+        """Whether the member at the position inflates to the beginning of a record; a gzip header by chance does not."""
         if self.source.at_end is False and len(self.source.window) - self.position < 1024:
             self.source.more(self.position)
             self.position = 0
@@ -177,8 +177,8 @@ class _MemberReader:
             return False
 
     def _read_on(self, at: int) -> int:
-        """Reads a block; returns where `at` lies now. The member's start is kept, to look for others behind it should it
-        turn out to be damaged, unless that would hold more than a record may."""
+        """Reads a block; returns where `at` lies now. The window keeps the member from its start, to search it for others should
+        it turn out damaged, unless that is more than a record may have."""
         keep_from = self.position if at - self.position < self.limit else at
         self.source.more(keep_from)
         self.position -= keep_from
@@ -187,7 +187,7 @@ class _MemberReader:
         return at - keep_from
 
     def _resynchronise(self, start: int) -> None:
-        """Moves to the next gzip header at file offset `start` or later, counting what is skipped unless it is padding."""
+        """Moves to the next gzip header at file offset `start` or later; counts a loss, unless only padding is skipped."""
         source = self.source
         self.position = max(start - source.base, 0)
         skipped = b""
@@ -209,8 +209,8 @@ class _MemberReader:
 
 
 class _FrameReader:
-    """The records of a WARC file compressed as IIPC's draft says (WARC-zstd 1.0): zstd frames, and perhaps a dictionary for
-    all of them in a skippable frame before the first."""
+    """The records of a WARC file compressed by IIPC's draft (WARC-zstd 1.0): zstd frames, and perhaps a skippable frame before
+    the first that holds a dictionary for all."""
 
     def __init__(self, source: _Input, report: SourceReport, limit: int) -> None:
         self.source, self.report, self.limit = source, report, limit
@@ -228,14 +228,14 @@ class _FrameReader:
                 self._skippable()
 
     def _has(self, count: int) -> bool:
-        """Whether so many bytes are left, which are then in the window."""
+        """Whether `count` bytes are left; if so, they are in the window afterwards."""
         while len(self.source.window) - self.position < count and not self.source.at_end:
             self.source.more(self.position)
             self.position = 0
         return len(self.source.window) - self.position >= count
 
     def _skippable(self) -> None:
-        """Passes over a frame that is none of data; the first of a file is the dictionary of what follows."""
+        """Passes over a skippable frame, which holds no data; the first of a file holds the dictionary of all frames."""
         first = self.source.base + self.position == 0
         size = (
             int.from_bytes(self.source.window[self.position + 4 : self.position + 8], "little") if self._has(8) else 0
@@ -249,7 +249,7 @@ class _FrameReader:
         self.position += 8 + size
 
     def _frame(self) -> Iterator[Record]:
-        """Reads the frame at the position; where it is damaged, moves to the next bytes that look like one."""
+        """Reads the frame at the position; if it is damaged, moves to the next bytes that look like a frame."""
         start = self.source.base + self.position
         splitter = _Splitter(self.report, self.limit, offset=start, moving=False)
         frame = self.decompressor.decompressobj()
@@ -303,14 +303,14 @@ def _inflate(member: bytes, limit: int) -> bytearray | None:
 
 
 def _until_error(inflater: Any, piece: bytes) -> Iterator[bytes]:
-    """What can be inflated before the place where it fails."""
+    """The content that can be inflated before the place of the error."""
     with contextlib.suppress(zlib.error):
         for start in range(0, len(piece), 32):
             yield inflater.decompress(piece[start : start + 32])
 
 
 def _only_record(offset: int, data: bytearray) -> Record | None:
-    """The one record of a gzip member, written as Common Crawl does, with the length it says; None if it is otherwise."""
+    """The one record of a gzip member, if it is written as Common Crawl does and as long as it says; None if not."""
     body = data.find(b"\r\n\r\n") + 4
     at = data.find(b"\r\nContent-Length: ", 0, body) + 18
     digits = data[at : data.find(b"\r", at)] if at >= 18 else b""
@@ -327,7 +327,7 @@ def _split(offset: int, data: bytearray, report: SourceReport, limit: int) -> It
 
 
 def _record_start(buffer: bytearray, at: int) -> int | None:
-    """Where the next record's first line stands, behind a line break at `at` or later."""
+    """The place of the next record's first line, behind a line break at `at` or later; None if there is none."""
     while (at := buffer.find(b"\nWARC/", at)) >= 0:
         if _FIRST_LINE.match(buffer, at + 1):
             return at + 1
@@ -336,22 +336,22 @@ def _record_start(buffer: bytearray, at: int) -> int | None:
 
 
 class _Splitter:
-    """Cuts a stream of bytes into WARC records by their lengths, and by the next record's first line where a length is
-    wrong. A record is given out once the next one's start is seen, the last one at `finish`."""
+    """Cuts a stream of bytes into WARC records by their lengths, and by the next record's first line where a length is wrong. A
+    record comes out once the start of the next is seen; the last comes out at `finish`."""
 
     def __init__(self, report: SourceReport, limit: int, *, offset: int, moving: bool) -> None:
         self.report, self.limit, self.offset, self.moving = report, limit, offset, moving
         self.buffer = bytearray()
-        self.searched = 0  # up to here no further record starts in the buffer
-        self.skipping = False  # inside of something that is no record, already counted
+        self.searched = 0  # no further record starts in the buffer before this place
+        self.skipping = False  # within bytes that are no record, and are counted already
 
     def push(self, data: bytes | bytearray) -> Iterator[Record]:
         self.buffer += data
         yield from self._complete(final=False)
 
     def finish(self, loss: str | None) -> Iterator[Record]:
-        """The end of the stream; `loss` names why its last record cannot be trusted, if it cannot. A file without
-        compression ends well if its last record has the length it says."""
+        """Ends the stream. `loss` names why its last record cannot be trusted; None if it can. In an uncompressed file
+        ("truncated_record") the last record still counts if it has the length it says."""
         if loss == "truncated_record":
             yield from self._complete(final=True)
         elif loss is None:
@@ -377,7 +377,7 @@ class _Splitter:
             self.offset += count
 
     def _at_record(self, final: bool) -> bool:
-        """Whether the buffer now begins with a record; drops what is none, counting it once."""
+        """Whether the buffer now begins with a record; bytes before it are dropped, and counted as one loss."""
         gap = _BLANK(self.buffer)
         blank = gap.end() if gap else 0
         if blank:
@@ -407,7 +407,7 @@ class _Splitter:
             return None
         body = header_end.end()
         inner = self.buffer.rfind(b"\nWARC/", 0, body)
-        if inner >= 0:  # headers without an end, the last of which ran into the next record's
+        if inner >= 0:  # a header without an end that ran into the next record's
             self.report.lose("bad_header")
             self._drop(inner + 1)
             return self._span(final, verified)
@@ -420,13 +420,13 @@ class _Splitter:
             if self.buffer.startswith(b"WARC/", following) or (final and following == len(self.buffer)):
                 return body, end, following
             if (final or len(self.buffer) - following >= 5) and self.buffer.startswith((b"\r\n\r\n", b"\n\n"), end):
-                return body, end, following  # as long as it says; what follows is no record
+                return body, end, following  # as long as it says; no record follows
             if not final and len(self.buffer) - following < 5:
                 return None
         return self._span_by_search(body, end, final, verified)
 
     def _span_by_search(self, body: int, end: int, final: bool, verified: bool) -> tuple[int, int, int] | None:
-        """As `_span`, where the length is wrong or not yet all there."""
+        """As `_span`, for a record whose length is wrong, or that is not yet in the buffer to its end."""
         if end > len(self.buffer) and not final and end - body <= self.limit:
             return None
         start = _record_start(self.buffer, max(body - 1, self.searched))

@@ -11,7 +11,7 @@ from wit.sources.members import Record
 from wit.urls import Resolver
 
 BATCH_PAIRS = 8_192
-MAX_PAGE_CHARS = 200_000_000  # of URLs that one page may make: each image's may be as long as the base
+MAX_PAGE_CHARS = 200_000_000  # of all URLs of one page: each may be as long as the base
 EXTRACTOR_ERROR = "extractor_error"
 Texts = list[str | None]
 Page = tuple[str, str, list[str | None], list[str | None]]  # page URL, base URL, sources, alt texts
@@ -24,9 +24,9 @@ def batches(
     *,
     batch_pairs: int = BATCH_PAIRS,
 ) -> Iterator[PairBatch]:
-    """The pairs of the records, in their order. Images of records that share an offset (a gzip member of many records)
-    are numbered on, so that (offset, index) names one image of the file. A record that makes the extractor raise is lost, and
-    where reading itself fails the pairs before are given out."""
+    """The pairs of the records, in their order. Numbering goes on over records that share an offset (a gzip member of many
+    records), so that (offset, index) names one image of the file. A record that makes the extractor raise is lost. If reading
+    itself fails, the pairs before still come out."""
     batch, offset, index = PairBatch(), -1, 0
     for number, record in enumerate(guarded(records, report)):
         if record.offset != offset:
@@ -58,7 +58,7 @@ def _surely(
         return None
     try:
         return _resolved(images_of(record, report), report)
-    except Exception:  # strangers wrote the record: what we did not think of costs it, by name, and not the build
+    except Exception:  # strangers wrote the record: what we did not foresee costs the record, not the build
         report.lose(EXTRACTOR_ERROR, place=f"source_offset {record.offset}: {EXTRACTOR_ERROR}")
         return None
 
@@ -78,7 +78,7 @@ Item = TypeVar("Item")
 
 
 def guarded(items: Iterable[Item], report: SourceReport) -> Iterator[Item]:
-    """The items of a file until reading it fails, which the report then says."""
+    """The items of a file until reading fails; the report then says why."""
     iterator = iter(items)
     while True:
         try:
@@ -88,7 +88,7 @@ def guarded(items: Iterable[Item], report: SourceReport) -> Iterator[Item]:
         except OSError as error:
             report.error = f"cannot be read: {error}"
             return
-        except Exception as error:  # as above, of the file: what is read already is not lost with it
+        except Exception as error:  # likewise for the file: items read before are not lost with it
             report.error = f"cannot be read: {type(error).__name__}: {error}"
             return
         yield item

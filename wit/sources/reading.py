@@ -12,15 +12,15 @@ from wit.sources.batch import SourceReport
 from wit.store import fs, web
 
 T = TypeVar("T")
-# No use asking again.
+# Asking again is of no use.
 MISSING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, web.Refused)
 MOST_PATIENCE_S = 600.0  # that a server is given where it asks for some
 
 
 @dataclass(frozen=True, slots=True)
 class RequestBudget:
-    """How often the files of a source are asked for. Every worker takes its share of the job's budget, so that workers
-    need nothing from one another to keep it."""
+    """How often files of a source are requested. Every worker takes an equal share of the job's budget, so workers need not talk
+    to one another to keep it."""
 
     requests_per_s: float = 2.0
     workers: int = 1
@@ -32,7 +32,7 @@ class RequestBudget:
 
 
 class _Pace:
-    """When this process may ask again. The clock decides when a file is read, never what is in it."""
+    """When this process may ask again. The clock decides only when a file is read, never what comes of it."""
 
     next_s = 0.0
 
@@ -61,7 +61,7 @@ def with_retries(action: Callable[[], T], budget: RequestBudget) -> T:
 
 @contextlib.contextmanager
 def open_source(path: str, report: SourceReport, budget: RequestBudget | None = None) -> Iterator[IO[bytes]]:
-    """The file as a local binary stream. Raises OSError if it cannot be had."""
+    """The file as a local binary stream. Raises OSError if it cannot be read or fetched."""
     if fs.is_local(path):
         with fs.open_read(path) as stream:
             yield stream

@@ -1,5 +1,5 @@
-"""Rows of tables, format by format: each reader yields the rows of one format as dicts, and None for a row that it had to give
-up and counted."""
+"""Rows of tables, format by format. Each reader yields the rows of one format as dicts, and None for a lost row, which it has
+counted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wit.sources.text import LOOKED_AT_BYTES, MARKED, UNDECODED, encoding_of, li
 from wit.store import parquet
 
 URL_NAMES = ("url", "image_url", "img_url", "imageurl", "image", "img", "src", "link")
-MAX_GROUP_ROWS = 1 << 24  # what the footer of a damaged file says of its rows may be anything
+MAX_GROUP_ROWS = 1 << 24  # the footer of a damaged file may claim any number of rows
 MAX_JSON_BYTES = 1 << 30  # a json file is one value and must be held whole; jsonl has no limit
 
 NO_VALUE = "a value that cannot be had"
@@ -29,8 +29,8 @@ Row = dict[str, Any]
 
 
 def read_rows(form: str, stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iterator[Row | None]:
-    """The rows of a file of one of `FORMATS`, uncompressed. Those with bytes that the encoding that the user named does not
-    have are lost."""
+    """The rows of an uncompressed file in one of `FORMATS`. If the user named an encoding, rows with bytes that it does not have
+    are lost."""
     rows = READERS[form](stream, file, report)
     return _decodable(rows, file.encoding, report) if file.encoding and form != "parquet" else rows
 
@@ -71,12 +71,12 @@ def _read_parquet(stream: IO[bytes], file: SourceFile, report: SourceReport) -> 
 def _rows_of(batch: pa.RecordBatch, report: SourceReport) -> list[Row | None]:
     try:
         return batch.to_pylist()  # type: ignore[no-any-return]
-    except (ValueError, OverflowError):  # text that is no UTF-8; dates that Python has none for
+    except (ValueError, OverflowError):  # text that is no UTF-8; dates beyond Python's
         return [_row_of(batch, number, report) for number in range(batch.num_rows)]
 
 
 def _row_of(rows: pa.RecordBatch, number: int, report: SourceReport) -> Row | None:
-    """One row of a batch: text that is no UTF-8 is repaired; None where a value cannot be had."""
+    """One row of a batch, text that is no UTF-8 repaired; None where Python cannot hold a value."""
     batch = rows.slice(number, 1)
     try:
         return batch.to_pylist()[0]  # type: ignore[no-any-return]
@@ -93,7 +93,7 @@ def _row_of(rows: pa.RecordBatch, number: int, report: SourceReport) -> Row | No
 
 
 def _repaired(column: pa.Array) -> Any:
-    """The only value of a column, with text that is no UTF-8 as it can be read."""
+    """The only value of a column; bytes that are no UTF-8 are replaced."""
     try:
         return column[0].as_py()
     except UnicodeDecodeError:
@@ -145,7 +145,7 @@ def _read_jsonl(stream: IO[bytes], file: SourceFile, report: SourceReport) -> It
 
 
 def _parse_json(text: str | bytes) -> Any:
-    """The value, or None: what orjson refuses (NaN, lone surrogates) the standard library may take."""
+    """The value, or None. The standard library may take what orjson refuses: NaN, lone surrogates."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -157,8 +157,8 @@ def _parse_json(text: str | bytes) -> Any:
 
 
 def _read_json(stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iterator[Row | None]:
-    """One JSON value: a list of objects, or an object of columns (lists, or objects by row number as pandas writes them);
-    files of one object a line go by this name too."""
+    """The rows of one JSON value: a list of objects, or an object of columns (lists, or objects by row number, as pandas writes
+    them). Some files of one object a line are named .json too."""
     data, failed = read_up_to(pieces(stream), MAX_JSON_BYTES + 1)
     if len(data) > MAX_JSON_BYTES:
         report.error = f"is larger than {MAX_JSON_BYTES:,} bytes: convert it to jsonl or parquet"
@@ -205,7 +205,7 @@ def _read_tsv(stream: IO[bytes], file: SourceFile, report: SourceReport) -> Iter
 
 
 def _place_of(file: SourceFile) -> Callable[[list[str]], int]:
-    """Where the column that holds the URL stands among names of columns; -1 where none of them is one."""
+    """A function that finds the URL's column among names of columns; it returns -1 where there is none."""
     names = (file.url_col.strip().lower(),) if file.url_col else URL_NAMES
 
     def place(cells: list[str]) -> int:
@@ -216,7 +216,7 @@ def _place_of(file: SourceFile) -> Callable[[list[str]], int]:
 
 
 def _with_header(rows: Iterator[list[str] | None], source: Lines, report: SourceReport) -> Iterator[Row | None]:
-    """Rows by column name: by the first row, or by what is in it where it is no header but holds a URL already."""
+    """Rows as {column name: cell}. The first row has the names; if it holds a URL, it is no header, and its cells give names."""
     first = next(rows, None)
     if first is None:
         return
@@ -239,7 +239,7 @@ def _cells(count: int) -> str:
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """The names of columns, the second of two alike with a number: the first is who it says it is."""
+    """The names of columns, made distinct: the first keeps its name, further ones alike get a number."""
     taken: dict[str, None] = {}
     last: dict[str, int] = {}
     for name in names:
@@ -276,4 +276,4 @@ READERS: dict[str, Callable[[IO[bytes], SourceFile, SourceReport], Iterator[Row 
     "json": _read_json,
 }
 FORMATS = tuple(READERS)
-FREE_FORMATS = ("json", "jsonl", "ndjson")  # whose rows may have other names each
+FREE_FORMATS = ("json", "jsonl", "ndjson")  # each row may have other names

@@ -1,8 +1,8 @@
 """Pairs out of tables: parquet, csv, tsv, txt, json and jsonl files, each also .gz or .zst.
 
-The files that img2dataset, LAION, DataComp and cc2dataset write or read work as they are: the columns are found by their
-usual names, in tables without a header by what is in them. A txt file holds one URL a line. A cell of several URLs or
-captions gives a pair each. Further columns are carried along as one JSON object a row.
+The files that img2dataset, LAION, DataComp and cc2dataset write or read work as they are. Columns are found by their usual
+names; in tables without a header, by their cells. A txt file holds one URL a line. A cell with several URLs or captions gives a
+pair for each. Further columns are carried along as one JSON object a row.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from wit.sources.zstd import ZstdStream
 from wit.urls import Resolver
 
 CAPTION_NAMES = ("caption", "captions", "text", "texts", "alt", "alt_text", "top_caption", "title", "description")
-NAMED_BY = 100  # rows, of what may leave out what is empty
-MAX_PAIRS_PER_ROW = 1_000  # of its URLs with its captions: more is a bad row
+NAMED_BY = 100  # rows that are read for names: in some formats a row leaves out empty columns
+MAX_PAIRS_PER_ROW = 1_000  # each of its URLs with each of its captions: with more, the row is bad
 
-# What reading a damaged file raises.
+# The errors of reading a damaged file.
 DAMAGE = (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException, UnicodeDecodeError)
 
-# What programs write for a value that is not there (pandas' list); nobody captions a picture so.
+# What programs write for a missing value (pandas' list); nobody captions a picture with one.
 NO_TEXT = frozenset(
     [
         "",
@@ -60,7 +60,7 @@ NO_TEXT = frozenset(
 
 
 def format_of(path: str) -> tuple[str, str]:
-    """(format, compression) by the name of a file; raises InputError for others."""
+    """(format, compression) by the name of a file; raises InputError for a name that tells none."""
     name = path.lower()
     compression = next((suffix for suffix in (".gz", ".zst") if name.endswith(suffix)), "")
     form = name.removesuffix(compression).rpartition(".")[2]
@@ -81,7 +81,7 @@ def is_table(path: str) -> bool:
 
 
 def read_table(file: SourceFile, report: SourceReport, budget: RequestBudget | None = None) -> Iterator[PairBatch]:
-    """The pairs of a table, one a row."""
+    """The pairs of a table, row by row."""
     form, compression = format_of(file.path)
     report.unit = "rows"
     with open_source(file.path, report, budget) as stream:
@@ -91,7 +91,7 @@ def read_table(file: SourceFile, report: SourceReport, budget: RequestBudget | N
 
 
 class MissingColumn(InputError):
-    """A table without the column it is asked for, which `name` says."""
+    """A table lacks the column `name`."""
 
     def __init__(self, name: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -107,7 +107,7 @@ def _inflated(stream: IO[bytes], compression: str) -> IO[bytes]:
 
 
 class _Gzip(gzip.GzipFile):
-    """One read gives what there is, and raises only where there is nothing more."""
+    """A gzip file whose reads return what can be had; a read raises only where nothing more can be had."""
 
     def readinto(self, buffer: Any) -> int:
         data = self.read1(len(buffer))
@@ -125,8 +125,8 @@ class _Columns:
 
 
 def columns_of(names: Iterable[str], file: SourceFile, delimiter: str = "") -> _Columns:
-    """The columns that hold URL and caption; raises MissingColumn where one that was asked for is not there. The delimiter, of
-    a table of text, is for the sentence alone."""
+    """The columns of URL and caption. Raises MissingColumn where there is no column of URLs, or none of the name asked for. The
+    delimiter of a table of text only serves the error's sentence."""
     have = list(names)
     offer = f"cut by {delimiter!r} it has {', '.join(have)}" if delimiter else f"it has {', '.join(have)}"
     url = _named(file.url_col, have) if file.url_col else _usual(URL_NAMES, have)
@@ -148,18 +148,18 @@ def _usual(names: Iterable[str], have: list[str]) -> Path | None:
 
 
 def _named(name: str, have: list[str]) -> Path | None:
-    """The column of this name, or else the one that only differs by case, or the field `b` of column `a` for `a.b`."""
+    """The column of this name; else one that differs only by case; else, for `a.b`, the field `b` of column `a`."""
     if name in have:
         return (name,)
     column, _, field = name.partition(".")
     return _usual([name.lower()], have) or ((column, *field.split(".")) if field and column in have else None)
 
 
-CHECKED = 16  # tables that are looked into before anything starts
+CHECKED = 16  # tables that are read before a build starts
 
 
 def check_tables(files: Sequence[SourceFile]) -> None:
-    """Raises InputError where one is no table by its name, or where `check_table` does for one of the first on this machine."""
+    """Raises InputError where a name is not that of a table, or where `check_table` does, for local ones of the first CHECKED."""
     for file in files:
         format_of(file.path)
     for file in files[:CHECKED]:
@@ -168,8 +168,8 @@ def check_tables(files: Sequence[SourceFile]) -> None:
 
 
 def check_table(file: SourceFile) -> None:
-    """Raises InputError if a local table lacks a column that is needed, as far as its first row tells, or is text that cannot
-    be told to be any; damage is left to be reported when the table is read."""
+    """Raises InputError if a local table lacks a column that is needed, by its first rows, or is text of unknown encoding. Damage
+    is reported later, when the table is read."""
     form, compression = format_of(file.path)
     if form != "parquet":
         head = _head(file, compression)
@@ -192,7 +192,7 @@ def _head(file: SourceFile, compression: str) -> bytes:
 
 
 def _first_names(file: SourceFile, report: SourceReport) -> Row | None:
-    """The names that the first rows have, of formats whose rows may have other names each; None where there is no row."""
+    """{name: value} of the first row; in FREE_FORMATS, of the first NAMED_BY rows together. None where there is no row."""
     rows = list(itertools.islice(_first_rows(file, report), NAMED_BY if format_of(file.path)[0] in FREE_FORMATS else 1))
     return {name: value for row in reversed(rows) for name, value in row.items()} or None
 
@@ -207,13 +207,13 @@ def _first_rows(file: SourceFile, report: SourceReport) -> Iterator[Row]:
             return
 
 
-ROWS_LOOKED_AT = 10_000  # of a table, for a hash: most of its cells may be empty
-CELLS_LOOKED_AT = 300  # of those that hold anything: a list has rows that are spoilt, and another column no hash at all
+ROWS_LOOKED_AT = 10_000  # of a table, in search of a hash: most cells may be empty
+CELLS_LOOKED_AT = 300  # that are not empty: in a column of hashes some are spoilt, in another all are none
 
 
 def check_hashes(files: Iterable[SourceFile], column: str) -> None:
-    """Raises InputError where none of these tables has the column, or where their first cells in it hold something, and
-    none a hash."""
+    """Raises InputError where none of these tables has the column, or where the first cells in it that are not empty hold no
+    hash."""
     have, odd = set[str](), list[object]()
     for file in (file for file in files if file.kind == "table"):
         cells = 0
@@ -238,8 +238,8 @@ def check_hashes(files: Iterable[SourceFile], column: str) -> None:
 
 
 def _batches(rows: Iterator[Row | None], file: SourceFile, report: SourceReport) -> Iterator[PairBatch]:
-    """Batches of the rows; None stands for a row that was lost, which keeps its number. Where reading fails, the rows
-    before are given out and the report says why there are no more."""
+    """Batches of the rows; None stands for a lost row, which still has a number. If reading fails, the rows before still come
+    out, and the report says why there are no more."""
     batch, columns, missing = PairBatch(), None, None
     free = format_of(file.path)[0] in FREE_FORMATS
     while True:
@@ -259,7 +259,7 @@ def _batches(rows: Iterator[Row | None], file: SourceFile, report: SourceReport)
             why = str(error).partition("\n")[0] or type(error).__name__
             report.error = f"cut off or damaged after {report.records:,} rows: {why}"
             break
-        except Exception as error:  # likewise, of the file: the rows before are not lost with it
+        except Exception as error:  # likewise for the file: rows read before are not lost with it
             report.error = f"cannot be read: {type(error).__name__}: {error}"
             break
         if row is not None and columns is not None:
@@ -267,7 +267,7 @@ def _batches(rows: Iterator[Row | None], file: SourceFile, report: SourceReport)
                 batch.add_row(report.records, *_pairs(row, columns))
             except _BadRow as error:
                 report.lose_row("bad_row", str(error))
-            except Exception as error:  # strangers wrote the row: what we did not think of costs it, and not the build
+            except Exception as error:  # strangers wrote the row: what we did not foresee costs the row, not the build
                 report.lose_row(EXTRACTOR_ERROR, type(error).__name__)
         report.records += 1
         if len(batch) >= BATCH_PAIRS:
@@ -282,7 +282,7 @@ def _batches(rows: Iterator[Row | None], file: SourceFile, report: SourceReport)
 
 
 class _BadRow(ValueError):
-    """A row whose cells are not what their columns are for; its text says why."""
+    """A row with a cell of the wrong kind, or too many pairs; the text says which."""
 
 
 _TOO_MANY = f"more than {MAX_PAIRS_PER_ROW:,} pairs of a URL and a caption"
@@ -313,7 +313,7 @@ _NO_PAGE = Resolver("")
 
 
 def _value(row: Row, path: Path) -> Any:
-    """What stands in a column, which goes from the row with it; or in a field of its objects, which stay."""
+    """The value in a column, which is removed from the row; or in a field of the column's objects, which stay."""
     if len(path) == 1:
         return row.pop(path[0], None)
     return _field(row.get(path[0]), path[1:])
@@ -332,8 +332,8 @@ def _field(value: Any, path: Path) -> Any:
 
 
 def _texts(value: Any) -> list[str | None]:
-    """The texts in a cell: of a list those that are there, of anything else one; None for what is empty by type (null, NaN) or
-    says that nothing is there. Raises _BadRow for an object, of which nobody said which field is meant."""
+    """The texts in a cell, [None] if it is empty: null, NaN, or a text of NO_TEXT. A list gives all its texts, any other value
+    one. Raises _BadRow for an object, since nobody named the field that is meant."""
     if type(value) is str:
         return [None if value in NO_TEXT else value]
     if isinstance(value, list):
@@ -347,7 +347,7 @@ def _texts(value: Any) -> list[str | None]:
 
 
 def _json(row: Row) -> str:
-    """Further columns as a JSON object in the order of the table; what JSON cannot hold, as text."""
+    """Further columns as a JSON object, in the order of the table; a value that JSON cannot hold becomes text."""
     options = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS
     try:
         return orjson.dumps(row, default=_plain, option=options).decode()

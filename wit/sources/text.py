@@ -1,9 +1,9 @@
-"""Lines of text out of bytes whose encoding nobody names: UTF-8, UTF-16, or what Windows wrote where that was not asked for.
+"""Lines of text out of bytes of unknown encoding: UTF-8, UTF-16, or Windows-1252, in which Windows programs write by default.
 
-What is not UTF-8 is told apart line by line, so that a file that was pasted together comes out right: a line in which no
-character of several bytes is whole UTF-8, and whose bytes read as Western European text, is Windows-1252, as browsers take
-it to be (Encoding standard, section 8). Of any other line the bytes that make no sense are replaced. Both are counted.
-Where the user names the encoding, bytes that it does not have stand as UNDECODED, so that their row can be told.
+Each line that is not UTF-8 is judged by itself, so that a file pasted together from several comes out right. If none of its
+characters of several bytes is whole UTF-8, and its bytes read as Western European text, it is Windows-1252, as for browsers
+(Encoding standard, section 8). In any other line bytes that make no sense are replaced. Both are counted. If the user names the
+encoding, bytes that it does not have are read as UNDECODED, which marks their row.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BOMS_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 CP1252 = "windows-1252"
 NOT_OF_FILES = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape")
 
-# Half a character, which no encoding has: it stands for bytes that the encoding that the user named does not have.
+# Half a character, which no encoding has: it stands for bytes that are not in the encoding named by the user.
 UNDECODED = "\udcff"
 
 
@@ -39,13 +39,13 @@ def _mark(error: UnicodeError) -> tuple[str, int]:
 MARKED = "wit.marked"  # as `errors` of a decoder
 codecs.register_error(MARKED, _mark)
 
-# What Windows-1252 does not have; letters beyond ASCII in a row, as only other scripts have them.
+# Bytes that Windows-1252 does not have; four letters beyond ASCII in a row, as in other scripts only.
 _FOREIGN = re.compile(rb"[\x81\x8d\x8f\x90\x9d]|[\x80-\xff]{4}")
 _WHOLE_UTF8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 
 
 def lines(stream: IO[bytes], report: SourceReport, encoding: str | None = None) -> Iterator[str]:
-    """The lines of a file without their ends; `encoding` where the user names it, else by what is in it."""
+    """The lines of a file without their ends, in the encoding that the user names, or in one guessed from the bytes."""
     rest = pieces(stream)
     head, failed = read_up_to(rest, LOOKED_AT_BYTES)
     read_as = _with_order(encoding, head) if encoding else encoding_of(head)
@@ -60,18 +60,18 @@ def lines(stream: IO[bytes], report: SourceReport, encoding: str | None = None) 
 
 
 def pieces(stream: IO[bytes]) -> Iterator[bytes]:
-    """What a stream holds; where reading fails, all that came before."""
+    """The stream in pieces. If reading fails, all pieces before come out first."""
     return iter(lambda: stream.read1(LOOKED_AT_BYTES), b"")  # type: ignore[attr-defined]
 
 
 def read_up_to(chunks: Iterator[bytes], size: int) -> tuple[bytes, Exception | None]:
-    """(the first bytes, at least `size` of them where there are so many; why there are no more)."""
+    """(the first bytes, at least `size` of them unless there are fewer; the error that ended reading, or None)."""
     taken, had = list[bytes](), 0
     try:
         while had < size and (piece := next(chunks, b"")):
             taken.append(piece)
             had += len(piece)
-    except Exception as error:  # whose it is to say is who reads on
+    except Exception as error:  # returned: whoever reads on raises it
         return b"".join(taken), error
     return b"".join(taken), None
 
@@ -82,15 +82,15 @@ def _raising(error: Exception) -> Iterator[bytes]:
 
 
 def _with_order(encoding: str, head: bytes) -> str:
-    """UTF-16 and UTF-32 without a byte order mark are little-endian, as Windows writes them."""
+    """The encoding, little-endian for UTF-16 and UTF-32 without a byte order mark, as Windows writes them."""
     name = codecs.lookup(encoding).name
     marks = {"utf-16": BOMS_16, "utf-32": BOMS_32}.get(name)
     return f"{name}-le" if marks and not head.startswith(marks) else name
 
 
 def encoding_of(head: bytes) -> str | None:
-    """What the first bytes of a file say of its encoding: a byte order mark, or NULs at every second byte alone; None where
-    they say nothing, which is UTF-8 as a rule."""
+    """UTF-16 if the first bytes of a file show it, by a byte order mark, or by NULs at every second byte only. None otherwise:
+    the file is UTF-8 as a rule."""
     marked = next((name for bom, name in BOMS if head.startswith(bom)), None)
     if marked is not None:
         return None if marked == "utf-8" else marked
@@ -101,7 +101,7 @@ def encoding_of(head: bytes) -> str | None:
 
 
 def codec_of(label: str) -> str | None:
-    """Python's codec for the name of an encoding, or None where there is none that files and pages are written in."""
+    """Python's codec for the name of an encoding; None for a name that is unknown, or of no encoding of files and pages."""
     try:
         info = codecs.lookup(label)
     except (LookupError, ValueError):
@@ -118,7 +118,7 @@ def check_encoding(encoding: str | None) -> None:
 
 
 def check_readable(head: bytes, path: str) -> None:
-    """Raises InputError where text is neither UTF-8 nor Western European, so that its encoding must be named."""
+    """Raises InputError where text is neither UTF-8, UTF-16 nor Western European: its encoding must be named."""
     if encoding_of(head) is not None:
         return
     doubtful = [line for line in head.split(b"\n")[:-1] or [head] if not _is_utf8(line)]
@@ -130,12 +130,11 @@ def check_readable(head: bytes, path: str) -> None:
         )
 
 
-MOST_UNDECODED = 0.1  # of the first lines: more is another encoding than the one that was named
+MOST_UNDECODED = 0.1  # of the first lines: with more, the file is not in the encoding that was named
 
 
 def check_named(encoding: str, head: bytes, path: str) -> None:
-    """Raises InputError where too many of the first lines of a text hold bytes that the encoding that the user named does not
-    have."""
+    """Raises InputError where too many of the first lines of a text hold bytes that are not in the encoding named by the user."""
     text = head.decode(_with_order(encoding, head), MARKED)
     text_lines = text.splitlines()[: -1 if len(head) == LOOKED_AT_BYTES else None]
     bad = [number for number, line in enumerate(text_lines, 1) if UNDECODED in line]
@@ -192,7 +191,7 @@ def _guessed_lines(pieces: Iterable[bytes], report: SourceReport) -> Iterator[st
 
 
 def _first_of_long(read: Callable[[int], AnyStr], end: AnyStr, report: SourceReport) -> Iterator[AnyStr]:
-    """Every line, of one that is too long the beginning: one line is one row."""
+    """Every line; of a line that is too long only the beginning, so that one line stays one row."""
     while line := read(MAX_LINE_BYTES):
         if len(line) >= MAX_LINE_BYTES and not line.endswith(end):
             report.repair("line_cut_off")

@@ -15,7 +15,7 @@ HTML_TYPES = ("text/html", "application/xhtml+xml")
 
 
 def read_warc(file: SourceFile, report: SourceReport, budget: RequestBudget | None = None) -> Iterator[PairBatch]:
-    """The pairs of a WARC file: those of every HTML response, as `wit.sources.html` says."""
+    """The pairs of every HTML response in a WARC file, by the rules of `wit.sources.html`."""
     with open_source(file.path, report, budget) as stream:
         yield from batches(read_records(stream, report), record_images, report)
 
@@ -47,7 +47,7 @@ def record_images(record: Record, report: SourceReport) -> Page | None:
 
 
 def headers_of(head: bytes) -> dict[str, str]:
-    """Header fields by lower-case name, the first of each; continuation lines are joined. The first line is none."""
+    """Header fields by lower-case name; of fields alike the first. Continuation lines are joined, the first line is skipped."""
     fields: dict[str, list[str]] = {}
     pieces: list[str] = []  # of the field last begun
     for line in head.decode("utf-8", "replace").splitlines()[1:]:

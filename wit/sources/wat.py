@@ -1,8 +1,8 @@
-"""Image references out of WAT files: what Common Crawl's extractor wrote down of every page, as JSON.
+"""Image references out of WAT files, the JSON that Common Crawl's extractor wrote for every page.
 
-The bulk of the time of a build is spent here, so a page is not parsed whole: its record is cut at `"IMG@/src"`, and only
-those small objects go through the JSON parser. That relies on how the file is written (compact, "path" first), which is
-checked for every record; where it is not so, the whole record is parsed, with the same result.
+A build spends most of its time here, so a page is not parsed whole: its record is cut at `"IMG@/src"`, and only those small
+objects go through the JSON parser. That relies on how the file is written (compact, "path" first), which is checked for every
+record; if it is written otherwise, the whole record is parsed, with the same result.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def page_images(record: Record, report: SourceReport) -> Page | None:
 
 
 class _Link(msgspec.Struct, gc=False):
-    """What is read of a link: attributes that are text, or not there."""
+    """The attributes of a link that are read: each a text, or None where it is missing."""
 
     url: str | None = None
     alt: str | None = None
@@ -60,13 +60,12 @@ _LINKS = msgspec.json.Decoder(list[_Link]).decode
 
 
 def _parse_slices(data: bytearray, slices: list[tuple[int, int, int]]) -> list[_Link] | None:
-    """The link objects that bear the found marks, or None if they are not written as expected. A quote inside of a JSON
-    string is escaped, so `"}` ends an object whose last value is a string; where it does not, either the parse fails or
-    the number of objects differs."""
+    """The link objects at these marks; None if they are not written as expected. A quote inside of a JSON string is escaped, so
+    `"}` ends an object whose last value is a string. If it does not, the parse fails or the number of objects differs."""
     objects = []
     marks = [start for _, start, _ in slices[1:]]
     for (_, start, end), following in zip(slices, [*marks, len(data)], strict=True):
-        # No further: a thousand objects without one would be slices of megabytes.
+        # Searched up to the next mark only: a thousand objects without `"}` would be slices of megabytes.
         close = data.find(b'"}', end, following)
         if close < 0 or not data.startswith(OPENING, start - len(OPENING)):
             return None
@@ -79,8 +78,8 @@ def _parse_slices(data: bytearray, slices: list[tuple[int, int, int]]) -> list[_
 
 
 def _text(link: dict[str, Any], name: str) -> str | None:
-    """An attribute, lone surrogates replaced, which no UTF-8 file could hold; the first of them where it is a list, None where it
-    is no text."""
+    """The text of an attribute, of a list its first text; None where there is none. Lone surrogates, which no UTF-8 file could
+    hold, are replaced."""
     value = link.get(name)
     if isinstance(value, list):
         value = next((item for item in value if isinstance(item, str)), None)
@@ -115,7 +114,7 @@ def _parse_whole(record: Record, report: SourceReport) -> Page | None:
 
 
 def _load(body: bytearray, report: SourceReport) -> Any:
-    """The JSON value of a record, read as leniently as makes sense; None if it is none."""
+    """The JSON value of a record, read leniently: bad UTF-8 and control characters pass. None where it is no JSON."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""Zstandard streams that say where they end: a file cut off in its last frame, which zstandard's own reader passes over."""
+"""Zstandard streams that notice a file cut off in its last frame; zstandard's own reader does not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import zstandard
 MAGIC = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = b"\x2a\x4d\x18"  # behind a byte from 0x50 to 0x5f (RFC 8878 section 3.1.2)
 MAX_DICTIONARY_BYTES = 16 << 20
-PIECE_BYTES = 4 << 10  # small: it may grow a thousandfold
+PIECE_BYTES = 4 << 10  # small, since content may be a thousand times larger
 
 
 def begins(data: bytes) -> bool:
@@ -19,7 +19,7 @@ def begins(data: bytes) -> bool:
 
 
 def with_dictionary(content: bytes) -> zstandard.ZstdDecompressor:
-    """For frames that were made with a dictionary, which may be compressed itself; without one where it makes no sense."""
+    """A decompressor for frames made with this dictionary, which may itself be compressed; a plain one if it is no dictionary."""
     try:
         if content.startswith(MAGIC):
             content = zstandard.ZstdDecompressor().decompress(content, max_output_size=MAX_DICTIONARY_BYTES)

@@ -1,1 +1,1 @@
-"""What lies under OUT, whole or not at all: files anywhere, who was first, markers and manifests, and what stages pass on."""
+"""Everything that lies under OUT, each file whole or absent: files, claims, markers and manifests, tables between stages."""

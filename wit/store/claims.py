@@ -1,4 +1,4 @@
-"""Who was first: a file that one of many makes; one builder per OUT, by a lock of this machine or an object store's lease."""
+"""First come, first served: a file that only one of many callers makes; one builder per OUT, by a local lock or a lease."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wit.errors import Busy, InputError, StoreAway
 from wit.layout import LEASE_FILE, LOCK_FILE
 from wit.store import fs, patience
 
-LEASE_S = 120  # an object store's lease: renewed every third of it, free to take once it has run out
+LEASE_S = 120  # an object store's lease: renewed every third of that, free to take once it has expired
 
 
 def claim(path: str, data: bytes) -> bool:
@@ -55,7 +55,7 @@ def _claim_there(store: Any, inner: str, data: bytes) -> bool:
 @contextlib.contextmanager
 def only_builder(out: str) -> Iterator[None]:
     """One builder per OUT: a kernel lock locally, which ends with its process; an expiring lease on object stores.
-    Raises Busy where another one is at work, InputError where there can be no directory."""
+    Raises Busy where another builder is at work, InputError where no directory can be made."""
     if fs.is_local(out):
         with _local_lock(out.removeprefix("file://")):
             yield
@@ -95,7 +95,7 @@ def _lease(path: str) -> Iterator[None]:
 
     def renew() -> None:
         while not stop.wait(LEASE_S / 3):
-            with contextlib.suppress(OSError, StoreAway):  # two more tries before it runs out
+            with contextlib.suppress(OSError, StoreAway):  # two more tries before the lease expires
                 fs.write_bytes(path, body())
 
     thread = threading.Thread(target=renew, daemon=True)

@@ -1,4 +1,4 @@
-"""Files that are written past the system's cache, hashed on the way."""
+"""Files written past the system's cache, and hashed on the way."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from wit.store.fs import Digest
 
 
 class HashedFile:
-    """A new local file for work in progress, with the XXH3-128 of what was written, which takes a tenth of SHA-256's time.
+    """A new local file for work in progress, with the XXH3-128 of its bytes, which takes a tenth of SHA-256's time.
 
-    It goes to the disk past the system's cache where the file system can do that (O_DIRECT): nobody reads it again soon, a copy
-    is saved, and so are the cache's fresh pages, which cost several copies (docs/log.md); the fsync of `publish` finds nothing
-    left to do. One buffer is filled again and again for the same reason."""
+    Where the file system allows (O_DIRECT) it goes to the disk past the system's cache, since nobody reads it again soon. That
+    saves a copy, and the cache's fresh pages, which cost several copies (docs/log.md); the fsync of `publish` finds nothing left
+    to do. One buffer is filled again and again for the same reason."""
 
     BUFFER_BYTES = 1 << 20
     ALIGNMENT = 4096  # of memory, length and offset of a direct write; 512 would do for most disks
@@ -32,6 +32,7 @@ class HashedFile:
         self.size = 0
 
     def write(self, data: bytes) -> None:
+        """Appends the bytes; they reach the disk a full buffer at a time."""
         self.size += len(data)
         rest = memoryview(data)
         while rest:
@@ -40,7 +41,7 @@ class HashedFile:
             self._filled, rest = self._filled + len(piece), rest[len(piece) :]
 
     def copy(self, fd: int, offset: int, size: int) -> None:
-        """Appends `size` bytes of another file; raises EOFError where it has fewer."""
+        """Appends `size` bytes of another file, from `offset` on; raises EOFError where it has fewer."""
         self.size += size
         while size:
             read = os.preadv(fd, [self._room()[:size]], offset)
@@ -55,7 +56,7 @@ class HashedFile:
         return self._buffer[self._filled :]
 
     def _flush(self) -> None:
-        """Writes what is in the buffer; what is no multiple of ALIGNMENT only at the end, since that ends direct writing."""
+        """Writes the buffer. A length that is no multiple of ALIGNMENT ends direct writing: it comes at the file's end only."""
         piece = self._buffer[: self._filled]
         self._digest.update(piece)
         self._filled = 0
@@ -75,7 +76,7 @@ class HashedFile:
             self._direct = False
 
     def abandon(self) -> None:
-        """Ends the file as it is, without what is still in the buffer: after an error, or where nobody wants it any more."""
+        """Ends the file without the bytes still in the buffer: after an error, or where nobody wants the file any more."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

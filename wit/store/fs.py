@@ -1,7 +1,7 @@
 """The only code that opens files: local paths, s3://, gs://, hdfs:// and https:// through fsspec.
 
-A path is a string. A file appears whole or not at all: locally by a temporary name and a rename; on object stores by one
-put from memory or from a finished local file, never by an open stream, since a body that raises inside
+A path is a string. A file appears whole or not at all: locally by a temporary name and a rename; on object stores by one put,
+from memory or from a finished local file. Nothing is written there through an open stream: a body that raises inside
 `with fs.open(path, "wb")` still commits the truncated object (seen with s3fs and gcsfs).
 """
 
@@ -29,19 +29,22 @@ from wit.store.web import is_web
 
 
 def is_local(path: str) -> bool:
+    """Whether the path is of this machine: without a scheme, or file://."""
     return "://" not in path or path.startswith("file://")
 
 
 def join(*parts: str) -> str:
+    """One path of these parts, with one slash between them."""
     return "/".join([parts[0].rstrip("/"), *(part.strip("/") for part in parts[1:])])
 
 
 def name_of(path: str) -> str:
+    """The last part of a path."""
     return path.rstrip("/").rsplit("/", 1)[-1]
 
 
 class _Local:
-    """What is used here of fsspec's interface, for local files: importing fsspec takes each of a build's processes 70 ms."""
+    """The part of fsspec's interface that is used here, for local files: importing fsspec costs each process 70 ms."""
 
     exists, isdir, size = staticmethod(os.path.exists), staticmethod(os.path.isdir), staticmethod(os.path.getsize)
     ls, open, get_file, copy = (
@@ -76,7 +79,7 @@ EXTRAS = dict.fromkeys(("s3", "s3a"), "aws") | dict.fromkeys(("gs", "gcs"), "gcp
 
 
 def file_system(path: str) -> tuple[Any, str]:
-    """(the file system that a path is of, what it is called there); raises InputError where there is none for its scheme."""
+    """(file system, the path's name on it); raises InputError where no file system is known or installed for its scheme."""
     if is_local(path):
         return _LOCAL, os.path.abspath(os.path.expanduser(path.removeprefix("file://")))
     import fsspec.core
@@ -95,7 +98,7 @@ def file_system(path: str) -> tuple[Any, str]:
         raise InputError(
             f"{path} cannot be opened ({why}): install what {scheme}:// needs, or give another place"
         ) from error
-    except ValueError as error:  # which fsspec raises for a scheme that nobody knows
+    except ValueError as error:  # fsspec's, for a scheme that nobody knows
         known = "a path of this machine, s3://, gs://, hdfs:// or https://"
         raise InputError(f"{path} cannot be opened ({error}): give {known}") from error
     return (Patient if is_web(path) else PatientStore)(store), inner
@@ -107,29 +110,32 @@ def local_path(path: str) -> str:
 
 
 def exists(path: str) -> bool:
+    """Whether anything stands there, file or directory."""
     store, inner = file_system(path)
     return bool(store.exists(inner))
 
 
 def is_dir(path: str) -> bool:
+    """Whether a directory stands there, or on object stores a prefix of names."""
     store, inner = file_system(path)
     return bool(store.isdir(inner))
 
 
 def size(path: str) -> int:
+    """The size of a file in bytes; raises FileNotFoundError where there is none."""
     store, inner = file_system(path)
     return int(store.size(inner))
 
 
 def size_of_file(path: str) -> int | None:
-    """The size of a file; None where there is none, or something else than one."""
+    """The size of a file in bytes; None where nothing stands, or something that is no file."""
     store, inner = file_system(path)
     if is_local(path):
         return os.path.getsize(inner) if os.path.isfile(inner) else None
     return int(store.size(inner)) if store.isfile(inner) else None
 
 
-# What the stores call the version of a file, the most exact first.
+# The names that stores give to a file's version, the most exact first.
 VERSIONS = (
     "ETag",
     "etag",
@@ -144,12 +150,12 @@ VERSIONS = (
 
 
 def is_stream(path: str) -> bool:
-    """Whether a local path is neither a file nor a directory but a pipe or a device, which may block and gives its bytes once."""
+    """Whether a local path is a pipe or a device, which may block and gives its bytes only once."""
     return is_local(path) and exists(path) and not is_dir(path) and size_of_file(path) is None
 
 
 def read_given(flag: str, path: str) -> str:
-    """The text of a file that a flag names and that is read again while the build runs; raises InputError where it cannot be."""
+    """The text of a file that a flag names; raises InputError where it cannot be read, now and again while the build runs."""
     if is_stream(path):
         raise InputError(f"{flag} {path} is no file, and it is read again while the build runs: write it to one")
     try:
@@ -166,8 +172,8 @@ def read_given(flag: str, path: str) -> str:
 
 
 def version(path: str) -> str | None:
-    """What changes when the file does: the modification time of a local one, an object's ETag or generation; None where the
-    store tells nothing. Raises OSError whatever the store's own client raises."""
+    """A text that changes when the file does: the modification time of a local one, an object's ETag or generation; None where
+    the store tells nothing. Any error of the store's client becomes an OSError."""
     store, inner = file_system(path)
     if is_local(path):
         return f"modified {os.stat(inner).st_mtime_ns}"
@@ -177,7 +183,7 @@ def version(path: str) -> str | None:
 
 
 def exchange(one: str, other: str) -> None:
-    """Two local directories take each other's names, in one step where the system can do that."""
+    """Swaps the names of two local directories, in one step where the system can do that."""
     first, second = (os.fsencode(file_system(path)[1]) for path in (one, other))
     try:
         if ctypes.CDLL(None, use_errno=True).renameat2(AT_FDCWD, first, AT_FDCWD, second, RENAME_EXCHANGE) == 0:
@@ -200,7 +206,7 @@ def copy(path: str, to: str) -> None:
 
 
 def is_text(word: str) -> bool:
-    """Whether it can be written as UTF-8, which a lone surrogate cannot."""
+    """Whether the word can be written as UTF-8; one with a lone surrogate cannot."""
     try:
         word.encode()
     except UnicodeEncodeError:
@@ -209,7 +215,7 @@ def is_text(word: str) -> bool:
 
 
 def check_text(path: str) -> None:
-    """Raises InputError for a name that is no text here: tables and reports could not say it."""
+    """Raises InputError for a path that is no UTF-8 text: tables and reports could not hold it."""
     if not is_text(path):
         shown = path.encode("utf-8", "backslashreplace").decode()
         raise InputError(
@@ -241,7 +247,7 @@ def list_dir(path: str) -> list[str]:
 
 
 def list_sizes(path: str) -> dict[str, int | None]:
-    """The names in a directory with the sizes of files, None for what is none; empty where it does not exist. One listing."""
+    """{name: size in bytes, or None for anything but a file} of a directory; empty where it does not exist. One listing."""
     store, inner = file_system(path)
     if is_local(path):
         return {name: size_of_file(os.path.join(inner, name)) for name in list_dir(path)}
@@ -264,11 +270,12 @@ def find(path: str) -> list[str]:
 
 
 def free_bytes(path: str) -> int | None:
-    """What the disk of a local directory, there already, has left for this user; None elsewhere."""
+    """The bytes that this user may still write to the disk of an existing local directory; None on object stores."""
     return shutil.disk_usage(file_system(path)[1]).free if is_local(path) else None
 
 
 def read_bytes(path: str) -> bytes:
+    """The whole file; raises FileNotFoundError where there is none."""
     store, inner = file_system(path)
     return bytes(store.cat_file(inner))
 
@@ -295,7 +302,7 @@ def open_read(path: str) -> Iterator[IO[bytes]]:
 
 
 def download(path: str, local: str) -> None:
-    """Copies a file to a local path in one request; raises OSError whatever the store's own client raises."""
+    """Copies a file to a local path in one request. Any error of the store's client becomes an OSError."""
     with _store_errors(path):
         store, inner = file_system(path)
         store.get_file(inner, local)
@@ -323,17 +330,17 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
 
 
 def write_changed(path: str, data: bytes) -> None:
-    """As `write_bytes`, but a file that is there already, byte for byte, stays: stores give what is written a new version."""
+    """As `write_bytes`, but leaves a file alone that has these bytes already: writing it would give it a new version."""
     if size_of_file(path) != len(data) or read_bytes(path) != data:
         write_bytes(path, data)
 
 
-UNFINISHED = ".tmp"  # how the names of files end that a killed process left
+UNFINISHED = ".tmp"  # the end of the name of a file that a killed process left
 
 
 @contextlib.contextmanager
 def temporary(inner: str) -> Iterator[str]:
-    """A name beside a local file that no other attempt writes; nothing is left there."""
+    """A new name beside a local file, unique to this attempt. Whatever stands there when the block ends is removed."""
     os.makedirs(os.path.dirname(inner) or ".", exist_ok=True)
     path = f"{inner}.{os.getpid()}.{os.urandom(4).hex()}{UNFINISHED}"
     try:
@@ -351,7 +358,7 @@ def _into_place(temporary: str, inner: str) -> None:
 
 @contextlib.contextmanager
 def naming(path: str) -> Iterator[None]:
-    """An OSError of the block names this place where it names none, as those of writes to an open file do."""
+    """Puts this path into an OSError of the block that names none, as from a write to an open file."""
     try:
         yield
     except OSError as error:
@@ -369,7 +376,7 @@ def write_through(path: str, data: bytes | memoryview) -> None:
 
 
 def append_bytes(path: str, data: bytes) -> None:
-    """Adds to the end of a file that one process writes (metrics); on object stores it is rewritten: keep it small."""
+    """Appends to a file that only one process writes (metrics). On object stores this rewrites the file: keep it small."""
     if not is_local(path):
         write_bytes(path, (read_bytes(path) if exists(path) else b"") + data)
         return
@@ -380,7 +387,7 @@ def append_bytes(path: str, data: bytes) -> None:
 
 
 def publish(local: str, path: str) -> None:
-    """Moves a finished local file to `path`, whole or not at all; the local file is gone afterwards."""
+    """Moves a finished local file to `path`, whole or not at all; replaces what was there."""
     store, inner = file_system(path)
     if not is_local(path):
         store.put_file(local, inner)
@@ -401,8 +408,8 @@ def remove(path: str) -> None:
 
 
 def local_scratch(out: str) -> str:
-    """A directory of this machine for what the workers of one build there share: OUT/_tmp, or one that is named after OUT, the
-    user and the last boot."""
+    """A local directory that the workers of one build on this machine share: OUT/_tmp where OUT is local, otherwise a temporary
+    one, named after OUT, the user and the last boot."""
     if is_local(out):
         path = os.path.join(out.removeprefix("file://"), SCRATCH)
     else:
@@ -426,18 +433,19 @@ def scratch_dir(near: str) -> Iterator[str]:
 
 
 def sha256_file(path: str) -> str:
+    """The SHA-256 of a file, as 64 hex digits."""
     return digest_of(path, "sha256").hex
 
 
 class Digest(NamedTuple):
-    """What the bytes of a file come to, by `algorithm`: sha256 or xxh3_128."""
+    """A file's digest as hex digits, and its `algorithm`: sha256 or xxh3_128."""
 
     algorithm: str
     hex: str
 
 
 def digest_of(path: str, algorithm: str) -> Digest:
-    """The digest of a file; raises ValueError for an algorithm that is none of ours."""
+    """The digest of a file; raises ValueError for any other algorithm than sha256 and xxh3_128."""
     if algorithm not in ("sha256", "xxh3_128"):
         raise ValueError(f"{algorithm} is no digest that files here bear")
     hasher = hashlib.sha256() if algorithm == "sha256" else xxhash.xxh3_128()
@@ -448,8 +456,8 @@ def digest_of(path: str, algorithm: str) -> Digest:
 
 
 def open_spool(path: str) -> int:
-    """The descriptor of a local scratch file, made where it is missing, for writing and reading back at any place while a
-    stage works; it is never published."""
+    """The descriptor of a local scratch file, which is created if missing. A stage writes and reads it at any offset; it is
+    never published."""
     return os.open(path.removeprefix("file://"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 

@@ -1,4 +1,4 @@
-"""What units and stages say of what they wrote: markers (who did this unit, which files), manifests, and how they are read."""
+"""Markers and manifests, and how they are read: a marker records which files a unit wrote, a manifest sums up a stage."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from wit.tally import Tally
 from wit.typed import Rest, json_digest, load, optional, rest, to_json
 
 T = TypeVar("T")
-Sizes = Mapping[str, int | None]  # of what is there, by its name relative to OUT; None for what is no file
+Sizes = Mapping[str, int | None]  # by name relative to OUT; None for anything that is no file
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Unit:
-    """A piece of a stage's work: what is done (`part`, `merge`, ...; nothing for a raw shard) and to which piece."""
+    """A piece of a stage's work: what is done (`part`, `merge`, ...; empty for a raw shard), and to which piece."""
 
     kind: str
     place: str = ""
 
     @classmethod
     def parse(cls, name: str) -> Unit:
-        """The unit that `str` of it names."""
+        """The unit whose `str` is this name."""
         if re.fullmatch(r"r?\d+-\d+", name):
             return cls("", name)
         kind, _, place = name.partition("-")
@@ -37,6 +37,7 @@ class Unit:
 
     @classmethod
     def numbered(cls, kind: str, number: int) -> Unit:
+        """The unit of that number; five digits, so that names sort as numbers do."""
         return cls(kind, f"{number:05d}")
 
     @classmethod
@@ -45,7 +46,7 @@ class Unit:
         return cls("", f"{partition}-{shard:04d}")
 
     def as_(self, kind: str) -> Unit:
-        """Another pass over the same piece."""
+        """The unit of another pass over the same piece."""
         return Unit(kind, self.place)
 
     @property
@@ -59,50 +60,53 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that was written: its name relative to OUT (to shards/ for published ones), size, and digest."""
+    """A file that was written: its name relative to OUT (a published one: to shards/), size in bytes, and digest."""
 
     name: str
     bytes: int
     sha256: str = optional("")
     xxh3_128: str = optional("")
     samples: int | None = optional(None)
-    """Of a published file: how many samples its shard has."""
+    """How many samples the shard of a published file has."""
 
     @classmethod
     def of(cls, name: str, size: int, digest: fs.Digest) -> File:
+        """The entry of a file with that digest, of either algorithm."""
         given = {digest.algorithm: digest.hex}
         return cls(name, size, given.get("sha256", ""), given.get("xxh3_128", ""))
 
     @property
     def digest(self) -> fs.Digest | None:
+        """The file's digest, SHA-256 if it has both; None where the entry has none."""
         by_algorithm = {"sha256": self.sha256, "xxh3_128": self.xxh3_128}
         return next((fs.Digest(name, digest) for name, digest in by_algorithm.items() if digest), None)
 
     @property
     def digests(self) -> tuple[str, ...]:
+        """The hex digits of each digest that the entry has."""
         return tuple(digest for digest in (self.sha256, self.xxh3_128) if digest)
 
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """A file that units keep beside their own, which varies by nature."""
+    """A file that units share and keep beside their own; its content varies from run to run."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marker(Tally):
-    """The commit record of a unit: whose attempt counts, and its files by label."""
+    """The commit record of a unit, written by the attempt that counts: its files by label, and what it counted."""
 
     unit: Unit
     fingerprint: str
     files: Mapping[str, File]
     beside: tuple[Beside, ...] = optional(())
     marker_sha256: str = optional("")
-    """In a manifest, where the marker on disk says more: its digest and size."""
+    """In a manifest, if the marker on disk has more in it: the digest and the size of the one on disk."""
     marker_bytes: int | None = optional(None)
     facts: Rest = rest()
-    """What the stage itself has to say of the unit, as `StageDir.facts` reads it."""
+    """What the stage itself records of the unit; `StageDir.facts` reads it."""
 
     @property
     def bare(self) -> Marker:
@@ -112,7 +116,7 @@ class Marker(Tally):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished(Tally):
-    """What every manifest says of a stage that is finished."""
+    """The fields that every manifest of a finished stage has."""
 
     stage: str
     fingerprint: str
@@ -120,9 +124,9 @@ class Finished(Tally):
     wanted: tuple[str, ...] | None = optional(None)
     """The units that were wanted; version 0.1.0 did not say."""
     retries: int | None = optional(None)
-    """Rounds of --retry-failed that a download has, where it has any."""
+    """Rounds of --retry-failed in a download; None where there were none."""
     dropped_one_in: int | None = optional(None)
-    """One in so many rejected pairs is written down."""
+    """n: one in n rejected pairs is written to dropped/."""
     others: Rest = rest()
 
 
@@ -160,12 +164,12 @@ AnyManifest = Manifest | Published
 
 
 def lacking(there: Sizes, files: Iterable[File]) -> list[str]:
-    """The files of markers or manifests that are not there, or of another size."""
+    """The names of the files that are not there, or of another size."""
     return sorted({file.name for file in files if there.get(file.name) != file.bytes})
 
 
 def with_digest(marker: Marker, on_disk: bytes) -> Marker:
-    """The marker for a manifest, where the one on disk says more."""
+    """The marker for a manifest; if the one on disk has more in it, with the digest and the size of that."""
     if to_json(marker) == on_disk:
         return marker
     return replace(marker, marker_sha256=hashlib.sha256(on_disk).hexdigest(), marker_bytes=len(on_disk))
@@ -175,8 +179,8 @@ def with_digest(marker: Marker, on_disk: bytes) -> Marker:
 
 
 def read_json(path: str, kind: type[T], *, how: str | None = None) -> T | None:
-    """The JSON object in a file as that dataclass, None where there is no file; raises DamagedFile, with what mends it (`how`,
-    where its place does not tell), where it is none or lacks fields."""
+    """The JSON object in a file as that dataclass; None where there is no file. Raises DamagedFile where the file holds no such
+    object; the error says what mends it: `how`, or else what its place in OUT tells."""
     parsed = read_object(path, how=how)
     if parsed is None:
         return None
@@ -187,7 +191,7 @@ def read_json(path: str, kind: type[T], *, how: str | None = None) -> T | None:
 
 
 def read_object(path: str, *, how: str | None = None) -> dict[str, Any] | None:
-    """The JSON object in a file as it is; None and errors as `read_json`."""
+    """The JSON object in a file as a dict; returns None and raises as `read_json` does."""
     if not fs.exists(path):
         return None
     if fs.size_of_file(path) is None:
@@ -202,8 +206,8 @@ def read_object(path: str, *, how: str | None = None) -> dict[str, Any] | None:
 
 
 def read_manifest(out: str, stage: str) -> AnyManifest | None:
-    """The stage's manifest, whatever its fingerprint; raises DamagedFile where it is none, is another stage's, or has a field
-    that this version, which wrote it, does not know."""
+    """The stage's manifest, whatever its fingerprint; None where there is none. Raises DamagedFile where the file is no
+    manifest, is another stage's, or has this version's schema and yet a field unknown to it."""
     path = layout.manifest_path(out, stage)
     manifest = read_json(path, Published) if stage == "publish" else read_json(path, Manifest)
     if manifest is None:
@@ -228,6 +232,6 @@ def described(out: str, name: str) -> File:
 
 
 def wrote(manifest: AnyManifest) -> str:
-    """The digest of what a finished stage wrote, as 32 hex digits; without what varies by nature."""
+    """One digest of all files of a finished stage, as 32 hex digits; fetch tables, which vary from run to run, are left out."""
     digests = [[file.name, *file.digests] for file in manifest.entries if not file.name.endswith(".fetch.parquet")]
     return json_digest(*sorted(digests))

@@ -1,4 +1,4 @@
-"""The only code that reads parquet files. Beside it the library has a reader that lies in wait for a process's end.
+"""The only code that reads parquet files, since one of the library's readers crashes short processes as they end.
 
 `pyarrow.parquet.read_table` of a Python file object leaves threads that still want the interpreter when it goes: 24 of 40
 short processes ended in SIGABRT after their last line (pyarrow 25.0.1; docs/log.md has the program). A native file or
@@ -19,8 +19,8 @@ from wit.store import fs
 
 
 def read_table(path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a file, of these columns in this order; one request where it is remote. Raises DamagedFile
-    where it is damaged or without one of them, OSError where it is missing."""
+    """The rows of a file: these columns in this order, or all; one request for a remote file. Raises DamagedFile where the file
+    is damaged or lacks a column, OSError where it is missing."""
     if fs.is_local(path):
         with open_file(path) as file:
             return _read(path, file, columns)
@@ -37,7 +37,7 @@ def _read(path: str, file: File, columns: Sequence[str] | None) -> pa.Table:
 
 @contextlib.contextmanager
 def naming(path: str) -> Iterator[None]:
-    """What Arrow finds wrong within the block is said of the file: DamagedFile. What the system refuses stays what it is."""
+    """Turns an Arrow error of the block into DamagedFile, with this path. An OSError with an errno passes unchanged."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
@@ -47,7 +47,7 @@ def naming(path: str) -> Iterator[None]:
 
 
 class File(pq.ParquetFile):  # type: ignore[misc]
-    """A parquet file of ours; every way of reading that is used here raises DamagedFile where it is damaged."""
+    """A parquet file that a build wrote. The methods below read as the library's do, and raise DamagedFile if it is damaged."""
 
     def __init__(self, path: str, source: Any) -> None:
         self._path = path
@@ -88,7 +88,7 @@ def open_file(path: str) -> Iterator[File]:
 
 
 def of_stream(stream: IO[bytes]) -> pq.ParquetFile:
-    """A file of somebody else, to read in pieces from a seekable stream."""
+    """Somebody else's parquet file, to read in pieces from a seekable stream; errors are the library's own."""
     return pq.ParquetFile(stream)
 
 
@@ -96,14 +96,14 @@ ROW_GROUP = 1 << 17
 
 
 def write_parquet(table: pa.Table, path: str, *, row_group_size: int = ROW_GROUP) -> None:
-    """The same bytes for the same rows: fixed codec and row groups, and no metadata but the schema."""
+    """Writes a local file, the same bytes for the same rows: fixed codec and row groups, no metadata but the schema."""
     pq.write_table(
         table, path, compression="zstd", compression_level=3, row_group_size=row_group_size, store_schema=True
     )
 
 
 def publish_table(table: pa.Table, path: str, *, out: str, row_group_size: int = ROW_GROUP) -> None:
-    """Puts the table there as a whole file, or nothing; replaces what was there. It is written in the scratch of OUT first."""
+    """Writes the table to `path`, whole or not at all; replaces what was there. It is made in OUT's scratch directory first."""
     with fs.scratch_dir(out) as scratch:
         local = f"{scratch}/table.parquet"
         write_parquet(table, local, row_group_size=row_group_size)

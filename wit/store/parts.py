@@ -1,8 +1,8 @@
 """Durable tables between stages: parts behind exclusive markers, one manifest a stage, written last.
 
-A unit of work writes its files under names that bear a digest of their content and then claims `UNIT.json`. Readers
-believe markers only: of several attempts at a unit the first to claim wins, and what losers wrote is removed. A stage whose
-`_MANIFEST.json` bears its fingerprint is finished.
+A unit of work writes its files under names that bear a digest of their content, and then claims its marker, `UNIT.json`.
+Readers believe markers only: the first of several attempts to claim wins, and the losers' files are removed. A stage is finished
+when its `_MANIFEST.json` bears its fingerprint.
 """
 
 from __future__ import annotations
@@ -50,17 +50,21 @@ class StageDir:
 
     @property
     def directory(self) -> str:
+        """The stage's directory, relative to OUT."""
         return KINDS[self.stage].directory
 
     @property
     def path(self) -> str:
+        """The stage's directory, OUT included."""
         return layout.stage_path(self.out, self.stage)
 
     @property
     def manifest_path(self) -> str:
+        """Where the stage's manifest stands, or will."""
         return layout.manifest_path(self.out, self.stage)
 
     def marker_path(self, unit: Unit) -> str:
+        """Where the unit's marker stands, or will."""
         return fs.join(self.path, f"{unit}.json")
 
     def any_marker(self, unit: Unit) -> Marker | None:
@@ -79,11 +83,11 @@ class StageDir:
         return marker if all(fs.size_of_file(fs.join(self.out, f.name)) == f.bytes for f in files) else None
 
     def once(self, unit: Unit, work: Callable[[], Marker]) -> Marker:
-        """The marker of the unit: the one that is there, or what `work` publishes."""
+        """The unit's marker: the one that is there (`done`), or else the one that `work` publishes."""
         return self.done(unit) or work()
 
     def facts(self, marker: Marker, kind: type[T]) -> T:
-        """What the stage said of a unit, as that dataclass; raises DamagedFile where a field is missing."""
+        """The stage's own record of a unit, as that dataclass; raises DamagedFile where a field is missing."""
         try:
             return load(kind, marker.facts)
         except ValueError as error:
@@ -96,7 +100,7 @@ class StageDir:
         return [m for m in markers if m is not None and not lacking(there, m.files.values())]
 
     def standing(self, markers: Iterable[Marker]) -> list[Marker]:
-        """Those of some markers that are there, with all their files, whole: in the order of their names, for one listing."""
+        """The markers among these that stand on disk with all their files, whole, in the order of their names. One listing."""
         there = self.present()
         by_name = {f"{self.directory}/{marker.unit}.json": marker for marker in markers}
         return [
@@ -111,7 +115,7 @@ class StageDir:
         return [Unit.parse(n) for n in names if not n.startswith("_") and "." not in n]
 
     def present(self) -> Sizes:
-        """The names, relative to OUT, of all files that the stage has there, with their sizes, for one listing a directory."""
+        """{name relative to OUT: size} of all files that the stage has under OUT; costs one listing a directory."""
         sizes_there = {f"{self.directory}/{name}": size for name, size in fs.list_sizes(self.path).items()}
         for place in APART:
             sizes = fs.list_sizes(fs.join(self.out, place))
@@ -119,12 +123,12 @@ class StageDir:
         return sizes_there
 
     def missing(self, manifest: AnyManifest) -> list[str]:
-        """The files that the stage's manifest names and that are gone, or of another size than it says, relative to OUT. A byte
-        that was flipped is `wit.verify`'s to find: that takes reading everything."""
+        """The files of the manifest, relative to OUT, that are gone or of another size than it says. Only `wit.verify`, which
+        reads everything, finds a flipped byte."""
         return lacking(self.present(), manifest.entries)
 
     def forget(self) -> None:
-        """Removes the markers, so that every unit is made again. What the manifest names stays until another one stands."""
+        """Removes the markers, so that every unit is made again. The files of the manifest stay until a new manifest stands."""
         for unit in self.units():
             fs.remove(self.marker_path(unit))
 
@@ -140,8 +144,8 @@ class StageDir:
     ) -> Marker:
         """Moves finished local files (label -> path) into place and claims the unit; returns the winner's marker.
 
-        Names in markers are relative to OUT; what has a label in APART goes to OUT/LABEL. `facts`, a dataclass, is what the
-        stage has to say of the unit. `digests` (by label) saves reading large files back whose writer has hashed them."""
+        Names in markers are relative to OUT; a file with a label in APART goes to OUT/LABEL. `facts`, a dataclass, is the
+        stage's own record of the unit. `digests` (by label) spares large files, hashed by their writer, a second reading."""
         entries = {}
         for label, local in files.items():
             digest = (digests or {}).get(label) or fs.Digest("sha256", fs.sha256_file(local))
@@ -175,12 +179,13 @@ class StageDir:
         return f"{place}.{digest.hex[:12]}{''.join(fs.name_of(local).partition('.')[1:])}"
 
     def publish_tables(self, unit: Unit, tables: Mapping[str, pa.Table], tally: Tally, **more: Any) -> Marker:
-        """`publish` of tables by label; rejects where there are none are left out."""
+        """`publish` of tables by label; an empty table of rejects is left out."""
         with fs.scratch_dir(self.out) as scratch:
             files = write_tables(scratch, tables)
             return self.publish(unit, files, tally, **more)
 
     def file(self, marker: Marker, label: str) -> str:
+        """The path of the unit's file with that label; raises KeyError where it has none."""
         return fs.join(self.out, marker.files[label].name)
 
     def manifest(self) -> Manifest | None:
@@ -189,9 +194,9 @@ class StageDir:
         return written if isinstance(written, Manifest) and written.fingerprint == self.fingerprint else None
 
     def finish(self, markers: Sequence[Marker], wanted: Iterable[Unit], **info: Any) -> Manifest:
-        """Writes the manifest, the sum of the markers, then removes every file that none of them names: in this order,
-        since a marker on disk may name files between passes that the manifest no longer does. Raises Stopped, and writes
-        nothing, where a wanted unit is missing, whatever the engine said of its job."""
+        """Writes the manifest, the sum of the markers, and then removes every file that none of them names. In this order, since
+        a marker on disk may still name files between passes that are not in the manifest. Raises Stopped, and writes nothing,
+        where a wanted unit is missing, even if the engine reported success."""
         units = sorted(map(str, wanted))
         check_complete(self.stage, units, (str(marker.unit) for marker in markers))
         manifest = self.summed(markers, wanted=tuple(units), **info)
@@ -200,7 +205,7 @@ class StageDir:
         return manifest
 
     def summed(self, markers: Sequence[Marker], **info: Any) -> Manifest:
-        """The manifest of these units."""
+        """The manifest of these units; `info` sets further fields of it."""
         total = add_up(markers)
         return Manifest(
             stage=self.stage,
@@ -213,13 +218,13 @@ class StageDir:
         )
 
     def clear(self) -> None:
-        """Removes the stage's whole output, the manifest first, so that no reader believes in what is half gone."""
+        """Removes the stage's whole output; the manifest goes first, so that no reader trusts a stage that is half gone."""
         fs.remove(self.manifest_path)
         self.tidy(())
 
     def tidy(self, markers: Sequence[Marker]) -> None:
-        """The janitor: losers of a race, unfinished files and units of another fingerprint go; a marker that is gone,
-        or of another size, is written again."""
+        """Removes every file of the stage that these markers do not name: a lost race's, unfinished ones, another fingerprint's.
+        Writes a marker again that is gone, or of another size."""
         by_name = {f"{self.directory}/{marker.unit}.json": marker for marker in markers}
         keep = set(by_name) | {file.name for m in markers for file in m.files.values()}
         keep |= {file.name for m in markers for file in m.beside}
@@ -243,7 +248,7 @@ def check_complete(stage: str, wanted: Collection[str], published: Iterable[str]
 
 
 def write_tables(scratch: str, tables: Mapping[str, pa.Table], **options: Any) -> dict[str, str]:
-    """Writes each table to a local file (label -> path); rejects where there are none are left out."""
+    """Writes each table to a local file; returns label -> path. An empty table of rejects is left out."""
     files = {}
     for label, table in tables.items():
         if label != layout.DROPPED or len(table):

@@ -1,11 +1,11 @@
-"""What an operating system refuses, in a sentence that says what a person can do."""
+"""Refusals of the operating system (disk full, no permission, ...) as a sentence that says what a person can do."""
 
 from __future__ import annotations
 
 import errno
 import re
 
-# What an operating system refuses and a person can mend; anything else that it says is a bug of ours.
+# What a person can do about each refusal; an error of any other number is a bug of ours.
 REFUSALS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room there"),
     **dict.fromkeys(
@@ -17,14 +17,14 @@ REFUSALS = {
     errno.EIO: "look after the disk",
 }
 ERRNO = re.compile(r"\[Errno (\d+)\] ([^\n]*)")
-# As pyarrow: "Error writing bytes to file. Detail: [errno 28] No space left".
+# pyarrow puts words before it: "Error writing bytes to file. Detail: [errno 28] No space left".
 WRAPPED = re.compile(r"^[^']*\[errno \d+\] ")
 
 
 def refusal(error: BaseException, near: str = "") -> str | None:
-    """What the operating system refused and what to do, in a sentence, wherever that stands in an exception: of one that was
-    raised in a worker an engine keeps the words alone. `near` is the place to name where the words name none. None where it is
-    no such refusal."""
+    """A sentence: what the operating system refused, and what to do; None where the exception is no such refusal. The errno is
+    looked for in the exception's text, since an engine keeps only the text of an error in a worker. `near` is the place to
+    name where the text names none."""
     numbered = [(int(number), words) for number, words in ERRNO.findall(f"{error}")]
     known = [(number, words) for number, words in numbered if number in REFUSALS]
     if not known:

@@ -1,8 +1,8 @@
 """A shuffle that moves descriptors: each task writes its rows once, ordered by bucket, and hands on byte ranges.
 
 Beam's local runner holds 4 to 7 times the payload of a GroupByKey in memory (a native GroupByKey of rows takes about 720 B
-a row). Here one file a task holds one Arrow IPC stream a bucket, a second one says where each begins, and only `SliceRef`s
-cross the GroupByKey, on a laptop and on a cluster alike; reading a bucket is one ranged read a task.
+a row). Here each task writes one file, with one Arrow IPC stream a bucket, and a second file that says where each stream begins.
+Only `SliceRef`s cross the GroupByKey, on a laptop and on a cluster alike. Reading a bucket is one ranged read a task.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class SliceRef:
 
 
 def write_slices(chunks: Iterable[tuple[pa.Table, Ints]], path: str) -> list[tuple[int, SliceRef]]:
-    """Writes the local file `path` and returns (bucket, reference) of every slice. In each chunk, (rows, bucket of each),
-    rows must be ordered by bucket; chunks are written as they come, so a task holds one of them."""
+    """Writes the local file `path`; returns (bucket, reference) of every slice. A chunk is (rows, bucket of each row), its rows
+    ordered by bucket. Chunks are written as they come, so a task holds one at a time."""
     refs = []
     with fs.open_write(path) as sink:
         for table, buckets in chunks:
@@ -49,7 +49,7 @@ def write_slices(chunks: Iterable[tuple[pa.Table, Ints]], path: str) -> list[tup
     return refs
 
 
-SLICES, INDEX = "slices", "index"  # labels of the files of a unit that was scattered
+SLICES, INDEX = "slices", "index"  # labels of a scattered unit's files
 
 
 def scatter_to(scratch: str, chunks: Iterable[tuple[pa.Table, Ints]]) -> dict[str, str]:
@@ -63,7 +63,7 @@ def scatter_to(scratch: str, chunks: Iterable[tuple[pa.Table, Ints]]) -> dict[st
 def slice_refs(stage: StageDir, marker: Marker) -> list[tuple[int, SliceRef]]:
     """What crosses the shuffle: (bucket, reference) of every slice of the unit."""
     path = stage.file(marker, SLICES)
-    # Up to version 0.3 the marker itself had it.
+    # Up to version 0.3 the index stood in the marker itself.
     index = _index(stage.file(marker, INDEX)) if INDEX in marker.files else stage.facts(marker, Scattered).slices
     return [(bucket, SliceRef(path, start, length, rows)) for bucket, start, length, rows in index]
 
@@ -73,6 +73,8 @@ Index = tuple[tuple[int, ...], ...]  # (bucket, start, length, rows) of each sli
 
 @dataclass(frozen=True, slots=True)
 class Scattered:
+    """The index of a scattered unit, as markers held it up to version 0.3."""
+
     slices: Index
 
 
@@ -84,7 +86,7 @@ def _index(path: str) -> Index:
 
 
 def read_slices(refs: Iterable[SliceRef], schema: pa.Schema) -> pa.Table:
-    """The rows of all references, in the order of the references' paths and offsets, whatever order they came in."""
+    """The rows of all references, sorted by path and offset, whatever order the references came in."""
     tables = [parse(ref.path, fs.read_range(ref.path, ref.start, ref.length)) for ref in sorted(refs)]
     return pa.concat_tables(tables).combine_chunks() if tables else schema.empty_table()
 
@@ -96,6 +98,6 @@ def write_stream(table: pa.Table, path: str) -> None:
 
 
 def parse(path: str, data: bytes) -> pa.Table:
-    """The rows of an Arrow stream that was read from a file; raises DamagedFile where it is none."""
+    """The rows of an Arrow stream whose bytes were read from `path`; raises DamagedFile where they are no such stream."""
     with parquet.naming(path):
         return pa.ipc.open_stream(pa.BufferReader(data)).read_all()

@@ -1,1 +1,1 @@
-"""What made the assets of the demonstration web: run once, by hand."""
+"""The code that made the assets of the demonstration web: run once, by hand."""

@@ -1,7 +1,7 @@
 """Draws the demonstration web's pictures from registry packages: only `make_web` runs this, users never do.
 
-The packages lie unpacked in one directory each; what comes out is one Arrow table of encoded pictures. SVG is rendered
-by resvg (`pip install resvg-py`), which needs no system library and draws the same pixels everywhere.
+Each package lies unpacked in a directory of its own; the result is one Arrow table of encoded pictures. SVG is rendered by resvg
+(`pip install resvg-py`), which needs no system library and draws the same pixels everywhere.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SIDE_PX = 64  # a drawing: about 750 bytes as lossy WebP, so that 9,000 of them 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One base emoji: what it is called in English, and the character that every package knows it by."""
+    """One base emoji: its English name, and the character by which every package knows it."""
 
     name: str
     label: str
@@ -49,7 +49,7 @@ def slug(text: str) -> str:
 
 
 def spoken_name(label: str) -> str:
-    """A CLDR label as one says it: "flag: Cape Verde" to "flag of Cape Verde", "man: bald" to "bald man"."""
+    """A CLDR label as people say it: "flag: Cape Verde" becomes "flag of Cape Verde", "man: bald" becomes "bald man"."""
     text = label.replace("’", "'").replace("&", "and").replace(" SAR China", "").replace(": facing", " facing")
     text = re.sub(r"[“”!#*]|\s*\((Keeling|Burma)\)| - ", lambda m: " " if m[0] == " - " else "", text)
     text = text.replace("U.S.", "US").replace("(blood type)", "for blood type")
@@ -99,7 +99,7 @@ def read_json(packages: str, package: str, name: str) -> Any:
 
 
 def icon_drawings(packages: str, package: str, style: str, wanted: list[Subject]) -> Iterator[Drawing]:
-    """What an Iconify set draws of the wanted subjects, found by character where the set lists it, else by slug."""
+    """The drawings of the wanted subjects in an Iconify set, found by character if the set lists it, else by slug."""
     icons = read_json(packages, package, "icons.json")
     path = fs.join(packages, package, "chars.json")
     chars = json.loads(fs.read_bytes(path)) if fs.exists(path) else {}
@@ -112,7 +112,7 @@ def icon_drawings(packages: str, package: str, style: str, wanted: list[Subject]
 
 
 def side_px(style: str, name: str) -> int:
-    """64 for nine drawings of the web in ten, else 32 to 128; for the test set always 64."""
+    """The side in pixels: 64 for nine of the web's drawings in ten, else 32 to 128; always 64 for the test set."""
     if style == KEPT_OUT or pick("odd side", f"{style}/{name}", 10):
         return SIDE_PX
     return (32, 48, 96, 128)[pick("side", f"{style}/{name}", 4)]

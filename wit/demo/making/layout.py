@@ -1,6 +1,6 @@
 """Lays the pictures out as a web: pages, img tags with the fate each must meet, and how every URL answers.
 
-A function of the pictures and names alone: the same input gives the same tables, row for row.
+The result depends only on pictures and names: the same input gives the same tables, row for row.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from wit.reasons import Reason
 from wit.urls import absolute_url, canonical_url
 
 CRAWL_FILES = 4
-# Host of the pages -> the host that most of their pictures are at.
+# Host of pages -> the host of most of their pictures.
 CONTENT = {
     "pictures.example": "cdn.pictures.example",
     "shop.example": "img.shop.example",
@@ -51,13 +51,13 @@ HOT_CAPTIONS = 20  # captions of one URL: more than the 16 that a build keeps
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One img tag before it stands on a page: at `url`, or wherever `picture` gets its place, or as the raw `src`."""
+    """One img tag before it is put on a page. It shows `url`, or `picture` at a URL yet to be chosen, or has the raw `src`."""
 
     alt: str | None
     picture: str | None = None
     url: str | None = None
     src: str | None = None
-    fate: str = KEPT  # were it alone
+    fate: str = KEPT  # if no other tag were like it
     language: str = "en"
     page_host: str | None = None
 
@@ -118,7 +118,7 @@ def some(purpose: str, rows: Sequence[dict[str, Any]], count: int) -> list[dict[
 
 
 def later_showings(web: Web, shown: Sequence[dict[str, Any]], variants: Sequence[dict[str, Any]]) -> list[Item]:
-    """The same again, as on the real web: repeated pairs, further captions, copies at other URLs, other encodings."""
+    """The pictures again, as on the real web: repeated pairs, further captions, copies at other URLs, other encodings."""
     named = [row for row in shown if row["title"] is None]
     alts = {tag["url"]: tag["alt"] for tag in web.tags}
     items = [
@@ -169,7 +169,7 @@ def foreign_showings(web: Web, shown: Sequence[dict[str, Any]], translations: di
 
 
 def troubles(web: Web, special: dict[str, dict[str, Any]]) -> Iterator[Item]:
-    """What goes wrong on the way to a picture; `noise.trouble_items` says what, here it gets its URLs."""
+    """Tags whose fetch goes wrong: `noise.trouble_items` decides how, and their URLs are registered here."""
     for trouble in trouble_items(special, HOSTS):
         for url, kind, values in trouble.resources:
             web.answer(url, kind, **values)
@@ -228,7 +228,7 @@ def page_base(host: str, number: int) -> str | None:
 
 
 def picture_url(web: Web, picture: str, host: str) -> str:
-    """Where the picture stands: the page's own host or the one of its pictures; a few paths hold spaces and accents."""
+    """A new URL for the picture, on the page's own host or the one of its pictures; a few paths have spaces and accents."""
     style, _, name = picture.partition("/")
     subject, kind = name.rsplit(".", 1)
     at = host if pick("own host", picture, 3) == 0 else CONTENT[host]
@@ -271,7 +271,7 @@ def written(url: str, page_url: str, base: str | None) -> str:
 
 
 def add_page_furniture(web: Web, special: dict[str, dict[str, Any]]) -> None:
-    """What every page of a host repeats: its logo, with a caption; on every third page a spacer with an empty one."""
+    """Adds what pages repeat: on every page its host's logo, with a caption; on every third a spacer, with an empty one."""
     logos = sorted(name for name, row in special.items() if row["role"] == "logo")
     for number, host in enumerate(PAGE_HOSTS):
         web.answer(f"http://{host}/logo.png", "picture", picture=logos[number])
@@ -306,13 +306,13 @@ def add_robots(web: Web) -> None:
 
 
 ALSO = {
-    Reason.LANGUAGE: [Reason.NO_QUERY],  # which of the two filters comes first is nobody's promise
+    Reason.LANGUAGE: [Reason.NO_QUERY],  # nobody promises which of the two filters comes first
     Reason.DNS_NOT_FOUND: [Reason.DNS_FAILED],  # on a machine without name service
 }
 
 
 def settle_fates(web: Web, originals: dict[str, str]) -> None:
-    """Widens each tag's fate by what its neighbours may do to it, and names the cluster of URLs that show one picture."""
+    """Adds to each tag's fates those that its neighbours may cause, and names the clusters of URLs that show one picture."""
     entered = [tag for tag in web.tags if tag["url"] and stage(tag["fates"][0]) != "candidates"]
     for tag in web.tags:
         tag["fates"] += ALSO.get(tag["fates"][0], [])

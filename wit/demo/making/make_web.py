@@ -51,8 +51,8 @@ CLIPARTS = 520
 MAX_CLIPART_PX = 280
 LARGE_CLIPARTS = 9
 VARIANTS = 210
-NEAR_BITS = 2  # drawings whose pHashes differ by no more are left out but for one: another decoder may see them equal
-KEPT_OUT_BITS = 6  # nothing so near to a picture of the test set is shown
+NEAR_BITS = 2  # of drawings whose pHashes differ by no more, only one is shown: another decoder may see them equal
+KEPT_OUT_BITS = 6  # no picture so near to one of the test set is shown
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def fetch_packages(folder: str) -> None:
-    """Unpacks what is missing: npm packages by their bare name, Debian's openclipart as `openclipart`."""
+    """Fetches and unpacks missing packages: npm packages under their bare name, Debian's openclipart under `openclipart`."""
     os.makedirs(folder, exist_ok=True)
     for package in NPM_PACKAGES:
         target = os.path.join(folder, package.rpartition("@")[0].rpartition("/")[2])
@@ -145,7 +145,7 @@ def picture_row(name: str, subject: str, size: tuple[int, int], kind: str, data:
 
 
 def phash(data: bytes) -> int:
-    """The hash by which a build finds that two pictures are one."""
+    """The pHash by which a build finds that two pictures are the same."""
     stored = process(data, ImageConfig())
     if not isinstance(stored, Processed) or stored.phash is None:
         raise ValueError(f"a picture of the web does not decode: {stored}")
@@ -153,7 +153,7 @@ def phash(data: bytes) -> int:
 
 
 def steady(data: bytes) -> bool:
-    """Whether the hash stands if every pixel is off by up to two levels, as with another version of a decoder."""
+    """Whether the pHash stays the same if every pixel is off by up to two levels, as with another version of a decoder."""
     pixels = np.asarray(drawing.on_white(Image.open(io.BytesIO(data)))).astype(np.int16)
     height, width = pixels.shape[:2]
     ripple = (np.add.outer(np.arange(height) * 7, np.arange(width) * 3) % 5 - 2)[..., None]
@@ -166,7 +166,7 @@ def steady(data: bytes) -> bool:
 
 
 def distinct(rows: Iterable[Row], kept_out: Sequence[Row]) -> list[Row]:
-    """The rows whose picture is far enough from every one before it and from all of the test set."""
+    """The rows whose picture is far enough from every earlier one, and from all of the test set, by pHash."""
     banned = np.array([phash(row["data"]) for row in kept_out], np.uint64)
     taken: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)
     kept = []
@@ -182,7 +182,7 @@ def distinct(rows: Iterable[Row], kept_out: Sequence[Row]) -> list[Row]:
 
 
 def variant_rows(rows: Sequence[Row]) -> Iterator[Row]:
-    """Some pictures again in another format or size, where a build sees the same picture (equal pHash)."""
+    """Some pictures again, in another format or size, if a build sees the same picture in both (equal pHash)."""
     made = 0
     for row in sorted(rows, key=lambda row: keyed_hash(SEED, "variant", row["picture"])):
         image = drawing.on_white(Image.open(io.BytesIO(row["data"])))
@@ -281,12 +281,12 @@ def usable_title(title: str) -> bool:
 
 
 def sure_caption(text: str) -> bool:
-    """Whether every filter of captions and languages lets it pass."""
+    """Whether a caption passes every filter of captions and languages."""
     return reject_caption(text) is None and wording.certain_english([text])[0]
 
 
 def usable_size(png: str) -> bool:
-    """Neither tiny nor a bomb nor a strip: what a size or shape filter would ask about stays away."""
+    """Whether a picture is neither tiny nor huge nor a strip, so that no filter of size or shape objects."""
     try:
         width, height = Image.open(io.BytesIO(fs.read_bytes(png))).size
     except (Image.DecompressionBombError, OSError):
@@ -301,7 +301,7 @@ def fitted(image: Image.Image, side_px: int) -> Image.Image:
 
 
 def large_row(image: Image.Image, stem: str, title: str) -> Row:
-    """Enlarged to a long side of 800 to 2,000 px."""
+    """The picture enlarged to a long side of 800 to 2,000 px."""
     side = 800 + 150 * pick("large", stem, 9)
     scale = side / max(image.size)
     large = drawing.on_white(image).resize(
@@ -349,7 +349,7 @@ def odd_row(how: str, image: Image.Image, stem: str, title: str) -> Row:
 
 
 def unshown_rows(cliparts: Sequence[Row]) -> Iterator[Row]:
-    """What no build keeps: a spacer, pictures below every size limit, files to be cut short."""
+    """Pictures that no build keeps: a spacer, pictures below every size limit, strips, files to be cut short."""
     yield picture_row("special/spacer", "spacer", (1, 1), "gif", encode(Image.new("RGB", (1, 1)), "gif"), role="spacer")
     plain = [row for row in cliparts if row["role"] is None]
     for number, size in enumerate([(1, 1), (8, 8), (16, 16), (16, 16), (24, 24), (20, 30), (30, 20), (26, 26)]):

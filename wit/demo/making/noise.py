@@ -1,4 +1,4 @@
-"""What is wrong on the demonstration web: captions that say nothing, addresses that are none, servers that misbehave."""
+"""The faults of the demonstration web: captions that say nothing, invalid addresses, servers that misbehave."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def caption_noise(urls: Sequence[str]) -> Iterator[Found]:
 
 
 def long_text() -> str:
-    """English of more than 5,000 characters in which no word prevails."""
+    """English text of more than 5,000 characters, in which no word prevails."""
     sentences = [f"Then we saw the {THINGS[n % 24]} beside the {THINGS[(n * 7 + 5) % 24]}." for n in range(110)]
     return " ".join(sentences)
 
@@ -101,7 +101,7 @@ def caption(number: int, start: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One tag whose URL does not simply answer with a picture, and what its URLs answer."""
+    """One tag whose URL does not simply answer with a picture, and the answers of the URLs behind it."""
 
     alt: str
     url: str
@@ -110,7 +110,7 @@ class Trouble:
 
 
 def trouble_items(special: Mapping[str, Mapping[str, Any]], hosts: Sequence[str]) -> Iterator[Trouble]:
-    """One tag each. Hosts take turns, so that no host looks broken as a whole and slow answers wait side by side."""
+    """One tag for each trouble. Hosts take turns: so no host looks broken as a whole, and slow answers wait side by side."""
     good = sorted(name for name, row in special.items() if row["role"] == "good")
     number = 0
 
@@ -195,7 +195,7 @@ REDIRECTS = (
 
 
 def chain(last: Trouble, hops: int) -> Trouble:
-    """The trouble behind that many redirects: permanent and temporary ones, absolute and relative."""
+    """The trouble behind `hops` redirects: permanent and temporary, absolute and relative."""
     url, _, _ = last.resources[0]
     steps = []
     for hop in range(hops):

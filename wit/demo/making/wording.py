@@ -1,4 +1,4 @@
-"""What the demonstration web says about its pictures: English captions, the same in other languages, and noise."""
+"""The captions of the demonstration web: in English, and the same in other languages."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ FOREIGN = {
     "uk": "Гарний кольоровий малюнок для дітей, на якому зображено: {}",
     "zh": "这是一张为孩子们画的漂亮的彩色图画，上面画的是：{}",
 }
-MIN_ENGLISH = 0.65  # a build asks that English be the most probable: usually so from 0.3
+MIN_ENGLISH = 0.65  # a build only asks that English be the most probable, which it usually is from 0.3 on
 SHORT_WORDS = 3  # a build does not judge the language of so short a caption
 
 
 def with_article(name: str) -> str:
-    """The name as it follows "a drawing of": with an article where English wants one."""
+    """The name as it follows "a drawing of": with an article if English wants one."""
     if name.startswith("flag of "):
         return f"the {name}"
     noun = re.split(" (?:of|in|with|on|for|facing) ", name)[0]
@@ -68,7 +68,8 @@ def with_article(name: str) -> str:
 
 
 def english(name: str, item: str, templates: Sequence[str] = ENGLISH) -> str:
-    """One caption about `name` in English, chosen by `item`; the language detector is sure of it where it is long enough."""
+    """An English caption about `name`, chosen by `item`. If it is long enough to be judged, the language detector is sure of
+    it."""
     start = pick("caption", item, len(templates))
     turned = [*templates[start:], *templates[:start]]
     captions = [template.format(name, a=with_article(name)) for template in turned]
@@ -79,7 +80,7 @@ def english(name: str, item: str, templates: Sequence[str] = ENGLISH) -> str:
 
 
 def certain_english(texts: Sequence[str]) -> list[bool]:
-    """Of each text whether a build takes it for English, with a margin, or for too short to tell."""
+    """[texts] whether a build takes each for English, by a margin, or for too short to tell."""
     codes, scores = detect(texts)
     return [
         text.count(" ") < SHORT_WORDS or (code == "en" and score >= MIN_ENGLISH)
