@@ -127,7 +127,7 @@ class RunFile:
 
     def section(self, name: str) -> Mapping[str, Any]:
         """The knobs of that section; empty where the version that wrote them had none."""
-        if name == "sources" and name not in self.config:  # up to version 0.3 they stood at the top
+        if name == "sources" and name not in self.config:  # up to version 0.4 they stood at the top
             return self.config
         knobs: Mapping[str, Any] = self.config.get(name, {})
         return knobs

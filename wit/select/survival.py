@@ -64,7 +64,8 @@ def still_lacking(short: Shortfall, kept: Ints, t: float) -> Shortfall:
 
 
 def shortfall(counts: npt.NDArray[Any], memberships: Memberships, *, t: float, oversample: float) -> Shortfall:
-    """The shortfall of each query, from its count before balancing, its memberships, the cap `t` and plan's oversample."""
+    """The shortfall of each query, from the count that plan weighed its draws with, its memberships, the cap `t` and plan's
+    oversample."""
     survival = memberships.surviving / np.maximum(memberships.planned, 1)
     short = (counts > t * oversample) & (memberships.planned > 0) & (survival * oversample < 1)
     missing = np.zeros(len(counts))

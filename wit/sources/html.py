@@ -2,7 +2,7 @@
 
 One pair per `img`, in document order, and one for `og:image`. Its URL is the first of:
   1. the largest candidate of its own sets (SRCSETS) and those of the `source` elements in its `picture`,
-  2. the first lazy-loading attribute (LAZY) that names an address: `src` is a placeholder then,
+  2. the first lazy-loading attribute (LAZY) that is not blank, if it names an address: `src` is a placeholder then,
   3. `src`.
 Its text is the first of these that is not blank: `alt`, `title`, the `figcaption` of its `figure`; else `alt` as it is. A
 page of plain `img` tags (src and alt only) gives exactly the pairs of its WAT record.
