@@ -25,8 +25,8 @@ from wit.runfile import Record, RunFile, read_run, recorded, sealed
 from wit.score import Scorer
 from wit.sources import SourceFile, made_here
 from wit.stages import PRODUCTS, STAGES
-from wit.store import fs
-from wit.store.claims import only_builder
+from wit.store import fs, lease
+from wit.store.builder import only_builder
 from wit.store.manifests import File, Manifest
 from wit.store.parts import StageDir
 
@@ -149,6 +149,7 @@ class Session:
 
     def save(self) -> None:
         """Writes run.json, whole and with its digest."""
+        lease.check(self.context.config.output)
         fs.write_bytes(layout.run_path(self.context.config.output), sealed(self.run))
 
     def run_stage(self, name: str, work: Callable[[Context], object]) -> None:

@@ -72,7 +72,7 @@ OPENERS = {
 OPENERS |= {"os.remove", "os.unlink", "os.rename", "os.replace", "os.makedirs", "shutil.copy", "shutil.rmtree"}
 METHODS = ("read_text", "write_text", "write_bytes", "unlink", "mkdir")
 # What a user's set never comes near: the makers of assets, and this machine's own files.
-STORE = ("wit/store/fs.py", "wit/store/claims.py", "wit/store/direct.py", "wit/store/web.py")
+STORE = ("wit/store/fs.py", "wit/store/builder.py", "wit/store/claims.py", "wit/store/direct.py", "wit/store/web.py")
 MAY_OPEN = {
     "wit/store/parquet.py": {"pa.OSFile"},
     "wit/fetch/decoder.py": {"open", "os.open"},  # /proc of its own, and /dev/null

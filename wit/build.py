@@ -85,7 +85,7 @@ def check_output(out: str, seed: int | None) -> None:
     if fs.exists(out) and not fs.is_dir(out):
         raise InputError(f"--output {out} is a file: choose a directory")
     there = fs.list_dir(out)
-    names = [name for name in there if name not in (layout.LOCK_FILE, layout.LEASE_FILE, layout.SCRATCH)]
+    names = [name for name in there if name not in (layout.LOCK_FILE, layout.LEASES, layout.OLD_LEASE, layout.SCRATCH)]
     names = [name for name in names if not name.endswith(fs.UNFINISHED)]
     if names and layout.RUN_FILE not in names:
         if not any(fs.exists(layout.manifest_path(out, stage)) for stage in STAGES):

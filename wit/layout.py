@@ -13,15 +13,15 @@ REPORT_FILES = (LEDGER_FILE, SOURCES_FILE, HOSTS_FILE, QUERIES_FILE, PAGE_FILE, 
 DROPPED, RESTRICTED, LEDGER = "dropped", "restricted", "ledger"
 APART = (DROPPED, RESTRICTED)  # labels of files that stand in a directory of their own
 SCRATCH, RETRY, NEXT_SHARDS, DEMO = "_tmp", "_retry", "_shards", "_demo"
+LOCK_FILE, LEASES, OLD_LEASE = ".lock", "_lease", "_LEASE.json"  # of who builds; the last up to version 0.4
 DIRECTORIES = frozenset(
-    [*APART, LEDGER, SCRATCH, RETRY, NEXT_SHARDS, DEMO, *(kind.directory for kind in KINDS.values())]
+    [*APART, LEDGER, SCRATCH, RETRY, NEXT_SHARDS, DEMO, LEASES, *(kind.directory for kind in KINDS.values())]
 )
 KNOWN_ENDING = ".robots.json"  # what servers told the owner of a partition, beside its raw shards
 SIZES_FILE, SHARD_ENDING = "sizes.json", "_stats.json"
 OUTAGE_FILE = "_OUTAGE.txt"
 REMOVED_FILE = "removed.txt"  # tombstones, in shards/
 PLACES_FILE = "places"  # in which all workers of a build on this machine count their requests
-LOCK_FILE, LEASE_FILE = ".lock", "_LEASE.json"  # of the machine that builds
 
 
 def is_apart(name: str) -> bool:

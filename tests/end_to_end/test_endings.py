@@ -19,7 +19,7 @@ from PIL import Image
 
 from pipelines.build import main
 from wit.store import fs
-from wit.store.claims import only_builder
+from wit.store.builder import only_builder
 from wit.verify import verify
 
 ROOT = Path(__file__).parents[2]

@@ -40,7 +40,7 @@ def test_paths_are_absolute_for_workers_and_those_of_stores_stay(
     assert build.absolute(BuildConfig()).fetch.host_limits == ""
 
 
-@pytest.mark.parametrize("name", ["", ".lock", "_LEASE.json", "_tmp/x", "run.json.1.ab.tmp"])
+@pytest.mark.parametrize("name", ["", ".lock", "_lease/00000001.json", "_tmp/x", "run.json.1.ab.tmp"])
 def test_what_a_build_leaves_before_it_begins_is_no_stranger(tmp_path: Path, name: str) -> None:
     (tmp_path / "out").mkdir()
     if name:

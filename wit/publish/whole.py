@@ -11,7 +11,7 @@ from wit.layout import SHARD_ENDING, SIZES_FILE, next_shards_path, shards_path
 from wit.publish.shard import ShardMarker
 from wit.shards import REMOVED
 from wit.stages import KINDS, SCHEMAS
-from wit.store import fs
+from wit.store import fs, lease
 from wit.store.manifests import File, Published, lacking, read_json, read_published
 from wit.store.parts import StageDir, check_complete
 from wit.typed import to_json
@@ -49,6 +49,7 @@ def finish(stage: StageDir, shards: Sequence[ShardMarker], wanted: Sequence[str]
     made beside another then takes the other's place. Raises Stopped where a wanted shard is missing."""
     check_complete("publish", wanted, (marker.shard for marker in shards))
     manifest = replace(manifest_of(stage, shards), wanted=tuple(sorted(wanted)))
+    lease.check(stage.out)
     # While a set is mended in place, its old manifest stays until the new one stands.
     named = {*(file.name for file in manifest.files), REMOVED, MANIFEST_FILE}
     for name in fs.list_dir(directory):

@@ -289,6 +289,12 @@ def read_range(path: str, start: int, length: int) -> bytes:
     return data
 
 
+def modified(path: str) -> float:
+    """When a file was written last, by the clock of its store, in seconds."""
+    store, inner = file_system(path)
+    return os.stat(inner).st_mtime if is_local(path) else float(store.modified(inner).timestamp())
+
+
 @contextlib.contextmanager
 def open_read(path: str) -> Iterator[IO[bytes]]:
     """The file as a binary stream, seekable, read ahead in blocks on object stores."""

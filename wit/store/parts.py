@@ -19,7 +19,7 @@ from wit.damage import damaged
 from wit.errors import Stopped
 from wit.layout import APART, REMOVED_FILE
 from wit.stages import KINDS, SCHEMAS
-from wit.store import claims, fs
+from wit.store import claims, fs, lease
 from wit.store.manifests import (
     AnyManifest,
     Beside,
@@ -129,6 +129,7 @@ class StageDir:
 
     def forget(self) -> None:
         """Removes the markers, so that every unit is made again. The files of the manifest stay until a new manifest stands."""
+        lease.check(self.out)
         for unit in self.units():
             fs.remove(self.marker_path(unit))
 
@@ -200,6 +201,7 @@ class StageDir:
         units = sorted(map(str, wanted))
         check_complete(self.stage, units, (str(marker.unit) for marker in markers))
         manifest = self.summed(markers, wanted=tuple(units), **info)
+        lease.check(self.out)
         fs.write_bytes(self.manifest_path, to_json(manifest))
         self.tidy(markers)
         return manifest
@@ -219,12 +221,14 @@ class StageDir:
 
     def clear(self) -> None:
         """Removes the stage's whole output; the manifest goes first, so that no reader trusts a stage that is half gone."""
+        lease.check(self.out)
         fs.remove(self.manifest_path)
         self.tidy(())
 
     def tidy(self, markers: Sequence[Marker]) -> None:
         """Removes every file of the stage that these markers do not name: a lost race's, unfinished ones, another fingerprint's.
         Writes a marker again that is gone, or of another size."""
+        lease.check(self.out)
         by_name = {f"{self.directory}/{marker.unit}.json": marker for marker in markers}
         keep = set(by_name) | {file.name for m in markers for file in m.files.values()}
         keep |= {file.name for m in markers for file in m.beside}

@@ -46,7 +46,7 @@ KINDS = frozenset(
 )
 NEVER = (StoreAway, FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 # What does the same when it is done twice.
-CALLS = frozenset("info ls glob find isfile isdir size cat_file get_file put_file copy makedirs".split())
+CALLS = frozenset("info modified ls glob find isfile isdir size cat_file get_file put_file copy makedirs".split())
 
 
 def may_pass(error: BaseException) -> bool:
