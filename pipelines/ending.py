@@ -80,10 +80,8 @@ def code_of(work: Callable[[], int]) -> int:
     except Stopped as error:
         print(f"stopped: {error}", file=sys.stderr)
         return 3
-    except OSError as error:
-        if (refused := refusal(error)) is None:
-            raise
-        print(f"error: {refused}", file=sys.stderr)
+    except OSError as error:  # also of a store's client, which may say it without a number
+        print(f"error: {refusal(error) or error}", file=sys.stderr)
     return 2
 
 

@@ -6,11 +6,12 @@ each, and they are read from there: a stage need not read its markers one by one
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import apache_beam as beam
 import xxhash
@@ -18,6 +19,7 @@ import xxhash
 from pipelines.engine import Engine
 from wit import layout
 from wit.arithmetic import ceil_div
+from wit.errors import Stopped
 from wit.store import fs
 from wit.typed import load, to_json
 
@@ -47,7 +49,7 @@ class WriteBatches(beam.PTransform):  # type: ignore[misc]
 
 def _write(batch: tuple[int, Iterable[bytes]], folder: str) -> None:
     number, elements = batch
-    fs.write_bytes(fs.join(folder, f"{number:05d}.json"), b"[" + b",".join(sorted(set(elements))) + b"]")
+    fs.write_bytes(_path(number, folder), b"[" + b",".join(sorted(set(elements))) + b"]")
 
 
 def gather(
@@ -55,14 +57,27 @@ def gather(
 ) -> list[T]:
     """Runs the pipeline; returns its elements, dataclasses of that kind, each once, in no order. `expected` is about how many
     there will be. Raises what `Engine.run` raises."""
-    folder = fs.join(out, layout.SCRATCH, f"units-{secrets.token_hex(8)}")
+    folder, batches = fs.join(out, layout.SCRATCH, f"units-{secrets.token_hex(8)}"), max(1, ceil_div(expected, BATCH))
 
     def whole(pipeline: beam.Pipeline) -> None:
-        build(pipeline) | "Gather" >> WriteBatches(folder, max(1, ceil_div(expected, BATCH)))
+        build(pipeline) | "Gather" >> WriteBatches(folder, batches)
 
     try:
         engine.run(whole)
-        batches = [json.loads(fs.read_bytes(fs.join(folder, name))) for name in fs.list_dir(folder)]
+        return [load(kind, element) for number in range(batches) for element in _read(number, folder)]
     finally:
-        fs.remove(folder)
-    return [load(kind, element) for batch in batches for element in batch]
+        with contextlib.suppress(OSError, Stopped):  # the next start removes what is left
+            fs.remove(folder)
+
+
+def _read(number: int, folder: str) -> list[Any]:
+    """The elements of a batch; none where nothing fell into it. Asked for by name: a listing may not have it yet."""
+    try:
+        elements: list[Any] = json.loads(fs.read_bytes(_path(number, folder)))
+    except FileNotFoundError:
+        return []
+    return elements
+
+
+def _path(number: int, folder: str) -> str:
+    return fs.join(folder, f"{number:05d}.json")

@@ -6,6 +6,7 @@ the environment, so that every process of a build gets it:
     STORE_LOG    file to which each call appends a line: process, call, what became of it
     STORE_FAILS  share of calls that fail, 0 to 1
     STORE_SEED   which of them
+    STORE_LATE   seconds for which a listing does not have what was just put
 
 A call that fails raises one of FAULTS, before it has done anything or after it has done all: then only the answer was lost.
 """
@@ -17,6 +18,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -81,7 +83,14 @@ class OtherStore(LocalFileSystem):  # type: ignore[misc]
         return self._call("info", lambda: super(OtherStore, self).info(path, **given))
 
     def ls(self, path: str, detail: bool = False, **given: Any) -> Any:
-        return self._call("list", lambda: super(OtherStore, self).ls(path, detail=detail, **given))
+        late = time.time() - float(os.environ.get("STORE_LATE", "0"))
+
+        def listed() -> list[Any]:
+            every = super(OtherStore, self).ls(path, detail=True, **given)
+            old = [one for one in every if one["type"] == "directory" or one["mtime"] <= late]
+            return old if detail else [one["name"] for one in old]
+
+        return self._call("list", listed)
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **given: Any) -> Any:
         return self._call("get", lambda: super(OtherStore, self).cat_file(path, start=start, end=end, **given))

@@ -65,7 +65,8 @@ def _placed(written: str, value: Any, own: set[str], home: dict[str, str]) -> li
 
 
 def _replace(config: Any, values: dict[str, Any], path: str) -> Any:
-    hints = typing.get_type_hints(type(config))
+    every = typing.get_type_hints(type(config))
+    hints = {field.name: every[field.name] for field in dataclasses.fields(config)}
     changed = {}
     for name, value in values.items():
         if name not in hints:

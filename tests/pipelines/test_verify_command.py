@@ -1,9 +1,11 @@
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pipelines.verify import main
+from wit.store import fs
 
 
 def test_a_sound_build_is_summed_up(
@@ -29,3 +31,19 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path: Path, capsys: pytes
     ):
         assert main([str(tmp_path), *arguments]) == 2
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["verify", "show"])
+def test_a_store_that_refuses_is_one_sentence_and_exit_code_2(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = importlib.import_module(f"pipelines.{command}").main
+    assert run(["ftp://127.0.0.1:1/x"]) == 2
+    assert capsys.readouterr().err == "error: [Errno 111] Connection refused\n"
+
+    def denied(path: str) -> bool:
+        raise PermissionError("Access Denied")  # as clients say it, without a number
+
+    monkeypatch.setattr(fs, "exists", denied)
+    assert run(["memory://set"]) == 2
+    assert capsys.readouterr().err == "error: Access Denied\n"

@@ -131,6 +131,7 @@ def test_values_have_the_type_of_their_knob(read: Any) -> None:
         ("plan = 1", "plan is a table: write [plan]"),
         ("[seed]\nx = 1", "seed is no table"),
         ("[plan.target]\nx = 1", "target is no table"),
+        ("[select]\nBOUNDS = 1", "no such setting: BOUNDS; have max_aspect_ratio, "),
         ("[seeds]\nx = 1", "no such setting: seeds; did you mean seed?"),
         ("target = 1\n[plan]\ntarget = 2", "target stands there twice"),
         ("max-per-query = 1\nmax_per_query = 2", "max_per_query stands there twice"),

@@ -90,8 +90,8 @@ def made_here(specs: Sequence[str]) -> list[MadeHere]:
 
 def _parse(spec: str) -> tuple[SourceKind | MadeHere, str]:
     """(kind, what stands behind its colon)."""
-    name, _, rest = spec.partition(":")
+    name, colon, rest = spec.partition(":")
     kind = KINDS.get(name)
-    if kind is None or bool(rest) != (":" in kind.usage):
+    if kind is None or bool(colon) != (":" in kind.usage) or (colon and not rest):
         raise InputError(f"not a source: {spec!r}; write {USAGE}")
     return kind, rest

@@ -100,14 +100,18 @@ class StageDir:
         return [m for m in markers if m is not None and not lacking(there, m.files.values())]
 
     def standing(self, markers: Iterable[Marker]) -> list[Marker]:
-        """The markers among these that stand on disk with all their files, whole, in the order of their names. One listing."""
+        """Those of the markers that are there, with all their files, whole: in the order of their names. One listing, and a
+        request for each file that the listing does not have: it may come late."""
         there = self.present()
         by_name = {f"{self.directory}/{marker.unit}.json": marker for marker in markers}
-        return [
-            by_name[name]
-            for name in sorted(by_name)
-            if name in there and not lacking(there, by_name[name].files.values())
-        ]
+        return [by_name[name] for name in sorted(by_name) if self._stands(name, by_name[name], there)]
+
+    def _stands(self, name: str, marker: Marker, there: Sizes) -> bool:
+        files = marker.files.values()
+        if name in there and not lacking(there, files):
+            return True
+        sizes = {one: fs.size_of_file(fs.join(self.out, one)) for one in [name, *(file.name for file in files)]}
+        return sizes[name] is not None and not lacking(sizes, files)
 
     def units(self) -> list[Unit]:
         """The units that have a marker, whatever its fingerprint, in the order of their names."""

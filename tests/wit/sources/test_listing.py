@@ -19,6 +19,7 @@ from wit.sources import (
     SourceReport,
     list_sources,
     listing,
+    made_here,
     read_pairs,
     version_of,
 )
@@ -295,3 +296,19 @@ def test_more_than_the_first_table_is_looked_into(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_bytes("url,caption\nhttps://a.example/1,красная\n".encode("cp1251"))
     with pytest.raises(InputError, match="b.csv is neither UTF-8 nor Western European"):
         list_sources(f"table:{tmp_path}/*.csv")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["demo:", "demo:x", "demo:files=1", "wat", "wat:", "table:", "commoncrawl", "commoncrawl:", "odd:x", "", ":", ":x"],
+)
+def test_what_is_no_source_is_refused_with_all_there_are(spec: str) -> None:
+    with pytest.raises(InputError, match=r"not a source: '.*'; write demo, commoncrawl:CRAWL\[:files=N\], wat:GLOB, "):
+        list_sources(spec)
+    with pytest.raises(InputError):
+        made_here([spec])
+
+
+def test_what_is_made_here_has_no_files_yet_and_is_made_once() -> None:
+    assert list_sources("demo") == []
+    assert len(made_here(["demo", "table:x.csv", "demo"])) == 1 and made_here(["table:x.csv"]) == []
