@@ -31,6 +31,7 @@ def run_report(context: Context) -> list[File]:
             languages=config.candidates.languages,
             max_per_query=config.plan.max_per_query,
             oversample=config.plan.oversample,
+            heeded=config.fetch.heeded(),
         ),
     )
     return write_report(build)

@@ -27,8 +27,11 @@ from wit.sources import SourceFile, list_sources, made_here
 from wit.sources.tables import check_hashes
 from wit.stages import STAGES, from_stage
 from wit.store import fs
+from wit.store.web import is_web
 from wit.typed import to_json
 
+# What a start may have made before run.json is there.
+BEFORE_RUN_FILE = (layout.LOCK_FILE, layout.LEASES, layout.OLD_LEASE, layout.SCRATCH, layout.DEMO)
 TABLES_LOOKED_AT = 8  # for a column of hashes: all tables are of one list
 PACKAGES = ("apache-beam", "pyarrow", "numpy", "pillow", "pycurl", "fastwarc", "cykooz.resizer")
 
@@ -48,11 +51,19 @@ def check_files(config: BuildConfig) -> None:
 def check_sources(config: BuildConfig) -> list[SourceFile]:
     """The files of all sources but those made here. Raises InputError where a source has no such file, or a file lacks a column
     that the settings read."""
+    made = made_here(config.source)
+    if (
+        made and len(set(config.source)) > 1
+    ):  # its hosts are asked without patience, robots.txt of strangers would be too
+        raise InputError(
+            f"--source {made[0].usage} is asked without any patience, since its web is on this machine: build the other sources "
+            "apart, with another --output"
+        )
     files = [file for spec in config.source for file in _listed(spec, config)]
     if config.image.verify_hash is not None:
         cheap = [file for file in files if file.size is not None]
         check_hashes(cheap[:TABLES_LOOKED_AT], config.image.verify_hash)
-    if "download" in config.stage_names() and not made_here(config.source):
+    if "download" in config.stage_names() and not made:
         config.fetch.check()
     return files
 
@@ -82,11 +93,14 @@ def absolute(config: BuildConfig) -> BuildConfig:
 def check_output(out: str, seed: int | None) -> None:
     """Raises InputError where OUT is a file or holds something that no build wrote. A set without its run.json passes, given a
     seed; a wrong seed is refused later, where fingerprints are compared."""
+    if is_web(out):
+        raise InputError(
+            f"--output {out} is an address that can only be read: give a directory, s3://, gs:// or hdfs://"
+        )
     if fs.exists(out) and not fs.is_dir(out):
         raise InputError(f"--output {out} is a file: choose a directory")
     there = fs.list_dir(out)
-    names = [name for name in there if name not in (layout.LOCK_FILE, layout.LEASES, layout.OLD_LEASE, layout.SCRATCH)]
-    names = [name for name in names if not name.endswith(fs.UNFINISHED)]
+    names = [name for name in there if name not in BEFORE_RUN_FILE and not name.endswith(fs.UNFINISHED)]
     if names and layout.RUN_FILE not in names:
         if not any(fs.exists(layout.manifest_path(out, stage)) for stage in STAGES):
             raise InputError(

@@ -39,9 +39,9 @@ class BuildConfig:
     output: str = "out/build"
     """directory of the build: local, s3://, gs:// or hdfs://"""
     source: tuple[str, ...] = ("demo",)
-    """where pairs come from: demo, commoncrawl:CRAWL[:files=N], wat:GLOB, warc:GLOB, table:GLOB"""
+    """where pairs come from, one or several: commoncrawl:CRAWL[:files=N], wat:GLOB, warc:GLOB, table:GLOB; or demo alone"""
     stages: str = DEFAULT_STAGES
-    """stages to run, comma-separated; they run in the order of the road, and finished ones are skipped"""
+    """stages to run, comma-separated; they run in this order whatever order they are given in, and finished ones are skipped"""
     score_checkpoint: str | None = None
     """stage score: output directory of a training run, or one .pt file, whose CLIP scores every pair"""
     rebuild_from: Literal["candidates", "plan", "download", "score", "select", "publish", "report"] | None = None

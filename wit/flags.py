@@ -66,6 +66,16 @@ def _of_its_sense(flag: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith("no") == flag.startswith("no")]
 
 
+def check_once(arguments: Sequence[str], knobs: Mapping[str, Any]) -> None:
+    """Raises InputError for a knob that is given twice: the last would count without a word."""
+    given = [flag for flag, _ in _given(arguments)]
+    for flag in given:
+        if flag in knobs and given.count(flag) > 1:
+            several = typing.get_origin(knobs[flag]) is tuple
+            fix = f"write all values behind one --{flag}" if several else "give it once"
+            raise InputError(f"--{flag} is there {given.count(flag)} times, of which only the last would count: {fix}")
+
+
 def check_values(arguments: Sequence[str], knobs: Mapping[str, Any]) -> None:
     """Raises InputError for a value that its knob cannot have."""
     for argument in arguments:

@@ -213,3 +213,16 @@ def test_no_number_is_none(flag: str) -> None:
     if flag in ("max-domain-hours", "oversample"):
         with pytest.raises(InputError, match=f"--{flag} is inf"):
             commandline.parse([f"--{flag}", "inf"])
+
+
+@pytest.mark.parametrize(
+    "arguments, fix",
+    [
+        (["--source", "table:a.csv", "--source", "table:b.csv"], "write all values behind one --source"),
+        (["--image-size", "9", "--image-size=8"], "give it once"),
+        (["--image_size", "9", "--image-size", "8"], "give it once"),
+    ],
+)
+def test_a_flag_that_is_there_twice_is_refused_and_not_the_first_of_them_lost(arguments: list[str], fix: str) -> None:
+    with pytest.raises(InputError, match=f"is there 2 times, of which only the last would count: {fix}"):
+        commandline.parse(arguments)

@@ -40,7 +40,10 @@ def test_paths_are_absolute_for_workers_and_those_of_stores_stay(
     assert build.absolute(BuildConfig()).fetch.host_limits == ""
 
 
-@pytest.mark.parametrize("name", ["", ".lock", "_lease/00000001.json", "_tmp/x", "run.json.1.ab.tmp"])
+@pytest.mark.parametrize(
+    "name",
+    ["", ".lock", "_lease/00000001.json", "_demo/CC-DEMO-2026-01-00000.warc.wat.gz", "_tmp/x", "run.json.1.ab.tmp"],
+)
 def test_what_a_build_leaves_before_it_begins_is_no_stranger(tmp_path: Path, name: str) -> None:
     (tmp_path / "out").mkdir()
     if name:
@@ -198,3 +201,19 @@ def test_a_download_that_is_made_anew_has_no_rounds(queries: str) -> None:
     run = begun(queries, rebuild_from="download", retry_reason="timeout")
     config = BuildConfig(queries=queries, rebuild_from="download", retry_reason="timeout")
     assert build.round_of_retries(config, run, finished(3)) == (Retry(["timeout"], 1, ASKED), 1)
+
+
+@pytest.mark.parametrize("out", ["http://a.example/set", "https://a.example/set"])
+def test_what_can_only_be_read_is_no_output(out: str) -> None:
+    with pytest.raises(InputError, match="can only be read"):
+        build.check_output(out, None)
+
+
+def test_strangers_are_not_asked_with_the_demonstrations_lack_of_patience(tmp_path: Path, queries: str) -> None:
+    touch(tmp_path / "urls.tsv", "url\tcaption\nhttp://a.example/x.jpg\ta red fox\n")
+    table = f"table:{tmp_path}/urls.tsv"
+    for source in (("demo", table), (table, "demo")):
+        config = BuildConfig(queries=queries, source=source, fetch=FetchConfig(contact="me@a.example"))
+        with pytest.raises(InputError, match="--source demo is asked without any patience"):
+            build.check_sources(config)
+    assert build.check_sources(BuildConfig(queries=queries, source=("demo", "demo"))) == []

@@ -49,7 +49,7 @@ def is_nameserver(text: str) -> bool:
 
 @dataclass(frozen=True)
 class FetchConfig:
-    """How pictures are fetched. Defaults are for the open web; `for_local_web` for servers of one's own."""
+    """How pictures are fetched. Defaults are for the open web."""
 
     user_agent: str = "wit"
     """product token in the User-Agent, and the name that robots.txt and X-Robots-Tag address"""
@@ -147,6 +147,11 @@ class FetchConfig:
             raise InputError(
                 f"--egress-proxy {self.egress_proxy} is none that is known: it begins with {', '.join(PROXIES)}"
             )
+
+    def heeded(self) -> tuple[str, ...]:
+        """The opt-outs of sites that are honoured."""
+        robots = ("robots.txt",) if self.respect_robots else ()
+        return robots + (("X-Robots-Tag", "TDM reservations") if self.respect_opt_out else ())
 
     def check(self) -> None:
         """Raises InputError unless strangers can see whom to complain to; builds beyond one's own servers call it."""

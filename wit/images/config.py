@@ -80,7 +80,12 @@ class ImageConfig:
     is not written, and which hash of which list it was, and its URL, stand in OUT/restricted alone, for its owner's eyes"""
 
     def __post_init__(self) -> None:
-        check_ranges(self, RANGES | {"encode_quality": ENCODERS[self.encode_format].qualities})
+        qualities = ENCODERS[self.encode_format].qualities
+        if not qualities.holds(self.encode_quality):
+            raise InputError(
+                f"--encode-quality is {self.encode_quality}: give {qualities}, which is what {self.encode_format} takes"
+            )
+        check_ranges(self, RANGES)
         if self.verify_hash and "pdq" in self.verify_hash.lower() and not self.perceptual_hashes:
             raise InputError("--verify-hash of a PDQ compares perceptual hashes: leave out --no-perceptual-hashes")
         if not is_colour(self.background):

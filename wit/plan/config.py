@@ -24,9 +24,9 @@ class PlanConfig:
     """What is planned of the candidates, and in which pieces."""
 
     max_per_query: int = 20_000
-    """pairs that one query contributes at most (CLIP section 2.2); ignored with --target"""
+    """pairs that one query contributes, on average or at most as --cap says (CLIP section 2.2); ignored with --target"""
     target: int | None = None
-    """planned rows in all: the cap per query is solved for it (400M: --target 400000000)"""
+    """rows that are below the cap in all, for which it is solved; --oversample times as many are planned (400M is 400000000)"""
     cap: Literal["expected", "hard"] = "expected"
     """expected: a query contributes max-per-query on average; hard: never more"""
     oversample: float = 2.0
@@ -34,9 +34,9 @@ class PlanConfig:
     max_captions_per_url: int = 16
     """captions kept for one URL"""
     max_urls_per_caption: int = 1_000
-    """URLs that one caption may stand at; the rest is thinned by hash (0 = no limit)"""
+    """about so many URLs of one caption stay: the rest is thinned by hash (0 = no limit)"""
     max_urls_per_domain: int = 0
-    """URLs of one registrable domain; the rest is thinned by hash (0 = no limit)"""
+    """about so many URLs of one registrable domain stay: the rest is thinned by hash (0 = no limit)"""
     max_urls_per_domain_partition: int = 50_000
     """a larger domain gets partitions of its own, which one worker takes in turn"""
     max_domain_hours: float = field(default=72, metadata=added(since=2, before=0))

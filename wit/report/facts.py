@@ -31,6 +31,8 @@ class Settings:
     languages: tuple[str, ...]
     max_per_query: int
     oversample: float
+    heeded: tuple[str, ...] = ()
+    """The opt-outs of sites that the download went by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class PageFacts:
     warnings: Sequence[str]
     sources: tuple[str, ...]
     max_per_query: int
+    heeded: tuple[str, ...]
     size_category: str
 
 
@@ -141,6 +144,7 @@ def page_facts(
         warnings=warnings(tables.sources, short, oversample=settings.oversample),
         sources=settings.sources,
         max_per_query=settings.max_per_query,
+        heeded=settings.heeded,
         size_category=size_category(published.samples),
     )
 

@@ -33,7 +33,7 @@ class SourceConfig:
     encoding: str | None = field(default=None, metadata=added(since=2, before=None))
     """table sources of text: their encoding, for instance shift_jis (default: UTF-8, UTF-16 or Windows-1252, as they read)"""
     limit: int | None = None
-    """read at most this many pairs from the sources: a quick look"""
+    """keep at most this many pairs of the sources and read little more: a quick look"""
     files_per_part: int = 0
     """source files extracted by one worker into one part (0 = by the number of files: 1 on a laptop, up to 32)"""
 

@@ -36,6 +36,7 @@ FACTS = PageFacts(
     warnings=["look <here>"],
     sources=("demo", "table:a & b"),
     max_per_query=20_000,
+    heeded=("robots.txt", "X-Robots-Tag", "TDM reservations"),
     size_category="10K<n<100K",
 )
 FIGURES = [Figure('a "red" <dog>', "data:image/png;base64,AA==")]
@@ -114,3 +115,16 @@ def test_what_is_missing_is_an_error() -> None:
         render("report.html", facts=FACTS, funnel=[])
     with pytest.raises(UndefinedError, match="has no attribute 'name'"):
         render("card.md", facts=FACTS.coverage, stages=STAGES)
+
+
+@pytest.mark.parametrize(
+    "heeded, words",
+    [
+        (FACTS.heeded, "fetched under robots.txt, X-Robots-Tag and TDM reservations."),
+        (("X-Robots-Tag", "TDM reservations"), "fetched under X-Robots-Tag and TDM reservations."),
+        (("robots.txt",), "fetched under robots.txt."),
+        ((), "fetched whatever robots.txt, X-Robots-Tag and TDM reservations said."),
+    ],
+)
+def test_the_card_says_which_opt_outs_were_honoured(heeded: tuple[str, ...], words: str) -> None:
+    assert words in dataset_card(STAGES, replace(FACTS, heeded=heeded)).decode()
