@@ -283,8 +283,12 @@ class Work:
     # --- rows in -------------------------------------------------------------------------------------------------------
 
     def _feed(self) -> None:
-        """Keeps the engine's window filled, an equal share for each chain; does nothing during an outage's pause or a drain."""
-        if self.outage.is_pausing() or _draining.is_set():
+        """Keeps the engine's window filled, an equal share for each chain. Does nothing during an outage's pause; for a drain it
+        takes back what was not sent yet, or a slow host would keep the process for as long as its share of the window takes."""
+        if _draining.is_set():
+            self.engine.recall()
+            return
+        if self.outage.is_pausing():
             return
         batch: list[Request] = []
         for chain in self.chains:

@@ -63,6 +63,7 @@ class Client:
         report: Callable[[Outcome, list[bytes]], None],
         report_robots: Callable[[str, robots.Robots], None],
         report_wish: Callable[[str], None],
+        give_back: Callable[[int], None],
         at: Callable[[int], None],
         crashed: Callable[[Exception], None],
         known_robots: dict[str, robots.Robots],
@@ -75,6 +76,7 @@ class Client:
         self.wishes = wishes
         self._report, self._report_robots, self._report_wish = report, report_robots, report_wish
         self._at_id, self._crashed = at, crashed
+        self._report_back, self._recalled = give_back, False
         self._robots: Bounded[str, robots.Robots] = robots.kept()
         for key, rules in known_robots.items():
             self._robots.put(key, rules)
@@ -122,6 +124,20 @@ class Client:
             origin.answer = None
             if origin.robots is not None and origin.robots.text is None:
                 origin.robots = None
+
+    def recall(self) -> None:
+        """Gives back, unreported, every URL that has no request in flight, and from now on those whose redirect or further
+        attempt would be next. So a client that is to stop ends with what it has sent."""
+        self._recalled = True
+        for origin in [*self.turns]:
+            self._give_back(origin)
+
+    def _give_back(self, origin: Origin) -> None:
+        for job in origin.take_all():
+            if job.robots_of is None and not job.ended:
+                job.ended = True
+                self._report_back(job.id)
+        origin.robots_pending = False
 
     def take_limits(self, limits: HostLimits) -> None:
         """Applies new --host-limits: transfers from hosts that are now denied are broken off."""
@@ -179,7 +195,9 @@ class Client:
             origin.first.append(job)
         else:
             (origin.queue.appendleft if job.hops else origin.queue.append)(job)
-        self.turns.wake(origin)
+        if self._recalled:
+            return self._give_back(origin)
+        return self.turns.wake(origin)
 
     def _answered(self, transfer: Transfer) -> None:
         """Notes that a host has begun to answer."""
@@ -187,6 +205,8 @@ class Client:
 
     def _advance(self, origin: Origin, now: float) -> None:
         """Starts the origin's next request, or ends its jobs, or parks it until its obstacle is gone."""
+        if self._recalled:
+            self._give_back(origin)
         if not origin.queue and not origin.first:
             return self.turns.forget(origin)
         if self._spent(now):

@@ -133,6 +133,7 @@ class Engine:
         self.progress = progress_of(map_segment(self.ring_fd, self.ring_size))
         self.selector = selectors.DefaultSelector()
         self.fetching: dict[int, Request] = {}
+        self.recalled = False
         self.decoding: deque[Decoding] = deque()
         self.sent = 0  # the decoder has this many of `decoding`, the first ones
         self.answered = 0  # by this decoder
@@ -175,6 +176,13 @@ class Engine:
             self.fetcher.channel.send(("fetch", [(r.id, r.url, r.domain) for r in requests]))
             self._watch(self.fetcher)
 
+    def recall(self) -> None:
+        """Takes back every request that was not sent yet: it gets no outcome. For the end of an engine; called again, nothing."""
+        if not self.recalled and self.fetcher is not None:
+            self.fetcher.channel.send(("recall",))
+            self._watch(self.fetcher)
+        self.recalled = True
+
     def forget_failures(self) -> None:
         """Gives hosts left alone, unreachable robots.txt and failed names a new chance, after an outage of ours."""
         if self.fetcher is not None:
@@ -202,6 +210,8 @@ class Engine:
             elif message[0] in ("robots", "wish"):
                 (self._robots if message[0] == "robots" else self._hosts).put(message[1], message[2])
                 self.learnt += 1
+            elif message[0] == "recalled":
+                self.fetching.pop(message[1], None)
             elif message[0] == "decoded":
                 self._decoded(*message[1:])
             elif message[0] == "unwritten":
@@ -344,6 +354,9 @@ class Engine:
         self._feed_decoder()
 
     def _replace_fetcher(self) -> None:
+        if self.recalled:  # what it had sent is lost with it, and nobody wants the rest
+            self.fetching.clear()
+            return
         self.fetcher = self._start_fetcher()
         lost = list(self.fetching.values())
         self.fetcher.channel.send(("fetch", [(r.id, r.url, r.domain) for r in lost]))

@@ -30,7 +30,7 @@ SHOWN_FAULTS = 3  # faults of ours that go to the terminal; all are counted unde
 
 
 class Fetcher:
-    """Messages in: ("fetch", [(id, url, domain)...]), ("free", offset), ("forget failures",).
+    """Messages in: ("fetch", [(id, url, domain)...]), ("free", offset), ("forget failures",), ("recall",).
     Messages out: ("outcome", Outcome), ("robots", origin, entry), ("wish", host, entry), ("beat",)."""
 
     def __init__(self, channel: Channel, ring_fd: int, ring_size: int) -> None:
@@ -54,6 +54,7 @@ class Fetcher:
             report=self.deliver,
             report_robots=self.tell_robots,
             report_wish=self.tell_wish,
+            give_back=self.give_back,
             at=self.at,
             crashed=self.show,
             known_robots=from_json(known["robots"], config.user_agent),
@@ -141,6 +142,8 @@ class Fetcher:
                 self.deliver_waiting()
             elif message[0] == "forget failures":
                 self.client.forget_failures()
+            elif message[0] == "recall":
+                self.client.recall()
 
     def watch(self, fd: int, what: int) -> None:
         """Watches one of libcurl's sockets as libcurl asks."""
@@ -187,6 +190,9 @@ class Fetcher:
     def tell_robots(self, origin: str, rules: Robots) -> None:
         if (entry := to_json(rules, self.config.user_agent)) is not None:
             self.channel.post(("robots", origin, entry))
+
+    def give_back(self, id: int) -> None:
+        self.channel.post(("recalled", id))
 
     def tell_wish(self, host: str) -> None:
         self.channel.post(("wish", host, self.client.wishes.to_json(host)))

@@ -366,6 +366,23 @@ def test_draining_leaves_the_rest_for_the_next_start(tmp_path: Path, web: Any, m
     assert len(download(part, range(40), tmp_path, web)) == 40
 
 
+def test_draining_asks_slow_hosts_for_nothing_more(tmp_path: Path, web: Any) -> None:
+    """All 300 rows are in the engine's window when the drain comes, and one host would take a minute for them."""
+    part = write_plan(tmp_path, [f"http://{HOSTS[0]}/{url.rpartition('/')[2]}" for url in serve(web, 300)], 10)
+
+    def drain(progress: Progress) -> None:
+        if progress.shards:
+            wit.download.partition.drain()
+
+    try:
+        markers = download(part, range(30), tmp_path, web, on_progress=drain, host_rate_per_s=20, per_host=4)
+    finally:
+        wit.download.partition.resume()
+    pictures = [path for _, _, path in web.asked if path.endswith(".jpg")]
+    assert 1 <= len(markers) <= 4 and 10 <= len(pictures) <= 60
+    assert all(marker.into == 10 == marker.out for marker in markers)
+
+
 def test_of_a_blocked_picture_only_hash_list_and_url_stay_apart(tmp_path: Path, web: Any) -> None:
     urls = serve(web, 6)
     (tmp_path / "bad.txt").write_text(hashlib.sha256(hostile.picture(seed=3)).hexdigest() + "\n")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -151,3 +152,23 @@ def test_children_end_with_their_supervisor() -> None:
 def test_a_child_that_never_starts_is_an_error_and_no_hang(fetch_all: FetchAll) -> None:
     with hostile.hostile_web() as web, pytest.raises(EngineError, match="decode process died"):
         fetch_all(serve(web, 2), config_for(web), work="no.such.module:process")
+
+
+def test_what_was_not_sent_yet_is_taken_back_and_what_was_sent_ends(tmp_path: Path) -> None:
+    with hostile.hostile_web() as web:
+        urls = [url.replace("a1", "a0").replace("a2", "a0").replace("a3", "a0") for url in serve(web, 60)]
+        config = replace(config_for(web), host_rate_per_s=10, per_host=2)  # type: ignore[type-var]
+        with Engine(config, ImageConfig(), str(tmp_path)) as one:  # type: ignore[arg-type]
+            one.submit([Request(number, url) for number, url in enumerate(urls)])
+            ended = []
+            while len(ended) < 5:
+                ended += one.poll(0.1)
+            one.recall()
+            deadline = time.monotonic() + 20
+            while one.pending and time.monotonic() < deadline:
+                ended += one.poll(0.1)
+                one.recall()
+            assert not one.pending and 5 <= len(ended) <= 20
+        asked = [path for _, _, path in web.asked if path.endswith(".jpg")]
+    assert sorted(f"http://a0.example{path}" for path in asked) == sorted(urls[outcome.id] for outcome in ended)
+    assert {outcome.reason for outcome in ended} == {None}
