@@ -105,7 +105,7 @@ def held(out: str) -> Iterator[Lease]:
     try:
         yield lease
     finally:
-        del _held[out]
+        _held.pop(out, None)
         lease.ended.set()
         thread.join()
         with contextlib.suppress(OSError, StoreAway):  # then it runs out by itself
@@ -127,8 +127,12 @@ def _take(out: str) -> Lease:
     lease = Lease(out, last + 1, mine)
     if not claim(lease.path, to_json(mine)):
         raise Busy(f"another build has just taken {out}: wait for its end, or choose another --output")
+    if max(numbers(out), default=0) > lease.number:  # the first listing missed what came while it was made
+        fs.remove(lease.path)
+        raise Busy(f"another build has just taken {out}: wait for its end, or choose another --output")
     for number in there:
-        fs.remove(path_of(out, number))
+        if number < last:  # the last one stays: whoever lists now would find neither it nor its successor
+            fs.remove(path_of(out, number))
     return lease
 
 
