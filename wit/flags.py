@@ -67,13 +67,15 @@ def _of_its_sense(flag: str, names: Iterable[str]) -> list[str]:
 
 
 def check_once(arguments: Sequence[str], knobs: Mapping[str, Any]) -> None:
-    """Raises InputError for a knob that is given twice: the last would count without a word."""
+    """Raises InputError for a knob of several values that is given twice: the first ones would be lost without a word. Of a knob
+    of one value the last counts, as everywhere."""
     given = [flag for flag, _ in _given(arguments)]
     for flag in given:
-        if flag in knobs and given.count(flag) > 1:
-            several = typing.get_origin(knobs[flag]) is tuple
-            fix = f"write all values behind one --{flag}" if several else "give it once"
-            raise InputError(f"--{flag} is there {given.count(flag)} times, of which only the last would count: {fix}")
+        if given.count(flag) > 1 and typing.get_origin(knobs.get(flag)) is tuple:
+            raise InputError(
+                f"--{flag} is there {given.count(flag)} times, of which only the last would count: write all values behind one "
+                f"--{flag}"
+            )
 
 
 def check_values(arguments: Sequence[str], knobs: Mapping[str, Any]) -> None:
