@@ -32,7 +32,6 @@ def parse(arguments: list[str]) -> tuple[BuildConfig, tuple[str, ...]]:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config")
     known, rest = first.parse_known_args(_counts_written_out(arguments))
-    flags.check_once(rest, KNOBS)
     flags.check_values(rest, KNOBS)
     default = from_toml(known.config, BuildConfig()) if known.config else BuildConfig()
     config, unknown = tyro.cli(

@@ -66,18 +66,6 @@ def _of_its_sense(flag: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith("no") == flag.startswith("no")]
 
 
-def check_once(arguments: Sequence[str], knobs: Mapping[str, Any]) -> None:
-    """Raises InputError for a knob of several values that is given twice: the first ones would be lost without a word. Of a knob
-    of one value the last counts, as everywhere."""
-    given = [flag for flag, _ in _given(arguments)]
-    for flag in given:
-        if given.count(flag) > 1 and typing.get_origin(knobs.get(flag)) is tuple:
-            raise InputError(
-                f"--{flag} is there {given.count(flag)} times, of which only the last would count: write all values behind one "
-                f"--{flag}"
-            )
-
-
 def check_values(arguments: Sequence[str], knobs: Mapping[str, Any]) -> None:
     """Raises InputError for a value that its knob cannot have."""
     for argument in arguments:

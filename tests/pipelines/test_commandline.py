@@ -213,10 +213,3 @@ def test_no_number_is_none(flag: str) -> None:
     if flag in ("max-domain-hours", "oversample"):
         with pytest.raises(InputError, match=f"--{flag} is inf"):
             commandline.parse([f"--{flag}", "inf"])
-
-
-def test_values_of_a_flag_that_is_there_twice_are_not_lost_without_a_word() -> None:
-    with pytest.raises(InputError, match="--source is there 2 times, .*: write all values behind one --source"):
-        commandline.parse(["--source", "table:a.csv", "--source=table:b.csv"])
-    config, _ = commandline.parse(["--image-size", "9", "--image-size", "8", "--source", "table:a.csv", "table:b.csv"])
-    assert config.image.image_size == 8 and config.source == ("table:a.csv", "table:b.csv")
