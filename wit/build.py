@@ -52,9 +52,8 @@ def check_sources(config: BuildConfig) -> list[SourceFile]:
     """The files of all sources but those made here. Raises InputError where a source has no such file, or a file lacks a column
     that the settings read."""
     made = made_here(config.source)
-    if (
-        made and len(set(config.source)) > 1
-    ):  # its hosts are asked without patience, robots.txt of strangers would be too
+    # Hosts of a web made here are asked without patience; strangers' robots.txt would be, too.
+    if made and len(set(config.source)) > 1:
         raise InputError(
             f"--source {made[0].usage} is asked without any patience, since its web is on this machine: build the other sources "
             "apart, with another --output"

@@ -12,7 +12,7 @@ from wit.publish.shard import ShardMarker
 from wit.shards import REMOVED
 from wit.stages import KINDS, SCHEMAS
 from wit.store import fs, lease
-from wit.store.manifests import File, Published, Sizes, lacking, read_json, read_published
+from wit.store.manifests import File, Published, lacking, read_json, read_published, stands
 from wit.store.parts import StageDir, check_complete
 from wit.typed import to_json
 
@@ -42,15 +42,7 @@ def standing(directory: str, shards: Iterable[ShardMarker]) -> list[ShardMarker]
     """Those of some shards whose marker and files are there, whole. One listing, and a request for each file that the listing
     does not have: it may come late."""
     there = fs.list_sizes(directory)
-    return [one for one in shards if _stands(directory, one, there) or _stands(directory, one, None)]
-
-
-def _stands(directory: str, shard: ShardMarker, there: Sizes | None) -> bool:
-    """Whether a shard is there, by a listing, or by asking for each file."""
-    marker = shard.shard + SHARD_ENDING
-    names = [marker, *(file.name for file in shard.files.values())]
-    sizes = there if there is not None else {name: fs.size_of_file(fs.join(directory, name)) for name in names}
-    return sizes.get(marker) is not None and not lacking(sizes, shard.files.values())
+    return [one for one in shards if stands(directory, one.shard + SHARD_ENDING, one.files.values(), there)]
 
 
 def finish(stage: StageDir, shards: Sequence[ShardMarker], wanted: Sequence[str], directory: str) -> Published:

@@ -29,5 +29,11 @@ def render(template: str, **values: Any) -> bytes:
     source = resources.files("wit.report").joinpath("templates", template).read_text("utf-8")
     environment = Environment(undefined=StrictUndefined, autoescape=template.endswith("html"), trim_blocks=True)
     environment.filters["thousands"] = lambda n: f"{n:,}"
+    environment.filters["spoken"] = spoken
     environment.filters["percent"] = lambda x: f"{x:.1%}"
     return environment.from_string(source).render(**values).encode()
+
+
+def spoken(names: Sequence[str]) -> str:
+    """One name, or several with commas and "and": a, b and c."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

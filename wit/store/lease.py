@@ -16,7 +16,7 @@ import platform
 import secrets
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from wit.errors import Busy, Stopped, StoreAway
 from wit.layout import LEASES, OLD_LEASE, under
@@ -110,9 +110,7 @@ def held(out: str) -> Iterator[Lease]:
         thread.join()
         with contextlib.suppress(OSError, StoreAway):  # then it runs out by itself
             if max(numbers(out), default=0) == lease.number:
-                holder = lease.holder
-                released = Holder(holder.token, holder.host, holder.boot, holder.pid, released=True)
-                fs.write_bytes(lease.path, to_json(released))
+                fs.write_bytes(lease.path, to_json(replace(lease.holder, released=True)))
 
 
 def _take(out: str) -> Lease:
@@ -125,11 +123,12 @@ def _take(out: str) -> Lease:
             "run out"
         )
     lease = Lease(out, last + 1, mine)
+    lost = Busy(f"another build has just taken {out}: wait for its end, or choose another --output")
     if not claim(lease.path, to_json(mine)):
-        raise Busy(f"another build has just taken {out}: wait for its end, or choose another --output")
+        raise lost
     if max(numbers(out), default=0) > lease.number:  # the first listing missed what came while it was made
         fs.remove(lease.path)
-        raise Busy(f"another build has just taken {out}: wait for its end, or choose another --output")
+        raise lost
     for number in there:
         if number < last:  # the last one stays: whoever lists now would find neither it nor its successor
             fs.remove(path_of(out, number))
@@ -140,11 +139,14 @@ def _left_s(out: str, number: int) -> float:
     """How long the holder of that number may still be silent, in seconds of the store's clock; 0 or less where it is gone."""
     path = path_of(out, number)
     try:
-        holder = load(Holder, json.loads(fs.read_bytes(path)))
-        written = fs.modified(path)
-    except (FileNotFoundError, ValueError):  # it was just removed by who took the next number, or is none of ours
+        data, written = fs.read_bytes(path), fs.modified(path)
+    except FileNotFoundError:  # it was just removed by who took the next number
         return LEASE_S
-    return 0.0 if holder.released or holder.is_gone else LEASE_S - (_now(out) - written)
+    with contextlib.suppress(ValueError, RecursionError):  # no holder's words: then its age alone counts
+        holder = load(Holder, json.loads(data))
+        if holder.released or holder.is_gone:
+            return 0.0
+    return LEASE_S - (_now(out) - written)
 
 
 def _now(out: str) -> float:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from wit import layout
 from wit.damage import NO_FILE, damaged
-from wit.stages import KINDS, SCHEMAS
+from wit.stages import SCHEMAS
 from wit.store import fs
 from wit.tally import Tally
 from wit.typed import Rest, json_digest, load, optional, rest, to_json
@@ -157,7 +157,7 @@ class Published(Finished):
     @property
     def entries(self) -> list[File]:
         """Every file that it names, relative to OUT."""
-        return [replace(file, name=f"{KINDS['publish'].directory}/{file.name}") for file in self.files]
+        return [replace(file, name=f"{layout.directory_of('publish')}/{file.name}") for file in self.files]
 
 
 AnyManifest = Manifest | Published
@@ -173,6 +173,15 @@ def with_digest(marker: Marker, on_disk: bytes) -> Marker:
     if to_json(marker) == on_disk:
         return marker
     return replace(marker, marker_sha256=hashlib.sha256(on_disk).hexdigest(), marker_bytes=len(on_disk))
+
+
+def stands(directory: str, marker: str, files: Collection[File], there: Sizes) -> bool:
+    """Whether a marker and its files are there, whole; all names are relative to the directory. A listing may be late: where
+    `there` lacks one of them, each is asked for."""
+    if there.get(marker) is not None and not lacking(there, files):
+        return True
+    asked = {name: fs.size_of_file(fs.join(directory, name)) for name in (marker, *(file.name for file in files))}
+    return asked[marker] is not None and not lacking(asked, files)
 
 
 # In and out of files.

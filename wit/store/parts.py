@@ -18,7 +18,7 @@ from wit import layout
 from wit.damage import damaged
 from wit.errors import Stopped
 from wit.layout import APART, REMOVED_FILE
-from wit.stages import KINDS, SCHEMAS
+from wit.stages import SCHEMAS
 from wit.store import claims, fs, lease
 from wit.store.manifests import (
     AnyManifest,
@@ -31,6 +31,7 @@ from wit.store.manifests import (
     lacking,
     read_json,
     read_manifest,
+    stands,
 )
 from wit.store.parquet import write_parquet
 from wit.tally import NOTHING, Tally, add_up
@@ -51,7 +52,7 @@ class StageDir:
     @property
     def directory(self) -> str:
         """The stage's directory, relative to OUT."""
-        return KINDS[self.stage].directory
+        return layout.directory_of(self.stage)
 
     @property
     def path(self) -> str:
@@ -104,14 +105,7 @@ class StageDir:
         request for each file that the listing does not have: it may come late."""
         there = self.present()
         by_name = {f"{self.directory}/{marker.unit}.json": marker for marker in markers}
-        return [by_name[name] for name in sorted(by_name) if self._stands(name, by_name[name], there)]
-
-    def _stands(self, name: str, marker: Marker, there: Sizes) -> bool:
-        files = marker.files.values()
-        if name in there and not lacking(there, files):
-            return True
-        sizes = {one: fs.size_of_file(fs.join(self.out, one)) for one in [name, *(file.name for file in files)]}
-        return sizes[name] is not None and not lacking(sizes, files)
+        return [one for name, one in sorted(by_name.items()) if stands(self.out, name, one.files.values(), there)]
 
     def units(self) -> list[Unit]:
         """The units that have a marker, whatever its fingerprint, in the order of their names."""

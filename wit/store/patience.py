@@ -22,7 +22,6 @@ from wit.errors import StoreAway
 T = TypeVar("T")
 ATTEMPTS = 8
 FIRST_PAUSE_S = 0.25  # doubled before each further attempt: 32 s in all, half of it or one and a half by the jitter
-STATUSES = (408, 425, 429)  # and all of 5xx
 ERRNOS = frozenset(
     (
         errno.EAGAIN,
@@ -56,12 +55,17 @@ def may_pass(error: BaseException) -> bool:
     for one in _with_causes(error):
         status = status_of(one)
         if status is not None:
-            return status in STATUSES or 500 <= status < 600
+            return status_may_pass(status)
         if isinstance(one, ConnectionError | TimeoutError) or (isinstance(one, OSError) and one.errno in ERRNOS):
             return True
         if any(kind.__name__ in KINDS for kind in type(one).__mro__):
             return True
     return False
+
+
+def status_may_pass(status: int) -> bool:
+    """Whether an HTTP status is one that servers give for a while: too busy, too early, too many, their own faults."""
+    return status in (408, 425, 429) or 500 <= status < 600
 
 
 def _with_causes(error: BaseException) -> Iterator[BaseException]:

@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import wit
+from wit.store.patience import status_may_pass
 
 if TYPE_CHECKING:
     import requests
 
 CONNECT_S, SILENT_S = 30, 60  # a whole file may take as long as it takes
 BLOCK_BYTES = 1 << 20
-PATIENCE = (408, 425, 429)  # and all of 5xx: another time
 PACKED = (".gz", ".zst")  # whose bytes are wanted as they are, whatever Content-Encoding calls them
 
 
@@ -115,7 +115,7 @@ def _check(answer: requests.Response, url: str) -> None:
         return
     if status in (404, 410):
         raise FileNotFoundError(words)
-    if status in PATIENCE or status >= 500:
+    if status_may_pass(status):
         after = answer.headers.get("Retry-After", "")
         raise Later(words, float(after) if after.isdecimal() else 0.0)
     raise Refused(words)

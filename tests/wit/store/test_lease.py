@@ -173,6 +173,16 @@ def test_one_of_another_boot_or_machine_is_waited_for(out: str) -> None:
         assert mine.number == 4
 
 
+@pytest.mark.parametrize("words", [b"", b"{", b"[1]", b"\xff", b"[" * 100_000])
+def test_a_lease_with_nobodys_words_runs_out_as_any_other(out: str, words: bytes) -> None:
+    fs.write_bytes(path_of(out, 7), words)
+    with pytest.raises(Busy, match="start again in"), held(out):
+        pass
+    time.sleep(1.6)
+    with held(out):
+        assert max(numbers(out)) == 8
+
+
 def test_a_released_lease_is_free_and_its_number_does_not_come_again(out: str) -> None:
     for number in range(1, 5):
         with held(out) as mine:
