@@ -5,12 +5,12 @@ from __future__ import annotations
 import gzip
 import http.server
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.loopback import serving
 from wit.errors import InputError
 from wit.sources import (
     RequestBudget,
@@ -159,12 +159,8 @@ class Mirror(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def mirror() -> Iterator[tuple[type[Mirror], str]]:
     handler = type("Handler", (Mirror,), {"files": {}, "requests": []})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield handler, f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+    with serving(handler) as port:
+        yield handler, f"http://127.0.0.1:{port}"
 
 
 def test_a_crawl_is_read_over_http_one_request_a_file(mirror: tuple[type[Mirror], str]) -> None:
@@ -237,13 +233,11 @@ class Tagged(http.server.BaseHTTPRequestHandler):
 
 
 def test_a_file_elsewhere_is_known_by_what_its_store_calls_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Tagged) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        spec = f"table:http://127.0.0.1:{server.server_address[1]}/urls.tsv"
+    with serving(Tagged) as port:
+        spec = f"table:http://127.0.0.1:{port}/urls.tsv"
         assert [file.version for file in list_sources(spec)] == ['ETag "one"']
         monkeypatch.setattr(Tagged, "tag", '"two"')
         assert [file.version for file in list_sources(spec)] == ['ETag "two"']
-        server.shutdown()
 
 
 def test_files_of_a_list_elsewhere_are_not_asked_for(tmp_path: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import http.server
-import threading
 from collections.abc import Iterator
 
 import pytest
 
+from tests.loopback import serving
 from wit.sources import RequestBudget, SourceReport, reading
 from wit.sources.reading import open_source
 
@@ -52,12 +52,8 @@ class Breaking(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[tuple[type[Breaking], str]]:
     handler = type("One", (Breaking,), {"breaks": 0, "asked": []})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
-        thread = threading.Thread(target=served.serve_forever, daemon=True)
-        thread.start()
-        yield handler, f"http://127.0.0.1:{served.server_address[1]}/t.csv"
-        served.shutdown()
-        thread.join()
+    with serving(handler) as port:
+        yield handler, f"http://127.0.0.1:{port}/t.csv"
 
 
 def test_a_file_that_breaks_off_costs_what_is_missing_and_a_request_each(server: tuple[type[Breaking], str]) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gzip
 import http.server
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.loopback import serving
 from wit.store import web
 from wit.store.web import Download, Later, Refused
 
@@ -40,12 +40,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[tuple[type[Handler], str]]:
     handler = type("One", (Handler,), {"answers": [], "asked": []})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
-        thread = threading.Thread(target=served.serve_forever, daemon=True)
-        thread.start()
-        yield handler, f"http://127.0.0.1:{served.server_address[1]}/a.wat.gz"
-        served.shutdown()
-        thread.join()
+    with serving(handler) as port:
+        yield handler, f"http://127.0.0.1:{port}/a.wat.gz"
 
 
 def broken(to: int, **headers: str) -> Answer:
