@@ -18,7 +18,7 @@ from wit.fetch.client import Client
 from wit.fetch.config import FetchConfig
 from wit.fetch.outcome import Outcome
 from wit.fetch.places import Places
-from wit.fetch.ring import FETCHING, USUAL_BYTES, Ring, map_segment, progress_of
+from wit.fetch.ring import FETCHING, USUAL_BYTES, WAITING, Ring, map_segment, progress_of
 from wit.fetch.robots import Robots, from_json, to_json
 from wit.fetch.wishes import Wishes
 from wit.store import fs
@@ -113,7 +113,7 @@ class Fetcher:
 
     def turn(self, until: float) -> None:
         """Waits for sockets, at most until `until` (monotonic seconds), and serves them."""
-        for key, mask in self.selector.select(max(0.0, until - time.monotonic())):
+        for key, mask in self.wait(max(0.0, until - time.monotonic())):
             if key.data == "channel":
                 self.serve_channel(mask)
             elif key.data == "resolver":
@@ -129,6 +129,14 @@ class Fetcher:
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.channel.blocked else 0)
         if self.selector.get_key(self.channel.fileno()).events != wanted:
             self.selector.modify(self.channel.fileno(), wanted, "channel")
+
+    def wait(self, seconds: float) -> list[tuple[selectors.SelectorKey, int]]:
+        """Waits for sockets. Should this process be killed meanwhile, no request is blamed for it."""
+        at = self.progress[FETCHING]
+        self.progress[FETCHING] = WAITING if at else 0
+        ready = self.selector.select(seconds)
+        self.progress[FETCHING] = at  # if libcurl crashes now, it is likely by this one
+        return ready
 
     def serve_channel(self, mask: int) -> None:
         if mask & selectors.EVENT_WRITE:

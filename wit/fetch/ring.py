@@ -30,11 +30,12 @@ def map_segment(fd: int, size: int) -> mmap.mmap:
 
 def progress_of(memory: mmap.mmap) -> memoryview:
     """Two numbers behind the regions, which all processes see at once: [DECODED], how many pictures the decode process has begun;
-    [FETCHING], the id of the request that the fetch process is at, plus 1."""
+    [FETCHING], the id of the request that the fetch process is at, plus 1; 0 before the first, WAITING while it waits."""
     return memoryview(memory)[-PROGRESS_BYTES:].cast("Q")
 
 
 DECODED, FETCHING = 0, 1  # their places
+WAITING = 2**64 - 1
 
 
 class Ring:

@@ -6,15 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import psutil
 import pytest
 
 import wit.fetch.engine
+from tests.loopback import serving
 from wit.errors import EngineError
 from wit.fetch.config import for_local_web
 from wit.fetch.engine import Engine
@@ -107,6 +110,39 @@ def test_a_killed_child_loses_nothing(fetch_all: FetchAll, victim: str, signal_n
         found = fetch_all(urls, config_for(web), during=kill)
     assert len(found) == 120
     assert [outcome.reason for outcome in found.values() if outcome.reason] == []
+
+
+def test_a_fetch_process_that_is_killed_while_it_waits_blames_no_request(tmp_path: Path) -> None:
+    arrived, released = threading.Semaphore(0), threading.Event()
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            arrived.release()
+            released.wait(20)
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with serving(Slow) as port:
+        local = for_local_web([("slow.example", "127.0.0.1", port)])
+        config = replace(local, respect_robots=False, respect_opt_out=False, timeout_s=20)
+        with Engine(config, ImageConfig(), str(tmp_path)) as one:
+            one.submit([Request(0, "http://slow.example/a.jpg")])
+            ended: list[Outcome] = []
+            for _ in range(3):
+                while not arrived.acquire(blocking=False) and one.pending:
+                    ended += one.poll(0.05)
+                assert one.fetcher is not None and not ended
+                process = psutil.Process(one.fetcher.process.pid)
+                while process.status() != psutil.STATUS_SLEEPING:
+                    time.sleep(0.01)
+                process.kill()
+                while one.fetcher is not None and one.fetcher.process.pid == process.pid:
+                    ended += one.poll(0.05)
+            released.set()
+            while one.pending:
+                ended += one.poll(0.05)
+    assert [outcome.reason for outcome in ended] == [Reason.HTTP_NOT_FOUND]
 
 
 def test_a_fetch_process_without_room_on_the_disk_for_what_it_maps_blames_no_request(fetch_all: FetchAll) -> None:

@@ -29,7 +29,7 @@ from wit.fetch.config import FetchConfig, for_local_web
 from wit.fetch.engine import Engine
 from wit.fetch.fetcher import Fetcher
 from wit.fetch.outcome import Outcome, Request
-from wit.fetch.ring import FETCHING, USUAL_BYTES, create_segment, map_segment, progress_of
+from wit.fetch.ring import FETCHING, USUAL_BYTES, WAITING, create_segment, map_segment, progress_of
 from wit.images.config import ImageConfig
 from wit.reasons import Reason
 
@@ -262,11 +262,13 @@ def test_what_brought_no_body_needs_no_room(web: Any, supervised: Callable[..., 
     assert lost and lost.reason is Reason.HTTP_NOT_FOUND and lost.region == -1 and not one.outcome(1, seconds=0.2)
 
 
-def test_its_supervisor_hears_that_it_lives_and_what_it_is_at(web: Any, supervised: Callable[..., Supervised]) -> None:
+def test_its_supervisor_hears_that_it_lives_and_sees_when_it_waits(
+    web: Any, supervised: Callable[..., Supervised]
+) -> None:
     one = supervised(for_local_web(web.endpoints("good0.example")))
     assert one.hear(lambda: one.told("beat"))
     one.fetch("http://good0.example/0.jpg", first=41)
-    assert one.outcome(41) and progress_of(one.memory)[FETCHING] == 42
+    assert one.outcome(41) and one.hear(lambda: progress_of(one.memory)[FETCHING] == WAITING)
     assert one.hear(lambda: len(one.told("beat")) > 1, seconds=10)
 
 
