@@ -84,10 +84,11 @@ def run_candidates(context: Context) -> Manifest:
     with progress.bar("candidates", stage, total=len(context.sources), unit="files"):
         markers = gather(
             context.engine,
-            lambda p: p | "Groups" >> beam.Create(groups) | beam.Reshuffle() | "Extract" >> beam.ParDo(work),
+            groups,
+            Group,
+            lambda every: every | "Extract" >> beam.ParDo(work),
             Marker,
             out=stage.out,
-            expected=len(groups),
         )
     notes.clear(fs.local_scratch(stage.out))
     workers.close_pools()  # they hold the automaton of the queries, which no later stage needs

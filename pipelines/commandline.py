@@ -44,7 +44,7 @@ def parse(arguments: list[str]) -> tuple[BuildConfig, tuple[str, ...]]:
         return_unknown_args=True,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands),
     )
-    _refuse_unknown(unknown)
+    refuse_unknown(unknown)
     return config, tuple(unknown)
 
 
@@ -58,7 +58,7 @@ def _counts_written_out(arguments: list[str]) -> list[str]:
     return written
 
 
-def _refuse_unknown(given: list[str]) -> None:
+def refuse_unknown(given: list[str]) -> None:
     """A misspelt flag of ours must not vanish among Beam's."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
     for options in _all_subclasses(PipelineOptions):

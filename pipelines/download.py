@@ -6,7 +6,7 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 
@@ -114,7 +114,7 @@ def run_download(context: Context) -> Manifest:
     )
     name = retry.partition_name(context.retries)
     again = [Owner(name, ((PartShards(name, part, tuple(range(shards))),),), hears_all=True)]
-    markers = [*manifest.parts, accounting, *download_parts(context, again, stage.markers())]
+    markers = [*manifest.parts, accounting, *download_parts(context, again)]
     fs.remove(fs.join(stage.out, RETRY))
     return stage.finish(markers, [marker.unit for marker in markers], retries=context.retries)
 
@@ -122,10 +122,9 @@ def run_download(context: Context) -> Manifest:
 def first_pass(context: Context) -> Manifest:
     """Fetches every raw shard of the plan. Rounds of retries that were finished are kept, should only the manifest be gone."""
     stage, owners = context.stage("download"), plan_owners(context)
-    published = stage.markers()
-    tell(context, pending_of(owners, published))
-    markers = download_parts(context, owners, published)
-    rounds, retried = retry.finished_rounds(published, context.config.plan.rows_per_raw_shard)
+    tell(context, pending_of(owners, stage.units()))
+    markers = download_parts(context, owners)
+    rounds, retried = retry.finished_rounds(stage, context.config.plan.rows_per_raw_shard)
     info = {"retries": rounds} if rounds else {}
     return stage.finish([*markers, *retried], [*units_of(owners), *(marker.unit for marker in retried)], **info)
 
@@ -150,16 +149,22 @@ def units_of(owners: list[Owner]) -> list[Unit]:
     return [unit for owner in owners for unit in sorted(owner.units)]
 
 
-def pending_of(owners: list[Owner], published: Sequence[Marker]) -> list[Owner]:
-    """The owners that still have raw shards to publish, with those shards alone."""
-    done = {marker.unit for marker in published}
+def pending_of(owners: list[Owner], published: Iterable[Unit]) -> list[Owner]:
+    """The owners that still have raw shards to publish, with those shards alone. By the names of markers: that one is of other
+    settings, or has lost a file, the worker finds."""
+    done = frozenset(published)
     return [left for owner in owners if (left := owner.without(done)).chains]
 
 
 def tell_what_it_takes(context: Context) -> None:
     """Prints what the download of a finished plan will take; raises Stopped where the disk will not do."""
     stage = context.stage("download")
-    tell(context, [] if stage.manifest() else pending_of(plan_owners(context), stage.markers()))
+    tell(context, [] if stage.manifest() else pending_of(plan_owners(context), stage.units()))
+
+
+def asked_of_owner(owner: Owner, fetch: FetchConfig) -> preflight.Asked:
+    """What the owner is to fetch, in numbers."""
+    return preflight.asked_of(owner.name, hosts_of(owner), fetch)
 
 
 def tell(context: Context, pending: list[Owner]) -> None:
@@ -168,8 +173,16 @@ def tell(context: Context, pending: list[Owner]) -> None:
     if not pending:
         print("to fetch   nothing", file=sys.stderr)
         return
+    asked = gather(
+        context.engine,
+        pending,
+        Owner,
+        lambda every: every | "HostsOf" >> beam.Map(asked_of_owner, config.fetch),
+        preflight.Asked,
+        out=config.output,
+    )
     needs = preflight.preflight(
-        map(hosts_of, pending),
+        asked,
         fetch=config.fetch,
         image=config.image,
         workers=min(config.processes(), len(pending)),
@@ -187,25 +200,25 @@ def tell(context: Context, pending: list[Owner]) -> None:
         )
 
 
-def download_parts(context: Context, owners: list[Owner], published: Sequence[Marker]) -> list[Marker]:
-    """Publishes the owners' missing raw shards; returns the markers of all of them. Raises OutageError where the network is away,
+def download_parts(context: Context, owners: list[Owner]) -> list[Marker]:
+    """Publishes the owners' missing raw shards; returns the markers of all. Raises OutageError where the network is away,
     Drained after SIGTERM, and Stopped where a shard is missing without either."""
     config, stage = context.config, context.stage("download")
-    wanted, pending = set(units_of(owners)), pending_of(owners, published)
+    wanted = set(units_of(owners))
     fs.remove(outage_path(stage))
     download = DownloadOwner(stage, context.seed, config.fetch, config.image)
-    bar = progress.bar("download", stage, total=len(units_of(pending)), unit="shards")
-    fetched: list[Marker] = []
-    with draining_on_sigterm() as asked_to_stop, bar:
-        if pending:
-            fetched = gather(
-                context.engine,
-                lambda p: p | "Owners" >> beam.Create(pending) | beam.Reshuffle() | "Download" >> beam.ParDo(download),
-                Marker,
-                out=stage.out,
-                expected=len(units_of(pending)),
-            )
-    markers = stage.standing([*published, *fetched])
+    left = sum(len(owner.units) for owner in pending_of(owners, stage.units()))
+    with draining_on_sigterm() as asked_to_stop, progress.bar("download", stage, total=left, unit="shards"):
+        published = gather(
+            context.engine,
+            owners,
+            Owner,
+            lambda every: every | "Download" >> beam.ParDo(download),
+            Marker,
+            out=stage.out,
+            expected=len(wanted),
+        )
+    markers = stage.standing(published)
     if fs.exists(outage_path(stage)):
         raise OutageError(fs.read_bytes(outage_path(stage)).decode())
     missing = wanted - {marker.unit for marker in markers}

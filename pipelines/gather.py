@@ -1,7 +1,8 @@
-"""Brings the markers of finished units back from an engine, as elements of the pipeline.
+"""Hands the items of a stage to an engine, and brings the markers of finished units back, as elements of the pipeline.
 
 Files are all that an engine can hand to the process that started its job. So the job writes its elements in batches, one file
-each, and they are read from there: a stage need not read its markers one by one at the end.
+each, and they are read from there: a stage need not read its markers one by one. What the job begins with goes the other way in
+a file, too (`wit.store.roster`): elements that are created in a job's graph make it as large as they are.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, cast
 
 import apache_beam as beam
 import xxhash
@@ -21,10 +23,34 @@ from wit import layout
 from wit.arithmetic import ceil_div
 from wit.errors import Stopped
 from wit.store import fs
+from wit.store.flight import side_by_side
+from wit.store.roster import Roster, roster
 from wit.typed import load, to_json
 
+S = TypeVar("S")
 T = TypeVar("T")
 BATCH = 1_000  # elements in a file: a few hundred kilobytes
+
+
+@dataclass(eq=False)  # not frozen: Beam sets attributes of its own
+class Dealt(beam.PTransform):  # type: ignore[misc]
+    """The items of a roster as elements: the job's graph holds their number alone."""
+
+    items: Roster[Any]
+
+    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
+        """The numbers are spread over the workers, each of which reads the roster once."""
+        return (
+            begin
+            | beam.Impulse()
+            | "Numbers" >> beam.FlatMap(_numbers, len(self.items))
+            | "Spread" >> beam.Reshuffle()
+            | "Items" >> beam.Map(self.items.__getitem__)
+        )
+
+
+def _numbers(_: bytes, count: int) -> range:
+    return range(count)
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
@@ -53,21 +79,40 @@ def _write(batch: tuple[int, Iterable[bytes]], folder: str) -> None:
 
 
 def gather(
-    engine: Engine, build: Callable[[beam.Pipeline], beam.PCollection], kind: type[T], *, out: str, expected: int
+    engine: Engine,
+    items: Sequence[S],
+    of: type[S],
+    work: Callable[[beam.PCollection], beam.PCollection],
+    kind: type[T] | UnionType,
+    *,
+    out: str,
+    expected: int | None = None,
 ) -> list[T]:
-    """Runs the pipeline; returns its elements, dataclasses of that kind, each once, in no order. `expected` is about how many
-    there will be. Raises what `Engine.run` raises."""
-    folder, batches = fs.join(out, layout.SCRATCH, f"units-{secrets.token_hex(8)}"), max(1, ceil_div(expected, BATCH))
+    """Runs a job on items, dataclasses (or numbers) of the type `of`; returns its elements, dataclasses of that kind, each once,
+    in no order. `expected` is about how many there will be: as many as items, if it is not given. Raises what `Engine.run`
+    raises."""
+    files = max(1, ceil_div(len(items) if expected is None else expected, BATCH))
+    with scratch_folder(out) as folder:
+        with roster(items, of, out=out) as listed:
+            engine.run(lambda p: work(p | Dealt(listed)) | "Gather" >> WriteBatches(folder, files))
+        return read_back(folder, files, kind)
 
-    def whole(pipeline: beam.Pipeline) -> None:
-        build(pipeline) | "Gather" >> WriteBatches(folder, batches)
 
+@contextlib.contextmanager
+def scratch_folder(out: str) -> Iterator[str]:
+    """A new folder below OUT, which all workers of a job reach; removed at the end, or by the next start."""
+    folder = fs.join(out, layout.SCRATCH, f"units-{secrets.token_hex(8)}")
     try:
-        engine.run(whole)
-        return [load(kind, element) for number in range(batches) for element in _read(number, folder)]
+        yield folder
     finally:
-        with contextlib.suppress(OSError, Stopped):  # the next start removes what is left
+        with contextlib.suppress(OSError, Stopped):
             fs.remove(folder)
+
+
+def read_back(folder: str, files: int, kind: type[T] | UnionType) -> list[T]:
+    """The elements in the files that `WriteBatches` wrote."""
+    read = side_by_side(lambda number: _read(number, folder), range(files))
+    return [load(cast(type[T], kind), element) for batch in read for element in batch]
 
 
 def _read(number: int, folder: str) -> list[Any]:

@@ -15,7 +15,18 @@ from pipelines.progress import Counted
 from wit.plan import balance
 from wit.plan.owners import add_owners, rates_of
 from wit.plan.pairs import add_heavy
-from wit.plan.passes import RATES, Passes, passes, wanted_units, without_work
+from wit.plan.passes import (
+    OF_BUCKETS,
+    OF_PARTITIONS,
+    RATES,
+    CandidatesPart,
+    Passes,
+    Wanted,
+    all_numbers,
+    passes,
+    wanted_units,
+    without_work,
+)
 from wit.plan.threshold import effective_counts, solve, target_cell
 from wit.store.manifests import Manifest, Marker
 
@@ -24,8 +35,8 @@ UNITS_A_BUCKET = 5  # merge, thin, weigh, admit, and about one partition
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
 class Plan(beam.PTransform):  # type: ignore[misc]
-    """(unit, candidates part) -> the markers of all passes, partitions last. Every pass publishes its parts, so a restart resumes
-    in the middle."""
+    """Candidates parts -> the markers of all passes, partitions last, and which units were wanted. Every pass publishes its
+    parts, so a restart resumes in the middle."""
 
     passes: Passes
 
@@ -72,7 +83,17 @@ class Plan(beam.PTransform):  # type: ignore[misc]
             | "ByPartition" >> beam.GroupByKey()
             | "Arrange" >> beam.Map(Counted(plan.arrange), AsSingleton(routing))
         )
-        return (scattered, merged, thinned, weighed, facts, admitted, arranged) | "Units" >> beam.Flatten()
+        wanted = [self.wanted(scattered, "Buckets", OF_BUCKETS), self.wanted(admitted, "Partitions", OF_PARTITIONS)]
+        return (scattered, merged, thinned, weighed, facts, admitted, arranged, *wanted) | "Units" >> beam.Flatten()
+
+    def wanted(self, scattered: beam.PCollection, name: str, kinds: tuple[str, ...]) -> beam.PCollection:
+        """The units that follow from the slices of scattered ones, as one element."""
+        return (
+            scattered
+            | f"{name}OfUnit" >> beam.Map(self.passes.numbers_of)
+            | f"All{name}" >> beam.CombineGlobally(SumWith(all_numbers))
+            | f"Wanted{name}" >> beam.Map(Wanted.of, kinds=kinds)
+        )
 
     def hard_counts(self, thinned: beam.PCollection, counts: beam.PCollection) -> beam.PCollection:
         """(query, effective count) of the queries that `--cap hard` bounds; none for an expected cap."""
@@ -90,18 +111,22 @@ def run_plan(context: Context) -> Manifest:
     """Runs the stage and writes its manifest: parts by host partition, and the facts that select and report read."""
     config, stage = context.config.plan, context.stage("plan")
     candidates, above = context.manifest("candidates"), context.stage("candidates")
-    parts = [(part.unit.as_("scatter"), above.file(part, "rows")) for part in candidates.parts]
+    parts = [CandidatesPart(part.unit.as_("scatter"), above.file(part, "rows")) for part in candidates.parts]
     rates, rows = rates_of(config, context.config.fetch), candidates.out
     plan = Plan(passes(stage, config, queries=context.config.queries, seed=context.seed, rows=rows, rates=rates))
     with progress.bar("plan", stage, total=None, unit="units"):
         units = gather(
             context.engine,
-            lambda p: p | "Parts" >> beam.Create(parts) | beam.Reshuffle() | plan,
-            Marker,
+            parts,
+            CandidatesPart,
+            lambda every: every | plan,
+            Marker | Wanted,
             out=stage.out,
             expected=len(parts) + UNITS_A_BUCKET * plan.passes.buckets,
         )
     rates_kept = stage.marker(RATES)
-    markers = stage.standing([*units, *([rates_kept] if rates_kept else [])])
-    wanted = wanted_units(stage, [unit for unit, _ in parts], markers)
+    published = [one for one in units if isinstance(one, Marker)]
+    markers = stage.standing([*published, *([rates_kept] if rates_kept else [])])
+    follow = [one for one in units if isinstance(one, Wanted)]
+    wanted = wanted_units((part.unit for part in parts), follow)
     return stage.finish([without_work(marker) for marker in markers], wanted)

@@ -25,7 +25,10 @@ from wit.store.manifests import Marker
 from wit.store.parts import StageDir
 
 POLL_S = 0.5
-MARKERS_EVERY = 20  # polls between two listings of markers: a listing costs a request on an object store
+LISTED_EVERY_S = (
+    10.0  # at most: markers are counted by a listing, which costs a request for 1,000 names on an object store
+)
+LISTING_SHARE = 0.05  # of the time, at most, is spent on listings
 
 _lock = threading.Lock()
 _counts = {"units": 0, "pairs": 0}
@@ -86,12 +89,19 @@ def bar(name: str, stage: StageDir | None, *, total: int | None, unit: str) -> I
     console.print(f"{name:<10} {what}, {seconds:.1f} s", highlight=False)
 
 
+def next_listing(began: float, ended: float) -> float:
+    """When markers may be listed again, after a listing that began and ended at these times in seconds."""
+    return max(began + LISTED_EVERY_S, ended + (ended - began) / LISTING_SHARE)
+
+
 def _poll(shown: Progress, task: TaskID, stage: StageDir | None, stop: threading.Event, started: float) -> None:
-    polls = 0
+    listing = started + LISTED_EVERY_S
     while not stop.wait(POLL_S):
-        polls += 1
-        if stage is not None and not _counts["units"] and polls % MARKERS_EVERY == 0:
-            shown.update(task, completed=_published(stage))
+        if stage is not None and not _counts["units"]:
+            if time.monotonic() >= listing:
+                began = time.monotonic()
+                shown.update(task, completed=_published(stage))
+                listing = next_listing(began, time.monotonic())
             continue
         pairs, seconds = _counts["pairs"], time.monotonic() - started
         rate = f"{pairs:,} pairs, {pairs / seconds:,.0f}/s" if pairs else ""

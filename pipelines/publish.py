@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import apache_beam as beam
 
@@ -10,24 +10,24 @@ from pipelines import progress
 from pipelines.context import Context
 from pipelines.gather import gather
 from wit.publish import order, whole
-from wit.publish.config import PublishConfig
-from wit.publish.order import Assignment, keep_list_parts
+from wit.publish.order import Order, Placed, keep_list_parts
 from wit.publish.shard import ShardMarker, write_shard
 from wit.store.manifests import Published
 from wit.store.parts import StageDir
+from wit.store.roster import roster
 
 
 @dataclass(frozen=True, slots=True)
 class WriteShard:
-    """Assignment -> the marker of the shard, which is written into `directory`."""
+    """Number of a final shard -> its marker; the shard is written into `directory`."""
 
     stage: StageDir
     directory: str
-    seed: int
-    config: PublishConfig
+    order: Order
 
-    def __call__(self, shard: Assignment) -> ShardMarker:
-        marker = write_shard(self.stage, shard, self.directory, seed=self.seed, config=self.config)
+    def __call__(self, number: int) -> ShardMarker:
+        shard = self.order[number]
+        marker = write_shard(self.stage, shard, self.directory, seed=self.order.seed, config=self.order.config)
         progress.advance(1, pairs=shard.samples)
         return marker
 
@@ -36,19 +36,19 @@ def run_publish(context: Context) -> Published:
     """Runs the stage: writes every shard of the set beside the old one, then puts the new set in its place."""
     config, stage = context.config.publish, context.stage("publish")
     parts = keep_list_parts(context.manifest("select"))
-    shards = list(order.plan_shards(parts, seed=context.seed, config=config))
+    shards = order.plan_shards(parts, seed=context.seed, config=config)
     directory = whole.begin(stage, anew="publish" in context.rebuilding)
-    write = WriteShard(stage, directory, context.seed, config)
-    with progress.bar("publish", None, total=len(shards), unit="shards"):
-        markers = (
-            []
-            if not shards
-            else gather(
-                context.engine,
-                lambda p: p | "Shards" >> beam.Create(shards) | beam.Reshuffle() | "Write" >> beam.Map(write),
-                ShardMarker,
-                out=stage.out,
-                expected=len(shards),
-            )
+    with (
+        progress.bar("publish", None, total=len(shards), unit="shards"),
+        roster(shards.parts, Placed, out=stage.out) as placed,
+    ):
+        write = WriteShard(stage, directory, replace(shards, parts=placed))
+        markers = gather(
+            context.engine,
+            range(len(shards)),
+            int,
+            lambda numbers: numbers | "Write" >> beam.Map(write),
+            ShardMarker,
+            out=stage.out,
         )
-    return whole.finish(stage, whole.standing(directory, markers), [shard.name for shard in shards], directory)
+    return whole.finish(stage, whole.standing(directory, markers), shards.names, directory)

@@ -42,28 +42,28 @@ class ScoreShard:
     processes: int
 
     def __call__(self, shard: FetchedShard) -> Marker:
-        marker = workers.run(self.processes, score.score_shard, self.stage, shard, self.scorer)
+        def work() -> Marker:
+            return workers.run(self.processes, score.score_shard, self.stage, shard, self.scorer)
+
+        marker = self.stage.once(shard.unit.as_("part"), work)  # here: a process for it would load a model
         progress.advance(1, pairs=marker.into)
         return marker
 
 
 def run_score(context: Context) -> Manifest:
-    """Runs the stage for raw shards without scores; raises ValueError where the build has no scorer."""
+    """Runs the stage, one part a raw shard; raises ValueError where the build has no scorer."""
     stage, shards = context.stage("score"), raw_shards(context.manifest("download"))
     if context.scorer is None:
         raise ValueError("a build without a scorer has no score stage")
-    scored = stage.markers()
-    published = {marker.unit for marker in scored}
-    pending = [shard for shard in shards if shard.unit.as_("part") not in published]
     work = ScoreShard(stage, context.scorer, context.processes)
-    with progress.bar("score", stage, total=len(pending), unit="raw shards"):
-        if pending:
-            scored += gather(
-                context.engine,
-                lambda p: p | "Shards" >> beam.Create(pending) | beam.Reshuffle() | "Score" >> beam.Map(work),
-                Marker,
-                out=stage.out,
-                expected=len(pending),
-            )
+    with progress.bar("score", stage, total=len(shards), unit="raw shards"):
+        scored = gather(
+            context.engine,
+            shards,
+            FetchedShard,
+            lambda every: every | "Score" >> beam.Map(work),
+            Marker,
+            out=stage.out,
+        )
     workers.close_pools()  # each worker holds a model
     return stage.finish(stage.standing(scored), (shard.unit.as_("part") for shard in shards))

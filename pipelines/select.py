@@ -13,30 +13,30 @@ from pipelines.context import Context
 from pipelines.gather import gather
 from pipelines.progress import Counted
 from wit.querylist import load_queries
-from wit.select.passes import Passes, buckets_for
+from wit.select.passes import Numbered, Passes, buckets_for
 from wit.store.manifests import Manifest, Marker
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
 class Select(beam.PTransform):  # type: ignore[misc]
-    """Numbers of raw shards -> markers of the keep list's parts."""
+    """Numbered raw shards -> markers of the keep list's parts."""
 
     passes: Passes
 
-    def expand(self, numbers: beam.PCollection) -> beam.PCollection:
+    def expand(self, shards: beam.PCollection) -> beam.PCollection:
         """The passes in order; `weights` reaches `scatter` as a side input."""
         select = self.passes
-        memberships = numbers | "Count" >> beam.Map(select.count) | "SumCounts" >> Summed((2, select.query_count))
+        memberships = shards | "Count" >> beam.Map(select.count) | "SumCounts" >> Summed((2, select.query_count))
         weights = memberships | "Weights" >> beam.Map(select.weights)
         verdicts = (
-            numbers
+            shards
             | "Scatter" >> beam.Map(select.scatter, AsSingleton(weights))
             | "Slices" >> beam.FlatMap(select.slices)
             | "ByBucket" >> beam.GroupByKey()
             | "Cluster" >> beam.Map(select.cluster)
             | "Verdicts" >> beam.FlatMap(select.slices)
         )
-        every_shard = numbers | "EveryShard" >> beam.Map(select.no_verdicts)  # a shard without survivors too
+        every_shard = shards | "EveryShard" >> beam.Map(select.by_number)  # one without survivors too
         return (
             (verdicts, every_shard)
             | "AllVerdicts" >> beam.Flatten()
@@ -52,7 +52,6 @@ def run_select(context: Context) -> Manifest:
     facts = context.plan_facts()
     passes = Passes(
         stage,
-        shards,
         config.select,
         facts.path,
         facts.cap,
@@ -64,9 +63,10 @@ def run_select(context: Context) -> Manifest:
     with progress.bar("select", stage, total=len(shards), unit="raw shards"):
         parts = gather(
             context.engine,
-            lambda p: p | "Shards" >> beam.Create(range(len(shards))) | beam.Reshuffle() | Select(passes),
+            [Numbered(number, shard) for number, shard in enumerate(shards)],
+            Numbered,
+            lambda numbered: numbered | Select(passes),
             Marker,
             out=stage.out,
-            expected=len(shards),
         )
     return stage.finish(stage.standing(parts), (shard.unit.as_("part") for shard in shards))

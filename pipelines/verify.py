@@ -17,12 +17,17 @@ from wit.shardcheck import Level
 from wit.verify import Verdict, verify
 
 KNOBS = {"level": Level}
+EPILOG = (
+    "With --runner and Beam's other options (--temp_location is needed) the files are read by the workers of an engine."
+)
 LEVELS = flags.choices_of(Level)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 if all is right, 1 with a list of what is off, 2 where there is nothing to verify."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.verify", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.verify", description=__doc__, epilog=EPILOG, allow_abbrev=False
+    )
     parser.add_argument("out", metavar="OUT", help="the --output directory of a build")
     parser.add_argument(
         "--level",
@@ -34,10 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if arguments is None else list(arguments)
 
     def work() -> int:
-        flags.check_names(argv, KNOBS)
         flags.check_values(argv, KNOBS)
-        given = parser.parse_args(argv)
-        verdict = verify(given.out, given.level)
+        given, beams = parser.parse_known_args(argv)
+        if any(flag.startswith("--runner") for flag in beams):
+            from pipelines.checks import verify_on_engine  # not above: importing Beam takes seconds
+
+            verdict = verify_on_engine(given.out, given.level, beams)
+        else:
+            flags.check_names(argv, KNOBS)
+            given = parser.parse_args(argv)  # complains of what is left over
+            verdict = verify(given.out, given.level)
         print("\n".join(lines(verdict, given.out, given.level)))
         return 1 if verdict.problems else 0
 

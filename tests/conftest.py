@@ -23,7 +23,7 @@ from wit.publish.shard import write_shard
 from wit.records import CANDIDATES, RAW, keyed_hash, pair_key
 from wit.runfile import Record, RunFile, recorded, sealed
 from wit.select.config import SelectConfig
-from wit.select.passes import Passes, keep_parts
+from wit.select.passes import Numbered, Passes, keep_parts
 from wit.select.survival import Memberships, surviving_counts
 from wit.shards import ShardWriter
 from wit.stages import STAGES
@@ -165,15 +165,17 @@ def select_all(
 ) -> Manifest:
     """The passes of select in order, as any engine runs them; `counts` [queries]."""
     stage, shards, n = StageDir(out, "select", "e" * 32), tuple(raw_shards(download, scores)), len(counts)
-    passes = Passes(stage, shards, config, "", t, queries, n, seed, buckets)
-    memberships = sum((passes.count(i) for i in range(len(shards))), np.zeros((2, n), np.int64))
+    passes = Passes(stage, config, "", t, queries, n, seed, buckets)
+    raw = [Numbered(number, shard) for number, shard in enumerate(shards)]
+    memberships = sum(map(passes.count, raw), np.zeros((2, n), np.int64))
     weights = surviving_counts(counts, Memberships(*memberships))
-    slices = [ref for i in range(len(shards)) for ref in passes.slices(passes.scatter(i, weights))]
+    slices = [ref for one in raw for ref in passes.slices(passes.scatter(one, weights))]
     numbers = sorted({bucket for bucket, _ in slices})
     clustered = [passes.cluster((number, [ref for at, ref in slices if at == number])) for number in numbers]
     verdicts = [ref for marker in clustered for ref in passes.slices(marker)]
-    for i in range(len(shards)):
-        passes.keep((i, [ref for number, ref in verdicts if number == i]))
+    for one in raw:
+        of_one = [ref for number, ref in verdicts if number == one.number]
+        passes.keep((one.number, [*of_one, passes.by_number(one)[1]]))
     return stage.finish(keep_parts(stage.markers()), [])
 
 

@@ -29,6 +29,7 @@ from wit.runfile import IMPLIED, Record, RunFile, SeenSource
 from wit.select.passes import keep_parts
 from wit.stages import KINDS, PRODUCTS, SCHEMAS, STAGES
 from wit.store import fs
+from wit.store.flight import side_by_side
 from wit.store.manifests import AnyManifest, Marker, Unit, lacking, read_json, read_manifest, wrote
 from wit.store.parts import StageDir
 from wit.tally import Tally
@@ -210,7 +211,8 @@ def restored(stage: StageDir, kept: Record) -> Iterator[AnyManifest]:
     if stage.stage == "publish":
         yield from manifests_of(stage)
         return
-    markers = [m for unit in stage.units() if (m := _whole_marker(stage, unit)) is not None]
+    read = side_by_side(lambda unit: _whole_marker(stage, unit), stage.units())
+    markers = [marker for marker in read if marker is not None]
     markers = [without_work(m) for m in markers] if stage.stage == "plan" else markers
     there = stage.present()
     markers = [m for m in markers if not lacking(there, m.files.values())]

@@ -6,28 +6,23 @@ import functools
 import hashlib
 import io
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from wit.arrays import Hashes
-from wit.download.published import with_pictures
 from wit.errors import DamagedFile, InputError
-from wit.hashing import keyed_hashes, name_hashes
+from wit.hashing import keyed_hashes
 from wit.layout import SHARD_ENDING, SIZES_FILE, directory_of, manifest_of
 from wit.publish.sample import SAMPLES, extension_of, metadata
 from wit.records import pair_key
 from wit.remedies import OURS, Problem, Problems
 from wit.shards import BLOCK, Member, iter_members, tar_header
 from wit.store import fs, parquet
-from wit.store.manifests import Manifest, Published
+from wit.store.manifests import Published
 
 Level = Literal["metadata", "sample", "full"]
 Found = tuple[list[Problem], int]  # problems, and how many samples were read for them
@@ -99,21 +94,6 @@ class Shard:
         return fs.join(self.out, name)
 
 
-def published_problems(out: str, manifest: Published, select: Manifest | None, level: Level) -> Found:
-    """(problems, samples read) of shards/."""
-    tars = [file for file in manifest.files if file.name.endswith(".tar")]
-    shards = [Shard(out, file.name.removesuffix(".tar"), -1 if file.samples is None else file.samples) for file in tars]
-    problems = list(set_problems(out, manifest, shards))
-    with ThreadPoolExecutor(READERS) as readers:
-        keys, wrong = zip(*readers.map(row_problems, shards), strict=True) if shards else ((), ())
-        problems += [problem for of_one in wrong for problem in of_one]
-        read = {"metadata": None, "sample": sampled_problems, "full": shard_problems}[level]
-        looked = list(readers.map(read, shards)) if read else []
-    problems += [problem for of_one, _ in looked for problem in of_one]
-    problems += key_problems(out, list(keys), select)
-    return problems, sum(count for _, count in looked)
-
-
 def set_problems(out: str, manifest: Published, shards: Sequence[Shard]) -> Problems:
     """The set as a whole: names, counts, sizes.json."""
     name, sizes_name = manifest_of("publish"), f"{SHARDS}/{SIZES_FILE}"
@@ -127,6 +107,12 @@ def set_problems(out: str, manifest: Published, shards: Sequence[Shard]) -> Prob
     counted = {file.name: file.samples for file in manifest.files}
     if any(counted.get(f"{shard.number}.parquet") != shard.samples for shard in shards):
         yield Problem(name, "a tar and its parquet file have different counts")
+
+
+def shards_of(out: str, manifest: Published) -> list[Shard]:
+    """The shards of a published set."""
+    tars = [file for file in manifest.files if file.name.endswith(".tar")]
+    return [Shard(out, file.name.removesuffix(".tar"), -1 if file.samples is None else file.samples) for file in tars]
 
 
 def row_problems(shard: Shard) -> tuple[list[str] | None, list[Problem]]:
@@ -154,35 +140,6 @@ def row_problems(shard: Shard) -> tuple[list[str] | None, list[Problem]]:
     if (table["image_offset"].to_numpy()[1:] < ends[:-1]).any():
         problems.append(Problem(shard.parquet, "pictures overlap in the tar"))
     return keys, problems
-
-
-def key_problems(out: str, keys: Sequence[Sequence[str] | None], select: Manifest | None) -> Problems:
-    """Problems if a key is there twice, or keys differ from the keep list's. An unreadable file was reported before."""
-    readable = [some for some in keys if some is not None]
-    published = np.sort(np.concatenate([_short(some) for some in [[], *readable]]))
-    again = set(published[1:][published[1:] == published[:-1]].tolist())
-    if again:
-        counts = Counter(
-            key for some in readable for key, short in zip(some, _short(some).tolist(), strict=True) if short in again
-        )
-        twice = (key for key in sorted(counts) if counts[key] > 1)
-        yield from (Problem(SHARDS, f"key {key} is there more than once") for key in twice)
-    if select is None or len(readable) < len(keys):
-        return
-    parts = [part.files["rows"].name for part in select.parts if "rows" in part.files]
-    tables = [table_in(fs.join(out, name), ["key"]) for name in parts]
-    if any(table is None for table in tables):
-        return
-    kept = np.sort(np.concatenate([_short([]), *(_short(t["key"].to_pylist()) for t in tables if t is not None)]))
-    if not np.array_equal(kept, published):
-        missing, extra = len(np.setdiff1d(kept, published)), len(np.setdiff1d(published, kept))
-        what = f"{missing} selected samples are missing and {extra} are there without being selected"
-        yield Problem(SHARDS, what)
-
-
-def _short(keys: Sequence[str]) -> Hashes:
-    """A 64-bit hash of each key: sets of them take less memory."""
-    return name_hashes(keys)
 
 
 # Samples.
@@ -286,20 +243,18 @@ def picture_problems(tar: str, row: Mapping[str, Any], data: bytes) -> Problems:
         yield Problem(tar, f"the picture of {row['key']} has {what}")
 
 
+LOOKS: Mapping[Level, Callable[[Shard], Found] | None] = {
+    "metadata": None,
+    "sample": sampled_problems,
+    "full": shard_problems,
+}
+
+
 # Raw shards.
 
 
-def raw_problems(out: str, download: Manifest | None) -> list[Problem]:
-    """Every picture of every raw tar against its row."""
-    parts = [part.files for part in with_pictures(download.parts)] if download else []
-    names = [(files["tar"].name, files["parquet"].name) for files in parts]
-    with ThreadPoolExecutor(READERS) as readers:
-        return [
-            problem for of_shard in readers.map(lambda pair: _raw_problems(out, *pair), names) for problem in of_shard
-        ]
-
-
-def _raw_problems(out: str, tar: str, parquet: str) -> list[Problem]:
+def raw_problems(out: str, tar: str, parquet: str) -> list[Problem]:
+    """Every picture of a raw tar against its row."""
     table = table_in(fs.join(out, parquet), ["key", "reason", "tar_offset", "tar_size", "format", "sha256"])
     path = fs.join(out, tar)
     if table is None or fs.size_of_file(path) is None:

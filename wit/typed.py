@@ -13,7 +13,7 @@ import hashlib
 import json
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, NewType, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, NewType, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 Rest = NewType("Rest", dict[str, Any])
@@ -111,8 +111,10 @@ def _loader(kind: Any) -> Loader:
         return functools.partial(_load_any_of, inner)
     if origin in (tuple, list):
         return functools.partial(_load_list, origin, _loader(inner[0]))
-    if origin is not None and issubclass(origin, Mapping):
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         return functools.partial(_load_mapping, _loader(inner[1]))
+    if origin is Literal:
+        return functools.partial(_load_one_of, inner)
     if kind is Any:
         return lambda value: value
     return functools.partial(_load_plain, (int, float) if kind is float else kind)
@@ -161,6 +163,12 @@ def _load_mapping(one: Loader, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError("it is no JSON object")
     return {name: one(item) for name, item in value.items()}
+
+
+def _load_one_of(values: tuple[Any, ...], value: Any) -> Any:
+    if value not in values:
+        raise ValueError(f"{value!r:.80} is none of {', '.join(map(repr, values))}")
+    return value
 
 
 def _load_parsed(kind: Any, value: Any) -> Any:

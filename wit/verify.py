@@ -13,28 +13,34 @@ full       besides: the digest of every file, and every sample of every tar
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from itertools import chain
+from operator import attrgetter
 
 from wit import layout, ledger
+from wit.checks import Check, Checks, Look, Seen, here
 from wit.damage import COPY_OR_WEB, is_robots
-from wit.download.published import is_accounting
+from wit.download.published import is_accounting, with_pictures
 from wit.errors import DamagedFile, InputError
 from wit.fingerprints import is_moot
+from wit.hashing import name_hash
+from wit.keycheck import Run, Runs, sum_of
 from wit.layout import directory_of, manifest_of
 from wit.remedies import STRANGER, Problem, Problems, sentences, stage_of
 from wit.resume import implied, written_again
 from wit.runfile import Record, RunFile, SeenSource, load_run, sealed
-from wit.shardcheck import READERS, Level, bytes_in, json_in, published_problems, raw_problems, table_in
+from wit.shardcheck import SHARDS, Level, Shard, bytes_in, json_in, set_problems, shards_of, table_in
 from wit.shards import REMOVED
 from wit.stages import PRODUCTS, SCHEMAS, STAGES, USUAL
 from wit.store import fs
-from wit.store.manifests import AnyManifest, File, Manifest, Marker, Published, read_manifest
+from wit.store.flight import side_by_side
+from wit.store.manifests import AnyManifest, File, Manifest, Published, Sizes, read_manifest
 from wit.store.parts import StageDir
-from wit.tally import Tally, add_counts, add_up
-from wit.typed import dump, load, to_json
+from wit.tally import Tally, add_up
+from wit.typed import load
 
 EXAMPLES = 3
 
@@ -53,26 +59,34 @@ class Verdict:
     samples_read: int
 
 
-def verify(out: str, level: Level = "metadata") -> Verdict:
-    """Checks a build from its manifests down; raises InputError where there is no build."""
+def verify(out: str, level: Level = "metadata", look: Look = here, *, folder: str | None = None) -> Verdict:
+    """Checks a build from its manifests down; raises InputError where there is no build. `look` reads what is many, in threads or
+    on an engine; hashes of keys are written to `folder` meanwhile, a temporary directory if it is None."""
+    with tempfile.TemporaryDirectory(prefix="wit-verify-") as temporary:
+        return _verify(out, Checks(out, folder or temporary, level), look)
+
+
+def _verify(out: str, checks: Checks, look: Look) -> Verdict:
     manifests, problems = _manifests(out)
     if not manifests and not problems and not fs.exists(layout.run_path(out)):
         raise InputError(f"no build in {out}: give the --output directory of python -m pipelines.build")
     run = _run(out)
+    sights = Sights.of(look, list(checks_of(checks, run, manifests)))
+    there = fs.find_sizes(out)
     for stage, manifest in manifests.items():
-        problems += stage_problems(out, stage, manifest, run)
-    more, notes = whole_problems(out, run, manifests)
+        problems += stage_problems(out, stage, manifest, run, there)
+        problems += sights.problems("parts", stage)
+    more, notes = whole_problems(out, run, manifests, there)
     problems += more
-    found_set, select, download = (manifests.get(stage) for stage in ("publish", "select", "download"))
+    found_set = manifests.get("publish")
     published = found_set if isinstance(found_set, Published) else None
     problems += ledger_problems(out, {**_deleted(out, run), **manifests}, published or _records(run).get("publish"))
-    read = 0
     if published is not None:
-        more, read = published_problems(out, published, select if isinstance(select, Manifest) else None, level)
-        problems += more
-    if level == "full":
-        problems += digest_problems(out, [file for files in every_file(out, run, manifests) for file in files])
-        problems += raw_problems(out, download if isinstance(download, Manifest) else None)
+        problems += set_problems(out, published, shards_of(out, published))
+        problems += [*sights.problems("shards"), *sights.problems_of_samples()]
+        problems += key_problems(shards_of(out, published), sights, checks, look)
+    problems += [*sights.problems("bytes"), *sights.problems("raw")]
+    read = sights.read
     problems, unseen = never_looked_at(run, problems, read)
     to_come = still_to_come(out, run, manifests)
     return Verdict(
@@ -87,6 +101,77 @@ def verify(out: str, level: Level = "metadata") -> Verdict:
 
 
 Manifests = Mapping[str, AnyManifest]
+
+
+def checks_of(checks: Checks, run: RunFile | None, manifests: Manifests) -> Iterator[Check]:
+    """What is many, to be looked at by many."""
+    select, download, published = (manifests.get(stage) for stage in ("select", "download", "publish"))
+    for stage, manifest in manifests.items():
+        if isinstance(manifest, Manifest):
+            thinned, marked = (manifest.dropped_one_in or 1) > 1, stage not in _making(run)
+            yield from checks.of_parts(stage, manifest.parts, thinned=thinned, marked=marked)
+    if isinstance(published, Published):
+        yield from checks.of_shards(shards_of(checks.out, published))
+        parts = select.parts if isinstance(select, Manifest) else ()
+        yield from checks.of_keep_list(part.files["rows"] for part in parts if "rows" in part.files)
+    if checks.level == "full":
+        yield from checks.of_bytes(chain.from_iterable(every_file(checks.out, run, manifests)))
+        yield from checks.of_raw(with_pictures(download.parts) if isinstance(download, Manifest) else ())
+
+
+@dataclass(frozen=True, slots=True)
+class Sights:
+    """What came of all checks, in their order."""
+
+    seen: tuple[Seen, ...]
+
+    @classmethod
+    def of(cls, look: Look, checks: Sequence[Check]) -> Sights:
+        """Looks at all of them."""
+        seen = look([replace(check, number=number) for number, check in enumerate(checks)])
+        return cls(tuple(sorted(seen, key=attrgetter("number"))))
+
+    @property
+    def read(self) -> int:
+        """How many samples were read."""
+        return sum(one.read for one in self.seen)
+
+    def problems(self, kind: str, stage: str = "") -> list[Problem]:
+        """The problems of tables and files of that kind."""
+        return [p for one in self.seen if (one.kind, one.stage) == (kind, stage) for p in one.problems]
+
+    def problems_of_samples(self) -> list[Problem]:
+        """The problems of samples."""
+        return [problem for one in self.seen for problem in one.of_samples]
+
+    def keys(self, kind: str) -> tuple[Run, ...]:
+        """The runs of keys of that kind."""
+        return tuple(one.keys for one in self.seen if one.kind == kind and one.keys is not None)
+
+
+def key_problems(shards: Sequence[Shard], sights: Sights, checks: Checks, look: Look) -> Problems:
+    """Problems if a key is there twice, or keys differ from the keep list's. An unreadable file was reported before."""
+    published, kept = sights.keys("shards"), sights.keys("keep")
+    whole = bool(kept) and all(run.whole for run in (*published, *kept))
+    Runs(published, kept if whole else None).write(checks.folder)
+    compared = sum_of(one.compared for one in look(checks.of_keys()) if one.compared is not None)
+    if compared.again:
+        yield from (
+            Problem(SHARDS, f"key {key} is there more than once") for key in _twice(shards, set(compared.again))
+        )
+    if compared.differ:
+        yield Problem(
+            SHARDS,
+            f"{compared.missing} selected samples are missing and {compared.extra} are there without being selected",
+        )
+
+
+def _twice(shards: Sequence[Shard], hashes: Set[int]) -> list[str]:
+    """The keys that are there more than once, of those with these hashes."""
+    tables = side_by_side(lambda shard: table_in(shard.path(shard.parquet), ["key"]), shards)
+    keys = (key for table in tables if table is not None for key in table["key"].to_pylist())
+    counts = Counter(key for key in keys if name_hash(key) in hashes)
+    return sorted(key for key, count in counts.items() if count > 1)
 
 
 def _manifests(out: str) -> tuple[dict[str, AnyManifest], list[Problem]]:
@@ -163,8 +248,8 @@ def still_to_come(out: str, run: RunFile | None, manifests: Manifests) -> tuple[
 # Manifests against files and against each other.
 
 
-def stage_problems(out: str, stage: str, manifest: AnyManifest, run: RunFile | None) -> Problems:
-    """One stage by itself."""
+def stage_problems(out: str, stage: str, manifest: AnyManifest, run: RunFile | None, there: Sizes) -> Problems:
+    """The manifest of one stage, with the files that it names."""
     name = manifest_of(stage)
     if manifest.schema_version > SCHEMAS[stage]:
         what = f"written with schema {manifest.schema_version}, this version of wit reads up to {SCHEMAS[stage]}"
@@ -174,7 +259,7 @@ def stage_problems(out: str, stage: str, manifest: AnyManifest, run: RunFile | N
     if known and manifest.fingerprint not in known:
         yield Problem(name, "of other settings than run.json, or of another stage")
     for file in manifest.entries:
-        yield from size_problems(out, file)
+        yield from size_problems(out, file, there)
     if isinstance(manifest, Published):
         return
     if lacking := set(manifest.wanted or ()) - {str(part.unit) for part in manifest.parts}:
@@ -185,10 +270,6 @@ def stage_problems(out: str, stage: str, manifest: AnyManifest, run: RunFile | N
             yield Problem(name, f"says {says} {count}, its parts {sums}")
     if manifest.dropped != total.dropped:
         yield Problem(name, "its losses are not the sum of its parts'")
-    for part in manifest.parts:
-        if stage not in _making(run):
-            yield from marker_problems(out, stage, part)
-        yield from part_problems(out, stage, part, thinned=(manifest.dropped_one_in or 1) > 1)
 
 
 def no_file(out: str, name: str) -> Problem | None:
@@ -199,52 +280,13 @@ def no_file(out: str, name: str) -> Problem | None:
     return Problem(name, "no file: move away what stands there", lost=True, gone=True)
 
 
-def size_problems(out: str, file: File) -> Problems:
-    size = fs.size_of_file(fs.join(out, file.name))
+def size_problems(out: str, file: File, there: Sizes) -> Problems:
+    size = there.get(file.name)
+    size = fs.size_of_file(fs.join(out, file.name)) if size is None else size  # a listing may come late
     if size is None:
         yield no_file(out, file.name) or Problem(file.name, "missing", lost=True, gone=True)
     elif size != file.bytes:
         yield Problem(file.name, f"{size} bytes, the manifest says {file.bytes}", lost=True)
-
-
-def marker_problems(out: str, stage: str, part: Marker) -> Problems:
-    """Problems if the marker of a part is missing, or differs from the manifest."""
-    name = f"{directory_of(stage)}/{part.unit}.json"
-    path = fs.join(out, name)
-    if not fs.exists(path):
-        yield Problem(name, f"the marker of {part.unit} is missing", lost=True)
-    elif not _marker_stands(path, part):
-        yield Problem(name, f"the marker of {part.unit} differs from the manifest")
-
-
-def part_problems(out: str, stage: str, part: Marker, *, thinned: bool) -> Problems:
-    """Problems if the tables of a part do not have the rows that its marker counts."""
-    files = {label: file.name for label, file in part.files.items()}
-    if part.unit.kind == "part" and "rows" in files:
-        yield from _count_problems(out, files["rows"], part.out, "rows")
-    if stage == "download" and "parquet" in files:
-        yield from _reason_problems(out, files["parquet"], {**part.dropped, "": part.out})
-    elif layout.DROPPED in files and not thinned:
-        yield from _reason_problems(out, files[layout.DROPPED], part.dropped)
-
-
-def _marker_stands(path: str, part: Marker) -> bool:
-    """Whether a marker is, to the byte, what the manifest says. A marker of plan may also name files between passes, long
-    removed: then the manifest has its digest, or in a set of version 0.1.0 nothing of it."""
-    data, parsed = bytes_in(path), json_in(path)
-    if data is None or parsed is None:
-        return False
-    if part.marker_sha256:
-        return hashlib.sha256(data).hexdigest() == part.marker_sha256 or data == to_json(part.bare)
-    return data == to_json(part.bare) or (data == to_json(parsed) and _within(dump(part), parsed))
-
-
-def _within(part: Mapping[str, Any], marker: Mapping[str, Any]) -> bool:
-    """Whether the marker says all that the manifest's part does; it may also name files between passes."""
-    files = marker.get("files")
-    if not isinstance(files, dict) or any(files.get(label) != entry for label, entry in part["files"].items()):
-        return False
-    return all(name == "files" or marker.get(name) == value for name, value in part.items())
 
 
 def _run(out: str) -> RunFile | None:
@@ -274,25 +316,6 @@ def _records_hold(run: RunFile) -> bool:
         and all(file.digests for file in (*(record.beside or ()), *(record.files or ())))
         for stage, record in run.records.items()
     )
-
-
-def _count_problems(out: str, name: str, expected: int, what: str) -> Problems:
-    table = table_in(fs.join(out, name), ["key"])
-    if table is None:
-        yield Problem(name, "not a readable parquet file")
-    elif len(table) != expected:
-        yield Problem(name, f"{len(table)} {what}, the manifest says {expected}")
-
-
-def _reason_problems(out: str, name: str, expected: Mapping[str, int]) -> Problems:
-    """Rows by reason ("" for none) against the marker's counts."""
-    table = table_in(fs.join(out, name), ["reason"])
-    if table is None:
-        yield Problem(name, "not a readable parquet file")
-        return
-    counted = add_counts({reason or "": 1} for reason in table["reason"].to_pylist())
-    if counted != add_counts([expected]):
-        yield Problem(name, "its rows by reason are not those of its marker")
 
 
 def ledger_problems(out: str, totals: Mapping[str, Tally], published: Published | Record | None) -> Problems:
@@ -368,15 +391,17 @@ def below(source: SeenSource) -> str | None:
     return label.replace("demo/", f"{layout.DEMO}/", 1) if label.startswith("demo/") else None
 
 
-def whole_problems(out: str, run: RunFile | None, manifests: Manifests) -> tuple[list[Problem], list[str]]:
+def whole_problems(
+    out: str, run: RunFile | None, manifests: Manifests, sizes: Sizes
+) -> tuple[list[Problem], list[str]]:
     """(problems, notes) of run.json, of the manifests, and of files that nothing names."""
     named, beside = every_file(out, run, manifests)
-    there = [name for name in fs.find(out) if not _outside(name)]
+    there = [name for name in sizes if not _outside(name)]
     problems = run_problems(out, run, manifests)
     asked = [file.name for file in beside if is_robots(file.name)]
     silent = [name for name in asked if not fs.exists(fs.join(out, name))]
     for file in beside:
-        problems += size_problems(out, file) if file.name not in silent else ()
+        problems += size_problems(out, file, sizes) if file.name not in silent else ()
     notes = [f"{name} is gone: nothing but the next download reads it, which asks servers again" for name in silent]
     strange, plain = strangers(run, manifests, [*named, *beside], there)
     problems += strange
@@ -472,28 +497,3 @@ def run_problems(out: str, run: RunFile | None, manifests: Manifests) -> list[Pr
         if hashlib.sha256(data).hexdigest() != kept.manifest_sha256:
             problems.append(Problem(manifest_of(stage), "its bytes are not those of run.json's sha256"))
     return problems
-
-
-# Every byte.
-
-
-def digest_problems(out: str, listed: Sequence[File]) -> list[Problem]:
-    """The digest of every file that is under one."""
-
-    def check(file: File) -> Problem | None:
-        path, name = fs.join(out, file.name), file.name
-        digest = file.digest
-        if digest is None:
-            return Problem(name, "the manifest has no digest of it")
-        if fs.size_of_file(path) is None:
-            return None  # reported before
-        try:
-            actual = fs.digest_of(path, digest.algorithm)
-        except OSError as error:
-            return Problem(name, f"cannot be read ({error})")
-        if actual != digest:
-            return Problem(name, f"its bytes are not those of the manifest's {digest.algorithm}")
-        return None
-
-    with ThreadPoolExecutor(READERS) as readers:
-        return [problem for problem in readers.map(check, listed) if problem]

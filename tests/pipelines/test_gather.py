@@ -33,7 +33,9 @@ def test_what_comes_out_of_a_job_comes_back_each_once(
     numbers = [*range(250), *range(50)]  # as an engine that tries again may give them
     units = gather(
         Engine((), threads=2),
-        lambda p: p | beam.Create(numbers) | beam.Reshuffle() | beam.Map(marker),
+        numbers,
+        int,
+        lambda every: every | beam.Map(marker),
         Marker,
         out=str(tmp_path),
         expected=expected,
@@ -54,7 +56,7 @@ def test_a_listing_that_comes_late_loses_nothing(tmp_path: Path, monkeypatch: py
         )
 
     units = gather(
-        Engine((), 1), lambda p: p | beam.Create(range(3)) | beam.Map(publish), Marker, out=out, expected=3_000
+        Engine((), 1), range(3), int, lambda every: every | beam.Map(publish), Marker, out=out, expected=3_000
     )
     assert len(units) == 3 and stage.units() == []
     assert [str(one.unit) for one in stage.standing(units)] == ["part-00000", "part-00001", "part-00002"]
@@ -64,7 +66,7 @@ def test_a_listing_that_comes_late_loses_nothing(tmp_path: Path, monkeypatch: py
 
 
 def test_of_a_job_that_gives_nothing_nothing_comes_back(tmp_path: Path) -> None:
-    assert gather(Engine((), 1), lambda p: p | beam.Create([]), Marker, out=str(tmp_path), expected=0) == []
+    assert gather(Engine((), 1), [], int, lambda every: every, Marker, out=str(tmp_path)) == []
 
 
 def test_a_job_that_fails_leaves_no_files(tmp_path: Path) -> None:
@@ -72,5 +74,5 @@ def test_a_job_that_fails_leaves_no_files(tmp_path: Path) -> None:
         raise RuntimeError(f"no {number}")
 
     with pytest.raises(RuntimeError, match="no 1"):
-        gather(Engine((), 1), lambda p: p | beam.Create([1]) | beam.Map(fail), Marker, out=str(tmp_path), expected=1)
+        gather(Engine((), 1), [1], int, lambda every: every | beam.Map(fail), Marker, out=str(tmp_path))
     assert fs.list_dir(fs.join(str(tmp_path), SCRATCH)) == []

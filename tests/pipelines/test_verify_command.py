@@ -47,3 +47,30 @@ def test_a_store_that_refuses_is_one_sentence_and_exit_code_2(
     monkeypatch.setattr(fs, "exists", denied)
     assert run(["memory://set"]) == 2
     assert capsys.readouterr().err == "error: Access Denied\n"
+
+
+def test_an_engine_tells_what_threads_of_one_process_tell(
+    tmp_path: Path, build: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, place = build(str(tmp_path / "out")), str(tmp_path / "place")
+    engine = ["--runner=FnApiRunner", f"--temp_location={place}"]
+
+    def lines(*arguments: str) -> tuple[int, list[str]]:
+        return main([out, "--level=full", *arguments]), capsys.readouterr().out.splitlines()
+
+    before = fs.find(out)
+    assert lines(*engine) == lines() and lines()[0] == 0
+    tar = Path(f"{out}/shards/00001.tar")
+    tar.write_bytes(tar.read_bytes().replace(b'"width"', b'"girth"', 1))
+    Path(f"{out}/shards/00002.parquet").write_bytes(Path(f"{out}/shards/00000.parquet").read_bytes())
+    assert lines(*engine) == lines() and lines()[0] == 1
+    assert fs.find(out) == before and fs.find(place) == []
+
+
+def test_on_an_engine_it_asks_for_a_place_that_all_workers_reach(
+    tmp_path: Path, build: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = build(str(tmp_path / "out"))
+    assert main([out, "--runner=FnApiRunner"]) == 2 and "needs --temp_location" in capsys.readouterr().err
+    assert main([out, "--runner=FnApiRunner", "--temp_locaton=x"]) == 2
+    assert "did you mean --temp_location?" in capsys.readouterr().err

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -83,6 +83,14 @@ def test_a_field_that_is_missing_is_named(name: str) -> None:
 def test_what_is_no_object_is_none(value: object) -> None:
     with pytest.raises(ValueError, match="it is no JSON object"):
         load(Tree, value)
+
+
+@pytest.mark.parametrize("value", ["low", "high"])
+def test_a_word_of_a_few_is_one_of_them(value: str) -> None:
+    assert load(Literal["low", "high"], value) == value  # type: ignore[arg-type]
+    for other in ("Low", 1, None, [], {}):
+        with pytest.raises(ValueError, match="is none of 'low', 'high'"):
+            load(Literal["low", "high"], other)  # type: ignore[arg-type]
 
 
 JSON = st.recursive(

@@ -90,7 +90,8 @@ class Progress:
     rows: int = 0
 
 
-class PartShards(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class PartShards:
     """Raw shards to make: row groups of the plan part at `path`. `name` is the partition's, and its units' too."""
 
     name: str
@@ -122,7 +123,7 @@ class Owner:
         chains = []
         for chain in self.chains:
             left = [
-                part._replace(shards=tuple(s for s in part.shards if Unit.raw(part.name, s) not in done))
+                replace(part, shards=tuple(s for s in part.shards if Unit.raw(part.name, s) not in done))
                 for part in chain
             ]
             chains.append(tuple(part for part in left if part.shards))
@@ -144,7 +145,8 @@ def hosts_of(owner: Owner) -> pa.Table:
 _NO_HOSTS = pa.schema([("domain", pa.string()), ("host", pa.string()), ("rows", pa.int64())])
 
 
-class PlanPart(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class PlanPart:
     """A part of the plan: its raw shards, their rows in all, and the number of the giant it is a piece of, if any."""
 
     part: PartShards
@@ -191,12 +193,14 @@ def download(
     be away. If it is killed, only the shards in flight are left unpublished."""
     stage = StageDir(out, "download", fingerprint)
     planned = [[one for part in chain for one in planned_of(part)] for chain in owner.chains]
-    todo = [[one for one in chain if stage.done(one.unit) is None] for chain in planned]
+    units = [one.unit for chain in planned for one in chain]
+    there = {unit: marker for unit in units if (marker := stage.done(unit)) is not None}
+    todo = [[one for one in chain if one.unit not in there] for chain in planned]
     if any(todo):
         work = Work(owner, stage, seed, fetch, image, on_progress or (lambda progress: None))
         with fs.scratch_dir(out) as scratch:
             work.run(todo, scratch)
-    markers = [stage.marker(one.unit) for chain in planned for one in chain]
+    markers = [there.get(unit) or stage.marker(unit) for unit in units]
     return [marker for marker in markers if marker is not None]
 
 

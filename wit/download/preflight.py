@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
@@ -44,8 +44,38 @@ def picture_bytes(image: ImageConfig) -> float:
     return min(pixels * ENCODERS[image.encode_format].stored, ORIGINAL_BYTES)
 
 
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """How long the pictures of a domain take at the rates that it is asked at."""
+
+    name: str
+    rows: int
+    seconds: float
+
+
+NO_DOMAIN = Domain("", 0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one owner is to fetch, by its name: pictures, hosts, and the domain that keeps it longest."""
+
+    owner: str
+    rows: int
+    hosts: int
+    slowest: Domain
+
+
+def asked_of(owner: str, hosts: pa.Table, fetch: FetchConfig) -> Asked:
+    """The sum of an owner's hosts, a table with columns domain, host and rows, without those that are never asked."""
+    limits = read(fetch.host_limits)
+    asked = [row for row in hosts.to_pylist() if not limits.denies(row["host"])]
+    slowest = min([*domains(asked, limits, fetch), NO_DOMAIN], key=slowest_first)
+    return Asked(owner, sum(row["rows"] for row in asked), len(asked), slowest)
+
+
 def preflight(
-    parts: Iterable[pa.Table],
+    owners: Iterable[Asked],
     *,
     fetch: FetchConfig,
     image: ImageConfig,
@@ -53,14 +83,11 @@ def preflight(
     copies: int,
     bytes_per_picture: float | None = None,
 ) -> Preflight:
-    """The estimate for these owners, each a table with columns domain, host and rows; no domain is in two of them. `copies` is
-    how often a picture lies on the disk in the end: in raw/, and in shards/."""
-    limits, rows, hosts, slowest = read(fetch.host_limits), 0, 0, NO_DOMAIN
-    for part in parts:
-        asked = [row for row in part.to_pylist() if not limits.denies(row["host"])]
-        hosts += len(asked)
-        rows += sum(row["rows"] for row in asked)
-        slowest = min([*domains(asked, limits, fetch), slowest], key=slowest_first)
+    """The estimate for these owners; no domain is in two of them. `copies` is how often a picture lies on the disk in the end: in
+    raw/, and in shards/."""
+    rows, hosts, slowest = 0, 0, NO_DOMAIN
+    for one in owners:
+        rows, hosts, slowest = rows + one.rows, hosts + one.hosts, min(one.slowest, slowest, key=slowest_first)
     requests = rows + hosts * fetch.respect_robots
     stored = bytes_per_picture if bytes_per_picture is not None else picture_bytes(image)
     at_once = max(workers, 1) * fetch.in_flight / SECONDS_PER_REQUEST
@@ -74,17 +101,6 @@ def preflight(
         int(rows * SURVIVAL * (stored + TAR_BYTES) * copies),
         max(slowest.seconds, requests / at_once) / 3600,
     )
-
-
-class Domain(NamedTuple):
-    """How long the pictures of a domain take at the rates that it is asked at."""
-
-    name: str
-    rows: int
-    seconds: float
-
-
-NO_DOMAIN = Domain("", 0, 0.0)
 
 
 def slowest_first(domain: Domain) -> tuple[float, int, str]:

@@ -21,7 +21,8 @@ from wit.errors import InputError
 from wit.flags import instead
 from wit.reasons import Reason
 from wit.records import PLAN
-from wit.store import fs, parquet
+from wit.store import parquet
+from wit.store.flight import side_by_side
 from wit.store.manifests import Marker, Unit
 from wit.store.parts import StageDir
 from wit.tally import Tally
@@ -72,15 +73,16 @@ def failed_rows(out: str, markers: Sequence[Marker], reasons: Sequence[str]) -> 
     return pa.concat_tables([pa.schema([*PLAN, ("reason", pa.string())]).empty_table(), *tables]).sort_by("key")
 
 
-def finished_rounds(markers: Sequence[Marker], rows_per_shard: int) -> tuple[int, list[Marker]]:
+def finished_rounds(stage: StageDir, rows_per_shard: int) -> tuple[int, list[Marker]]:
     """(how many rounds were published completely, the markers of their accounting and raw shards, in order)."""
-    by_unit, done, number = {marker.unit: marker for marker in markers}, list[Marker](), 0
-    while (accounting := by_unit.get(accounting_unit(number + 1))) is not None:
+    done, number = list[Marker](), 0
+    while (accounting := stage.done(accounting_unit(number + 1))) is not None:
         shards = ceil_div(-accounting.into, rows_per_shard)
         units = [Unit.raw(partition_name(number + 1), shard) for shard in range(shards)]
-        if not by_unit.keys() >= set(units):
+        markers = [marker for marker in side_by_side(stage.done, units) if marker is not None]
+        if len(markers) < shards:
             break
-        done += [accounting, *(by_unit[unit] for unit in units)]
+        done += [accounting, *markers]
         number += 1
     return number, done
 
@@ -105,9 +107,7 @@ def write_round(
     accounting, partition = accounting_unit(number), partition_name(number)
     begun = stage.marker(accounting)
     if begun is not None and stage.facts(begun, Retried).reasons != tuple(reasons):
-        for unit in stage.units():
-            if unit == accounting or unit.place.startswith(f"{partition}-"):
-                fs.remove(stage.marker_path(unit))
+        stage.forget(unit for unit in stage.units() if unit == accounting or unit.place.startswith(f"{partition}-"))
     rows = failed_rows(stage.out, markers, reasons)
     lost = {reason: -count for reason, count in ledger.reason_counts(rows).items()}
     path = layout.retry_path(stage.out, partition)

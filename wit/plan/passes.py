@@ -10,8 +10,7 @@ in brackets publish nothing: their results add up over buckets.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,6 +42,35 @@ Chunk = tuple[pa.Table, Ints, pa.Table]  # rows ordered by bucket, the bucket of
 
 
 @dataclass(frozen=True, slots=True)
+class CandidatesPart:
+    """A part of candidates: the unit that scatters it, and the path of its pairs."""
+
+    unit: Unit
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The numbers of the buckets that follow from slices: each is a unit of these passes."""
+
+    kinds: tuple[str, ...]
+    numbers: tuple[int, ...]
+
+    @classmethod
+    def of(cls, numbers: Ints, *, kinds: tuple[str, ...]) -> Wanted:
+        """These numbers, of an array."""
+        return cls(kinds, tuple(numbers.tolist()))
+
+    @property
+    def units(self) -> list[Unit]:
+        """All of these units."""
+        return [Unit.numbered(kind, number) for kind in self.kinds for number in self.numbers]
+
+
+OF_BUCKETS, OF_PARTITIONS = ("merge", "thin", "weigh", "admit"), ("part",)  # passes that follow from slices
+
+
+@dataclass(frozen=True, slots=True)
 class Passes:
     """What all passes need: the settings, how many buckets and cells of a sketch there are, and the rates of hosts."""
 
@@ -55,9 +83,9 @@ class Passes:
     cells: int
     rates: Rates
 
-    def scatter(self, part: tuple[Unit, str]) -> Marker:
-        """One candidates part, (its unit in this stage, its path) -> slices by URL bucket."""
-        unit, path = part
+    def scatter(self, part: CandidatesPart) -> Marker:
+        """One candidates part -> slices by URL bucket."""
+        unit, path = part.unit, part.path
         config, buckets = self.config, self.buckets
         chunk_rows = max(config.rows_per_bucket, SLICE_ROWS * buckets)
 
@@ -74,6 +102,10 @@ class Passes:
     def slices(self, marker: Marker) -> list[tuple[int, SliceRef]]:
         """(bucket or partition, reference) of every slice of a scattered unit: all that crosses the shuffle."""
         return slice_refs(self.stage, marker)
+
+    def numbers_of(self, marker: Marker) -> Ints:
+        """The buckets or partitions, each once, for which the unit has slices."""
+        return np.unique(np.array([number for number, _ in self.slices(marker)], np.int64))
 
     def merge(self, bucket: tuple[int, Iterable[SliceRef]]) -> Marker:
         """The slices of one bucket -> its pairs, the captions of each URL adjacent."""
@@ -251,18 +283,14 @@ def first_rates(stage: StageDir, asked: Rates) -> Rates:
     return stage.facts(kept, RatesKept).rates.rates()
 
 
-def wanted_units(stage: StageDir, scattered: Sequence[Unit], markers: Sequence[Marker]) -> set[Unit]:
-    """All units of a plan. Those of the first pass are given; those of every other pass follow from the slices written before."""
-    by_unit = {marker.unit: marker for marker in markers}
+def wanted_units(scattered: Iterable[Unit], wanted: Iterable[Wanted]) -> set[Unit]:
+    """All units of a plan: those of the first pass, which are given, and those that follow from the slices that passes wrote."""
+    return {*scattered, *(unit for some in wanted for unit in some.units), QUERIES}
 
-    def buckets_of(units: Iterable[Unit]) -> list[int]:
-        there = (by_unit[unit] for unit in units if unit in by_unit)
-        return sorted({bucket for marker in there for bucket, _ in slice_refs(stage, marker)})
 
-    buckets = buckets_of(scattered)
-    made = {kind: [Unit.numbered(kind, bucket) for bucket in buckets] for kind in ("merge", "thin", "weigh", "admit")}
-    partitions = [Unit.numbered("part", number) for number in buckets_of(made["admit"])]
-    return {*scattered, *itertools.chain(*made.values()), *partitions, QUERIES}
+def all_numbers(arrays: Iterable[Ints]) -> Ints:
+    """The numbers in any of these arrays, in order."""
+    return np.unique(np.concatenate([np.zeros(0, np.int64), *arrays]))
 
 
 def without_work(marker: Marker) -> Marker:

@@ -8,8 +8,11 @@ megabytes, not one a picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -54,33 +57,84 @@ def keep_list_parts(select: Manifest) -> list[KeepPart]:
     return sorted(part for part in parts if part.rows)
 
 
-def shard_count(samples: int, config: PublishConfig) -> int:
-    """How many final shards so many samples fill, the last one perhaps in part."""
-    return ceil_div(samples, config.samples_per_shard)
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A keep part in the order of the stream of all samples; `before` is how many samples of the parts before it there are."""
+
+    part: KeepPart
+    before: int
 
 
-def plan_shards(parts: Sequence[KeepPart], *, seed: int, config: PublishConfig) -> Iterator[Assignment]:
-    """All final shards in order: exactly `samples_per_shard` samples each, except the last."""
+@dataclass(frozen=True, slots=True)
+class Order(Sequence[Assignment]):
+    """All final shards in order: exactly `samples_per_shard` samples each, except the last. Each is worked out when it is asked
+    for, from the few groups that it draws from: workers need but `parts`."""
+
+    parts: Sequence[Placed]
+    samples: int
+    seed: int
+    config: PublishConfig
+
+    def __len__(self) -> int:
+        return ceil_div(self.samples, self.config.samples_per_shard)
+
+    @overload
+    def __getitem__(self, number: int) -> Assignment: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Assignment]: ...
+    def __getitem__(self, number: int | slice) -> Assignment | list[Assignment]:
+        if isinstance(number, slice):
+            return [self[one] for one in range(len(self))[number]]
+        size, number = self.config.samples_per_shard, range(len(self))[number]
+        first, last = number * size, min((number + 1) * size, self.samples)
+        runs = [
+            run
+            for border, group in enumerate(self._groups(first, last))
+            for run in self._runs(group, border, first, last)
+        ]
+        return Assignment(self.name_of(number), last - first, tuple(runs))
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all shards."""
+        return [self.name_of(number) for number in range(len(self))]
+
+    def name_of(self, number: int) -> str:
+        """The name of a shard: its number, with at least five digits, as many as the last one has."""
+        return f"{number:0{max(5, len(str(len(self) - 1)))}d}"
+
+    def _groups(self, first: int, last: int) -> range:
+        """The numbers of the groups that hold samples [first, last) of the stream."""
+        size = self.config.raw_shards_per_group
+        starts = range(0, len(self.parts), size)
+
+        def before(start: int) -> int:
+            return self.parts[start].before
+
+        return range(bisect_right(starts, first, key=before) - 1, bisect_left(starts, last, key=before))
+
+    def _runs(self, group: int, border: int, first: int, last: int) -> list[Run]:
+        """What samples [first, last) of the stream draw from a group."""
+        size = self.config.raw_shards_per_group
+        placed = self.parts[group * size : (group + 1) * size]
+        parts, before = tuple(one.part for one in placed), placed[0].before
+        return runs_of(parts, interleave(parts, self.seed)[max(first - before, 0) : last - before], border)
+
+
+def plan_shards(parts: Sequence[KeepPart], *, seed: int, config: PublishConfig) -> Order:
+    """The order of the final shards of these parts."""
     order = np.argsort(keyed_hashes(seed, "publish", [part.unit for part in parts]), kind="stable")
-    size = config.samples_per_shard
-    width = max(5, len(str(shard_count(sum(part.rows for part in parts), config) - 1)))
-    pending: list[Run] = []
-    held, number, border = 0, 0, 0
-    for start in range(0, len(order), config.raw_shards_per_group):
-        group = [parts[i] for i in order[start : start + config.raw_shards_per_group]]
-        stream = interleave(group, seed)
-        for piece in np.split(stream, range(size - held, len(stream), size)):
-            pending += runs_of(group, piece, border)
-            held += len(piece)
-            if held == size:
-                yield Assignment(f"{number:0{width}d}", held, tuple(pending))
-                pending, held, number, border = [], 0, number + 1, 0
-        border += held > 0
-    if held:
-        yield Assignment(f"{number:0{width}d}", held, tuple(pending))
+    permuted = [parts[number] for number in order]
+    ends = np.cumsum([part.rows for part in permuted], dtype=np.int64).tolist()
+    placed = [Placed(part, end - part.rows) for part, end in zip(permuted, ends, strict=True)]
+    return Order(placed, ends[-1] if ends else 0, seed, config)
 
 
-def interleave(group: Sequence[KeepPart], seed: int) -> Ints:
+GROUPS_HELD = 2  # whose order a process keeps: neighbouring shards draw from the same group
+
+
+@functools.lru_cache(GROUPS_HELD)
+def interleave(group: tuple[KeepPart, ...], seed: int) -> Ints:
     """[samples, 2] (part, row) of the group's samples: parts mixed evenly, the rows of each in order."""
     part = np.repeat(np.arange(len(group)), [p.rows for p in group])
     row = np.concatenate([np.arange(p.rows) for p in group])
@@ -95,7 +149,7 @@ def turns(part: KeepPart, start: int, stop: int, seed: int) -> Floats:
     return (np.arange(start, stop) + phase) / part.rows
 
 
-def runs_of(group: Sequence[KeepPart], piece: Ints, border: int) -> list[Run]:
+def runs_of(group: tuple[KeepPart, ...], piece: Ints, border: int) -> list[Run]:
     """The piece of a stream as one run a part."""
     runs = []
     for number, part in enumerate(group):

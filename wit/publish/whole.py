@@ -12,6 +12,7 @@ from wit.publish.shard import ShardMarker
 from wit.shards import REMOVED
 from wit.stages import KINDS, SCHEMAS
 from wit.store import fs, lease
+from wit.store.flight import side_by_side
 from wit.store.manifests import File, Published, lacking, read_json, read_published, stands
 from wit.store.parts import StageDir, check_complete
 from wit.typed import to_json
@@ -53,9 +54,8 @@ def finish(stage: StageDir, shards: Sequence[ShardMarker], wanted: Sequence[str]
     lease.check(stage.out)
     # While a set is mended in place, its old manifest stays until the new one stands.
     named = {*(file.name for file in manifest.files), REMOVED, MANIFEST_FILE}
-    for name in fs.list_dir(directory):
-        if name not in named:
-            fs.remove(fs.join(directory, name))
+    there = fs.list_sizes(directory)
+    fs.remove_entries(directory, {name: there[name] for name in there.keys() - named})
     fs.write_bytes(fs.join(directory, SIZES_FILE), sizes_json(shards))
     fs.write_bytes(fs.join(directory, MANIFEST_FILE), to_json(manifest))
     if directory != shards_path(stage.out):
@@ -94,7 +94,8 @@ def manifests_of(stage: StageDir) -> Iterator[Published]:
     directory = shards_path(stage.out)
     names = [name for name in fs.list_dir(directory) if name.endswith(SHARD_ENDING)]
     try:
-        markers = [m for name in names if (m := read_json(fs.join(directory, name), ShardMarker)) is not None]
+        read = side_by_side(lambda name: read_json(fs.join(directory, name), ShardMarker), names)
+        markers = [marker for marker in read if marker is not None]
     except DamagedFile:
         return
     manifest = manifest_of(stage, markers)
@@ -114,10 +115,10 @@ def install(out: str) -> None:
         fs.exchange(new, old)
         fs.remove(new)
         return
-    names = [name for name in fs.list_dir(new) if name != MANIFEST_FILE]
+    there, names = fs.list_sizes(old), {*fs.list_dir(new)} - {MANIFEST_FILE}
     fs.remove(fs.join(old, MANIFEST_FILE))
-    for name in {*fs.list_dir(old)} - {*names}:
-        fs.remove(fs.join(old, name))
-    for name in [*names, MANIFEST_FILE]:
-        fs.copy(fs.join(new, name), fs.join(old, name))
+    fs.remove_entries(old, {name: there[name] for name in there.keys() - names})
+    for _ in side_by_side(lambda name: fs.copy(fs.join(new, name), fs.join(old, name)), sorted(names)):
+        pass
+    fs.copy(fs.join(new, MANIFEST_FILE), fs.join(old, MANIFEST_FILE))
     fs.remove(new)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from wit import __version__, ledger
 from wit.arrays import Ints
 from wit.querylist import QueryList
 from wit.reasons import Reason
+from wit.report.hosts import HostLosses
 from wit.report.tables import Tables
 from wit.select.survival import Shortfall
 from wit.store.manifests import Published
@@ -62,16 +62,6 @@ class QueryRow:
     capped: bool
     lacking: int
     enough_oversample: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class HostLosses:
-    """How many pictures a host was asked for, how many it gave, and the commonest Reason for its losses."""
-
-    host: str
-    asked: int
-    arrived: int
-    loss: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +118,7 @@ def page_facts(
         shards_total=published.shards,
         candidates_in=candidates.into,
         survival=download.out / max(download.into, 1),
-        hosts_total=len(tables.hosts["host"].unique()),
+        hosts_total=tables.hosts.total,
         queries_total=len(counts),
         queries_hit=int((counts["kept"].to_numpy() > 0).sum()),
         queries_sha256=queries.digest,
@@ -140,7 +130,7 @@ def page_facts(
         languages=settings.languages,
         top_queries=largest(counts, "pairs"),
         thin_queries=largest(counts, "lacking"),
-        worst_hosts=worst_hosts(tables.hosts),
+        worst_hosts=tables.hosts.worst,
         warnings=warnings(tables.sources, short, oversample=settings.oversample),
         sources=settings.sources,
         max_per_query=settings.max_per_query,
@@ -164,20 +154,6 @@ def largest(queries: pa.Table, column: str) -> list[QueryRow]:
     """The TOP queries by that column, without those at 0; equal ones in the order of the list."""
     order = np.argsort(-queries[column].to_numpy(), kind="stable")[:TOP]
     return [QueryRow(**row) for row in queries.take(pa.array(order)).to_pylist() if row[column]]
-
-
-def worst_hosts(hosts: pa.Table) -> list[HostLosses]:
-    """The TOP hosts by pictures lost, each with its commonest Reason."""
-    by_host: dict[str, dict[str, int]] = defaultdict(dict)
-    for row in hosts.to_pylist():
-        by_host[row["host"]][row["outcome"]] = row["pairs"]
-    worst = []
-    for host, outcomes in by_host.items():
-        losses = {name: n for name, n in outcomes.items() if name != "downloaded"}
-        if losses:
-            loss = max(losses, key=lambda name: (losses[name], name))
-            worst.append(HostLosses(host, sum(outcomes.values()), outcomes.get("downloaded", 0), loss))
-    return sorted(worst, key=lambda row: (row.arrived - row.asked, row.host))[:TOP]
 
 
 def warnings(sources: pa.Table, short: Shortfall, *, oversample: float) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import heapq
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
@@ -32,31 +33,44 @@ class Figure:
     src: str
 
 
-def gallery(out: str) -> list[Figure]:
-    """The published samples with the smallest keys, in their order, without those that were removed. Keys are hashes, so the same
-    set shows the same ones. Raises DamagedFile where a picture is not the one that its row names."""
-    figures = [figure for path, rows in smallest_keys(out).items() for figure in read_figures(path, rows)]
+@dataclass(frozen=True, slots=True, order=True)
+class Sample:
+    """A published sample: its key, the name of its table in shards/ relative to OUT, and its row there."""
+
+    key: str
+    table: str
+    row: int
+
+
+def gallery(out: str, samples: Iterable[Sample]) -> list[Figure]:
+    """The samples, in the order of their keys. Raises DamagedFile where a picture is not the one that its row names."""
+    by_table: dict[str, list[int]] = defaultdict(list)
+    for sample in samples:
+        by_table[sample.table].append(sample.row)
+    figures = [figure for name, rows in by_table.items() for figure in read_figures(fs.join(out, name), rows)]
     return [figure for _, figure in sorted(figures, key=itemgetter(0))]
 
 
-def smallest_keys(out: str) -> dict[str, list[int]]:
-    """{path of a table in shards/: its rows} of the GALLERY smallest keys; only the column of keys is read."""
-    smallest: list[tuple[str, str, int]] = []
+def smallest(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    """Those with the GALLERY smallest keys. Keys are hashes, so the same set shows the same ones."""
+    return tuple(heapq.nsmallest(GALLERY, samples))
+
+
+def smallest_in(out: str, names: Iterable[str]) -> tuple[Sample, ...]:
+    """The samples with the smallest keys in some tables of shards/, without those that were removed; only the columns of keys and
+    hashes are read."""
     gone = pa.array(sorted(removed_hashes(shards_path(out))), pa.string())
-    for name in fs.list_dir(shards_path(out)):
-        if name.endswith(".parquet"):
-            path = fs.join(shards_path(out), name)
-            table = parquet.read_table(path, HASHES if len(gone) else ["key"])
-            hidden = [pc.is_in(column, value_set=gone).to_numpy() for column in table.columns if len(gone)]
-            places = np.flatnonzero(~np.logical_or.reduce([np.zeros(len(table), bool), *hidden]))
-            keys = table["key"].take(pa.array(places))
-            first = pc.sort_indices(keys)[:GALLERY]
-            here = zip(keys.take(first).to_pylist(), places[first.to_numpy()].tolist(), strict=True)
-            smallest = sorted([*smallest, *((key, path, row) for key, row in here)])[:GALLERY]
-    by_path: dict[str, list[int]] = defaultdict(list)
-    for _, path, row in smallest:
-        by_path[path].append(row)
-    return by_path
+    return smallest(sample for name in names for sample in _first_of(out, name, gone))
+
+
+def _first_of(out: str, name: str, gone: pa.Array) -> Iterator[Sample]:
+    table = parquet.read_table(fs.join(out, name), HASHES if len(gone) else ["key"])
+    hidden = [pc.is_in(column, value_set=gone).to_numpy() for column in table.columns if len(gone)]
+    places = np.flatnonzero(~np.logical_or.reduce([np.zeros(len(table), bool), *hidden]))
+    keys = table["key"].take(pa.array(places))
+    first = pc.sort_indices(keys)[:GALLERY]
+    for key, row in zip(keys.take(first).to_pylist(), places[first.to_numpy()].tolist(), strict=True):
+        yield Sample(key, name, row)
 
 
 def read_figures(path: str, rows: Sequence[int]) -> Iterator[tuple[str, Figure]]:

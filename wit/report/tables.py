@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +12,11 @@ import pyarrow as pa
 
 from wit.arrays import Ints, offsets_of, owners_of
 from wit.candidates.passes import Extracted
-from wit.layout import HOSTS_FILE, QUERIES_FILE, SOURCES_FILE
-from wit.plan.facts import QUERIES as PLAN_QUERIES
+from wit.layout import SOURCES_FILE
 from wit.plan.facts import PlanFacts
+from wit.report.hosts import HostFacts
 from wit.select.survival import Shortfall
 from wit.store import fs, parquet
-from wit.store.manifests import Manifest
 
 SOURCES = pa.schema(
     [
@@ -34,7 +32,6 @@ SOURCES = pa.schema(
         ("first_bad", pa.list_(pa.string())),
     ]
 )
-HOSTS = pa.schema([("host", pa.string()), ("outcome", pa.string()), ("pairs", pa.int64())])
 QUERIES = pa.schema(
     [
         ("query", pa.string()),
@@ -51,17 +48,11 @@ QUERIES = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The tables of one build, of the schemas above."""
+    """The ledger's tables of one build, of the schemas above; of the table of hosts, which may be large, what the page tells."""
 
     sources: pa.Table
-    hosts: pa.Table
+    hosts: HostFacts
     queries: pa.Table
-
-    def publish(self, out: str) -> None:
-        """Writes them below OUT."""
-        files = {SOURCES_FILE: self.sources, HOSTS_FILE: self.hosts, QUERIES_FILE: self.queries}
-        for name, table in files.items():
-            parquet.publish_table(table, fs.join(out, name), out=out)
 
 
 def source_reports(groups: Iterable[Extracted]) -> Iterator[dict[str, Any]]:
@@ -79,24 +70,6 @@ def source_table(groups: Iterable[Extracted]) -> pa.Table:
 def read_sources(out: str) -> pa.Table:
     """The table of sources that this or an earlier version wrote below OUT, in the schema of this one."""
     return pa.Table.from_pylist(parquet.read_table(fs.join(out, SOURCES_FILE)).to_pylist(), schema=SOURCES)
-
-
-def host_table(raw: Iterable[pa.Table]) -> pa.Table:
-    """(host, "downloaded" or the reason, pairs) over tables with columns host and reason."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for table in raw:
-        grouped = table.select(["host", "reason"]).group_by(["host", "reason"]).aggregate([([], "count_all")])
-        for row in grouped.to_pylist():
-            counts[row["host"], row["reason"] or "downloaded"] += row["count_all"]
-    rows = [{"host": host, "outcome": outcome, "pairs": n} for (host, outcome), n in sorted(counts.items())]
-    return pa.Table.from_pylist(rows, schema=HOSTS)
-
-
-def published_rows(out: str, manifest: Manifest, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """These columns of the rows that plan or select published, part by part, without plan's table of queries."""
-    for marker in manifest.parts:
-        if marker.unit != PLAN_QUERIES and "rows" in marker.files:
-            yield parquet.read_table(fs.join(out, marker.files["rows"].name), columns)
 
 
 def rows_per_query(tables: Iterable[pa.Table], queries: int) -> Ints:

@@ -37,11 +37,18 @@ KEEP_ROW_GROUP = 512  # publish reads runs of about 100 rows: a run should not c
 
 
 @dataclass(frozen=True, slots=True)
+class Numbered:
+    """A raw shard and its place in the list of all of them: slices name it by that."""
+
+    number: int
+    shard: FetchedShard
+
+
+@dataclass(frozen=True, slots=True)
 class Passes:
-    """What all passes need: the raw shards, the settings, and plan's facts about queries."""
+    """What all passes need: the settings, and plan's facts about queries."""
 
     stage: StageDir
-    shards: tuple[FetchedShard, ...]
     config: SelectConfig
     facts: str
     """The path of plan's table of queries, with the weight of each."""
@@ -51,9 +58,10 @@ class Passes:
     seed: int
     buckets: int
 
-    def count(self, number: int) -> Ints:
+    def count(self, raw: Numbered) -> Ints:
         """[2, queries] memberships of one raw shard: planned, and surviving."""
-        counted = count(self.stage.out, self.shards[number], queries=self.query_count, config=self.config)
+        table = read_raw(self.stage.out, raw.shard, self.config)
+        counted = count(table, raw.shard, queries=self.query_count, config=self.config)
         return np.stack([counted.planned, counted.surviving])
 
     def weights(self, memberships: Ints) -> Floats:
@@ -61,14 +69,13 @@ class Passes:
         weights = parquet.read_table(self.facts, ["weight"])["weight"].to_numpy()
         return surviving_counts(weights, Memberships(*memberships))
 
-    def scatter(self, number: int, weights: Floats) -> Marker:
+    def scatter(self, raw: Numbered, weights: Floats) -> Marker:
         """One raw shard -> its pictures in slices by dedup bucket."""
-        shard = self.shards[number]
-        unit = shard.unit.as_("scatter")
+        unit = raw.shard.unit.as_("scatter")
 
         def work() -> Marker:
-            raw, hashes = read_raw(self.stage.out, shard, self.config), hashes_of(self.queries)
-            survivors = pictures(raw, number, weights, hashes, seed=self.seed, config=self.config)
+            table, hashes = read_raw(self.stage.out, raw.shard, self.config), hashes_of(self.queries)
+            survivors = pictures(table, raw.number, weights, hashes, seed=self.seed, config=self.config)
             return self._publish_slices(unit, survivors, bucket_of(survivors, self.buckets))
 
         return self.stage.once(unit, work)
@@ -87,17 +94,19 @@ class Passes:
 
         return self.stage.once(unit, work)
 
-    def no_verdicts(self, number: int) -> tuple[int, None]:
-        """(number, None): makes sure that `keep` sees the raw shard even if none of its pictures survives."""
-        return number, None
+    def by_number(self, raw: Numbered) -> tuple[int, FetchedShard]:
+        """(number, raw shard): `keep` sees the shard together with its verdicts, and even if none of its pictures survives."""
+        return raw.number, raw.shard
 
-    def keep(self, verdicts: tuple[int, Iterable[SliceRef | None]]) -> Marker:
+    def keep(self, joined: tuple[int, Iterable[SliceRef | FetchedShard]]) -> Marker:
         """One raw shard and the verdicts on its pictures -> its part of the keep list, and its dropped rows."""
-        shard, refs = self.shards[verdicts[0]], verdicts[1]
+        both = list(joined[1])
+        shard = next(one for one in both if isinstance(one, FetchedShard))
+        refs = [one for one in both if isinstance(one, SliceRef)]
         unit = shard.unit.as_("part")
 
         def work() -> Marker:
-            judged = read_slices((ref for ref in refs if ref is not None), VERDICT).sort_by("row")
+            judged = read_slices(refs, VERDICT).sort_by("row")
             rows, dropped = keep_list(read_raw(self.stage.out, shard, self.config), shard, judged, self.config)
             tally = Tally(into=len(rows) + len(dropped), out=len(rows), dropped=ledger.reason_counts(dropped))
             with fs.scratch_dir(self.stage.out) as scratch:
@@ -130,9 +139,10 @@ def read_raw(out: str, shard: FetchedShard, config: SelectConfig) -> pa.Table:
     return raw
 
 
-def count(out: str, shard: FetchedShard, *, queries: int, config: SelectConfig) -> Memberships:
-    """The memberships of one raw shard. A retry's shard adds none to `planned`: its pairs were counted in the first attempt."""
-    counted = membership_counts(read_raw(out, shard, config), queries=queries, config=config)
+def count(raw: pa.Table, shard: FetchedShard, *, queries: int, config: SelectConfig) -> Memberships:
+    """The memberships of one raw shard, as `read_raw` reads it. A retry's shard adds none to `planned`: its pairs were counted in
+    the first attempt."""
+    counted = membership_counts(raw, queries=queries, config=config)
     return Memberships(np.zeros_like(counted.planned), counted.surviving) if shard.unit.is_retry else counted
 
 

@@ -15,7 +15,7 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -24,6 +24,7 @@ import xxhash
 from wit.damage import damaged
 from wit.errors import InputError
 from wit.layout import SCRATCH
+from wit.store.flight import batches
 from wit.store.patience import Patient, PatientStore, Ranges
 from wit.store.web import is_web
 
@@ -69,6 +70,11 @@ class _Local:
             shutil.rmtree(path)
         else:
             os.unlink(path)
+
+    def rm_files(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
 
 _LOCAL = _Local()
@@ -132,7 +138,8 @@ def size_of_file(path: str) -> int | None:
     store, inner = file_system(path)
     if is_local(path):
         return os.path.getsize(inner) if os.path.isfile(inner) else None
-    return int(store.size(inner)) if store.isfile(inner) else None
+    info = store.info_or_none(inner)
+    return int(info["size"]) if info is not None and info["type"] == "file" else None
 
 
 # The names that stores give to a file's version, the most exact first.
@@ -260,13 +267,22 @@ def list_sizes(path: str) -> dict[str, int | None]:
 
 def find(path: str) -> list[str]:
     """The names of all files below a directory, relative to it, sorted."""
+    return list(find_sizes(path))
+
+
+def find_sizes(path: str) -> dict[str, int | None]:
+    """{name relative to a directory: size in bytes, or None for a link to nowhere and the like} of all files below it, in the
+    order of their names."""
     store, inner = file_system(path)
     if is_local(path):
         walked = (os.path.relpath(os.path.join(at, name), inner) for at, _, names in os.walk(inner) for name in names)
-        return sorted(walked)
+        return {name: size_of_file(os.path.join(inner, name)) for name in sorted(walked)}
     store.invalidate_cache(inner)
     root = store.unstrip_protocol(inner).rstrip("/") + "/"
-    return sorted(store.unstrip_protocol(name).removeprefix(root) for name in store.find(inner))
+    sizes = {
+        store.unstrip_protocol(n).removeprefix(root): int(e["size"]) for n, e in store.find(inner, detail=True).items()
+    }
+    return {name: sizes[name] for name in sorted(sizes)}
 
 
 def free_bytes(path: str) -> int | None:
@@ -411,6 +427,20 @@ def remove(path: str) -> None:
     store, inner = file_system(path)
     if store.exists(inner):
         store.rm(inner, recursive=True)
+
+
+BULK = 1_000  # names that one request removes, on S3 and GCS
+
+
+def remove_entries(path: str, sizes: Mapping[str, int | None]) -> None:
+    """Removes what `list_sizes` has told of, or some of it: files BULK at a time, and directories with all that is in them.
+    Nothing happens for what is not there."""
+    store = file_system(path)[0]
+    files = (file_system(join(path, name))[1] for name in sorted(sizes) if sizes[name] is not None)
+    for batch in batches(files, BULK):
+        store.rm_files(batch)
+    for name in sorted(name for name, size in sizes.items() if size is None):
+        remove(join(path, name))
 
 
 def local_scratch(out: str) -> str:

@@ -8,7 +8,7 @@ short processes ended in SIGABRT after their last line (pyarrow 25.0.1; docs/log
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 import pyarrow as pa
@@ -93,13 +93,32 @@ def of_stream(stream: IO[bytes]) -> pq.ParquetFile:
 
 
 ROW_GROUP = 1 << 17
+WRITTEN: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "store_schema": True}
 
 
 def write_parquet(table: pa.Table, path: str, *, row_group_size: int = ROW_GROUP) -> None:
     """Writes a local file, the same bytes for the same rows: fixed codec and row groups, no metadata but the schema."""
-    pq.write_table(
-        table, path, compression="zstd", compression_level=3, row_group_size=row_group_size, store_schema=True
-    )
+    pq.write_table(table, path, row_group_size=row_group_size, **WRITTEN)
+
+
+def publish_tables(tables: Iterable[pa.Table], schema: pa.Schema, path: str, *, out: str) -> None:
+    """As `publish_table` of all these tables behind one another, the same bytes; holds one row group and one table."""
+    with fs.scratch_dir(out) as scratch:
+        local = f"{scratch}/table.parquet"
+        with pq.ParquetWriter(local, schema, **WRITTEN) as writer:
+            for group in _row_groups(tables, schema):
+                writer.write_table(group, row_group_size=ROW_GROUP)
+        fs.publish(local, path)
+
+
+def _row_groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    held = schema.empty_table()
+    for table in tables:
+        held = pa.concat_tables([held, table])
+        while len(held) >= ROW_GROUP:
+            yield held.slice(0, ROW_GROUP).combine_chunks()
+            held = held.slice(ROW_GROUP)
+    yield held.combine_chunks()
 
 
 def publish_table(table: pa.Table, path: str, *, out: str, row_group_size: int = ROW_GROUP) -> None:

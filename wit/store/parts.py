@@ -20,6 +20,7 @@ from wit.errors import Stopped
 from wit.layout import APART, REMOVED_FILE
 from wit.stages import SCHEMAS
 from wit.store import claims, fs, lease
+from wit.store.flight import batches, side_by_side
 from wit.store.manifests import (
     AnyManifest,
     Beside,
@@ -97,7 +98,7 @@ class StageDir:
     def markers(self) -> list[Marker]:
         """All published units of this fingerprint whose files are still there, whole, in the order of their names."""
         there = self.present()
-        markers = [self.marker(unit) for unit in self.units()]
+        markers = side_by_side(self.marker, self.units())
         return [m for m in markers if m is not None and not lacking(there, m.files.values())]
 
     def standing(self, markers: Iterable[Marker]) -> list[Marker]:
@@ -125,11 +126,10 @@ class StageDir:
         reads everything, finds a flipped byte."""
         return lacking(self.present(), manifest.entries)
 
-    def forget(self) -> None:
-        """Removes the markers, so that every unit is made again. The files of the manifest stay until a new manifest stands."""
-        lease.check(self.out)
-        for unit in self.units():
-            fs.remove(self.marker_path(unit))
+    def forget(self, units: Iterable[Unit] | None = None) -> None:
+        """Removes the markers of these units, or of all, so that they are made again. The files of the manifest stay until a new
+        manifest stands."""
+        self._remove({f"{self.directory}/{unit}.json": 0 for unit in (self.units() if units is None else units)})
 
     def publish(
         self,
@@ -226,18 +226,22 @@ class StageDir:
     def tidy(self, markers: Sequence[Marker]) -> None:
         """Removes every file of the stage that these markers do not name: a lost race's, unfinished ones, another fingerprint's.
         Writes a marker again that is gone, or of another size."""
-        lease.check(self.out)
         by_name = {f"{self.directory}/{marker.unit}.json": marker for marker in markers}
         keep = set(by_name) | {file.name for m in markers for file in m.files.values()}
         keep |= {file.name for m in markers for file in m.beside}
         own = {f"{self.directory}/{name}" for name in (fs.name_of(self.manifest_path), *KEPT)}
         there = self.present()
-        for name in sorted(there.keys() - keep - own):
-            fs.remove(fs.join(self.out, name))
+        self._remove({name: there[name] for name in there.keys() - keep - own})
         for name, part in sorted(by_name.items()):
             data = to_json(part.bare)
             if name not in there or there[name] not in (len(data), part.marker_bytes or len(data)):
                 fs.write_bytes(fs.join(self.out, name), data)
+
+    def _remove(self, there: Sizes) -> None:
+        """Removes what stands under these names, relative to OUT; while another builder may come, a batch at a time."""
+        for batch in batches(sorted(there.items()), fs.BULK):
+            lease.check(self.out)
+            fs.remove_entries(self.out, dict(batch))
 
 
 def check_complete(stage: str, wanted: Collection[str], published: Iterable[str]) -> None:

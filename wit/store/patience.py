@@ -14,7 +14,7 @@ import io
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from wit.errors import StoreAway
@@ -128,6 +128,14 @@ class Patient:
         found = getattr(self._store, name)
         return patient(found) if name in CALLS else found
 
+    def info_or_none(self, path: str) -> Mapping[str, Any] | None:
+        """What the store tells of a name, in one request; None where nothing has it."""
+        try:
+            info: Mapping[str, Any] = self.info(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return info
+
 
 class PatientStore(Patient):
     """One that is written to, too."""
@@ -145,10 +153,8 @@ class PatientStore(Patient):
         return self._kind(path) == "file"
 
     def _kind(self, path: str) -> str | None:
-        try:
-            return str(self.info(path)["type"])
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        info = self.info_or_none(path)
+        return None if info is None else str(info["type"])
 
     def pipe_file(self, path: str, data: bytes, mode: str = "overwrite") -> None:
         """Puts the whole file. Not patient where it is to create one: the answer to a first attempt may have been lost."""
@@ -161,6 +167,15 @@ class PatientStore(Patient):
         """Removes a file or a tree; that an earlier attempt, or another process, was first is no error."""
         with contextlib.suppress(FileNotFoundError):
             patient(self._store.rm)(path, recursive=recursive)
+
+    def rm_files(self, paths: Sequence[str]) -> None:
+        """Removes files, with one request where the store can do that. Where one is gone already, which ends such a request
+        midway, each is removed alone."""
+        try:
+            patient(self._store.rm, f"{len(paths)} files to remove")(list(paths))
+        except FileNotFoundError:
+            for path in paths:
+                self.rm(path, recursive=False)
 
 
 class Ranges(io.RawIOBase):

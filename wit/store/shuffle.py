@@ -7,9 +7,10 @@ Only `SliceRef`s cross the GroupByKey, on a laptop and on a cluster alike. Readi
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -91,10 +92,17 @@ def read_slices(refs: Iterable[SliceRef], schema: pa.Schema) -> pa.Table:
     return pa.concat_tables(tables).combine_chunks() if tables else schema.empty_table()
 
 
-def write_stream(table: pa.Table, path: str) -> None:
-    """Writes a local file that `parse` reads."""
+def write_stream(table: pa.Table, path: str, *, rows: int | None = None) -> None:
+    """Writes a local file that `parse` reads, in batches of at most that many rows."""
     with fs.open_write(path) as sink, pa.ipc.new_stream(sink, table.schema, options=OPTIONS) as writer:
-        writer.write_table(table)
+        writer.write_table(table, max_chunksize=rows)
+
+
+@contextlib.contextmanager
+def streamed(path: str) -> Iterator[Iterator[pa.RecordBatch]]:
+    """The batches of a local file that `write_stream` wrote; none of them is empty."""
+    with fs.open_read(path) as stream, parquet.naming(path), pa.ipc.open_stream(stream) as batches:
+        yield (batch for batch in batches if len(batch))
 
 
 def parse(path: str, data: bytes) -> pa.Table:

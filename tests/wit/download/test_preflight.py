@@ -4,7 +4,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from wit.download.preflight import SURVIVAL, TAR_BYTES, lines, picture_bytes, preflight
+from wit.download.preflight import SURVIVAL, TAR_BYTES, asked_of, lines, picture_bytes, preflight
 from wit.fetch.config import FetchConfig
 from wit.images.config import ImageConfig
 
@@ -19,7 +19,8 @@ FETCH = FetchConfig(domain_rate_per_s=4, host_rate_per_s=2, in_flight=10)
 
 def estimate(*parts: pa.Table, fetch: FetchConfig = FETCH, **knobs: float) -> object:
     given = {"image": ImageConfig(), "workers": 2, "copies": 2, "bytes_per_picture": 1_000, **knobs}
-    return preflight(parts, fetch=fetch, **given)  # type: ignore[arg-type]
+    asked = [asked_of(f"{number}", hosts, fetch) for number, hosts in enumerate(parts)]
+    return preflight(asked, fetch=fetch, **given)  # type: ignore[arg-type]
 
 
 def test_the_slowest_domain_is_that_of_its_rate_or_of_its_largest_hosts() -> None:

@@ -129,8 +129,13 @@ def shards_of(number: int, count: int) -> list[Marker]:
         ([marked(accounting_unit(1), -2), *shards_of(1, 1), marked(accounting_unit(2), -3), *shards_of(2, 1)], 1, 2),
     ],
 )
-def test_a_round_is_finished_where_all_its_shards_are_there(markers: list[Marker], rounds: int, found: int) -> None:
-    number, of_rounds = finished_rounds(markers[::-1], 2)
+def test_a_round_is_finished_where_all_its_shards_are_there(
+    markers: list[Marker], rounds: int, found: int, tmp_path: Path
+) -> None:
+    stage = StageDir(str(tmp_path), "download", "")
+    for marker in markers:
+        stage.publish(marker.unit, {}, marker)
+    number, of_rounds = finished_rounds(stage, 2)
     assert (number, len(of_rounds)) == (rounds, found)
     assert of_rounds == [marker for marker in markers if marker in of_rounds], "accounting first, then its shards"
 

@@ -11,7 +11,6 @@ from wit.querylist import query_list
 from wit.report.facts import (
     TOP,
     Coverage,
-    HostLosses,
     QueryRow,
     Settings,
     coverage,
@@ -19,9 +18,9 @@ from wit.report.facts import (
     page_facts,
     size_category,
     warnings,
-    worst_hosts,
 )
-from wit.report.tables import HOSTS, QUERIES, SOURCES, Tables
+from wit.report.hosts import HOSTS, HostFacts
+from wit.report.tables import QUERIES, SOURCES, Tables
 from wit.select.survival import Shortfall
 from wit.store.manifests import Published
 from wit.tally import Tally
@@ -30,8 +29,11 @@ INF = float("inf")
 NOTHING_LACKS = Shortfall(np.zeros(3), np.zeros(3))
 
 
-def host_rows(*rows: tuple[str, str, int]) -> pa.Table:
-    return pa.Table.from_pylist([dict(zip(HOSTS.names, row, strict=True)) for row in rows], schema=HOSTS)
+def host_facts(*rows: tuple[str, str, int]) -> HostFacts:
+    facts = HostFacts()
+    table = pa.Table.from_pylist([dict(zip(HOSTS.names, row, strict=True)) for row in rows], schema=HOSTS)
+    assert list(facts.watch([table])) == [table]
+    return facts
 
 
 def query_rows(*pairs: int, lacking: int = 0, kept: int = 0) -> pa.Table:
@@ -81,25 +83,6 @@ def test_a_row_says_what_the_table_says() -> None:
     assert largest(query_rows(0, lacking=4), "lacking") == [QueryRow("q0", 0, 0, 0, 0, False, 4, None)]
 
 
-@pytest.mark.parametrize(
-    "rows, worst",
-    [
-        (
-            [("a", "downloaded", 5), ("a", "timeout", 1), ("a", "tls", 2), ("b", "dns", 4), ("c", "downloaded", 9)],
-            [HostLosses("b", 4, 0, "dns"), HostLosses("a", 8, 5, "tls")],
-        ),
-        (  # equal losses: hosts by name, reasons by the last of the alphabet
-            [("b", "dns", 1), ("a", "dns", 1), ("c", "dns", 1), ("c", "tls", 1)],
-            [HostLosses("c", 2, 0, "tls"), HostLosses("a", 1, 0, "dns"), HostLosses("b", 1, 0, "dns")],
-        ),
-        ([(f"h{i:02}", "dns", 1) for i in range(30)], [HostLosses(f"h{i:02}", 1, 0, "dns") for i in range(TOP)]),
-        ([], []),
-    ],
-)
-def test_hosts_that_lost_most_come_first(rows: list[tuple[str, str, int]], worst: list[HostLosses]) -> None:
-    assert worst_hosts(host_rows(*rows)) == worst
-
-
 def test_warnings_are_sources_that_could_not_be_read_and_what_queries_lack() -> None:
     assert warnings(source_rows(0), NOTHING_LACKS, oversample=2) == []
     sentences = [f"s{i}: 2 of 9 rows could not be read as pairs (2 bad_row)" for i in range(TOP)]
@@ -144,7 +127,7 @@ QUERY_LIST, SETTINGS = query_list(["q0", "q1", "q2"]), Settings(("demo", "table:
 
 
 def test_the_facts_of_a_build() -> None:
-    hosts = host_rows(("a", "downloaded", 15), ("a", "timeout", 3), ("b", "timeout", 2))
+    hosts = host_facts(("a", "downloaded", 15), ("a", "timeout", 3), ("b", "timeout", 2))
     tables = Tables(source_rows(1), hosts, query_rows(12_000, 0, 5, lacking=1, kept=1))
     facts = page_facts(STAGES, PUBLISHED, tables, QUERY_LIST, SETTINGS, cap=10_000.4, short=NOTHING_LACKS)
     assert (facts.name, facts.version, facts.stages_run) == ("wit-01234567", wit.__version__, tuple(STAGES))
@@ -161,7 +144,7 @@ def test_the_facts_of_a_build() -> None:
 
 def test_the_facts_of_a_build_that_found_nothing() -> None:
     stages = {name: Tally(into=0, out=0, dropped={}) for name in STAGES}
-    tables = Tables(source_rows(0), host_rows(), query_rows(*[0] * 30))
+    tables = Tables(source_rows(0), host_facts(), query_rows(*[0] * 30))
     facts = page_facts(stages, PUBLISHED, tables, QUERY_LIST, SETTINGS, cap=INF, short=NOTHING_LACKS)
     assert (facts.survival, facts.cap, facts.hosts_total, facts.queries_hit) == (0, "none", 0, 0)
     assert facts.unmatched == [f"q{i}" for i in range(TOP)] and facts.left_for_language == 0

@@ -4,19 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wit.candidates.passes import Extracted
-from wit.plan.facts import QUERIES, PlanFacts, Solved
+from wit.plan.facts import PlanFacts
 from wit.records import CAPTION
 from wit.report import tables
 from wit.select.survival import Shortfall
-from wit.store import fs, parquet
-from wit.store.manifests import Unit
-from wit.store.parts import StageDir
-from wit.tally import NOTHING
+from wit.store import parquet
 
 FINE = {"path": "a.warc", "records": 5, "pages": 4, "pairs": 9, "bytes": 70, "lost": {}, "error": None}
 BAD = FINE | {
@@ -42,28 +38,6 @@ def test_the_table_of_an_earlier_version_is_read_in_the_form_of_this_one(tmp_pat
     (tmp_path / "ledger").mkdir()
     parquet.write_parquet(table.drop_columns(["unit", "first_bad"]), str(tmp_path / "ledger/sources.parquet"))
     assert tables.read_sources(str(tmp_path)).equals(table)
-
-
-def test_outcomes_of_a_host_add_up_over_tables() -> None:
-    raw = [
-        pa.table({"host": ["b", "a", "b"], "reason": pa.array([None, "timeout", "timeout"]), "other": [1, 2, 3]}),
-        pa.table({"host": ["b", "a", "b"], "reason": pa.array([None, None, "timeout"]), "other": [4, 5, 6]}),
-    ]
-    rows = [tuple(row.values()) for row in tables.host_table(raw).to_pylist()]
-    assert rows == [("a", "downloaded", 1), ("a", "timeout", 1), ("b", "downloaded", 2), ("b", "timeout", 2)]
-    assert tables.host_table([]).equals(tables.HOSTS.empty_table())
-
-
-def test_the_rows_of_a_stage_are_those_of_its_parts_and_not_its_table_of_queries(tmp_path: Path) -> None:
-    stage = StageDir(str(tmp_path), "plan", "p" * 32)
-    parts = [pa.table({"x": [1, 2], "y": ["a", "b"]}), pa.table({"x": [3], "y": ["c"]})]
-    for number, table in enumerate(parts):
-        stage.publish_tables(Unit.numbered("part", number), {"rows": table}, NOTHING)
-    stage.publish_tables(QUERIES, {"rows": pa.table({"x": [9]})}, NOTHING, facts=Solved(None))
-    stage.publish(Unit.numbered("merge", 0), {})
-    manifest = stage.finish(stage.markers(), [])
-    read = list(tables.published_rows(str(tmp_path), manifest, ["x"]))
-    assert [table.to_pydict() for table in read] == [{"x": [1, 2]}, {"x": [3]}]
 
 
 Rows = list[list[list[int]]]  # the query ids of each caption of each row
@@ -100,13 +74,3 @@ def test_without_queries_the_table_of_them_is_empty() -> None:
     plan, short = PlanFacts("", none, floats, 10.0), Shortfall(floats, floats)
     table = tables.query_table([], plan, planned=none, downloaded=none, kept=none, short=short)
     assert table.equals(tables.QUERIES.empty_table())
-
-
-@pytest.mark.parametrize("scheme", ["local", "memory"])
-def test_each_table_is_written_under_its_name(tmp_path: Path, scheme: str) -> None:
-    out = str(tmp_path) if scheme == "local" else "memory://tables"
-    sources = tables.source_table([Extracted((BAD,))])
-    made = tables.Tables(sources, tables.HOSTS.empty_table(), tables.QUERIES.empty_table())
-    made.publish(out)
-    for name in ("sources", "hosts", "queries"):
-        assert parquet.read_table(fs.join(out, f"ledger/{name}.parquet")).equals(getattr(made, name)), name

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from wit.plan.facts import QUERIES, Solved, read_facts
 from wit.publish.config import PublishConfig
 from wit.querylist import load_queries
 from wit.report.facts import Settings
+from wit.report.passes import HostRun, Passes, Piece, Smallest, Sums, pieces, sums
 from wit.report.whole import Build, write_report
 from wit.select.config import SelectConfig
 from wit.store import parquet
@@ -31,7 +32,7 @@ SOURCE = {"path": "a.warc", "records": 5, "pages": 4, "pairs": 40, "bytes": 70, 
 
 
 @pytest.fixture
-def left(tmp_path: Path, raw: Callable[..., Manifest], raw_row: Any, run_select: Any, run_publish: Any) -> Build:
+def left(tmp_path: Path, raw: Callable[..., Manifest], raw_row: Any, run_select: Any, run_publish: Any) -> "Left":
     """40 pairs of three queries on three raw shards, of which every fifth picture did not arrive; a fourth query has none."""
     out, names = str(tmp_path / "set"), tmp_path / "queries.txt"
     names.write_text("dog\ncat\nphoto\nokapi\n")
@@ -50,45 +51,66 @@ def left(tmp_path: Path, raw: Callable[..., Manifest], raw_row: Any, run_select:
     chosen = run_select(out, download, counts, CAP, str(names), config=SelectConfig(), seed=1)
     published = run_publish(out, chosen, config=PublishConfig(samples_per_shard=7), seed=1)
     totals = {"candidates": all_of_it, "plan": plan, "download": download, "select": chosen, "publish": published}
-    return Build(
+    build = Build(
         out=out,
         published=published,
         totals=totals,
-        download=download,
-        plan=plan,
-        select=chosen,
         plan_facts=read_facts(plan_dir, plan, oversample=2.0),
-        raw_shards=raw_shards(download),
         extracted=[Extracted((SOURCE,))],
         queries=load_queries(str(names)),
-        select_config=SelectConfig(),
         formats=[FORMATS["jpg"]],
         settings=Settings(("demo",), ("en",), int(CAP), 4.0),
     )
+    return Left(build, summed(build, pieces(raw_shards(download), plan, chosen, published)))
 
 
-def table_of(build: Build, name: str) -> dict[str, list[Any]]:
+def summed(build: Build, every: list[Piece]) -> Sums:
+    """What the passes give, one after the other."""
+    passes = Passes(build.out, f"{build.out}/_tmp/report", len(build.queries), SelectConfig(), ())
+    read = [passes.summarise(piece) for piece in every]
+    hosts = [HostRun(one.hosts) for one in read if one.hosts]
+    smallest = Smallest(passes.first(one.smallest for one in read))
+    return sums([passes.save(sum(one.counts for one in read)), *hosts, smallest])
+
+
+class Left(NamedTuple):
+    """What stages left of a build, and what the report's passes made of it."""
+
+    build: Build
+    sums: Sums
+
+    @property
+    def out(self) -> str:
+        return self.build.out
+
+    def but(self, **changed: Any) -> "Left":
+        return self._replace(build=replace(self.build, **changed))
+
+
+def table_of(build: Left, name: str) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = parquet.read_table(f"{build.out}/ledger/{name}.parquet").to_pydict()
     return columns
 
 
-def written(build: Build) -> dict[str, bytes]:
+def written(build: Left) -> dict[str, bytes]:
     return {name: Path(build.out, name).read_bytes() for name in REPORT_FILES}
 
 
-def test_every_file_is_written_and_described(left: Build) -> None:
-    assert write_report(left) == [described(left.out, name) for name in REPORT_FILES]
+def test_every_file_is_written_and_described(left: Left) -> None:
+    assert write_report(*left) == [described(left.out, name) for name in REPORT_FILES]
     ledger = read_json(f"{left.out}/ledger.json", LedgerFile)
-    assert ledger is not None and ledger.samples == left.published.samples > 2 * 7
-    assert {name: stage.out for name, stage in ledger.stages.items()} == {n: t.out for n, t in left.totals.items()}
+    assert ledger is not None and ledger.samples == left.build.published.samples > 2 * 7
+    assert {name: stage.out for name, stage in ledger.stages.items()} == {
+        n: t.out for n, t in left.build.totals.items()
+    }
     tars = [file["@id"] for file in json.loads(written(left)["croissant.json"])["distribution"][:-1]]
-    assert tars == [f"{i:05d}.tar" for i in range(left.published.shards)]
-    assert written(left)[PAGE_FILE].count(b"<figure>") == left.published.samples
-    assert f"{left.published.samples} image-text pairs" in written(left)["README.md"].decode()
+    assert tars == [f"{i:05d}.tar" for i in range(left.build.published.shards)]
+    assert written(left)[PAGE_FILE].count(b"<figure>") == left.build.published.samples
+    assert f"{left.build.published.samples} image-text pairs" in written(left)["README.md"].decode()
 
 
-def test_the_tables_count_what_the_stages_hold(left: Build) -> None:
-    write_report(left)
+def test_the_tables_count_what_the_stages_hold(left: Left) -> None:
+    write_report(*left)
     assert table_of(left, "sources")["source"] == ["a.warc"]
     hosts = table_of(left, "hosts")
     assert (hosts["outcome"], hosts["pairs"]) == (["downloaded", "http_not_found"], [32, 8])
@@ -97,12 +119,12 @@ def test_the_tables_count_what_the_stages_hold(left: Build) -> None:
     assert queries["pairs"] == queries["planned"] == [14, 13, 13, 0]
     arrived = [i % 3 for i in range(PAIRS) if i % 5]
     assert queries["downloaded"] == [arrived.count(query) for query in range(4)]
-    assert sum(queries["kept"]) == left.published.samples
+    assert sum(queries["kept"]) == left.build.published.samples
     assert queries["capped"] == [True, True, True, False] and sum(queries["lacking"]) == 0
 
 
-def test_what_queries_lack_is_measured_by_the_survival_of_their_pairs(left: Build) -> None:
-    write_report(replace(left, settings=replace(left.settings, oversample=1.0)))
+def test_what_queries_lack_is_measured_by_the_survival_of_their_pairs(left: Left) -> None:
+    write_report(*left.but(settings=replace(left.build.settings, oversample=1.0)))
     rows = parquet.read_table(f"{left.out}/ledger/queries.parquet").to_pylist()
     lacking = [row for row in rows if row["lacking"]]
     assert lacking and all(row["kept"] < CAP for row in lacking)
@@ -110,15 +132,15 @@ def test_what_queries_lack_is_measured_by_the_survival_of_their_pairs(left: Buil
     assert f"{len(lacking)} queries end below their cap" in written(left)[PAGE_FILE].decode()
 
 
-def test_written_again_it_has_the_same_bytes_also_without_the_candidates(left: Build) -> None:
-    write_report(left)
+def test_written_again_it_has_the_same_bytes_also_without_the_candidates(left: Left) -> None:
+    write_report(*left)
     before = written(left)
-    write_report(replace(left, extracted=None))
+    write_report(*left.but(extracted=None))
     assert written(left) == before and b"1 records could not be read" in before[PAGE_FILE]
 
 
-def test_a_ledger_that_does_not_add_up_is_not_written(left: Build) -> None:
-    wrong = left.totals | {"candidates": Tally(into=PAIRS, out=PAIRS - 1, dropped={})}
+def test_a_ledger_that_does_not_add_up_is_not_written(left: Left) -> None:
+    wrong = left.build.totals | {"candidates": Tally(into=PAIRS, out=PAIRS - 1, dropped={})}
     with pytest.raises(RuntimeError, match="add up: candidates: 40 in, but 39 out and 0 dropped; plan: 40 in, but"):
-        write_report(replace(left, totals=wrong))
+        write_report(*left.but(totals=wrong))
     assert not any(Path(left.out, name).exists() for name in REPORT_FILES)

@@ -1,0 +1,180 @@
+"""What the pieces of a set add to its report. A worker reads a piece; what comes of it is small, and is summed or merged.
+
+pieces -> summarise -> counts by query (summed), counts by host (merged), the smallest keys (the smallest of all)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from wit.arrays import Ints
+from wit.download.published import FetchedShard
+from wit.plan.facts import QUERIES
+from wit.report.gallery import Sample, smallest, smallest_in
+from wit.report.hosts import ROWS, host_counts
+from wit.report.tables import rows_per_query
+from wit.select.config import SelectConfig
+from wit.select.passes import count, read_raw
+from wit.select.survival import Memberships
+from wit.store import fs, parquet, shuffle
+from wit.store.flight import batches, side_by_side
+from wit.store.manifests import Manifest, Published
+
+FILES = 32  # of a piece: what a worker reads in a minute
+COUNTS = PLANNED, DOWNLOADED, KEPT, SAMPLED, SURVIVING = range(5)  # rows of the counts by query
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Files of one kind: raw shards; parts of the plan; parts of the keep list; tables in shards/. Names are relative to OUT."""
+
+    number: int
+    raw: tuple[FetchedShard, ...] = ()
+    plan: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    published: tuple[str, ...] = ()
+
+
+def pieces(raw: Sequence[FetchedShard], plan: Manifest, select: Manifest, published: Published) -> list[Piece]:
+    """All of a set."""
+    tables = [file.name for file in published.entries if file.name.endswith(".parquet")]
+    cut = [
+        *(Piece(0, raw=tuple(some)) for some in batches(raw, FILES)),
+        *(Piece(0, plan=tuple(some)) for some in batches(rows_of(plan), FILES)),
+        *(Piece(0, keep=tuple(some)) for some in batches(rows_of(select), FILES)),
+        *(Piece(0, published=tuple(some)) for some in batches(tables, FILES)),
+    ]
+    return [replace(piece, number=number) for number, piece in enumerate(cut)]
+
+
+def rows_of(manifest: Manifest) -> list[str]:
+    """The files of rows that plan or select published, without plan's table of queries."""
+    units = (part for part in manifest.parts if part.unit != QUERIES)
+    return [part.files["rows"].name for part in units if "rows" in part.files]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a piece adds: [5, queries] counts, of rows as COUNTS says; where its counts by host are; its smallest keys."""
+
+    counts: Ints
+    hosts: str | None
+    smallest: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Where the summed counts by query are."""
+
+    counts: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostRun:
+    """Where a piece's counts by host are."""
+
+    hosts: str
+
+
+@dataclass(frozen=True, slots=True)
+class Smallest:
+    """The samples with the smallest keys."""
+
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """What all passes need: OUT, a folder for their results, and the raw shards of rounds of retries."""
+
+    out: str
+    folder: str
+    query_count: int
+    config: SelectConfig
+    retries: Sequence[FetchedShard]
+
+    def summarise(self, piece: Piece) -> Summary:
+        """Reads a piece."""
+        counts = np.zeros((len(COUNTS), self.query_count), np.int64)
+        counts[PLANNED] = rows_per_query(self._captions(piece.plan), self.query_count)
+        counts[KEPT] = rows_per_query(self._captions(piece.keep), self.query_count)
+        hosts = [self._count_raw(shard, counts) for shard in piece.raw]
+        path = self._publish_hosts(piece, hosts) if hosts else None
+        return Summary(counts, path, smallest_in(self.out, piece.published))
+
+    def save(self, counts: Ints) -> Counts:
+        """Writes the sum of all counts."""
+        path = fs.join(self.folder, "counts")
+        fs.write_bytes(path, counts.astype("<i8").tobytes())
+        return Counts(path)
+
+    def first(self, samples: Iterable[tuple[Sample, ...]]) -> tuple[Sample, ...]:
+        """The smallest keys of several pieces."""
+        return smallest(sample for some in samples for sample in some)
+
+    def _captions(self, names: Iterable[str]) -> Iterator[pa.Table]:
+        return (parquet.read_table(fs.join(self.out, name), ["captions"]) for name in names)
+
+    def _count_raw(self, shard: FetchedShard, counts: Ints) -> pa.Table:
+        """Adds a raw shard to the counts by query; returns host and reason of its rows that are the last attempt at their URL."""
+        raw = read_raw(self.out, shard, self.config)
+        memberships = count(raw, shard, queries=self.query_count, config=self.config)
+        counts[SAMPLED] += memberships.planned
+        counts[SURVIVING] += memberships.surviving
+        last = raw.filter(
+            pc.invert(pc.is_in(raw["key"], value_set=later_keys(self.out, tuple(self.retries), round_of(shard))))
+        )
+        counts[DOWNLOADED] += rows_per_query([last.filter(pc.is_null(last["reason"]))], self.query_count)
+        return last.select(["host", "reason"])
+
+    def _publish_hosts(self, piece: Piece, hosts: Iterable[pa.Table]) -> str:
+        path = fs.join(self.folder, f"hosts-{piece.number:05d}.arrow")
+        with fs.scratch_dir(self.out) as scratch:
+            local = fs.join(scratch, "hosts.arrow")
+            shuffle.write_stream(host_counts(hosts), local, rows=ROWS)
+            fs.publish(local, path)
+        return path
+
+
+def round_of(shard: FetchedShard) -> str:
+    """The round of retries of a raw shard; empty for the first attempt. Rounds sort as their numbers do."""
+    return shard.unit.place.partition("-")[0] if shard.unit.is_retry else ""
+
+
+@functools.lru_cache(2)
+def later_keys(out: str, retries: Sequence[FetchedShard], after: str) -> pa.Array:
+    """The keys of all rows that rounds after that one asked for again."""
+    later = [shard for shard in retries if round_of(shard) > after]
+    tables = side_by_side(lambda shard: parquet.read_table(fs.join(out, shard.parquet), ["key"]), later)
+    return pa.concat_arrays([pa.array([], pa.string()), *(chunk for t in tables for chunk in t["key"].chunks)])
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What all pieces add up to."""
+
+    counts: Ints
+    """[5, queries], rows as COUNTS says."""
+    hosts: tuple[str, ...]
+    samples: tuple[Sample, ...]
+
+    @property
+    def memberships(self) -> Memberships:
+        """Of the raw shards: planned, and surviving."""
+        return Memberships(self.counts[SAMPLED], self.counts[SURVIVING])
+
+
+def sums(elements: Iterable[Counts | HostRun | Smallest]) -> Sums:
+    """What came out of the passes."""
+    every = list(elements)
+    (counts,) = (one.counts for one in every if isinstance(one, Counts))
+    (samples,) = (one.samples for one in every if isinstance(one, Smallest))
+    hosts = sorted(one.hosts for one in every if isinstance(one, HostRun))
+    summed = np.frombuffer(fs.read_bytes(counts), "<i8").reshape(len(COUNTS), -1)
+    return Sums(summed, tuple(hosts), samples)
