@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 OUT ?= out/demo
 
-.PHONY: demo test test-slow test-exits stats check format lint types bench-candidates bench-download clean
+.PHONY: demo test test-slow test-exits stats check format lint types bench-candidates bench-download bench-scale driver report verify clean
 
 .venv: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
@@ -51,6 +51,15 @@ bench-candidates: .venv
 
 bench-download: .venv
 	$(RUN) benchmarks/bench_download.py $(if $(CORPUS),--corpus $(CORPUS))
+
+# `make bench-scale driver`, report or verify
+bench-scale: .venv
+	$(RUN) benchmarks/bench_scale.py $(or $(filter-out $@,$(MAKECMDGOALS)),driver) $(if $(BEFORE),--before $(BEFORE))
+
+ifneq ($(filter bench-scale,$(MAKECMDGOALS)),)
+driver report verify:
+	@:
+endif
 
 clean:
 	rm -rf out build .mypy_cache .ruff_cache .pytest_cache .hypothesis

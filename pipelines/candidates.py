@@ -92,4 +92,5 @@ def run_candidates(context: Context) -> Manifest:
         )
     notes.clear(fs.local_scratch(stage.out))
     workers.close_pools()  # they hold the automaton of the queries, which no later stage needs
-    return stage.finish(stage.standing(markers), (group.unit for group in groups), dropped_one_in=work.one_in)
+    there, units = stage.present(), (group.unit for group in groups)
+    return stage.finish(stage.standing(markers, there), units, there=there, dropped_one_in=work.one_in)

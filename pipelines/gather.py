@@ -112,16 +112,15 @@ def scratch_folder(out: str) -> Iterator[str]:
 def read_back(folder: str, files: int, kind: type[T] | UnionType) -> list[T]:
     """The elements in the files that `WriteBatches` wrote."""
     read = side_by_side(lambda number: _read(number, folder), range(files))
-    return [load(cast(type[T], kind), element) for batch in read for element in batch]
+    return [load(cast(type[T], kind), element) for batch in read for element in json.loads(batch)]
 
 
-def _read(number: int, folder: str) -> list[Any]:
+def _read(number: int, folder: str) -> bytes:
     """The elements of a batch; none where nothing fell into it. Asked for by name: a listing may not have it yet."""
     try:
-        elements: list[Any] = json.loads(fs.read_bytes(_path(number, folder)))
+        return fs.read_bytes(_path(number, folder))
     except FileNotFoundError:
-        return []
-    return elements
+        return b"[]"
 
 
 def _path(number: int, folder: str) -> str:

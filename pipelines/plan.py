@@ -126,7 +126,8 @@ def run_plan(context: Context) -> Manifest:
         )
     rates_kept = stage.marker(RATES)
     published = [one for one in units if isinstance(one, Marker)]
-    markers = stage.standing([*published, *([rates_kept] if rates_kept else [])])
+    there = stage.present()
+    markers = stage.standing([*published, *([rates_kept] if rates_kept else [])], there)
     follow = [one for one in units if isinstance(one, Wanted)]
     wanted = wanted_units((part.unit for part in parts), follow)
-    return stage.finish([without_work(marker) for marker in markers], wanted)
+    return stage.finish([without_work(marker) for marker in markers], wanted, there=there)

@@ -66,4 +66,5 @@ def run_score(context: Context) -> Manifest:
             out=stage.out,
         )
     workers.close_pools()  # each worker holds a model
-    return stage.finish(stage.standing(scored), (shard.unit.as_("part") for shard in shards))
+    there, units = stage.present(), (shard.unit.as_("part") for shard in shards)
+    return stage.finish(stage.standing(scored, there), units, there=there)

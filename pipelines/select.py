@@ -69,4 +69,5 @@ def run_select(context: Context) -> Manifest:
             Marker,
             out=stage.out,
         )
-    return stage.finish(stage.standing(parts), (shard.unit.as_("part") for shard in shards))
+    there, units = stage.present(), (shard.unit.as_("part") for shard in shards)
+    return stage.finish(stage.standing(parts, there), units, there=there)

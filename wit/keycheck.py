@@ -55,7 +55,12 @@ def read_runs(folder: str) -> Runs:
 
 def write_run(keys: Iterable[Sequence[str]], path: str, *, whole: bool) -> Run:
     """Writes the hashes of the keys of some files."""
-    hashes = np.sort(np.concatenate([np.zeros(0, np.uint64), *map(name_hashes, keys)]))
+    return write_hashes(np.concatenate([np.zeros(0, np.uint64), *map(name_hashes, keys)]), path, whole=whole)
+
+
+def write_hashes(hashes: Hashes, path: str, *, whole: bool) -> Run:
+    """Writes a run of these hashes."""
+    hashes = np.sort(hashes)
     starts = np.searchsorted(hashes >> np.uint64(56), np.arange(RANGES + 1, dtype=np.uint64))
     fs.write_bytes(path, starts.astype("<u8").tobytes() + hashes.astype("<u8").tobytes())
     return Run(path, whole)

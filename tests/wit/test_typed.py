@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wit.reasons import Reason
 from wit.typed import Rest, dump, load, named, optional, rest, to_json
 
 
@@ -114,3 +115,26 @@ def test_one_value_has_one_byte_string(value: dict[str, Any]) -> None:
     data = to_json(value)
     assert data == to_json(dict(reversed(value.items()))) and data.endswith(b"\n")
     assert json.loads(data) == json.loads(json.dumps(value))
+
+
+def tree(leaves: dict[str, Leaf], weight: float, others: dict[str, Any]) -> Tree:
+    return Tree(1, leaves, (), weight, others=Rest(others))
+
+
+ODD = st.text() | st.sampled_from(["é", "\u2028", "\x00\x1f\x7f", '"\\/', "\U0001f600", "a\nb", "in", "weight"])
+LEAVES = st.dictionaries(ODD, st.builds(Leaf, st.integers(), ODD))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | ODD | st.builds(Mark, ODD) | st.sampled_from(Reason),
+    lambda inner: (
+        st.lists(inner)
+        | st.tuples(inner, inner)
+        | st.dictionaries(ODD | st.integers(), inner)
+        | st.builds(tree, LEAVES, st.floats(), st.dictionaries(ODD, inner))
+    ),
+)
+
+
+@settings(max_examples=500)
+@given(VALUES)
+def test_it_is_what_the_json_library_writes(value: object) -> None:
+    assert to_json(value) == json.dumps(dump(value), sort_keys=True, indent=2, ensure_ascii=False).encode() + b"\n"

@@ -35,7 +35,7 @@ from wit.store.parquet import write_parquet
 from wit.store.parts import StageDir, write_tables
 from wit.store.shuffle import SliceRef, read_slices, slice_refs
 from wit.tally import NOTHING, Tally
-from wit.typed import Rest, to_json
+from wit.typed import Rest
 
 SLICE_ROWS = 1_000  # rows of a slice, at least: in smaller ones headers and requests cost more than rows
 Chunk = tuple[pa.Table, Ints, pa.Table]  # rows ordered by bucket, the bucket of each, dropped
@@ -299,4 +299,4 @@ def without_work(marker: Marker) -> Marker:
     files = {label: file for label, file in marker.files.items() if label in ("rows", DROPPED_LABEL)}
     # Up to version 0.3 slices stood in the marker itself.
     facts = Rest({name: value for name, value in marker.facts.items() if name != "slices"})
-    return with_digest(replace(marker, files=files, facts=facts), to_json(marker))
+    return with_digest(replace(marker, files=files, facts=facts), marker)

@@ -13,7 +13,7 @@ from wit.shards import REMOVED
 from wit.stages import KINDS, SCHEMAS
 from wit.store import fs, lease
 from wit.store.flight import side_by_side
-from wit.store.manifests import File, Published, lacking, read_json, read_published, stands
+from wit.store.manifests import File, Published, lacking, read_json, read_published, stands, write_manifest
 from wit.store.parts import StageDir, check_complete
 from wit.typed import to_json
 
@@ -57,7 +57,7 @@ def finish(stage: StageDir, shards: Sequence[ShardMarker], wanted: Sequence[str]
     there = fs.list_sizes(directory)
     fs.remove_entries(directory, {name: there[name] for name in there.keys() - named})
     fs.write_bytes(fs.join(directory, SIZES_FILE), sizes_json(shards))
-    fs.write_bytes(fs.join(directory, MANIFEST_FILE), to_json(manifest))
+    write_manifest(stage.out, manifest, fs.join(directory, MANIFEST_FILE))
     if directory != shards_path(stage.out):
         install(stage.out)
     return manifest

@@ -15,7 +15,7 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -349,6 +349,15 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
     with temporary(inner) as name:
         write_through(name, data)
         _into_place(name, inner)
+
+
+def write_pieces(path: str, pieces: Iterable[bytes], *, near: str) -> None:
+    """As `write_bytes` of all pieces behind one another, of which it holds one; they are collected in a scratch file `near`."""
+    with scratch_dir(near) as scratch:
+        local = join(scratch, "whole")
+        with open_write(local) as out:
+            out.writelines(pieces)
+        publish(local, path)
 
 
 def write_changed(path: str, data: bytes) -> None:

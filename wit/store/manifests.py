@@ -9,12 +9,14 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import msgspec
+
 from wit import layout
 from wit.damage import NO_FILE, damaged
 from wit.stages import SCHEMAS
 from wit.store import fs
 from wit.tally import Tally
-from wit.typed import Rest, json_digest, load, optional, rest, to_json
+from wit.typed import Rest, json_digest, json_pieces, load, optional, rest, to_json
 
 T = TypeVar("T")
 Sizes = Mapping[str, int | None]  # by name relative to OUT; None for anything that is no file
@@ -168,11 +170,12 @@ def lacking(there: Sizes, files: Iterable[File]) -> list[str]:
     return sorted({file.name for file in files if there.get(file.name) != file.bytes})
 
 
-def with_digest(marker: Marker, on_disk: bytes) -> Marker:
+def with_digest(marker: Marker, on_disk: Marker) -> Marker:
     """The marker for a manifest; if the one on disk has more in it, with the digest and the size of that."""
-    if to_json(marker) == on_disk:
+    if marker == on_disk:
         return marker
-    return replace(marker, marker_sha256=hashlib.sha256(on_disk).hexdigest(), marker_bytes=len(on_disk))
+    data = to_json(on_disk)
+    return replace(marker, marker_sha256=hashlib.sha256(data).hexdigest(), marker_bytes=len(data))
 
 
 def stands(directory: str, marker: str, files: Collection[File], there: Sizes) -> bool:
@@ -218,7 +221,11 @@ def read_manifest(out: str, stage: str) -> AnyManifest | None:
     """The stage's manifest, whatever its fingerprint; None where there is none. Raises DamagedFile where the file is no
     manifest, is another stage's, or has this version's schema and yet a field unknown to it."""
     path = layout.manifest_path(out, stage)
-    manifest = read_json(path, Published) if stage == "publish" else read_json(path, Manifest)
+    manifest = (
+        _read_long(path, Published, "files", File)
+        if stage == "publish"
+        else _read_long(path, Manifest, "parts", Marker)
+    )
     if manifest is None:
         return None
     if manifest.stage != stage:
@@ -226,6 +233,24 @@ def read_manifest(out: str, stage: str) -> AnyManifest | None:
     if manifest.others and manifest.schema_version == SCHEMAS[stage]:
         raise damaged(path, f"no version of wit writes {sorted(manifest.others)[0]}")
     return manifest
+
+
+def write_manifest(out: str, manifest: AnyManifest, path: str) -> None:
+    """Writes a manifest, an item of its long list at a time."""
+    fs.write_pieces(path, json_pieces(manifest, "files" if isinstance(manifest, Published) else "parts"), near=out)
+
+
+def _read_long(path: str, kind: type[T], name: str, of: type[Any]) -> T | None:
+    """`read_json` of an object with one long list, which is never there as a whole between its bytes and its dataclasses: that
+    is ten times as large as either."""
+    try:
+        with fs.naming(path):
+            raw = msgspec.json.decode(fs.read_bytes(path), type=dict[str, msgspec.Raw])
+        items = msgspec.json.decode(raw.pop(name), type=list[msgspec.Raw])
+        fields = {field: json.loads(bytes(value)) for field, value in raw.items()} | {name: []}
+        return replace(load(kind, fields), **{name: tuple(load(of, json.loads(bytes(item))) for item in items)})  # type: ignore[type-var]
+    except (OSError, KeyError, ValueError, RecursionError, msgspec.MsgspecError):
+        return read_json(path, kind)  # says what is wrong with it
 
 
 def read_published(out: str) -> Published | None:

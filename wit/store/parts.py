@@ -33,6 +33,7 @@ from wit.store.manifests import (
     read_json,
     read_manifest,
     stands,
+    write_manifest,
 )
 from wit.store.parquet import write_parquet
 from wit.tally import NOTHING, Tally, add_up
@@ -101,10 +102,10 @@ class StageDir:
         markers = side_by_side(self.marker, self.units())
         return [m for m in markers if m is not None and not lacking(there, m.files.values())]
 
-    def standing(self, markers: Iterable[Marker]) -> list[Marker]:
-        """Those of the markers that are there, with all their files, whole: in the order of their names. One listing, and a
-        request for each file that the listing does not have: it may come late."""
-        there = self.present()
+    def standing(self, markers: Iterable[Marker], there: Sizes | None = None) -> list[Marker]:
+        """Those of the markers that are there, with all their files, whole: in the order of their names. One listing, unless
+        `present` was asked before and gave `there`, and a request for each file that it does not have: it may come late."""
+        there = self.present() if there is None else there
         by_name = {f"{self.directory}/{marker.unit}.json": marker for marker in markers}
         return [one for name, one in sorted(by_name.items()) if stands(self.out, name, one.files.values(), there)]
 
@@ -192,16 +193,19 @@ class StageDir:
         written = read_manifest(self.out, self.stage)
         return written if isinstance(written, Manifest) and written.fingerprint == self.fingerprint else None
 
-    def finish(self, markers: Sequence[Marker], wanted: Iterable[Unit], **info: Any) -> Manifest:
-        """Writes the manifest, the sum of the markers, and then removes every file that none of them names. In this order, since
-        a marker on disk may still name files between passes that are not in the manifest. Raises Stopped, and writes nothing,
-        where a wanted unit is missing, even if the engine reported success."""
+    def finish(
+        self, markers: Sequence[Marker], wanted: Iterable[Unit], *, there: Sizes | None = None, **info: Any
+    ) -> Manifest:
+        """Writes the manifest, the sum of the markers, and then removes every file that none of them names; `there` is what
+        `present` gave, if it was asked before. In this order, since a marker on disk may still name files between passes that
+        are not in the manifest. Raises Stopped, and writes nothing, where a wanted unit is missing, even if the engine reported
+        success."""
         units = sorted(map(str, wanted))
         check_complete(self.stage, units, (str(marker.unit) for marker in markers))
         manifest = self.summed(markers, wanted=tuple(units), **info)
         lease.check(self.out)
-        fs.write_bytes(self.manifest_path, to_json(manifest))
-        self.tidy(markers)
+        write_manifest(self.out, manifest, self.manifest_path)
+        self.tidy(markers, there)
         return manifest
 
     def summed(self, markers: Sequence[Marker], **info: Any) -> Manifest:
@@ -223,25 +227,30 @@ class StageDir:
         fs.remove(self.manifest_path)
         self.tidy(())
 
-    def tidy(self, markers: Sequence[Marker]) -> None:
+    def tidy(self, markers: Sequence[Marker], there: Sizes | None = None) -> None:
         """Removes every file of the stage that these markers do not name: a lost race's, unfinished ones, another fingerprint's.
         Writes a marker again that is gone, or of another size."""
         by_name = {f"{self.directory}/{marker.unit}.json": marker for marker in markers}
         keep = set(by_name) | {file.name for m in markers for file in m.files.values()}
         keep |= {file.name for m in markers for file in m.beside}
         own = {f"{self.directory}/{name}" for name in (fs.name_of(self.manifest_path), *KEPT)}
-        there = self.present()
+        there = self.present() if there is None else there
         self._remove({name: there[name] for name in there.keys() - keep - own})
         for name, part in sorted(by_name.items()):
-            data = to_json(part.bare)
-            if name not in there or there[name] not in (len(data), part.marker_bytes or len(data)):
-                fs.write_bytes(fs.join(self.out, name), data)
+            if there.get(name) is None or there[name] != part.marker_bytes:
+                data = to_json(part.bare)
+                if there.get(name) != len(data):
+                    fs.write_bytes(fs.join(self.out, name), data)
 
     def _remove(self, there: Sizes) -> None:
         """Removes what stands under these names, relative to OUT; while another builder may come, a batch at a time."""
-        for batch in batches(sorted(there.items()), fs.BULK):
+
+        def remove(batch: list[tuple[str, int | None]]) -> None:
             lease.check(self.out)
             fs.remove_entries(self.out, dict(batch))
+
+        for _ in side_by_side(remove, batches(sorted(there.items()), fs.BULK)):
+            pass
 
 
 def check_complete(stage: str, wanted: Collection[str], published: Iterable[str]) -> None:
