@@ -151,7 +151,9 @@ def _look_at_shards(check: Check, seen: Seen) -> Seen:
 
 def _look_at_keep_list(check: Check, seen: Seen) -> Seen:
     tables = [table_in(fs.join(check.out, file.name), ["key"]) for file in check.files]
-    return replace(seen, keys=_write_keys(check, [t and t["key"].to_pylist() for t in tables]))
+    return replace(
+        seen, keys=_write_keys(check, [None if table is None else table["key"].to_pylist() for table in tables])
+    )
 
 
 def _write_keys(check: Check, keys: Sequence[Sequence[str] | None]) -> Run | None:

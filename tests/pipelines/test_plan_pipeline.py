@@ -12,6 +12,7 @@ from pipelines.engine import Engine
 from pipelines.plan import Plan, passes
 from wit.plan.config import PlanConfig
 from wit.plan.owners import Rates
+from wit.plan.passes import CandidatesPart
 from wit.store.manifests import Unit
 from wit.store.parquet import write_parquet
 from wit.store.parts import StageDir
@@ -23,19 +24,19 @@ ROWS = [
 
 
 @pytest.fixture
-def parts(tmp_path: Path, candidates: Callable[..., pa.Table]) -> list[tuple[Unit, str]]:
+def parts(tmp_path: Path, candidates: Callable[..., pa.Table]) -> list[CandidatesPart]:
     (tmp_path / "queries.txt").write_text("\n".join(QUERIES))
     table = candidates(ROWS)
     found = []
     for i in range(4):
         path = str(tmp_path / f"candidates-{i}.parquet")
         write_parquet(table.slice(i * 500, 500), path)
-        found.append((Unit.numbered("scatter", i), path))
+        found.append(CandidatesPart(Unit.numbered("scatter", i), path))
     return found
 
 
 def planned(
-    tmp_path: Path, name: str, parts: list[tuple[Unit, str]], flags: tuple[str, ...], threads: int, **knobs: object
+    tmp_path: Path, name: str, parts: list[CandidatesPart], flags: tuple[str, ...], threads: int, **knobs: object
 ) -> tuple[dict[str, bytes], StageDir]:
     stage = StageDir(str(tmp_path / name), "plan", "f" * 32)
     rates = knobs.pop("rates", Rates())
@@ -55,7 +56,7 @@ def rows_of(files: dict[str, bytes]) -> int:
 
 
 def test_the_same_bytes_from_one_thread_and_from_three_and_with_every_bundle_replayed(
-    tmp_path: Path, parts: list[tuple[Unit, str]]
+    tmp_path: Path, parts: list[CandidatesPart]
 ) -> None:
     one, stage = planned(tmp_path, "one", parts, (), 1, rows_per_bucket=400, max_per_query=200)
     three, _ = planned(tmp_path, "three", list(reversed(parts)), (), 3, rows_per_bucket=400, max_per_query=200)
@@ -67,26 +68,26 @@ def test_the_same_bytes_from_one_thread_and_from_three_and_with_every_bundle_rep
     assert sum(m.into for m in markers) == len(ROWS) == sum(m.out + sum(m.dropped.values()) for m in markers)
 
 
-def test_other_buckets_plan_the_same_rows(tmp_path: Path, parts: list[tuple[Unit, str]]) -> None:
+def test_other_buckets_plan_the_same_rows(tmp_path: Path, parts: list[CandidatesPart]) -> None:
     many, _ = planned(tmp_path, "many", parts, (), 2, rows_per_bucket=150, max_per_query=200)
     few, _ = planned(tmp_path, "few", parts, (), 2, rows_per_bucket=5_000, max_per_query=200)
     assert many == few
 
 
 @pytest.mark.parametrize("target", [1, 100, 999, 10_000])
-def test_a_target_plans_exactly_that_many_rows(tmp_path: Path, parts: list[tuple[Unit, str]], target: int) -> None:
+def test_a_target_plans_exactly_that_many_rows(tmp_path: Path, parts: list[CandidatesPart], target: int) -> None:
     files, _ = planned(tmp_path, "t", parts, (), 1, target=target, oversample=1.0)
     assert rows_of(files) == min(target, 1_000)
 
 
-def test_a_finished_pass_is_not_done_again(tmp_path: Path, parts: list[tuple[Unit, str]]) -> None:
+def test_a_finished_pass_is_not_done_again(tmp_path: Path, parts: list[CandidatesPart]) -> None:
     first, stage = planned(tmp_path, "x", parts, (), 1)
-    for _, path in parts:
+    for path in (part.path for part in parts):
         Path(path).unlink()  # whoever reads them again fails
     second, _ = planned(tmp_path, "x", parts, (), 1)
     assert first == second
 
 
-def test_a_hard_cap_bounds_what_a_query_contributes(tmp_path: Path, parts: list[tuple[Unit, str]]) -> None:
+def test_a_hard_cap_bounds_what_a_query_contributes(tmp_path: Path, parts: list[CandidatesPart]) -> None:
     files, _ = planned(tmp_path, "h", parts, (), 2, cap="hard", max_per_query=100, oversample=1.0, rows_per_bucket=400)
     assert 100 <= rows_of(files) <= 400  # four queries of 100, pairs shared between them

@@ -10,7 +10,7 @@ from pipelines.engine import Engine
 from pipelines.plan import Plan, passes
 from wit.plan.config import PlanConfig
 from wit.plan.owners import Rates
-from wit.plan.passes import Pairs
+from wit.plan.passes import CandidatesPart, Pairs
 from wit.store.manifests import Unit
 from wit.store.parquet import write_parquet
 from wit.store.parts import StageDir
@@ -32,7 +32,7 @@ def test_one_url_on_half_of_all_pages_and_one_caption_on_the_other_half(
         ]
         path = str(tmp_path / f"{task}.parquet")
         write_parquet(candidates(rows), path)
-        parts.append((Unit.numbered("scatter", task), path))
+        parts.append(CandidatesPart(Unit.numbered("scatter", task), path))
     stage = StageDir(str(tmp_path / "out"), "plan", "f" * 32)
     config = PlanConfig(rows_per_bucket=1_000, max_urls_per_caption=500, max_captions_per_url=4)
     plan = Plan(passes(stage, config, queries=str(tmp_path / "queries.txt"), seed=3, rows=TASKS * ROWS, rates=Rates()))
