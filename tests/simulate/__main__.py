@@ -1,0 +1,306 @@
+"""Builds through kills, torn writes, 503s, lost leases, wrong clocks and full disks: `make simulate`.
+
+    python -m tests.simulate [--seeds 40] [--first 0] [--jobs CORES] [--keep FOLDER]
+
+Each seed draws a schedule of faults, starts one small build again and again through them, and then once more without. The set
+must be, to the byte, what a calm build makes; nothing else may be left; no two builders may have been at work at once. Faults
+are fixed by the seed, by place and number of a call; which call is the n-th is up to threads where several are at work.
+Prints each seed that went wrong with the command that plays it again, and a table of what struck where; exits with 1 then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+from tests.simulate import schedule, starts, whole
+from tests.simulate.schedule import LEASE_S, Schedule
+from tests.simulate.starts import Place, Start
+from tests.simulate.web import settings, web, write_sources
+
+CALM_STARTS = 3  # within which a build without faults has to end
+BUILD_SEED = "7"
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+Calls = dict[str, dict[str, int]]
+
+
+@dataclass
+class Played:
+    """What came of a seed: sentences where something is wrong, how many starts it took, and what struck in which stage."""
+
+    seed: int
+    problems: list[str] = field(default_factory=list)
+    starts: int = 0
+    struck: Counter[tuple[str, str]] = field(default_factory=Counter)
+    ends: Counter[str] = field(default_factory=Counter)
+
+
+class Simulation:
+    """One build of one web, started as its schedule says."""
+
+    def __init__(self, place: Place, plan: Schedule, inputs: list[str]) -> None:
+        self.place, self.plan, self.inputs = place, plan, inputs
+        self.result = Played(plan.seed)
+        self.web_file = place.folder / "web.json"
+
+    def play(self) -> None:
+        """Starts the build through all of the schedule and then until it ends well."""
+        starts.make_site(self.place.folder)
+        with web(self.web_file) as port:
+            config = self.place.folder / "build.toml"
+            config.write_text(settings(port), encoding="utf-8")
+            flags = [
+                "--contact",
+                "test@example.org",
+                "--seed",
+                BUILD_SEED,
+                "--workers",
+                "1",
+                "--output",
+                self.place.out,
+            ]
+            self.arguments = ["--config", str(config), *self.inputs, *flags]
+            for number, start in enumerate(self.plan.starts):
+                self.run_start(f"{number}", start)
+            self.end_well()
+
+    def start(self, name: str, environment: dict[str, str], *, watched: bool = True) -> Start:
+        """A start of the build, which the web knows of if it is `watched`."""
+        environment = self.place.environment(name) | environment
+        begun = Start(lambda: starts.build(self.arguments), environment, self.place.folder / f"{name}.txt")
+        if watched:
+            starts.tell_web(self.web_file, environment, begun.process)
+        self.result.starts += 1
+        return begun
+
+    def run_start(self, name: str, plan: schedule.Start) -> None:
+        """One start that goes wrong, and at times a second builder beside it."""
+        wrong = {"STORE_FAULTS": " ".join(plan.faults), "STORE_SEED": f"{self.plan.seed} {name}"}
+        wrong["STORE_HOLD"] = f"{2 * LEASE_S}"
+        mine = self.start(name, {**wrong, **plan.environment})
+        other: Start | None = None
+        mine.wait(lambda: mine.stopped or self.comes_now(plan, mine))
+        if mine.code is None:
+            other = self.second_builder(name, plan, mine)
+        mine.go_on()
+        for one in filter(None, (mine, other)):
+            one.wait(lambda one=one: one.stopped)  # type: ignore[misc]
+            one.go_on()
+            one.wait()
+            self.check_end(one, plan if one is mine else schedule.Start(), beside=other is not None)
+
+    def comes_now(self, plan: schedule.Start, mine: Start) -> bool:
+        """Whether it is time for the second builder."""
+        if ":" in plan.second:
+            return mine.has_called(plan.second)
+        return bool(plan.second) and any(kind in ("hold", "clock") for kind, _ in mine.struck)
+
+    def second_builder(self, name: str, plan: schedule.Start, mine: Start) -> Start:
+        """Somebody else who starts the build, once the first one's lease has run out, if it is not renewed."""
+        if mine.stopped or "silent" in plan.kinds:
+            time.sleep(1.3 * LEASE_S)
+        other = self.start(f"{name}b", {}, watched=False)
+        if mine.stopped:
+            other.wait()
+        return other
+
+    def check_end(self, start: Start, plan: schedule.Start, *, beside: bool) -> None:
+        """Notes how a start ended, and a problem where it may not end so."""
+        kinds = {kind for kind, _ in start.struck}
+        self.result.struck.update(start.struck)
+        self.result.ends[f"{start.code}"] += 1
+        busy = start.code == 2 and "another build" in start.said
+        killed = start.code == -signal.SIGKILL and kinds & {"kill", "after", "torn", "driver"}
+        well = start.code == 0 or (start.code == 3 and (kinds or beside)) or killed or (busy and beside)
+        if not well or "Traceback" in start.said:
+            self.result.problems.append(f"start {start.output.stem} ended with {start.code}: {start.said[-3000:]}")
+
+    def end_well(self) -> None:
+        """Starts the build without faults until it ends with 0, and leaves it alone when it is started again."""
+        for number in range(CALM_STARTS):
+            calm = self.start(f"calm{number}", {})
+            calm.wait()
+            self.check_end(calm, schedule.Start(), beside=False)
+            if calm.code == 0:
+                return
+        self.result.problems.append(f"it does not end: {calm.said[-2000:]}")
+
+    def check(self, calm: dict[str, bytes]) -> None:
+        """Compares what there is with what a calm build made, and has it verified."""
+        self.result.problems += list(whole.differences(whole.files(self.place.root), calm))
+        self.result.problems += [
+            f"{name} is left in the temporary directory" for name in whole.left_over(self.place.temporary)
+        ]
+        verdict = Start(self.verify, self.place.environment("verify"), self.place.folder / "verify.txt")
+        verdict.wait()
+        if verdict.code:
+            self.result.problems.append(f"verify: {verdict.said}")
+
+    def verify(self) -> int:
+        from wit.verify import verify
+
+        problems = verify(self.place.out, "full").problems
+        print("\n".join(problems))
+        return 1 if problems else 0
+
+
+def preload(names: list[str]) -> None:
+    """Imports what a build imports, so that the processes that are forked from this one need not."""
+    for name in names:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
+def calm_build(folder: Path, store: str, inputs: list[str]) -> tuple[dict[str, bytes], dict[str, int], list[str]]:
+    """(the files, how many calls there were in each place, the modules that were imported) of a build without faults."""
+    place = Place(folder, store)
+    folder.mkdir(parents=True)
+    one = Simulation(place, Schedule(-1, store, ()), inputs)
+    build, modules = starts.build, folder / "modules.json"
+
+    def noting(arguments: Any) -> int:
+        try:
+            return build(arguments)
+        finally:
+            modules.write_text(json.dumps(sorted(sys.modules)), encoding="utf-8")
+
+    starts.build = noting
+    try:
+        one.play()
+    finally:
+        starts.build = build
+    one.check(whole.files(place.root))
+    assert not one.result.problems, one.result.problems
+    counts = {path.stem: path.stat().st_size for path in (folder / "calm0.counts").glob("*.calls")}
+    return whole.files(place.root), counts, json.loads(modules.read_text(encoding="utf-8"))
+
+
+def play(seed: int, folder: Path, calls: Calls, calm: dict[str, bytes], inputs: list[str]) -> Played:
+    """Plays one seed in a folder."""
+    plan = schedule.draw(seed, calls)
+    one = Simulation(Place(folder, plan.store), plan, inputs)
+    folder.mkdir(parents=True)
+    try:
+        one.play()
+        wait_for_orphans(one)
+        one.check(calm)
+    except Exception:
+        one.result.problems.append(traceback.format_exc())
+    if one.result.problems:
+        one.result.problems.insert(0, f"{plan}")
+    return one.result
+
+
+def wait_for_orphans(one: Simulation, within_s: float = 15) -> None:
+    """Waits for processes whose parent was killed; blames those that stay, and ends them."""
+    import psutil
+
+    _, alive = psutil.wait_procs(psutil.Process().children(), timeout=within_s)
+    for process in alive:
+        one.result.problems.append(f"a process is left: {process.cmdline()}")
+        process.kill()
+
+
+def in_processes(seeds: range, jobs: int, folder: Path, *given: Any) -> Iterator[Played]:
+    """The seeds' results as they come, so many at once; each is played in a process of its own, forked from this one."""
+    left, running = list(seeds)[::-1], dict[int, Path]()
+    while left or running:
+        while left and len(running) < jobs:
+            seed = left.pop()
+            running[_fork(seed, folder / f"{seed}", *given)] = folder / f"{seed}"
+        process, _ = os.wait()
+        if process in running:
+            yield _read(running.pop(process))
+
+
+def _fork(seed: int, folder: Path, *given: Any) -> int:
+    process = os.fork()
+    if process:
+        return process
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    result = play(seed, folder, *given)
+    text = {"seed": seed, "problems": result.problems, "starts": result.starts, "ends": dict(result.ends)}
+    text["struck"] = [[*key, n] for key, n in result.struck.items()]
+    (folder / "result.json").write_text(json.dumps(text), encoding="utf-8")
+    os._exit(0)
+
+
+def _read(folder: Path) -> Played:
+    path = folder / "result.json"
+    if not path.exists():
+        return Played(int(folder.name), ["it was not played to its end"])
+    read = json.loads(path.read_text(encoding="utf-8"))
+    struck = Counter({(fault, stage): n for fault, stage, n in read["struck"]})
+    return Played(read["seed"], read["problems"], read["starts"], struck, Counter(read["ends"]))
+
+
+STAGES = ("start", "candidates", "plan", "download", "select", "publish", "report")
+
+
+def table(struck: Counter[tuple[str, str]]) -> str:
+    """How often each fault struck in each stage."""
+    head = f"{'':<14}" + "".join(f"{stage:>12}" for stage in STAGES)
+    rows = [
+        f"{kind:<14}" + "".join(f"{struck[kind, stage]:>12}" for stage in STAGES)
+        for kind in sorted({k for k, _ in struck})
+    ]
+    return "\n".join([head, *rows])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--keep", type=Path, help="folder in which everything is left")
+    given, began = parser.parse_args(), time.monotonic()
+    with contextlib.ExitStack() as stack:
+        folder = given.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="simulate-")))
+        inputs = write_sources(folder.absolute() / "inputs")
+        calm, calls = dict[str, bytes](), Calls()
+        for store in ("disk", "store"):
+            made, calls[store], modules = calm_build(folder.absolute() / f"calm-{store}", store, inputs)
+            preload(modules)
+            assert not list(whole.differences(made, calm or made)), "a calm build differs on a store"
+            calm = calm or made
+        gc.freeze()
+        print(f"calm builds after {time.monotonic() - began:.0f} s; calls: {calls}", flush=True)
+        total, struck, wrong = Counter[str](), Counter[tuple[str, str]](), 0
+        seeds = range(given.first, given.first + given.seeds)
+        for one in in_processes(seeds, given.jobs, folder.absolute(), calls, calm, inputs):
+            total.update(one.ends)
+            struck.update(one.struck)
+            wrong += bool(one.problems)
+            for line in [*one.problems, f"play it again: python -m tests.simulate --seeds 1 --first {one.seed}"]:
+                if one.problems:
+                    print(line, flush=True)
+            if not given.keep or not one.problems:
+                shutil.rmtree(folder / f"{one.seed}", ignore_errors=True)
+        print(table(struck))
+        print(
+            f"{given.seeds} seeds, {total.total()} starts, ended with {dict(total)}; {wrong} seeds went wrong; ", end=""
+        )
+        print(f"{time.monotonic() - began:.0f} s")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""What goes wrong in the starts of one build: drawn from a seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+LEASE_S = 0.8  # in place of two minutes
+# Names under OUT, in the order in which a build comes to them, with what they weigh.
+PLACES = {
+    "_lease": 1,
+    "run.json": 1,
+    "candidates": 3,
+    "plan": 4,
+    "web": 4,
+    "raw": 4,
+    "dropped": 1,
+    "select": 3,
+    "shards": 4,
+    "ledger": 1,
+    "report": 1,
+    "README.md": 1,
+    "_tmp": 2,
+}
+# Faults of one start and their weights, by kind of store. `silent` loses renewals while a call is held.
+OF_A_DISK = {"kill": 5, "driver": 2, "torn": 3, "child": 3, "term": 2, "freeze": 1, "full": 3}
+OF_A_STORE = OF_A_DISK | {"after": 3, "away": 2, "silent": 2, "clock=3600": 1, "clock=-3600": 1}
+OF_THE_WEB = ("driver", "child", "term", "freeze")  # what can happen while a request is in flight
+# What of an object may be torn where puts are not atomic: what bears its digest in its name. A marker or a manifest never is.
+TORN = ("candidates", "plan", "raw", "dropped", "select", "shards")
+SECOND = ("freeze", "silent", "clock=3600", "clock=-3600")  # what only matters where somebody else wants to build
+MOST = 4  # starts with a fault
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of the build: what happens in it at which calls, and what is wrong all the time."""
+
+    faults: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    second: str = ""  # "place:number", at which somebody else starts the same build; or the fault after which
+
+    @property
+    def kinds(self) -> set[str]:
+        """The faults, without their places."""
+        return {fault.split(":")[2].partition("=")[0] for fault in self.faults}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The starts of one build that go wrong; those after them do not."""
+
+    seed: int
+    store: str  # "disk" or "store"
+    starts: tuple[Start, ...]
+
+    def __str__(self) -> str:
+        told = (
+            f"  start {n}: {' '.join(one.faults)} {dict(one.environment)} {one.second}"
+            for n, one in enumerate(self.starts)
+        )
+        return f"seed {self.seed} on a {self.store}\n" + "\n".join(told)
+
+
+def draw(seed: int, calls: Mapping[str, Mapping[str, int]]) -> Schedule:
+    """The schedule of a seed; `calls` has how many calls a calm build makes in each place, by kind of store."""
+    rng = random.Random(seed)
+    store = rng.choice(("disk", "store"))
+    known = calls[store]
+    places = [place for place in PLACES if known.get(place)]
+    chosen = rng.choices(range(len(places)), [PLACES[place] for place in places], k=rng.randint(1, MOST))
+    return Schedule(seed, store, tuple(_start(rng, store, places[at], known[places[at]]) for at in sorted(chosen)))
+
+
+def _start(rng: random.Random, store: str, place: str, most: int) -> Start:
+    """A start with one fault in that place."""
+    kinds = OF_A_DISK if store == "disk" else OF_A_STORE
+    kinds = {kind: n for kind, n in kinds.items() if kind in OF_THE_WEB} if place == "web" else kinds
+    kind = rng.choices(list(kinds), list(kinds.values()))[0]
+    kind = "kill" if kind == "torn" and place not in TORN and store == "store" else kind
+    at = f"{place}:{rng.randint(1, most)}"
+    faults = (f"{at}:hold", "_lease:1:silent") if kind == "silent" else (f"{at}:{kind}",)
+    second = kind if kind in SECOND else at if rng.random() < 0.2 else ""
+    return Start(faults, _always(rng) if store == "store" else {}, second)
+
+
+def _always(rng: random.Random) -> dict[str, str]:
+    """What is wrong with a store all the time."""
+    shares = {"FAILS": 0.04, "SHORT": 0.05, "TORN": 0.02, "REORDER": 0.004, "LATE": 0.3}
+    wrong = {name: f"{most * rng.random():.4f}" for name, most in shares.items() if rng.random() < 0.5}
+    if rng.random() < 0.15:
+        wrong["RATE"] = f"{rng.randint(60, 400)}"
+    return {f"STORE_{name}": value for name, value in wrong.items()}
