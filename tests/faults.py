@@ -32,6 +32,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -104,10 +105,14 @@ class Call:
         return [fault for place, number, fault in scheduled if (place, int(number)) == (self.place, self.number)]
 
 
+OF_AN_ATTEMPT = re.compile(r"\.\d+\.[0-9a-f]{8}\.tmp$")  # what a name has that is not yet in its place
+
+
 def place_of(path: str) -> str:
     """The first-level name below STORE_ROOT; empty where that is not said."""
     root = os.environ.get("STORE_ROOT", "").rstrip("/") + "/"
-    return path.removeprefix(root).partition("/")[0] if root != "/" and path.startswith(root) else ""
+    first = path.removeprefix(root).partition("/")[0] if root != "/" and path.startswith(root) else ""
+    return OF_AN_ATTEMPT.sub("", first)
 
 
 def counted(name: str, path: str) -> Call:

@@ -6,7 +6,8 @@ the environment, so that every process of a build gets it (and `faults` has what
 
     STORE_FAILS   share of calls that fail, 0 to 1
     STORE_SHORT   share of reads that end early
-    STORE_TORN    share of puts that leave a part of the object under its name, as on HDFS, and fail
+    STORE_TORN    share of puts that leave a part of the object under its name, and fail; only of objects whose names bear a
+                  digest: any other is put by a name of its own and a rename where a store tears puts, as HDFS does
     STORE_LATE    seconds for which a listing does not have what was just put
     STORE_DELAY   seconds that each call takes
     STORE_REORDER seconds by which a call may take longer, so that calls in flight are answered in another order; listings
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import struct
 import sys
@@ -58,6 +60,8 @@ FAULTS = (
     Throttled("503 Service Unavailable"),
 )
 LIES = ("after", "before", "before")  # two of three fail before anything was done
+OLD = 0o640  # the mode of what was put over an older object: a listing that is late has the name
+BEARS_DIGEST = re.compile(r"\.[0-9a-f]{12}\.[^/]*$")
 UNFINISHED = ".put-"  # the beginning of the name of what is on its way
 
 
@@ -104,12 +108,16 @@ class OtherStore(LocalFileSystem):  # type: ignore[misc]
 
     def _put(self, call: Call, data: bytes) -> None:
         """Puts the whole object, with the time of the store's clock; a part of it where the call is torn."""
-        dies = faults.is_torn(call)
-        torn = dies or (call.name == "put" and call.hits("TORN"))
+        dies, tears = faults.is_torn(call), call.name != "create" and BEARS_DIGEST.search(call.path) is not None
+        if dies and not tears:
+            faults.die()
+        torn = tears and (dies or call.hits("TORN"))
         with _on_its_way(call.path) as there:
             there.write_bytes(data[: len(data) // 2] if torn else data)
             if clock := faults.clock_s():
                 os.utime(there, (now := time.time() + clock, now))
+            if os.path.exists(call.path):
+                there.chmod(OLD)
             (os.link if call.name == "create" else os.replace)(there, call.path)
         if dies:
             faults.die()
@@ -172,11 +180,15 @@ def _is_throttled() -> bool:
 def _listed(call: Call, every: list[dict[str, Any]], detail: bool) -> list[Any]:
     """A listing, without what is on its way and what was just put."""
     late = time.time() - setting("LATE")
-    old = [one for one in every if one["type"] == "directory" or one["mtime"] <= late or not setting("LATE")]
+    old = [one for one in every if not setting("LATE") or one["mtime"] <= late or _is_known(one)]
     old = [one for one in old if not os.path.basename(one["name"]).startswith(UNFINISHED)]
     if setting("REORDER"):
         old.sort(key=lambda one: faults.fraction(f"{call.number} {one['name']}"))
     return old if detail else [one["name"] for one in old]
+
+
+def _is_known(one: dict[str, Any]) -> bool:
+    return bool(one["type"] == "directory" or one["mode"] & 0o777 == OLD)
 
 
 def _cut_off(call: Call, data: bytes, end: int | None) -> bytes:

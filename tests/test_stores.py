@@ -24,7 +24,7 @@ sys.path.append(str(Path(__file__).parent))
 import faults
 import stores
 
-DATA = bytes(range(256)) * 40
+DATA, DIGEST = bytes(range(256)) * 40, "0123456789ab"
 
 
 def raw(store: Any) -> Any:
@@ -58,12 +58,13 @@ def test_a_short_read_is_noticed_whether_the_client_sees_it_or_not(other_store: 
 def test_a_torn_put_leaves_a_part_until_it_is_put_again(other_store: Any) -> None:
     other_store.goes_wrong(torn=1)
     with pytest.raises(ConnectionResetError):
-        raw(other_store).pipe_file(other_store.at("x"), DATA)
-    assert (other_store.folder / "x").read_bytes() == DATA[: len(DATA) // 2]
-    other_store.goes_wrong(torn=0.5)
+        raw(other_store).pipe_file(other_store.at(f"x.{DIGEST}.tar"), DATA)
+    assert (other_store.folder / f"x.{DIGEST}.tar").read_bytes() == DATA[: len(DATA) // 2]
+    fs.write_bytes(other_store.at("run.json"), DATA)  # it may be read at any instant
+    other_store.goes_wrong(torn=0.3)
     for number in range(20):
-        fs.write_bytes(other_store.at(f"{number}"), DATA)
-        assert (other_store.folder / f"{number}").read_bytes() == DATA
+        fs.write_bytes(other_store.at(f"{number}.{DIGEST}.tar"), DATA)
+        assert (other_store.folder / f"{number}.{DIGEST}.tar").read_bytes() == DATA
 
 
 def test_calls_above_a_rate_are_refused_with_the_time_to_come_back(other_store: Any) -> None:
@@ -127,13 +128,11 @@ def test_a_process_is_killed_before_in_or_after_a_call(other_store: Any, fault: 
 
     def work() -> None:
         for name in "abc":
-            fs.write_bytes(other_store.at(f"set/raw/{name}"), DATA)
+            fs.write_bytes(other_store.at(f"set/raw/{name}.{DIGEST}.tar"), DATA)
 
     assert in_a_process(work) == -signal.SIGKILL
-    assert (other_store.folder / "set/raw/a").read_bytes() == DATA
-    left = other_store.folder / "set/raw/b"
-    assert (left.read_bytes() if left.exists() else None) == there
-    assert not (other_store.folder / "set/raw/c").exists()
+    names = [other_store.folder / f"set/raw/{name}.{DIGEST}.tar" for name in "abc"]
+    assert [name.read_bytes() if name.exists() else None for name in names] == [DATA, there, None]
     assert other_store.counted()[fault] == 1
     assert in_a_process(work) == 0  # the call has been
 

@@ -128,6 +128,7 @@ class Simulation:
         self.result.struck.update(start.struck)
         self.result.ends[f"{start.code}"] += 1
         busy = start.code == 2 and "another build" in start.said
+        beside = beside or "STORE_LATE" in plan.environment  # which may hide the last lease, of a start that was short
         killed = start.code == -signal.SIGKILL and kinds & {"kill", "after", "torn", "driver"}
         well = start.code == 0 or (start.code == 3 and (kinds or beside)) or killed or (busy and beside)
         if not well or "Traceback" in start.said:

@@ -138,8 +138,7 @@ def write_sources(folder: Path) -> list[str]:
     rows = {"url": [url(n) for n in range(26, PICTURES)], "text": [caption(n + 1) for n in range(26, PICTURES)]}
     pq.write_table(pa.table(rows), folder / "d.parquet")
     kinds = ("wat:a.wat.gz", "warc:b.warc.gz", "table:c.tsv", "table:d.parquet")
-    given = [flag for kind in kinds for flag in ("--source", kind.replace(":", f":{folder}/"))]
-    return ["--queries", str(folder / "queries.txt"), *given]
+    return ["--queries", f"{folder}/queries.txt", "--source", *(kind.replace(":", f":{folder}/") for kind in kinds)]
 
 
 def _record(kind: str, body: bytes, number: int) -> bytes:

@@ -7,6 +7,7 @@ when its `_MANIFEST.json` bears its fingerprint.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -122,8 +123,11 @@ class StageDir:
 
     def missing(self, manifest: AnyManifest) -> list[str]:
         """The files of the manifest, relative to OUT, that are gone or of another size than it says. Only `wit.verify`, which
-        reads everything, finds a flipped byte."""
-        return lacking(self.present(), manifest.entries)
+        reads everything, finds a flipped byte. What a listing lacks, which may be late, is asked
+        for, up to the first that is gone."""
+        lacks = lacking(self.present(), manifest.entries)
+        sizes = {file.name: file.bytes for file in manifest.entries}
+        return list(itertools.dropwhile(lambda name: fs.size_of_file(fs.join(self.out, name)) == sizes[name], lacks))
 
     def forget(self) -> None:
         """Removes the markers, so that every unit is made again. The files of the manifest stay until a new manifest stands."""
@@ -225,7 +229,7 @@ class StageDir:
 
     def tidy(self, markers: Sequence[Marker]) -> None:
         """Removes every file of the stage that these markers do not name: a lost race's, unfinished ones, another fingerprint's.
-        Writes a marker again that is gone, or of another size."""
+        Writes a marker again that is gone, or of another size; a listing that is late is not believed there."""
         lease.check(self.out)
         by_name = {f"{self.directory}/{marker.unit}.json": marker for marker in markers}
         keep = set(by_name) | {file.name for m in markers for file in m.files.values()}
@@ -235,9 +239,10 @@ class StageDir:
         for name in sorted(there.keys() - keep - own):
             fs.remove(fs.join(self.out, name))
         for name, part in sorted(by_name.items()):
-            data = to_json(part.bare)
-            if name not in there or there[name] not in (len(data), part.marker_bytes or len(data)):
-                fs.write_bytes(fs.join(self.out, name), data)
+            data, path = to_json(part.bare), fs.join(self.out, name)
+            sizes = (len(data), part.marker_bytes or len(data))
+            if there.get(name) not in sizes and fs.size_of_file(path) not in sizes:
+                fs.write_bytes(path, data)
 
 
 def check_complete(stage: str, wanted: Collection[str], published: Iterable[str]) -> None:
