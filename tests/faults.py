@@ -1,6 +1,6 @@
 """What goes wrong with a store or a disk, and at which call: said in the environment, so that every process of a build gets it.
 
-    STORE_LOG     file to which each call appends a line: process, call, what became of it, its place, its path
+    STORE_LOG     file to which each call appends a line: time, process, call, what became of it, its place, its path
     STORE_SEED    which calls the shares below hit
     STORE_ROOT    directory whose first-level names are the places in which calls are counted (raw, plan, run.json, ...)
     STORE_COUNTS  folder in which all processes count together; without it each counts for itself
@@ -137,7 +137,7 @@ def _append(path: str) -> int:
 def log(call: Call, what: str) -> None:
     """Appends to STORE_LOG what became of a call."""
     if path := os.environ.get("STORE_LOG"):
-        line = f"{os.getpid()}\t{call.name}\t{what}\t{call.place}\t{call.path}\n".encode()
+        line = f"{time.monotonic_ns()}\t{os.getpid()}\t{call.name}\t{what}\t{call.place}\t{call.path}\n".encode()
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.write(fd, line)
         os.close(fd)
@@ -147,14 +147,12 @@ def before(call: Call) -> None:
     """What the schedule has for a call before it is done. May not return, or raise."""
     for fault in call.faults:
         kind, _, value = fault.partition("=")
-        if kind in LASTING:
-            _last(kind, value)
-        elif kind not in ("after", "torn"):
-            log(call, fault)
-            STRUCK[kind]()
-    if (kind := _lasting(call)) is not None:
-        log(call, kind)
-        raise OSError(errno.ENOSPC, "No space left on device", call.path) if kind == "full" else Away(104, "away")
+        if kind not in ("after", "torn"):
+            log(call, kind)
+            STRUCK[kind]() if kind in STRUCK else _last(kind, value)
+    if (lasting := _lasting(call)) is not None:
+        log(call, "refused")
+        raise OSError(errno.ENOSPC, "No space left on device", call.path) if lasting == "full" else Away(104, "away")
 
 
 def after(call: Call) -> None:
@@ -202,11 +200,9 @@ STRUCK = {
     "hold": lambda: time.sleep(setting("HOLD", 1.0)),
 }
 
-# What lasts once it has begun: a file in STORE_COUNTS tells every process.
-LASTING = ("full", "away", "silent", "clock")
-
 
 def _last(kind: str, value: str) -> None:
+    """Begins what lasts: a file in STORE_COUNTS tells every process."""
     with open(f"{os.environ['STORE_COUNTS']}/{kind}", "w", encoding="utf-8") as file:
         file.write(value)
 

@@ -31,7 +31,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import faults
 from faults import Call, setting
@@ -122,7 +122,7 @@ class OtherStore(LocalFileSystem):  # type: ignore[misc]
         if dies:
             faults.die()
         if torn:
-            faults.log(call, "torn")
+            faults.log(call, "put in part")
             raise FAULTS[0]
 
     def _call(self, name: str, path: str, work: Callable[[Call], Any]) -> Any:
@@ -212,15 +212,27 @@ def _on_its_way(path: str) -> Iterator[Path]:
         there.unlink(missing_ok=True)
 
 
-def lines(log: Path) -> list[list[str]]:
-    """What each line of the log says: process, call, what became of it, place, path."""
-    return [line.split("\t") for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+class Line(NamedTuple):
+    """A line of the log."""
+
+    at: int  # monotonic nanoseconds
+    process: int
+    call: str
+    what: str
+    place: str
+    path: str
+
+
+def lines(log: Path) -> list[Line]:
+    """What the log says, in the order of the calls' ends."""
+    cells = [line.split("\t") for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+    return [Line(int(at), int(process), *rest) for at, process, *rest in cells]
 
 
 def counted(log: Path) -> Counter[str]:
     """How often each call was made, and how many failed, by what the log says."""
     every = lines(log)
-    return Counter(name for _, name, *_ in every) + Counter(what for _, _, what, *_ in every)
+    return Counter(line.call for line in every) + Counter(line.what for line in every)
 
 
 def install(site: Path) -> Path:

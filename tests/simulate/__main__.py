@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import itertools
 import json
 import os
 import shutil
@@ -31,11 +32,14 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1]))
 
+import stores
+
 from tests.simulate import schedule, starts, whole
 from tests.simulate.schedule import LEASE_S, Schedule
 from tests.simulate.starts import Place, Start
 from tests.simulate.web import settings, web, write_sources
 
+SILENT = {"short", "put in part", "child", "hold", "failed before", "failed after"}  # what alone ends no start
 CALM_STARTS = 3  # within which a build without faults has to end
 BUILD_SEED = "7"
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -44,11 +48,12 @@ Calls = dict[str, dict[str, int]]
 
 @dataclass
 class Played:
-    """What came of a seed: sentences where something is wrong, how many starts it took, and what struck in which stage."""
+    """What came of a seed: sentences where something is wrong; how often a builder went on that had lost its lease; what
+    struck in which stage; how starts ended."""
 
     seed: int
     problems: list[str] = field(default_factory=list)
-    starts: int = 0
+    overlaps: int = 0
     struck: Counter[tuple[str, str]] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
 
@@ -60,6 +65,7 @@ class Simulation:
         self.place, self.plan, self.inputs = place, plan, inputs
         self.result = Played(plan.seed)
         self.web_file = place.folder / "web.json"
+        self.begun: list[Start] = []
 
     def play(self) -> None:
         """Starts the build through all of the schedule and then until it ends well."""
@@ -79,8 +85,10 @@ class Simulation:
             ]
             self.arguments = ["--config", str(config), *self.inputs, *flags]
             for number, start in enumerate(self.plan.starts):
-                self.run_start(f"{number}", start)
+                if self.run_start(f"{number}", start):
+                    break
             self.end_well()
+            self.check_builders()
 
     def start(self, name: str, environment: dict[str, str], *, watched: bool = True) -> Start:
         """A start of the build, which the web knows of if it is `watched`."""
@@ -88,11 +96,11 @@ class Simulation:
         begun = Start(lambda: starts.build(self.arguments), environment, self.place.folder / f"{name}.txt")
         if watched:
             starts.tell_web(self.web_file, environment, begun.process)
-        self.result.starts += 1
+        self.begun.append(begun)
         return begun
 
-    def run_start(self, name: str, plan: schedule.Start) -> None:
-        """One start that goes wrong, and at times a second builder beside it."""
+    def run_start(self, name: str, plan: schedule.Start) -> bool:
+        """One start that goes wrong, and at times a second builder beside it; whether one of them finished the build."""
         wrong = {"STORE_FAULTS": " ".join(plan.faults), "STORE_SEED": f"{self.plan.seed} {name}"}
         wrong["STORE_HOLD"] = f"{2 * LEASE_S}"
         mine = self.start(name, {**wrong, **plan.environment})
@@ -106,6 +114,7 @@ class Simulation:
             one.go_on()
             one.wait()
             self.check_end(one, plan if one is mine else schedule.Start(), beside=other is not None)
+        return 0 in (mine.code, other.code if other else None)
 
     def comes_now(self, plan: schedule.Start, mine: Start) -> bool:
         """Whether it is time for the second builder."""
@@ -124,7 +133,7 @@ class Simulation:
 
     def check_end(self, start: Start, plan: schedule.Start, *, beside: bool) -> None:
         """Notes how a start ended, and a problem where it may not end so."""
-        kinds = {kind for kind, _ in start.struck}
+        kinds = {kind for kind, _ in start.struck} - SILENT
         self.result.struck.update(start.struck)
         self.result.ends[f"{start.code}"] += 1
         busy = start.code == 2 and "another build" in start.said
@@ -144,6 +153,19 @@ class Simulation:
                 return
         self.result.problems.append(f"it does not end: {calm.said[-2000:]}")
 
+    def check_builders(self) -> None:
+        """No two builders were at work at once, but for those that did not know it: they finished and removed nothing."""
+        every = [(start, built) for start in self.begun if (built := start.built)]
+        for (one, first), (other, second) in itertools.combinations(every, 2):
+            begins, ends = max(first[0].at, second[0].at), min(first[-1].at, second[-1].at)
+            if begins < ends:
+                stale = first if first[0].at < second[0].at else second
+                late = [line for line in stale if line.at > begins and harms(line)]
+                self.result.overlaps += 1
+                self.result.problems += [
+                    f"{one.output.stem} and {other.output.stem} built at once: {line}" for line in late
+                ]
+
     def check(self, calm: dict[str, bytes]) -> None:
         """Compares what there is with what a calm build made, and has it verified."""
         self.result.problems += list(whole.differences(whole.files(self.place.root), calm))
@@ -161,6 +183,12 @@ class Simulation:
         problems = verify(self.place.out, "full").problems
         print("\n".join(problems))
         return 1 if problems else 0
+
+
+def harms(line: stores.Line) -> bool:
+    """Whether a builder that has lost its lease may not do that: remove anything but its own scratch, finish a stage."""
+    finishes = line.place == "run.json" or line.path.endswith("MANIFEST.json")
+    return finishes or (line.call == "remove" and line.place != "_tmp")
 
 
 def preload(names: list[str]) -> None:
@@ -238,7 +266,7 @@ def _fork(seed: int, folder: Path, *given: Any) -> int:
         return process
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     result = play(seed, folder, *given)
-    text = {"seed": seed, "problems": result.problems, "starts": result.starts, "ends": dict(result.ends)}
+    text = {"seed": seed, "problems": result.problems, "overlaps": result.overlaps, "ends": dict(result.ends)}
     text["struck"] = [[*key, n] for key, n in result.struck.items()]
     (folder / "result.json").write_text(json.dumps(text), encoding="utf-8")
     os._exit(0)
@@ -250,7 +278,7 @@ def _read(folder: Path) -> Played:
         return Played(int(folder.name), ["it was not played to its end"])
     read = json.loads(path.read_text(encoding="utf-8"))
     struck = Counter({(fault, stage): n for fault, stage, n in read["struck"]})
-    return Played(read["seed"], read["problems"], read["starts"], struck, Counter(read["ends"]))
+    return Played(read["seed"], read["problems"], read["overlaps"], struck, Counter(read["ends"]))
 
 
 STAGES = ("start", "candidates", "plan", "download", "select", "publish", "report")
@@ -284,21 +312,21 @@ def main() -> int:
             calm = calm or made
         gc.freeze()
         print(f"calm builds after {time.monotonic() - began:.0f} s; calls: {calls}", flush=True)
-        total, struck, wrong = Counter[str](), Counter[tuple[str, str]](), 0
+        total, struck, wrong, overlaps = Counter[str](), Counter[tuple[str, str]](), 0, 0
         seeds = range(given.first, given.first + given.seeds)
         for one in in_processes(seeds, given.jobs, folder.absolute(), calls, calm, inputs):
             total.update(one.ends)
             struck.update(one.struck)
             wrong += bool(one.problems)
+            overlaps += one.overlaps
             for line in [*one.problems, f"play it again: python -m tests.simulate --seeds 1 --first {one.seed}"]:
                 if one.problems:
                     print(line, flush=True)
             if not given.keep or not one.problems:
                 shutil.rmtree(folder / f"{one.seed}", ignore_errors=True)
         print(table(struck))
-        print(
-            f"{given.seeds} seeds, {total.total()} starts, ended with {dict(total)}; {wrong} seeds went wrong; ", end=""
-        )
+        ended = f"{given.seeds} seeds, {total.total()} starts, ended with {dict(total)}"
+        print(f"{ended}; {overlaps} builders went on without their lease; {wrong} seeds went wrong")
         print(f"{time.monotonic() - began:.0f} s")
     return 1 if wrong else 0
 

@@ -23,12 +23,16 @@ PLACES = {
     "README.md": 1,
     "_tmp": 2,
 }
-# Faults of one start and their weights, by kind of store. `silent` loses renewals while a call is held.
-OF_A_DISK = {"kill": 5, "driver": 2, "torn": 3, "child": 3, "term": 2, "freeze": 1, "full": 3}
-OF_A_STORE = OF_A_DISK | {"after": 3, "away": 2, "silent": 2, "clock=3600": 1, "clock=-3600": 1}
+# What ends a start, and what does not, with weights, by kind of store. `silent` loses renewals while a call is held.
+ENDS = {
+    "disk": {"kill": 6, "driver": 2, "torn": 4, "term": 2, "full": 3},
+    "store": {"kill": 4, "after": 4, "driver": 2, "torn": 3, "term": 2, "full": 2, "away": 2},
+}
+HURTS = {
+    "disk": {"child": 3, "freeze": 1},
+    "store": {"child": 3, "freeze": 2, "silent": 2, "clock=3600": 1, "clock=-3600": 1},
+}
 OF_THE_WEB = ("driver", "child", "term", "freeze")  # what can happen while a request is in flight
-# What of an object may be torn where puts are not atomic: what bears its digest in its name. A marker or a manifest never is.
-TORN = ("candidates", "plan", "raw", "dropped", "select", "shards")
 SECOND = ("freeze", "silent", "clock=3600", "clock=-3600")  # what only matters where somebody else wants to build
 MOST = 4  # starts with a fault
 
@@ -70,19 +74,27 @@ def draw(seed: int, calls: Mapping[str, Mapping[str, int]]) -> Schedule:
     known = calls[store]
     places = [place for place in PLACES if known.get(place)]
     chosen = rng.choices(range(len(places)), [PLACES[place] for place in places], k=rng.randint(1, MOST))
-    return Schedule(seed, store, tuple(_start(rng, store, places[at], known[places[at]]) for at in sorted(chosen)))
+    return Schedule(seed, store, tuple(_start(rng, store, known, places[at]) for at in sorted(chosen)))
 
 
-def _start(rng: random.Random, store: str, place: str, most: int) -> Start:
-    """A start with one fault in that place."""
-    kinds = OF_A_DISK if store == "disk" else OF_A_STORE
-    kinds = {kind: n for kind, n in kinds.items() if kind in OF_THE_WEB} if place == "web" else kinds
-    kind = rng.choices(list(kinds), list(kinds.values()))[0]
-    kind = "kill" if kind == "torn" and place not in TORN and store == "store" else kind
-    at = f"{place}:{rng.randint(1, most)}"
-    faults = (f"{at}:hold", "_lease:1:silent") if kind == "silent" else (f"{at}:{kind}",)
-    second = kind if kind in SECOND else at if rng.random() < 0.2 else ""
-    return Start(faults, _always(rng) if store == "store" else {}, second)
+def _start(rng: random.Random, store: str, known: Mapping[str, int], place: str) -> Start:
+    """A start that ends in that place, if nothing else ends it before; in some of them something else goes wrong, too."""
+    at = f"{place}:{rng.randint(1, known[place])}"
+    ends, hurts = _of(rng, ENDS[store], place), ""
+    faults = [f"{at}:{ends}"]
+    if rng.random() < 0.4:
+        other = rng.choice([one for one in PLACES if known.get(one)])
+        hurts = _of(rng, HURTS[store], other)
+        hurt_at = f"{other}:{rng.randint(1, known[other])}"
+        faults += [f"{hurt_at}:hold", "_lease:1:silent"] if hurts == "silent" else [f"{hurt_at}:{hurts}"]
+    second = hurts if hurts in SECOND else at if rng.random() < 0.2 else ""
+    return Start(tuple(faults), _always(rng) if store == "store" else {}, second)
+
+
+def _of(rng: random.Random, kinds: Mapping[str, int], place: str) -> str:
+    """One of these faults, that can be in that place."""
+    possible = [kind for kind in kinds if place != "web" or kind in OF_THE_WEB]
+    return rng.choices(possible, [kinds[kind] for kind in possible])[0]
 
 
 def _always(rng: random.Random) -> dict[str, str]:

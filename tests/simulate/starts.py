@@ -131,13 +131,21 @@ class Start:
     def struck(self) -> list[tuple[str, str]]:
         """(fault, stage) of everything that went wrong in it."""
         stage, every = "start", []
-        for _, _, what, place, path in stores.lines(self.log):
-            stage = stage_of(place, path) or stage
-            if what != "done":
-                every.append((what.partition("=")[0], stage))
+        for line in stores.lines(self.log):
+            stage = stage_of(line.place, line.path) or stage
+            if line.what not in ("done", "refused"):
+                every.append((line.what, stage))
         return every
 
+    @property
+    def built(self) -> list[stores.Line]:
+        """What it wrote or removed itself while it had OUT to itself: everything but how it got there."""
+        calls = (line for line in stores.lines(self.log) if line.process == self.process and line.what == "done")
+        return [line for line in calls if line.call in CHANGES and line.place not in HOLDS]
 
+
+CHANGES = ("put", "create", "copy", "remove", "move", "make")
+HOLDS = ("_lease", ".lock")
 STAGES = {"candidates": "candidates", "plan": "plan", "raw": "download", "web": "download", "select": "select"}
 STAGES |= {"shards": "publish", "_shards": "publish", "ledger": "report", "report": "report", "ledger.json": "report"}
 STAGES |= {"README.md": "report", "croissant.json": "report", "_lease": "start", ".lock": "start"}
