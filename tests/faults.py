@@ -1,6 +1,6 @@
 """What goes wrong with a store or a disk, and at which call: said in the environment, so that every process of a build gets it.
 
-    STORE_LOG     file to which each call appends a line: time, process, call, what became of it, its place, its path
+    STORE_LOG     file to which each call appends a line: when it began, process, call, what became of it, its place, its path
     STORE_SEED    which calls the shares below hit
     STORE_ROOT    directory whose first-level names are the places in which calls are counted (raw, plan, run.json, ...)
     STORE_COUNTS  folder in which all processes count together; without it each counts for itself
@@ -39,7 +39,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 WRITES = ("put", "create", "copy")
@@ -88,6 +88,7 @@ class Call:
     path: str
     place: str
     number: int
+    began: int = field(default_factory=time.monotonic_ns)
 
     def draw(self, what: str) -> float:
         """A number from 0 to 1: the same for the same call of every run."""
@@ -137,7 +138,7 @@ def _append(path: str) -> int:
 def log(call: Call, what: str) -> None:
     """Appends to STORE_LOG what became of a call."""
     if path := os.environ.get("STORE_LOG"):
-        line = f"{time.monotonic_ns()}\t{os.getpid()}\t{call.name}\t{what}\t{call.place}\t{call.path}\n".encode()
+        line = f"{call.began}\t{os.getpid()}\t{call.name}\t{what}\t{call.place}\t{call.path}\n".encode()
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.write(fd, line)
         os.close(fd)

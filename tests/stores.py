@@ -215,7 +215,7 @@ def _on_its_way(path: str) -> Iterator[Path]:
 class Line(NamedTuple):
     """A line of the log."""
 
-    at: int  # monotonic nanoseconds
+    began: int  # monotonic nanoseconds
     process: int
     call: str
     what: str
@@ -224,7 +224,7 @@ class Line(NamedTuple):
 
 
 def lines(log: Path) -> list[Line]:
-    """What the log says, in the order of the calls' ends."""
+    """What the log says, in the order in which calls ended."""
     cells = [line.split("\t") for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
     return [Line(int(at), int(process), *rest) for at, process, *rest in cells]
 

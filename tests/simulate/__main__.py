@@ -154,13 +154,14 @@ class Simulation:
         self.result.problems.append(f"it does not end: {calm.said[-2000:]}")
 
     def check_builders(self) -> None:
-        """No two builders were at work at once, but for those that did not know it: they finished and removed nothing."""
+        """No two builders were at work at once, but for those that did not know it: they finished and removed nothing. What was
+        in flight when they lost their lease cannot be called back."""
         every = [(start, built) for start in self.begun if (built := start.built)]
         for (one, first), (other, second) in itertools.combinations(every, 2):
-            begins, ends = max(first[0].at, second[0].at), min(first[-1].at, second[-1].at)
+            begins, ends = max(first[0].began, second[0].began), min(first[-1].began, second[-1].began)
             if begins < ends:
-                stale = first if first[0].at < second[0].at else second
-                late = [line for line in stale if line.at > begins and harms(line)]
+                stale = min(first, second, key=lambda built: built[0].began)
+                late = [line for line in stale if line.began > begins and harms(line)]
                 self.result.overlaps += 1
                 self.result.problems += [
                     f"{one.output.stem} and {other.output.stem} built at once: {line}" for line in late

@@ -221,5 +221,6 @@ def _hurry() -> None:
 def tell_web(path: Path, environment: Mapping[str, str], driver: int) -> None:
     """Lets the web know which start is under way."""
     later = path.with_suffix(".new")
-    later.write_text(json.dumps({**environment, "STORE_DRIVER": str(driver)}), encoding="utf-8")
+    told = {"STORE_FAULTS": "", **environment, "STORE_DRIVER": f"{driver}"}
+    later.write_text(json.dumps(told), encoding="utf-8")
     later.replace(path)
