@@ -10,8 +10,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 BUILD = ("--queries", str(ROOT / "queries" / "500k.txt"), "--seed", "7", "--limit", "400")
 STAGES = ("candidates", "plan", "download", "select", "publish", "report")
-# What a build has to live with; fewer calls fail than of a whole stage's, or nothing would come of it.
-WRONG = {"fails": 0.02, "short": 0.02, "torn": 0.01, "reorder": 0.002, "late": 0.3, "seed": 1}
+# What a build has to live with, not so often that eight attempts in a row fail.
+WRONG = {"fails": 0.03, "short": 0.05, "torn": 0.1, "reorder": 0.002, "late": 0.3, "seed": 1}
 
 
 def run(module: str, *arguments: str, store: Any) -> subprocess.CompletedProcess[str]:
@@ -37,13 +37,14 @@ def test_a_set_is_built_checked_and_left_alone_in_a_store_of_any_scheme_though_i
     assert first.returncode == 0, first.stderr
     failed = other_store.counted()
     assert all(failed[how] for how in ("failed after", "failed before", "short", "put in part")), "a test of nothing"
-    assert files(other_store.folder / "set") == files(other_store.folder / "calm")
-    checked = run("pipelines.verify", out, "--level", "full", store=other_store)
-    assert checked.returncode == 0 and "sound" in checked.stdout, checked.stdout
     again = run("pipelines.build", *BUILD, "--output", out, store=other_store)
     assert again.returncode == 0, again.stderr
     finished = [line for line in again.stderr.splitlines() if "finished before" in line]
     assert finished == [f"{stage:<10} finished before" for stage in STAGES]
+    # Only now, since a listing that was late has hidden work files from the start that wrote them.
+    assert files(other_store.folder / "set") == files(other_store.folder / "calm")
+    checked = run("pipelines.verify", out, "--level", "full", store=other_store)
+    assert checked.returncode == 0 and "sound" in checked.stdout, checked.stdout
 
 
 def test_a_store_that_does_not_come_back_stops_the_build_in_one_sentence(other_store: Any) -> None:
