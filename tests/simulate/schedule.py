@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 LEASE_S = 0.8  # in place of two minutes
+LEASE_CALLS = 20  # of those that a build makes for its lease; the longer it takes, the more there are
 # Names under OUT, in the order in which a build comes to them, with what they weigh.
 PLACES = {
     "_lease": 1,
@@ -71,8 +72,8 @@ def draw(seed: int, calls: Mapping[str, Mapping[str, int]]) -> Schedule:
     """The schedule of a seed; `calls` has how many calls a calm build makes in each place, by kind of store."""
     rng = random.Random(seed)
     store = rng.choice(("disk", "store"))
-    known = calls[store]
-    places = [place for place in PLACES if known.get(place)]
+    known = {**calls[store], "_lease": LEASE_CALLS}
+    places = [place for place in PLACES if place in calls[store]]
     chosen = rng.choices(range(len(places)), [PLACES[place] for place in places], k=rng.randint(1, MOST))
     return Schedule(seed, store, tuple(_start(rng, store, known, places[at]) for at in sorted(chosen)))
 
@@ -83,7 +84,7 @@ def _start(rng: random.Random, store: str, known: Mapping[str, int], place: str)
     ends, hurts = _of(rng, ENDS[store], place), ""
     faults = [f"{at}:{ends}"]
     if rng.random() < 0.4:
-        other = rng.choice([one for one in PLACES if known.get(one)])
+        other = rng.choice([one for one in PLACES if one in known and (one != "_lease" or store == "store")])
         hurts = _of(rng, HURTS[store], other)
         hurt_at = f"{other}:{rng.randint(1, known[other])}"
         faults += [f"{hurt_at}:hold", "_lease:1:silent"] if hurts == "silent" else [f"{hurt_at}:{hurts}"]
