@@ -87,6 +87,8 @@ def _start(rng: random.Random, store: str, known: Mapping[str, int], place: str)
         other = rng.choice([one for one in PLACES if one in known and (one != "_lease" or store == "store")])
         hurts = _of(rng, HURTS[store], other)
         hurt_at = f"{other}:{rng.randint(1, known[other])}"
+        alone = hurts in SECOND and rng.random() < 0.6  # or few would live to see what the other builder makes of it
+        faults = [] if alone else faults
         faults += [f"{hurt_at}:hold", "_lease:1:silent"] if hurts == "silent" else [f"{hurt_at}:{hurts}"]
     second = hurts if hurts in SECOND else at if rng.random() < 0.2 else ""
     return Start(tuple(faults), _always(rng) if store == "store" else {}, second)
