@@ -265,12 +265,18 @@ def _fork(seed: int, folder: Path, *given: Any) -> int:
     process = os.fork()
     if process:
         return process
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-    result = play(seed, folder, *given)
-    text = {"seed": seed, "problems": result.problems, "overlaps": result.overlaps, "ends": dict(result.ends)}
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+        _write(play(seed, folder, *given), folder)
+    finally:
+        os._exit(0)
+
+
+def _write(result: Played, folder: Path) -> None:
+    text = {"seed": result.seed, "problems": result.problems, "overlaps": result.overlaps, "ends": dict(result.ends)}
     text["struck"] = [[*key, n] for key, n in result.struck.items()]
     (folder / "result.json").write_text(json.dumps(text), encoding="utf-8")
-    os._exit(0)
 
 
 def _read(folder: Path) -> Played:
@@ -285,14 +291,60 @@ def _read(folder: Path) -> Played:
 STAGES = ("start", "candidates", "plan", "download", "select", "publish", "report")
 
 
-def table(struck: Counter[tuple[str, str]]) -> str:
-    """How often each fault struck in each stage."""
-    head = f"{'':<14}" + "".join(f"{stage:>12}" for stage in STAGES)
-    rows = [
-        f"{kind:<14}" + "".join(f"{struck[kind, stage]:>12}" for stage in STAGES)
-        for kind in sorted({k for k, _ in struck})
-    ]
-    return "\n".join([head, *rows])
+@dataclass
+class Total:
+    """What came of all seeds."""
+
+    seeds: int = 0
+    wrong: int = 0
+    overlaps: int = 0
+    struck: Counter[tuple[str, str]] = field(default_factory=Counter)
+    ends: Counter[str] = field(default_factory=Counter)
+
+    def add(self, one: Played) -> None:
+        """Counts a seed, and prints what went wrong in it."""
+        self.seeds += 1
+        self.wrong += bool(one.problems)
+        self.overlaps += one.overlaps
+        self.struck.update(one.struck)
+        self.ends.update(one.ends)
+        if one.problems:
+            again = f"play it again: python -m tests.simulate --seeds 1 --first {one.seed}"
+            print("\n".join([*one.problems, again]), flush=True)
+
+    def __str__(self) -> str:
+        """A table of how often each fault struck in each stage, and how starts ended."""
+        lines = [f"{'':<14}" + "".join(f"{stage:>12}" for stage in STAGES)]
+        for kind in sorted({kind for kind, _ in self.struck}):
+            lines.append(f"{kind:<14}" + "".join(f"{self.struck[kind, stage]:>12}" for stage in STAGES))
+        ends = ", ".join(f"{n} with {code}" for code, n in sorted(self.ends.items()))
+        lines.append(f"{self.seeds} seeds, {self.ends.total()} starts: {ends}")
+        lines.append(f"{self.overlaps} builders went on without their lease; {self.wrong} seeds went wrong")
+        return "\n".join(lines)
+
+
+def calm_builds(folder: Path, inputs: list[str]) -> tuple[Calls, dict[str, bytes]]:
+    """(how many calls a calm build makes, by kind of store and place; its files, which are the same on both)."""
+    calm, calls = dict[str, bytes](), Calls()
+    for store in ("disk", "store"):
+        made, calls[store], modules = calm_build(folder / f"calm-{store}", store, inputs)
+        preload(modules)
+        calm = calm or made
+        assert not list(whole.differences(made, calm)), "calm builds on a disk and on a store differ"
+    gc.freeze()  # so that forked processes share what was imported
+    return calls, calm
+
+
+def simulate(seeds: range, jobs: int, folder: Path, keep: bool) -> Total:
+    """Plays the seeds; what was played by then where it is told to end."""
+    total, inputs = Total(), write_sources(folder / "inputs")
+    given = (*calm_builds(folder, inputs), inputs)
+    with contextlib.suppress(KeyboardInterrupt):
+        for one in in_processes(seeds, jobs, folder, *given):
+            total.add(one)
+            if not keep or not one.problems:
+                shutil.rmtree(folder / f"{one.seed}", ignore_errors=True)
+    return total
 
 
 def main() -> int:
@@ -300,36 +352,15 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--keep", type=Path, help="folder in which everything is left")
+    parser.add_argument("--keep", type=Path, help="folder in which seeds that go wrong are left")
     given, began = parser.parse_args(), time.monotonic()
-    with contextlib.ExitStack() as stack:
-        folder = given.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="simulate-")))
-        inputs = write_sources(folder.absolute() / "inputs")
-        calm, calls = dict[str, bytes](), Calls()
-        for store in ("disk", "store"):
-            made, calls[store], modules = calm_build(folder.absolute() / f"calm-{store}", store, inputs)
-            preload(modules)
-            assert not list(whole.differences(made, calm or made)), "a calm build differs on a store"
-            calm = calm or made
-        gc.freeze()
-        print(f"calm builds after {time.monotonic() - began:.0f} s; calls: {calls}", flush=True)
-        total, struck, wrong, overlaps = Counter[str](), Counter[tuple[str, str]](), 0, 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix="simulate-") as temporary:
+        folder = (given.keep or Path(temporary)).absolute()
         seeds = range(given.first, given.first + given.seeds)
-        for one in in_processes(seeds, given.jobs, folder.absolute(), calls, calm, inputs):
-            total.update(one.ends)
-            struck.update(one.struck)
-            wrong += bool(one.problems)
-            overlaps += one.overlaps
-            for line in [*one.problems, f"play it again: python -m tests.simulate --seeds 1 --first {one.seed}"]:
-                if one.problems:
-                    print(line, flush=True)
-            if not given.keep or not one.problems:
-                shutil.rmtree(folder / f"{one.seed}", ignore_errors=True)
-        print(table(struck))
-        ended = f"{given.seeds} seeds, {total.total()} starts, ended with {dict(total)}"
-        print(f"{ended}; {overlaps} builders went on without their lease; {wrong} seeds went wrong")
-        print(f"{time.monotonic() - began:.0f} s")
-    return 1 if wrong else 0
+        total = simulate(seeds, given.jobs, folder, given.keep is not None)
+    print(f"{total}\n{time.monotonic() - began:.0f} s")
+    return 1 if total.wrong or total.seeds < given.seeds else 0
 
 
 if __name__ == "__main__":
