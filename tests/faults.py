@@ -182,11 +182,17 @@ def _signal_driver(number: int) -> None:
         os.kill(int(setting("DRIVER")), number)
 
 
+PYTHONS_OWN = (
+    "resource_tracker"  # a process of multiprocessing's, whose successor prints tracebacks of what it never knew
+)
+
+
 def _kill_child() -> None:
     import psutil
 
     with contextlib.suppress(psutil.Error):
         children = psutil.Process(int(setting("DRIVER"))).children(recursive=True)
+        children = [child for child in children if not any(PYTHONS_OWN in word for word in child.cmdline())]
         children.sort(key=lambda child: child.cmdline())  # by their work, as far as that tells them apart
         if children:
             children[int(fraction(os.environ.get("STORE_SEED", "")) * len(children))].kill()

@@ -225,7 +225,8 @@ class Line(NamedTuple):
 
 def lines(log: Path) -> list[Line]:
     """What the log says, in the order in which calls ended."""
-    cells = [line.split("\t") for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+    whole = log.read_text(encoding="utf-8").rpartition("\n")[0] if log.exists() else ""  # a line may be on its way
+    cells = [line.split("\t") for line in whole.splitlines()]
     return [Line(int(at), int(process), *rest) for at, process, *rest in cells]
 
 

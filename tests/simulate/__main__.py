@@ -139,7 +139,8 @@ class Simulation:
         busy = start.code == 2 and "another build" in start.said
         beside = beside or "STORE_LATE" in plan.environment  # which may hide the last lease, of a start that was short
         killed = start.code == -signal.SIGKILL and kinds & {"kill", "after", "torn", "driver"}
-        well = start.code == 0 or (start.code == 3 and (kinds or beside)) or killed or (busy and beside)
+        early = start.code == 2 and "make room there" in start.said and "full" in kinds  # before the build had begun
+        well = early or start.code == 0 or (start.code == 3 and (kinds or beside)) or killed or (busy and beside)
         if not well or "Traceback" in start.said:
             self.result.problems.append(f"start {start.output.stem} ended with {start.code}: {start.said[-3000:]}")
 
