@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 OUT ?= out/demo
 
-.PHONY: demo test test-slow test-exits stats check format lint types bench-candidates bench-download bench-scale driver report verify clean
+.PHONY: demo test test-slow test-exits simulate stats check format lint types bench-candidates bench-download bench-scale driver report verify clean
 
 .venv: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
@@ -31,11 +31,15 @@ test-slow: .venv
 test-exits: .venv
 	$(RUN) tests/exits.py $(if $(TIMES),--times $(TIMES))
 
+simulate: .venv
+	$(RUN) -m tests.simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST))
+
 stats:
 	@$(RUN) tests/stats.py
 
 check: format lint types
 	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m tests.simulate
 
 format:
 	.venv/bin/ruff format --check .

@@ -3,13 +3,16 @@
 import hashlib
 import importlib.util
 import io
+import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -27,12 +30,16 @@ from wit.select.passes import Numbered, Passes, keep_parts
 from wit.select.survival import Memberships, surviving_counts
 from wit.shards import ShardWriter
 from wit.stages import STAGES
-from wit.store import fs
+from wit.store import fs, patience
 from wit.store.manifests import Manifest, Published, Unit, described, read_manifest
 from wit.store.parquet import write_parquet
 from wit.store.parts import StageDir
 from wit.tally import Tally
 from wit.typed import to_json
+
+sys.path.append(str(Path(__file__).parent))
+
+import stores
 
 
 def load_upgrade() -> Any:
@@ -227,6 +234,50 @@ def publish_keys(stage: StageDir, keys: list[str]) -> None:
         tally = Tally(into=len(keys), out=len(keys), dropped={})
         stage.publish(Unit.numbered("part", 0), {"rows": f"{scratch}/rows.parquet"}, tally)
     stage.finish(stage.markers(), [])
+
+
+class OtherStore:
+    """A store on a directory here, whose scheme is other:// (tests/stores.py says what may go wrong with it)."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.monkeypatch, self.log = folder, monkeypatch, folder / "store.log"
+
+    def at(self, name: str) -> str:
+        """A path in the store; what it holds lies at `folder` / name."""
+        return f"other://{self.folder}/{name}"
+
+    def goes_wrong(self, **settings: object) -> None:
+        """From now on it fails so: fails=0.02, delay=0.1, faults="raw:3:full", ... as the environment names them."""
+        for name, value in settings.items():
+            self.monkeypatch.setenv(f"STORE_{name.upper()}", f"{value}")
+
+    def counts_together(self, name: str) -> None:
+        """From now on all processes count their calls below a name together, each first-level name apart."""
+        (self.folder / "counts").mkdir(exist_ok=True)
+        self.goes_wrong(root=self.folder / name, counts=self.folder / "counts", log=self.log)
+
+    def counted(self) -> Counter[str]:
+        """How often each call was made, and how many failed, since `counts_together`."""
+        return stores.counted(self.log)
+
+    @property
+    def site(self) -> Path:
+        """The directory that brings the scheme to other processes."""
+        site = self.folder / "site"
+        return site if site.exists() else stores.install(site)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of processes that use the store, with what goes wrong by now."""
+        return {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), str(self.site)])}
+
+
+@pytest.fixture
+def other_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OtherStore:
+    """A store that every stage can run through, in this process and in others; pauses before it is asked again are short here."""
+    fsspec.register_implementation("other", stores.OtherStore, clobber=True)
+    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 1e-4)
+    return OtherStore(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -1,35 +1,56 @@
-"""A store on fsspec that counts, and fails as it is told: what object stores do to a build, on a directory of this machine.
+"""A store on fsspec that counts, delays, fails, throttles, truncates and reorders, seeded: what object stores do to a build, on a
+directory of this machine.
 
 Its scheme is other://; a process finds it where the package that `install` writes is on its path. What it does wrong is said in
-the environment, so that every process of a build gets it:
+the environment, so that every process of a build gets it (and `faults` has what happens at one call alone: kills, a full disk):
 
-    STORE_LOG    file to which each call appends a line: process, call, what became of it
-    STORE_FAILS  share of calls that fail, 0 to 1
-    STORE_SEED   which of them
-    STORE_LATE   seconds for which a listing does not have what was just put
+    STORE_FAILS   share of calls that fail, 0 to 1
+    STORE_SHORT   share of reads that end early
+    STORE_TORN    share of puts that leave a part of the object under its name, and fail; only of objects whose names bear a
+                  digest: any other is put by a name of its own and a rename where a store tears puts, as HDFS does
+    STORE_LATE    seconds for which a listing does not have what was just put
+    STORE_DELAY   seconds that each call takes
+    STORE_REORDER seconds by which a call may take longer, so that calls in flight are answered in another order; listings
+                  come in any order then
+    STORE_RATE    calls a second, of all processes that share STORE_COUNTS, above which it answers 503
+    STORE_AFTER   seconds after which such an answer asks to be called again (Retry-After)
+    STORE_CLOCK   seconds by which its clock is off: the times that it gives what is put
 
 A call that fails raises one of FAULTS, before it has done anything or after it has done all: then only the answer was lost.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import os
+import re
 import shutil
+import struct
 import sys
-import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import faults
+from faults import Call, setting
 from fsspec.implementations.local import LocalFileSystem
 
 
 class Throttled(Exception):
-    """As clients of Google's and of aiohttp's raise it: a status and no errno."""
+    """As clients of Google's and of aiohttp's raise it: a status and headers, and no errno."""
 
     status = 503
+
+    def __init__(self, words: str) -> None:
+        super().__init__(words)
+        after = os.environ.get("STORE_AFTER")
+        self.headers = {"Retry-After": after} if after else {}
+
+
+class ClientPayloadError(Exception):
+    """aiohttp's, of a body that has fewer bytes than its header said."""
 
 
 FAULTS = (
@@ -38,21 +59,16 @@ FAULTS = (
     OSError(16, "SlowDown: Please reduce your request rate."),
     Throttled("503 Service Unavailable"),
 )
-
-
-class _Here(threading.local):
-    depth = 0
-
-
-_here = _Here()
 LIES = ("after", "before", "before")  # two of three fail before anything was done
+OLD = 0o640  # the mode of what was put over an older object: a listing that is late has the name
+BEARS_DIGEST = re.compile(r"\.[0-9a-f]{12}\.[^/]*$")
+UNFINISHED = ".put-"  # the beginning of the name of what is on its way
 
 
 class OtherStore(LocalFileSystem):  # type: ignore[misc]
     """Objects that are put whole. Each put gives a new version, as object stores do."""
 
     protocol = ("other",)
-    calls = 0
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
@@ -61,83 +77,163 @@ class OtherStore(LocalFileSystem):  # type: ignore[misc]
     def unstrip_protocol(self, name: str) -> str:
         return f"other://{self._strip_protocol(name)}"
 
-    def _put(self, path: str, data: bytes, how: str) -> None:
-        path = self._strip_protocol(path)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, how) as file:
-            file.write(data)
-
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
-        how = "xb" if mode == "create" else "wb"
-        self._call("create" if mode == "create" else "put", lambda: self._put(path, value, how))
+        name = "create" if mode == "create" else "put"
+        self._call(name, path, lambda call: self._put(call, bytes(value)))
 
     def put_file(self, lpath: str, rpath: str, **_: Any) -> None:
-        def put() -> None:
-            target = self._strip_protocol(rpath)
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            shutil.copyfile(lpath, target)
+        self._call("put", rpath, lambda call: self._put(call, Path(lpath).read_bytes()))
 
-        self._call("put", put)
+    def copy(self, path1: str, path2: str, **_: Any) -> None:
+        data = Path(self._strip_protocol(path1)).read_bytes
+        self._call("copy", path2, lambda call: self._put(call, data()))
 
     def info(self, path: str, **given: Any) -> Any:
-        return self._call("info", lambda: super(OtherStore, self).info(path, **given))
+        return self._call("info", path, lambda _: super(OtherStore, self).info(path, **given))
 
     def ls(self, path: str, detail: bool = False, **given: Any) -> Any:
-        late = time.time() - float(os.environ.get("STORE_LATE", "0"))
+        every = super().ls
+        return self._call("list", path, lambda call: _listed(call, every(path, detail=True, **given), detail))
 
-        def listed() -> list[Any]:
-            every = super(OtherStore, self).ls(path, detail=True, **given)
-            old = [one for one in every if one["type"] == "directory" or one["mtime"] <= late]
-            return old if detail else [one["name"] for one in old]
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> Any:
+        whole = super().cat_file
+        return self._call("get", path, lambda call: _cut_off(call, whole(path, start=start, end=end), end))
 
-        return self._call("list", listed)
-
-    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **given: Any) -> Any:
-        return self._call("get", lambda: super(OtherStore, self).cat_file(path, start=start, end=end, **given))
-
-    def copy(self, path1: str, path2: str, **given: Any) -> Any:
-        return self._call("copy", lambda: super(OtherStore, self).copy(path1, path2, **given))
+    def get_file(self, rpath: str, lpath: str, **_: Any) -> None:
+        whole = super().cat_file
+        self._call("get", rpath, lambda call: Path(lpath).write_bytes(_cut_off(call, whole(rpath), None)))
 
     def rm(self, path: str, recursive: bool = False, maxdepth: int | None = None) -> Any:
-        return self._call("remove", lambda: super(OtherStore, self).rm(path, recursive=recursive))
+        return self._call("remove", path, lambda _: super(OtherStore, self).rm(path, recursive=recursive))
 
-    def _call(self, name: str, work: Any) -> Any:
-        if _here.depth:  # what a call does inside is its own business
-            return work()
-        _here.depth += 1
-        try:
-            return self._counted(name, work)
-        finally:
-            _here.depth -= 1
+    def _put(self, call: Call, data: bytes) -> None:
+        """Puts the whole object, with the time of the store's clock; a part of it where the call is torn."""
+        dies, tears = faults.is_torn(call), call.name != "create" and BEARS_DIGEST.search(call.path) is not None
+        if dies and not tears:
+            faults.die()
+        torn = tears and (dies or call.hits("TORN"))
+        with _on_its_way(call.path) as there:
+            there.write_bytes(data[: len(data) // 2] if torn else data)
+            if clock := faults.clock_s():
+                os.utime(there, (now := time.time() + clock, now))
+            if os.path.exists(call.path):
+                there.chmod(OLD)
+            (os.link if call.name == "create" else os.replace)(there, call.path)
+        if dies:
+            faults.die()
+        if torn:
+            faults.log(call, "put in part")
+            raise FAULTS[0]
 
-    def _counted(self, name: str, work: Any) -> Any:
-        OtherStore.calls += 1
-        draw = _draw(f"{os.environ.get('STORE_SEED', '')} {os.getpid()} {OtherStore.calls}")
-        if draw >= float(os.environ.get("STORE_FAILS", "0")) * 2**32:
-            _log(name, "done")
-            return work()
-        number = _draw(f"how {draw}")
-        lie, fault = LIES[number % len(LIES)], FAULTS[number // 8 % len(FAULTS)]
-        if lie == "after":
-            work()
-        _log(name, f"failed {lie}")
-        raise fault
-
-
-def _draw(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+    def _call(self, name: str, path: str, work: Callable[[Call], Any]) -> Any:
+        with faults.one_call() as counts:
+            inner = self._strip_protocol(path)
+            return _answered(faults.counted(name, inner), work) if counts else work(Call(name, inner, "", 0))
 
 
-def _log(name: str, what: str) -> None:
-    if path := os.environ.get("STORE_LOG"):
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(f"{os.getpid()} {name} {what}\n")
+def _answered(call: Call, work: Callable[[Call], Any]) -> Any:
+    """What the call gives, if it is not hit by anything."""
+    _wait(call)
+    faults.before(call)
+    if _is_throttled():
+        faults.log(call, "throttled")
+        raise Throttled("503 Service Unavailable")
+    if call.hits("FAILS"):
+        _fail(call, work)
+    result = work(call)
+    faults.after(call)
+    faults.log(call, "done")
+    return result
+
+
+def _wait(call: Call) -> None:
+    if (pause_s := setting("DELAY") + setting("REORDER") * call.draw("order")) > 0:
+        time.sleep(pause_s)
+
+
+def _fail(call: Call, work: Callable[[Call], Any]) -> None:
+    number = int(call.draw("how") * 2**32)
+    lie, fault = LIES[number % len(LIES)], FAULTS[number // 8 % len(FAULTS)]
+    if lie == "after":
+        work(call)
+    faults.log(call, f"failed {lie}")
+    raise fault
+
+
+TIME = struct.Struct("<q")
+
+
+def _is_throttled() -> bool:
+    """Whether STORE_RATE calls were made within the last second. Their times stand in one file, in the order of the calls."""
+    if not (rate := int(setting("RATE"))):
+        return False
+    fd = os.open(f"{os.environ['STORE_COUNTS']}/times", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        now = time.monotonic_ns()
+        os.write(fd, TIME.pack(now))
+        earlier = os.lseek(fd, 0, os.SEEK_CUR) - (rate + 1) * TIME.size
+        return earlier >= 0 and now - TIME.unpack(os.pread(fd, TIME.size, earlier))[0] < 1e9
+    finally:
+        os.close(fd)
+
+
+def _listed(call: Call, every: list[dict[str, Any]], detail: bool) -> list[Any]:
+    """A listing, without what is on its way and what was just put."""
+    late = time.time() - setting("LATE")
+    old = [one for one in every if not setting("LATE") or one["mtime"] <= late or _is_known(one)]
+    old = [one for one in old if not os.path.basename(one["name"]).startswith(UNFINISHED)]
+    if setting("REORDER"):
+        old.sort(key=lambda one: faults.fraction(f"{call.number} {one['name']}"))
+    return old if detail else [one["name"] for one in old]
+
+
+def _is_known(one: dict[str, Any]) -> bool:
+    return bool(one["type"] == "directory" or one["mode"] & 0o777 == OLD)
+
+
+def _cut_off(call: Call, data: bytes, end: int | None) -> bytes:
+    """What was read; at times the beginning of it. Clients see that of a whole file, by its length; not all see it of a range."""
+    if not data or not call.hits("SHORT"):
+        return data
+    faults.log(call, "short")
+    if end is None or call.draw("how") < 0.5:
+        raise ClientPayloadError("Response payload is not completed")
+    return data[: len(data) // 2]
+
+
+@contextlib.contextmanager
+def _on_its_way(path: str) -> Iterator[Path]:
+    """Where an object is written before it is there: no listing has it, and a killed process leaves it."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    there = Path(os.path.dirname(path), f"{UNFINISHED}{os.urandom(8).hex()}")
+    try:
+        yield there
+    finally:
+        there.unlink(missing_ok=True)
+
+
+class Line(NamedTuple):
+    """A line of the log."""
+
+    began: int  # monotonic nanoseconds
+    process: int
+    call: str
+    what: str
+    place: str
+    path: str
+
+
+def lines(log: Path) -> list[Line]:
+    """What the log says, in the order in which calls ended."""
+    whole = log.read_text(encoding="utf-8").rpartition("\n")[0] if log.exists() else ""  # a line may be on its way
+    cells = [line.split("\t") for line in whole.splitlines()]
+    return [Line(int(at), int(process), *rest) for at, process, *rest in cells]
 
 
 def counted(log: Path) -> Counter[str]:
     """How often each call was made, and how many failed, by what the log says."""
-    lines = [line.split(" ", 2)[1:] for line in log.read_text(encoding="utf-8").splitlines()]
-    return Counter(name for name, _ in lines) + Counter(what for _, what in lines)
+    every = lines(log)
+    return Counter(line.call for line in every) + Counter(line.what for line in every)
 
 
 def install(site: Path) -> Path:
@@ -145,6 +241,7 @@ def install(site: Path) -> Path:
     info = site / "other_store-1.dist-info"
     info.mkdir(parents=True)
     shutil.copyfile(__file__, site / "other_store.py")
+    shutil.copyfile(faults.__file__, site / "faults.py")
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-store\nVersion: 1\n", encoding="utf-8")
     (info / "entry_points.txt").write_text("[fsspec.specs]\nother = other_store:OtherStore\n", encoding="utf-8")
     return site

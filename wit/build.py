@@ -115,6 +115,7 @@ def check_output(out: str, seed: int | None) -> None:
 def clear_up(out: str) -> None:
     """Removes what a killed run left unfinished; each stage does that in its own directory. The file of host rates (`places`)
     stays: it says when hosts may be asked again."""
+    fs.sweep_scratch()
     scratch = fs.join(out, layout.SCRATCH)
     for name in fs.list_dir(scratch):
         if name != layout.PLACES_FILE or fs.size_of_file(fs.join(scratch, name)) is None:

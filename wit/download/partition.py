@@ -29,7 +29,7 @@ from wit.images.config import ImageConfig
 from wit.images.expected import expected_hash
 from wit.layout import KNOWN_ENDING, PLACES_FILE, RESTRICTED
 from wit.records import PLAN
-from wit.store import fs, parquet
+from wit.store import fs, lease, parquet
 from wit.store.manifests import Beside, Marker, Unit, read_object
 from wit.store.parts import StageDir
 from wit.tally import Tally, add_counts
@@ -420,6 +420,7 @@ class Work:
         """Writes down what servers said, before a shard is published and every KEEP_KNOWN_S: a restart must not forget it."""
         if self.engine.learnt != self.kept and (now or time.monotonic() >= self.keep_at):
             self.kept, self.keep_at = self.engine.learnt, time.monotonic() + KEEP_KNOWN_S
+            lease.check(self.stage.out)  # a later builder's file is under a digest by now
             fs.write_bytes(self.known_path, to_json(self.engine.known))
 
 

@@ -455,26 +455,47 @@ def remove_entries(path: str, sizes: Mapping[str, int | None]) -> None:
 def local_scratch(out: str) -> str:
     """A local directory that the workers of one build on this machine share: OUT/_tmp where OUT is local, otherwise a temporary
     one, named after OUT, the user and the last boot."""
-    if is_local(out):
-        path = os.path.join(out.removeprefix("file://"), SCRATCH)
-    else:
-        import psutil
-
-        name = xxhash.xxh3_64_hexdigest(f"{os.getuid()} {psutil.boot_time() // 60} {out}".encode())
-        path = os.path.join(tempfile.gettempdir(), f"wit-{name}")
+    path = os.path.join(out.removeprefix("file://"), SCRATCH) if is_local(out) else _temporary_of_this_boot(out)
     os.makedirs(path, exist_ok=True)
     return path
 
 
+def _temporary_of_this_boot(what: str) -> str:
+    """A path in the system's temporary directory, of this user, boot and set of process numbers."""
+    import psutil
+
+    numbers = os.readlink(PROCESS_NUMBERS) if os.path.exists(PROCESS_NUMBERS) else ""
+    name = xxhash.xxh3_64_hexdigest(f"{os.getuid()} {psutil.boot_time() // 60} {numbers} {what}".encode())
+    return os.path.join(tempfile.gettempdir(), f"wit-{name}")
+
+
+PROCESS_NUMBERS = "/proc/self/ns/pid"  # Linux's; containers that share a temporary directory may count apart
+
+
 @contextlib.contextmanager
 def scratch_dir(near: str) -> Iterator[str]:
-    """A local directory for work in progress, on the same file system as `near` when that is local, removed at the end."""
-    root = local_scratch(near) if is_local(near) else None
+    """A local directory for work in progress, on the same file system as `near` when that is local, removed at the end. What a
+    killed process leaves goes with the scratch of its OUT, or by `sweep_scratch`."""
+    root = local_scratch(near) if is_local(near) else _temporary_of_this_boot(UNPLACED)
+    os.makedirs(root, exist_ok=True)
     path = tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=root)
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+UNPLACED = "work in progress for what lies elsewhere"
+
+
+def sweep_scratch() -> None:
+    """Removes the work in progress, for what lies in stores, of processes of this machine and user that are gone."""
+    import psutil
+
+    root = _temporary_of_this_boot(UNPLACED)
+    for name in os.listdir(root) if os.path.isdir(root) else ():
+        if not psutil.pid_exists(int(name.partition("-")[0])):
+            shutil.rmtree(os.path.join(root, name), ignore_errors=True)
 
 
 def sha256_file(path: str) -> str:

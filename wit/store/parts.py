@@ -7,6 +7,7 @@ when its `_MANIFEST.json` bears its fingerprint.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -124,8 +125,11 @@ class StageDir:
 
     def missing(self, manifest: AnyManifest) -> list[str]:
         """The files of the manifest, relative to OUT, that are gone or of another size than it says. Only `wit.verify`, which
-        reads everything, finds a flipped byte."""
-        return lacking(self.present(), manifest.entries)
+        reads everything, finds a flipped byte. What a listing lacks, which may be late, is asked
+        for, up to the first that is gone."""
+        lacks = lacking(self.present(), manifest.entries)
+        sizes = {file.name: file.bytes for file in manifest.entries}
+        return list(itertools.dropwhile(lambda name: fs.size_of_file(fs.join(self.out, name)) == sizes[name], lacks))
 
     def forget(self, units: Iterable[Unit] | None = None) -> None:
         """Removes the markers of these units, or of all, so that they are made again. The files of the manifest stay until a new
@@ -229,7 +233,7 @@ class StageDir:
 
     def tidy(self, markers: Sequence[Marker], there: Sizes | None = None) -> None:
         """Removes every file of the stage that these markers do not name: a lost race's, unfinished ones, another fingerprint's.
-        Writes a marker again that is gone, or of another size."""
+        Writes a marker again that is gone, or of another size; a listing that is late is not believed there."""
         by_name = {f"{self.directory}/{marker.unit}.json": marker for marker in markers}
         keep = set(by_name) | {file.name for m in markers for file in m.files.values()}
         keep |= {file.name for m in markers for file in m.beside}
@@ -239,8 +243,9 @@ class StageDir:
         for name, part in sorted(by_name.items()):
             if there.get(name) is None or there[name] != part.marker_bytes:
                 data = to_json(part.bare)
-                if there.get(name) != len(data):
-                    fs.write_bytes(fs.join(self.out, name), data)
+                sizes, path = (len(data), part.marker_bytes or len(data)), fs.join(self.out, name)
+                if there.get(name) not in sizes and fs.size_of_file(path) not in sizes:
+                    fs.write_bytes(path, data)
 
     def _remove(self, there: Sizes) -> None:
         """Removes what stands under these names, relative to OUT; while another builder may come, a batch at a time."""

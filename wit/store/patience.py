@@ -163,6 +163,17 @@ class PatientStore(Patient):
         else:
             self._store.pipe_file(path, data, mode=mode)
 
+    def cat_file(self, path: str, start: int = 0, end: int | None = None) -> bytes:
+        """The bytes from `start` up to `end`; fewer only where the file has no more. Not every client notices a body that broke
+        off, of a range least of all."""
+        return patient(self._whole_range)(path, start, end)
+
+    def _whole_range(self, path: str, start: int, end: int | None) -> bytes:
+        data = bytes(self._store.cat_file(path, start=start or None, end=end))
+        if end is not None and len(data) < end - start and start + len(data) < int(self.size(path)):
+            raise ConnectionAbortedError(errno.ECONNABORTED, f"it broke off at byte {start + len(data)}", path)
+        return data
+
     def rm(self, path: str, recursive: bool) -> None:
         """Removes a file or a tree; that an earlier attempt, or another process, was first is no error."""
         with contextlib.suppress(FileNotFoundError):

@@ -33,11 +33,14 @@ from wit.download.partition import (
     hosts_of,
     owners_of,
 )
-from wit.errors import DamagedFile, OutageError
+from wit.errors import DamagedFile, OutageError, Stopped
 from wit.fetch.config import FetchConfig, for_local_web
 from wit.images.config import ImageConfig
 from wit.images.process import process
+from wit.layout import KNOWN_ENDING
 from wit.records import FETCH, PLAN, RAW, Reason, keyed_hash, pair_key
+from wit.store import fs
+from wit.store.lease import held, path_of
 from wit.store.manifests import Unit
 from wit.typed import to_json
 
@@ -85,7 +88,7 @@ def name_of(part: str) -> str:
     return Path(part).name[5:10]
 
 
-def download(part: str, shards: Sequence[int], out: Path, web: Any, **changes: Any) -> list[Any]:
+def download(part: str, shards: Sequence[int], out: Path | str, web: Any, **changes: Any) -> list[Any]:
     progress = changes.pop("on_progress", None)
     image = changes.pop("image", ImageConfig())
     fetch = replace(for_local_web(web.endpoints(*HOSTS)), **({"backoff_s": 0.05} | changes))
@@ -215,6 +218,17 @@ def test_what_a_killed_download_published_stays(tmp_path: Path, web: Any) -> Non
     again = {path for (_, path), count in web.counts.items() if count > asked.get(path, 0) and path in asked}
     done = {f"/{n}.jpg" for name in published for n in range(int(name[6:10]) * 10, int(name[6:10]) * 10 + 10)}
     assert not again & done, "published pictures were fetched again"
+
+
+def test_a_builder_that_lost_its_lease_leaves_what_servers_said_to_the_next(
+    tmp_path: Path, web: Any, other_store: Any
+) -> None:
+    part, out = write_plan(tmp_path, serve(web, 20), 10), other_store.at("set")
+    with held(out) as mine:
+        fs.write_bytes(path_of(out, mine.number + 1), b"another builder's")
+        with pytest.raises(Stopped, match="another build has taken over"):
+            download(part, range(2), out, web)
+    assert not any(name.endswith(KNOWN_ENDING) for name in fs.find(out))
 
 
 def test_an_outage_of_ours_publishes_nothing_and_says_so(tmp_path: Path, web: Any) -> None:

@@ -1,5 +1,6 @@
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -102,3 +103,28 @@ def test_of_some_markers_those_stand_that_are_there_with_all_their_files(stage: 
     fs.remove(stage.marker_path(units[0]))
     fs.write_bytes(stage.file(markers[1], "rows"), b"cut")
     assert [marker.unit for marker in stage.standing([*markers, markers[2]])] == [units[3], units[2]]
+
+
+def test_a_listing_that_is_late_makes_no_file_missing_and_no_marker_new(other_store: Any, tmp_path: Path) -> None:
+    late = StageDir(other_store.at("set"), "candidates", "a" * 32)
+    units = [Unit.numbered("part", number) for number in range(3)]
+    markers = [late.publish(unit, {"rows": local(tmp_path, pa.table({"x": [unit.place]}))}, INFO) for unit in units]
+    manifest = late.finish(markers, units)
+    other_store.counts_together("set")
+    other_store.goes_wrong(late=60)
+    assert late.missing(manifest) == []
+    late.tidy(markers)
+    assert other_store.counted()["put"] == 0
+    fs.remove(late.file(markers[1], "rows"))
+    assert markers[1].files["rows"].name in late.missing(manifest)
+
+
+def test_of_a_stage_that_is_gone_one_file_is_asked_for(other_store: Any, tmp_path: Path) -> None:
+    stage = StageDir(other_store.at("set"), "candidates", "a" * 32)
+    units = [Unit.numbered("part", number) for number in range(20)]
+    markers = [stage.publish(unit, {"rows": local(tmp_path, pa.table({"x": [unit.place]}))}, INFO) for unit in units]
+    manifest = stage.finish(markers, units)
+    fs.remove(stage.path)
+    other_store.counts_together("set")
+    assert len(stage.missing(manifest)) == 20
+    assert other_store.counted().total() < 20  # which counts each call twice
