@@ -103,8 +103,9 @@ class OtherStore(LocalFileSystem):  # type: ignore[misc]
         whole = super().cat_file
         self._call("get", rpath, lambda call: Path(lpath).write_bytes(_cut_off(call, whole(rpath), None)))
 
-    def rm(self, path: str, recursive: bool = False, maxdepth: int | None = None) -> Any:
-        return self._call("remove", path, lambda _: super(OtherStore, self).rm(path, recursive=recursive))
+    def rm(self, path: str | list[str], recursive: bool = False, maxdepth: int | None = None) -> Any:
+        named = path if isinstance(path, str) else path[0]
+        return self._call("remove", named, lambda _: super(OtherStore, self).rm(path, recursive=recursive))
 
     def _put(self, call: Call, data: bytes) -> None:
         """Puts the whole object, with the time of the store's clock; a part of it where the call is torn."""
