@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 OUT ?= out/demo
 
-.PHONY: demo test test-slow test-exits simulate stats check format lint types bench-candidates bench-download bench-scale driver report verify clean
+.PHONY: demo test test-slow test-exits test-stores simulate stats check format lint types bench-candidates bench-download bench-scale driver report verify clean
 
 .venv: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
@@ -33,6 +33,11 @@ test-exits: .venv
 
 simulate: .venv
 	$(RUN) -m tests.simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST))
+
+# MinIO and fake-gcs-server on loopback: taken from the folder WIT_SERVERS, or built once by Go into build/servers.
+test-stores: .venv
+	$(RUN) -m pip install --quiet --only-binary=:all: --no-build-isolation --constraint constraints.txt --editable '.[stores]'
+	$(RUN) -m pytest -m stores tests/stores_real
 
 stats:
 	@$(RUN) tests/stats.py

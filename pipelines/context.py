@@ -45,7 +45,7 @@ class Context:
 
     def stage(self, name: str) -> StageDir:
         """The directory of that stage; only parts with this build's fingerprint count there."""
-        return StageDir(self.config.output, name, self.fingerprints.get(name, ""))
+        return StageDir(self.config.output, name, self.fingerprints.get(name, ""), name in self.rebuilding)
 
     def totals(self) -> dict[str, Tally]:
         """The statistics of every finished stage: from its manifest, or from run.json where the manifest was deleted since."""

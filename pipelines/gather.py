@@ -22,7 +22,7 @@ from pipelines.engine import Engine
 from wit import layout
 from wit.arithmetic import ceil_div
 from wit.errors import Stopped
-from wit.store import fs
+from wit.store import fs, patience
 from wit.store.flight import side_by_side
 from wit.store.roster import Roster, roster
 from wit.typed import load, to_json
@@ -65,12 +65,27 @@ class WriteBatches(beam.PTransform):  # type: ignore[misc]
         """Batches elements by a hash of their JSON, so that a repeated element meets its twin."""
         return (
             elements
-            | "AsJson" >> beam.Map(to_json)
+            | "AsJson" >> beam.FlatMap(_as_json)
             | "ToBatch"
             >> beam.Map(lambda data, batches: (xxhash.xxh3_64_intdigest(data) % batches, data), self.batches)
             | "Batch" >> beam.GroupByKey()
             | "WriteBatch" >> beam.Map(_write, self.folder)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class AskedAgain:
+    """What a process asked of the store again since it told last; `token` keeps two that are alike apart."""
+
+    token: str
+    asked_again: dict[str, int]
+
+
+def _as_json(element: Any) -> Iterator[bytes]:
+    """The element; behind it, now and then, what this process asked again. An engine that repeats a bundle loses some of that."""
+    yield to_json(element)
+    if kinds := patience.counted():
+        yield to_json(AskedAgain(secrets.token_hex(8), kinds))
 
 
 def _write(batch: tuple[int, Iterable[bytes]], folder: str) -> None:
@@ -112,7 +127,8 @@ def scratch_folder(out: str) -> Iterator[str]:
 def read_back(folder: str, files: int, kind: type[T] | UnionType) -> list[T]:
     """The elements in the files that `WriteBatches` wrote."""
     read = side_by_side(lambda number: _read(number, folder), range(files))
-    return [load(cast(type[T], kind), element) for batch in read for element in json.loads(batch)]
+    elements = (element for batch in read for element in json.loads(batch))
+    return [load(cast(type[T], kind), element) for element in elements if not _is_count(element)]
 
 
 def _read(number: int, folder: str) -> bytes:
@@ -121,6 +137,14 @@ def _read(number: int, folder: str) -> bytes:
         return fs.read_bytes(_path(number, folder))
     except FileNotFoundError:
         return b"[]"
+
+
+def _is_count(element: Any) -> bool:
+    """Whether the element is an AskedAgain, which is added to what this process counts."""
+    if "asked_again" not in element:
+        return False
+    patience.count(load(AskedAgain, element).asked_again)
+    return True
 
 
 def _path(number: int, folder: str) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
@@ -25,7 +26,7 @@ from wit.runfile import Record, RunFile, read_run, recorded, sealed
 from wit.score import Scorer
 from wit.sources import SourceFile, made_here
 from wit.stages import PRODUCTS, STAGES
-from wit.store import fs, lease
+from wit.store import fs, lease, patience
 from wit.store.builder import only_builder
 from wit.store.manifests import File, Manifest
 from wit.store.parts import StageDir
@@ -70,6 +71,7 @@ class Session:
     peak: PeakMemory
     inputs: Inputs
     stages: dict[str, Stage] = dataclasses.field(default_factory=dict)
+    asked_again: Counter[str] = dataclasses.field(default_factory=Counter)  # of the store, in this start
 
     @classmethod
     def start(
@@ -149,8 +151,16 @@ class Session:
 
     def save(self) -> None:
         """Writes run.json, whole and with its digest."""
-        lease.check(self.context.config.output)
-        fs.write_bytes(layout.run_path(self.context.config.output), sealed(self.run))
+        self.count_asked_again()
+        out = self.context.config.output
+        lease.write(out, layout.run_path(out), sealed(self.run))
+
+    def count_asked_again(self) -> None:
+        """Takes over what was asked of the store again since the last time."""
+        kinds = patience.counted()
+        self.asked_again.update(kinds)
+        if kinds:
+            self.run.asked_again = dict(Counter(self.run.asked_again or {}) + Counter(kinds))
 
     def run_stage(self, name: str, work: Callable[[Context], object]) -> None:
         """Runs the stage unless it is finished. One that finished and then lost files is run only if somebody needs them."""
@@ -224,6 +234,9 @@ class Session:
         self.show_losses(STAGES)
         console, out = Console(), self.context.config.output
         console.print(f"peak memory of all processes: {self.peak.megabytes:,.0f} MB", highlight=False)
+        self.count_asked_again()
+        if self.asked_again:
+            console.print(patience.in_words(self.asked_again), highlight=False, soft_wrap=True)
         for path in paths(out):
             console.print(path, highlight=False, soft_wrap=True)
 

@@ -26,7 +26,7 @@ from wit.score import Scorer
 from wit.sources import SourceFile, list_sources, made_here
 from wit.sources.tables import check_hashes
 from wit.stages import STAGES, from_stage
-from wit.store import fs
+from wit.store import fs, uploads
 from wit.store.web import is_web
 from wit.typed import to_json
 
@@ -99,7 +99,7 @@ def check_output(out: str, seed: int | None) -> None:
     if fs.exists(out) and not fs.is_dir(out):
         raise InputError(f"--output {out} is a file: choose a directory")
     there = fs.list_dir(out)
-    names = [name for name in there if name not in BEFORE_RUN_FILE and not name.endswith(fs.UNFINISHED)]
+    names = [name for name in there if name not in BEFORE_RUN_FILE and not name.endswith(layout.UNFINISHED)]
     if names and layout.RUN_FILE not in names:
         if not any(fs.exists(layout.manifest_path(out, stage)) for stage in STAGES):
             raise InputError(
@@ -120,10 +120,12 @@ def clear_up(out: str) -> None:
     for name in fs.list_dir(scratch):
         if name != layout.PLACES_FILE or fs.size_of_file(fs.join(scratch, name)) is None:
             fs.remove(fs.join(scratch, name))
-    for folder in (out, fs.join(out, layout.LEDGER), layout.stage_path(out, "report")):
+    folders = (layout.LEDGER, layout.directory_of("report"), layout.LEASES)
+    for folder in (out, *(fs.join(out, name) for name in folders)):
         for name in fs.list_dir(folder):
-            if name.endswith(fs.UNFINISHED):
+            if name.endswith(layout.UNFINISHED):
                 fs.remove(fs.join(folder, name))
+    uploads.sweep(out)
 
 
 def begin(
@@ -152,6 +154,7 @@ def begin(
         fingerprints=dict(last.fingerprints),
         timings_s=dict(last.timings_s),
         peak_memory_mb=last.peak_memory_mb,
+        asked_again=last.asked_again,
         stages=dict(last.records),
         at_work=list(STAGES) if last.at_work is None else last.at_work,
         rebuild=_rebuild(config, last.rebuild),

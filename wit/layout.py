@@ -13,6 +13,7 @@ REPORT_FILES = (LEDGER_FILE, SOURCES_FILE, HOSTS_FILE, QUERIES_FILE, PAGE_FILE, 
 DROPPED, RESTRICTED, LEDGER = "dropped", "restricted", "ledger"
 APART = (DROPPED, RESTRICTED)  # labels of files that stand in a directory of their own
 SCRATCH, RETRY, NEXT_SHARDS, DEMO = "_tmp", "_retry", "_shards", "_demo"
+UNFINISHED = ".tmp"  # the end of the name of what a killed process left
 LOCK_FILE, LEASES, OLD_LEASE = ".lock", "_lease", "_LEASE.json"  # of who builds; the last up to version 0.4
 DIRECTORIES = frozenset(
     [*APART, LEDGER, SCRATCH, RETRY, NEXT_SHARDS, DEMO, LEASES, *(kind.directory for kind in KINDS.values())]

@@ -28,7 +28,7 @@ from wit.publish.whole import manifests_of
 from wit.runfile import IMPLIED, Record, RunFile, SeenSource
 from wit.select.passes import keep_parts
 from wit.stages import KINDS, PRODUCTS, SCHEMAS, STAGES
-from wit.store import fs
+from wit.store import fs, lease
 from wit.store.flight import side_by_side
 from wit.store.manifests import AnyManifest, Marker, Unit, lacking, read_json, read_manifest, wrote
 from wit.store.parts import StageDir
@@ -197,7 +197,7 @@ def restore(out: str, records: Mapping[str, Record]) -> None:
         if kept.manifest_sha256 is None or fs.exists(stage.manifest_path):
             continue
         if (data := written_again(stage, kept)) is not None:
-            fs.write_bytes(stage.manifest_path, data)
+            lease.write(out, stage.manifest_path, data)
 
 
 def written_again(stage: StageDir, kept: Record) -> bytes | None:
@@ -329,7 +329,7 @@ def passed_over(out: str, stage: Stage) -> str:
     if stage.manifest is not None:
         return f"finished before; {lost}: nothing needs it now; to mend the set {missed(stage.missing[0])}"
     units, left = (stage.record and stage.record.units) or "many", len(directory.markers())
-    files = sum(not name.endswith((".json", fs.UNFINISHED)) for name in fs.list_dir(directory.path))
+    files = sum(not name.endswith((".json", layout.UNFINISHED)) for name in fs.list_dir(directory.path))
     if files:
         some = f"markers (.json) of {left} of its {units} units are left, beside {files:,} files"
         lost = f"{directory.manifest_path} is gone and {some}"

@@ -104,6 +104,8 @@ class RunFile:
     versions: Mapping[str, str] = field(default_factory=dict)
     timings_s: dict[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
+    asked_again: Mapping[str, int] | None = optional(None)
+    """How often a store was asked again, by the reason, over all starts."""
     gone: Mapping[str, Any] = field(default_factory=dict)
     """The set's values of knobs that this version no longer has."""
     fingerprints: dict[str, str] = field(default_factory=dict)

@@ -7,6 +7,7 @@ at once. Units of work are idempotent, so a unit that was cut off simply runs ag
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from wit import notes
 from wit.errors import WorkerLost
+from wit.store import patience
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,6 +52,11 @@ def _unborn_deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _counting(work: Callable[[], T]) -> tuple[T, dict[str, int]]:
+    """What the work returns, and what this worker asked of stores again: its owner adds that up."""
+    return work(), patience.counted()
+
+
 class Pool:
     """A process pool that survives its workers; shared by the threads of one process."""
 
@@ -79,10 +86,13 @@ class Pool:
             executor = self._current()
             try:
                 with _unborn_deaf():
-                    future = executor.submit(work, *args, **kwargs)
-                return future.result()
+                    future = executor.submit(_counting, functools.partial(work, *args, **kwargs))
+                result, asked_again = future.result()
             except BrokenProcessPool:
                 self._discard(executor)
+            else:
+                patience.count(asked_again)
+                return result
         name = getattr(work, "__name__", repr(work))
         raise WorkerLost(f"{name} ended its worker process {ATTEMPTS} times: out of memory? Try fewer --workers")
 

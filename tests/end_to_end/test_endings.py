@@ -175,7 +175,7 @@ def test_a_dry_run_says_what_a_download_takes_and_asks_nobody(
 
 
 def refused(number: int) -> Callable[..., None]:
-    def refuse(path: str, *_: object) -> None:
+    def refuse(path: str, *_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number), path)
 
     return refuse

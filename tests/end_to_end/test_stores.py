@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +27,13 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.suffix != ".json"}
 
 
+def asked_again(text: str) -> tuple[int, dict[str, int]]:
+    """What the summary says of it: how often, and how often for each reason."""
+    line = re.search(r"the store was asked again (\d+) times: (.*)", text)
+    assert line, text
+    return int(line[1]), {why: int(times) for times, why in (part.split(" ", 1) for part in line[2].split(", "))}
+
+
 def test_a_set_is_built_checked_and_left_alone_in_a_store_of_any_scheme_though_it_fails_now_and_then(
     other_store: Any,
 ) -> None:
@@ -37,6 +46,10 @@ def test_a_set_is_built_checked_and_left_alone_in_a_store_of_any_scheme_though_i
     assert first.returncode == 0, first.stderr
     failed = other_store.counted()
     assert all(failed[how] for how in ("failed after", "failed before", "short", "put in part")), "a test of nothing"
+    times, kinds = asked_again(first.stdout)
+    assert times == sum(kinds.values()) > 0 and "asked again" not in calm.stdout
+    kept = json.loads((other_store.folder / "set/run.json").read_text("utf-8"))["asked_again"]
+    assert kept.keys() == kinds.keys()
     again = run("pipelines.build", *BUILD, "--output", out, store=other_store)
     assert again.returncode == 0, again.stderr
     finished = [line for line in again.stderr.splitlines() if "finished before" in line]

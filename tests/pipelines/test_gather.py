@@ -10,7 +10,7 @@ from pipelines import gather as gathering
 from pipelines.engine import Engine
 from pipelines.gather import gather
 from wit.layout import SCRATCH
-from wit.store import fs
+from wit.store import fs, patience
 from wit.store.manifests import Marker, Unit
 from wit.store.parts import StageDir
 from wit.tally import Tally
@@ -76,3 +76,21 @@ def test_a_job_that_fails_leaves_no_files(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no 1"):
         gather(Engine((), 1), [1], int, lambda every: every | beam.Map(fail), Marker, out=str(tmp_path))
     assert fs.list_dir(fs.join(str(tmp_path), SCRATCH)) == []
+
+
+def test_what_workers_asked_of_the_store_again_comes_back_beside_the_elements(tmp_path: Path) -> None:
+    patience.counted()
+
+    def work(number: int) -> Marker:
+        patience.count({"503": 1})
+        return marker(number)
+
+    units = gather(
+        Engine((), threads=2),
+        range(5),
+        int,
+        lambda every: every | beam.Map(work),
+        Marker,
+        out=str(tmp_path),
+    )
+    assert len(units) == 5 and patience.counted() == {"503": 5}

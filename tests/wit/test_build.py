@@ -169,10 +169,11 @@ def test_the_seed_is_drawn_once(queries: str) -> None:
 def test_a_start_takes_over_what_the_last_one_left(queries: str) -> None:
     last = begun(queries)
     last.fingerprints["plan"], last.timings_s["plan"], last.peak_memory_mb = "f", 2.0, 70.0
+    last.asked_again = {"503": 3}
     last.stages, last.at_work = {"plan": Record(fingerprint="f")}, ["plan"]
     run = begun(queries, last)
     assert (run.fingerprints, run.timings_s, run.peak_memory_mb) == ({"plan": "f"}, {"plan": 2.0}, 70.0)
-    assert run.records == last.records and run.at_work == ["plan"]
+    assert run.records == last.records and run.at_work == ["plan"] and run.asked_again == {"503": 3}
     last.at_work = None  # an earlier version, which did not say: it may have been at any
     assert begun(queries, last).at_work == [*layout.KINDS]
 

@@ -10,6 +10,7 @@ import pytest
 
 from wit import workers
 from wit.errors import WorkerLost
+from wit.store import patience
 
 
 def die_once(flag: str) -> str:
@@ -68,3 +69,15 @@ def test_ctrl_c_is_the_owners_alone_from_the_birth_of_a_worker() -> None:
     with workers.closing_pools():
         assert workers.run(1, interrupts_held)
     assert not interrupts_held()
+
+
+def asked_again(times: int) -> int:
+    patience.count({"503": times})
+    return os.getpid()
+
+
+def test_what_workers_asked_of_stores_again_is_counted_in_their_owner() -> None:
+    patience.counted()
+    with workers.closing_pools():
+        assert {workers.run(2, asked_again, times) for times in (1, 2, 4)}.isdisjoint({os.getpid()})
+    assert patience.counted() == {"503": 7}

@@ -13,7 +13,7 @@ from wit.shards import REMOVED
 from wit.stages import KINDS, SCHEMAS
 from wit.store import fs, lease
 from wit.store.flight import side_by_side
-from wit.store.manifests import File, Published, lacking, read_json, read_published, stands, write_manifest
+from wit.store.manifests import File, Published, lacking, pieces_of, read_json, read_published, stands
 from wit.store.parts import StageDir, check_complete
 from wit.typed import to_json
 
@@ -57,7 +57,7 @@ def finish(stage: StageDir, shards: Sequence[ShardMarker], wanted: Sequence[str]
     there = fs.list_sizes(directory)
     fs.remove_entries(directory, {name: there[name] for name in there.keys() - named})
     fs.write_bytes(fs.join(directory, SIZES_FILE), sizes_json(shards))
-    write_manifest(stage.out, manifest, fs.join(directory, MANIFEST_FILE))
+    lease.write_pieces(stage.out, fs.join(directory, MANIFEST_FILE), pieces_of(manifest))
     if directory != shards_path(stage.out):
         install(stage.out)
     return manifest
@@ -118,7 +118,12 @@ def install(out: str) -> None:
     there, names = fs.list_sizes(old), {*fs.list_dir(new)} - {MANIFEST_FILE}
     fs.remove(fs.join(old, MANIFEST_FILE))
     fs.remove_entries(old, {name: there[name] for name in there.keys() - names})
-    for _ in side_by_side(lambda name: fs.copy(fs.join(new, name), fs.join(old, name)), sorted(names)):
+
+    def install_file(name: str) -> None:
+        lease.check(out)
+        fs.copy(fs.join(new, name), fs.join(old, name))
+
+    for _ in side_by_side(install_file, sorted(names)):
         pass
-    fs.copy(fs.join(new, MANIFEST_FILE), fs.join(old, MANIFEST_FILE))
+    install_file(MANIFEST_FILE)
     fs.remove(new)

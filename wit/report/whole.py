@@ -30,7 +30,7 @@ from wit.report.page import dataset_card, report_page
 from wit.report.passes import DOWNLOADED, KEPT, PLANNED, Sums
 from wit.report.tables import Tables, query_table, read_sources, source_table
 from wit.select.survival import Shortfall, shortfall, still_lacking
-from wit.store import fs, parquet, shuffle
+from wit.store import fs, lease, parquet, shuffle
 from wit.store.flight import side_by_side
 from wit.store.manifests import File, Published, described
 from wit.tally import Tally
@@ -82,6 +82,7 @@ def write_tables(build: Build, sums: Sums) -> tuple[Tables, Shortfall]:
     entries = build.queries.entries
     queries = query_table(entries, plan, planned=planned, downloaded=downloaded, kept=kept, short=short)
     sources = source_table(build.extracted) if build.extracted is not None else read_sources(out)
+    lease.check(out)
     for name, table in ((SOURCES_FILE, sources), (QUERIES_FILE, queries)):
         parquet.publish_table(table, fs.join(out, name), out=out)
     return Tables(sources, write_hosts(out, sums.hosts), queries), short

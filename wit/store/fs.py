@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import hashlib
 import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -23,8 +24,9 @@ import xxhash
 
 from wit.damage import damaged
 from wit.errors import InputError
-from wit.layout import SCRATCH
+from wit.layout import SCRATCH, UNFINISHED
 from wit.store.flight import batches
+from wit.store.hdfs import HdfsStore
 from wit.store.patience import Patient, PatientStore, Ranges
 from wit.store.web import is_web
 
@@ -71,7 +73,7 @@ class _Local:
         else:
             os.unlink(path)
 
-    def rm_files(self, paths: Sequence[str]) -> None:
+    def rm_files(self, paths: Sequence[str], *, before: Callable[[], object]) -> None:
         for path in paths:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
@@ -82,6 +84,9 @@ READ_AHEAD_BYTES = 5 << 20  # of a file in a store: fsspec's own
 
 
 EXTRAS = dict.fromkeys(("s3", "s3a"), "aws") | dict.fromkeys(("gs", "gcs"), "gcp")  # of this package, by scheme
+
+
+PROMISES: dict[str, type[PatientStore]] = {"hdfs": HdfsStore}  # of schemes whose clients keep none of their own
 
 
 def file_system(path: str) -> tuple[Any, str]:
@@ -107,7 +112,7 @@ def file_system(path: str) -> tuple[Any, str]:
     except ValueError as error:  # fsspec's, for a scheme that nobody knows
         known = "a path of this machine, s3://, gs://, hdfs:// or https://"
         raise InputError(f"{path} cannot be opened ({error}): give {known}") from error
-    return (Patient if is_web(path) else PatientStore)(store), inner
+    return (Patient if is_web(path) else PROMISES.get(scheme, PatientStore))(store), inner
 
 
 def local_path(path: str) -> str:
@@ -246,11 +251,10 @@ def glob(pattern: str) -> list[str]:
 
 def list_dir(path: str) -> list[str]:
     """The names in a directory, sorted; empty where it does not exist."""
+    if not is_local(path):
+        return sorted(list_sizes(path))
     store, inner = file_system(path)
-    if not store.isdir(inner):
-        return []
-    store.invalidate_cache(inner)
-    return sorted(name_of(str(entry)) for entry in store.ls(inner, detail=False))
+    return sorted(store.ls(inner, detail=False)) if store.isdir(inner) else []
 
 
 def list_sizes(path: str) -> dict[str, int | None]:
@@ -258,11 +262,14 @@ def list_sizes(path: str) -> dict[str, int | None]:
     store, inner = file_system(path)
     if is_local(path):
         return {name: size_of_file(os.path.join(inner, name)) for name in list_dir(path)}
-    if not store.isdir(inner):
-        return {}
     store.invalidate_cache(inner)
-    entries = store.ls(inner, detail=True)
-    return {name_of(str(e["name"])): int(e["size"]) if e["type"] == "file" else None for e in entries}
+    try:
+        entries = store.ls(inner, detail=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    # A file is listed as itself, and so is the object without bytes that some tools put where a directory begins.
+    below = [entry for entry in entries if str(entry["name"]).strip("/") != inner.strip("/")]
+    return {name_of(str(e["name"])): int(e["size"]) if e["type"] == "file" else None for e in below}
 
 
 def find(path: str) -> list[str]:
@@ -294,6 +301,16 @@ def read_bytes(path: str) -> bytes:
     """The whole file; raises FileNotFoundError where there is none."""
     store, inner = file_system(path)
     return bytes(store.cat_file(inner))
+
+
+def read_if_there(path: str) -> bytes | None:
+    """The whole file; None where there is none. Raises IsADirectoryError where something else stands on this machine."""
+    if is_local(path) and size_of_file(path) is None and exists(path):
+        raise IsADirectoryError(errno.EISDIR, "no file stands there", path)
+    try:
+        return read_bytes(path)
+    except FileNotFoundError:
+        return None
 
 
 def read_range(path: str, start: int, length: int) -> bytes:
@@ -340,33 +357,47 @@ def _store_errors(path: str) -> Iterator[None]:
         raise OSError(f"{path}: {type(error).__name__}: {error}") from error
 
 
-def write_bytes(path: str, data: bytes | memoryview) -> None:
-    """Puts the whole file there, or nothing; replaces what was there."""
+def write_bytes(path: str, data: bytes | memoryview, *, before: Callable[[], object] = bool) -> None:
+    """Puts the whole file there, or nothing; replaces what was there. `before` is called before each attempt, and stops them by
+    what it raises."""
     store, inner = file_system(path)
     if not is_local(path):
-        store.pipe_file(inner, bytes(data))
+        store.pipe_file(inner, bytes(data), before=before)
         return
+    before()
     with temporary(inner) as name:
         write_through(name, data)
         _into_place(name, inner)
 
 
-def write_pieces(path: str, pieces: Iterable[bytes], *, near: str) -> None:
-    """As `write_bytes` of all pieces behind one another, of which it holds one; they are collected in a scratch file `near`."""
-    with scratch_dir(near) as scratch:
-        local = join(scratch, "whole")
-        with open_write(local) as out:
+def write_pieces(path: str, pieces: Iterable[bytes], *, before: Callable[[], object] = bool) -> None:
+    """As `write_bytes` of all pieces behind one another; locally it holds one of them at a time."""
+    inner = file_system(path)[1]
+    if not is_local(path):
+        write_bytes(path, b"".join(pieces), before=before)
+        return
+    before()
+    with temporary(inner) as name:
+        with naming(os.path.dirname(name)), open(name, "wb") as out:
             out.writelines(pieces)
-        publish(local, path)
+            out.flush()
+            os.fsync(out.fileno())
+        _into_place(name, inner)
+
+
+def rewrite_bytes(path: str, data: bytes) -> None:
+    """As `write_bytes`, of a small file whose name is to be there at every instant. On HDFS a reader may see it half written."""
+    store, inner = file_system(path)
+    if is_local(path):
+        write_bytes(path, data)
+    else:
+        store.rewrite(inner, data)
 
 
 def write_changed(path: str, data: bytes) -> None:
     """As `write_bytes`, but leaves a file alone that has these bytes already: writing it would give it a new version."""
     if size_of_file(path) != len(data) or read_bytes(path) != data:
         write_bytes(path, data)
-
-
-UNFINISHED = ".tmp"  # the end of the name of a file that a killed process left
 
 
 @contextlib.contextmanager
@@ -431,10 +462,51 @@ def publish(local: str, path: str) -> None:
         _into_place(name, inner)
 
 
+WORTH_ASKING_BYTES = 8 << 20  # of an upload: asking for a name that is not there costs S3 two requests, as long as this
+
+
+def publish_once(local: str, path: str) -> None:
+    """`publish` to a name that bears a digest of the content. In a store a large file of that name and size is not uploaded
+    again; on HDFS, where a put is seen half done, none of that name and size is touched."""
+    if is_local(path):
+        publish(local, path)
+        return
+    bytes_wanted, (store, inner) = os.path.getsize(local), file_system(path)
+    if bytes_wanted < WORTH_ASKING_BYTES or size_of_file(path) != bytes_wanted:
+        try:
+            store.put_new(local, inner)
+        except FileExistsError:
+            if size_of_file(path) != bytes_wanted:  # it was cut off
+                store.put_file(local, inner)
+    os.unlink(local)
+
+
+_before_removal: list[Callable[[str], None]] = []
+
+
+@contextlib.contextmanager
+def asking_before_removal(ask: Callable[[str], None]) -> Iterator[None]:
+    """For the block each removal of this process from a store first calls `ask` with the path, which raises where it must not
+    be."""
+    _before_removal.append(ask)
+    try:
+        yield
+    finally:
+        _before_removal.remove(ask)
+
+
+def may_remove(path: str) -> None:
+    """Raises what `asking_before_removal` does for the path."""
+    for ask in _before_removal:
+        ask(path)
+
+
 def remove(path: str) -> None:
     """Removes a file or a directory tree; nothing happens where there is none."""
     store, inner = file_system(path)
-    if store.exists(inner):
+    if not is_local(path):
+        store.rm(inner, recursive=True, before=lambda: may_remove(path))
+    elif store.exists(inner):
         store.rm(inner, recursive=True)
 
 
@@ -445,9 +517,9 @@ def remove_entries(path: str, sizes: Mapping[str, int | None]) -> None:
     """Removes what `list_sizes` has told of, or some of it: files BULK at a time, and directories with all that is in them.
     Nothing happens for what is not there."""
     store = file_system(path)[0]
-    files = (file_system(join(path, name))[1] for name in sorted(sizes) if sizes[name] is not None)
+    files = (join(path, name) for name in sorted(sizes) if sizes[name] is not None)
     for batch in batches(files, BULK):
-        store.rm_files(batch)
+        store.rm_files([file_system(file)[1] for file in batch], before=functools.partial(may_remove, batch[0]))
     for name in sorted(name for name, size in sizes.items() if size is None):
         remove(join(path, name))
 

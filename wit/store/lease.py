@@ -3,8 +3,10 @@
 Leases are numbered files, `_lease/NNNNNNNN.json`. Who takes one creates the file of the next number exclusively, so of many
 takers one wins. A holder writes to its own file alone, every third of LEASE_S, and holds the lease as long as no higher number
 is there. The times that the store gave its file and a probe tell how long it has been silent: no clock of a machine is read. A
-builder that froze and comes back finds a higher number, and stops before it removes or finishes anything (`check`). Numbers
-never come again: the file of the last holder stays, released.
+builder that froze and comes back finds a higher number, and stops before it removes or finishes anything: `held` has every
+removal under OUT ask, and manifests and run.json are put by `write`, which asks before each attempt. What remains is the one
+request that was asked for before the process froze, and is answered after. Numbers never come again: the file of the last
+holder stays, released.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import os
 import platform
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from wit.errors import Busy, Stopped, StoreAway
@@ -78,21 +80,42 @@ class Lease:
                 f"another build has taken over {self.out}, since this one was silent for long: wait for its end"
             )
 
+    def guard(self, path: str) -> None:
+        """`check` before this path is removed, if it is OUT's; leases themselves are removed by who takes one."""
+        if path.startswith(under(self.out, "")) and not path.startswith(under(self.out, LEASES, "")):
+            self.check()
+
     def renew(self) -> None:
         """Writes every third of LEASE_S until the lease ends; a store that fails meanwhile is written to the next time."""
         while not self.ended.wait(LEASE_S / 3):
-            with contextlib.suppress(OSError, StoreAway):
-                fs.write_bytes(self.path, to_json(self.holder))
+            # Clients share no class of errors, and this thread must not end by one.
+            with contextlib.suppress(Exception):
+                fs.rewrite_bytes(self.path, to_json(self.holder))
 
 
 _held: dict[str, Lease] = {}
 
 
 def check(out: str) -> None:
-    """Raises Stopped where this process held the lease of OUT and another builder has taken it; to be asked before anything is
-    removed or a manifest is written."""
+    """Raises Stopped where this process held the lease of OUT and another builder has taken it."""
     if (lease := _held.get(out)) is not None:
         lease.check()
+
+
+def began(out: str) -> float | None:
+    """A time by the store's clock since which this process holds the lease of OUT; None where it holds none."""
+    return fs.modified(mine.path) if (mine := _held.get(out)) is not None else None
+
+
+def write(out: str, path: str, data: bytes) -> None:
+    """Puts a whole file that only the holder of the lease may write. Raises Stopped, before any of the attempts, where another
+    builder has taken it."""
+    fs.write_bytes(path, data, before=lambda: check(out))
+
+
+def write_pieces(out: str, path: str, pieces: Iterable[bytes]) -> None:
+    """As `write` of all these pieces behind one another."""
+    fs.write_pieces(path, pieces, before=lambda: check(out))
 
 
 @contextlib.contextmanager
@@ -103,14 +126,15 @@ def held(out: str) -> Iterator[Lease]:
     thread = threading.Thread(target=lease.renew, daemon=True)
     thread.start()
     try:
-        yield lease
+        with fs.asking_before_removal(lease.guard):
+            yield lease
     finally:
         _held.pop(out, None)
         lease.ended.set()
         thread.join()
         with contextlib.suppress(OSError, StoreAway):  # then it runs out by itself
             if max(numbers(out), default=0) == lease.number:
-                fs.write_bytes(lease.path, to_json(replace(lease.holder, released=True)))
+                fs.rewrite_bytes(lease.path, to_json(replace(lease.holder, released=True)))
 
 
 def _take(out: str) -> Lease:
@@ -126,7 +150,8 @@ def _take(out: str) -> Lease:
     lost = Busy(f"another build has just taken {out}: wait for its end, or choose another --output")
     if not claim(lease.path, to_json(mine)):
         raise lost
-    if max(numbers(out), default=0) > lease.number:  # the first listing missed what came while it was made
+    # The first listing missed what came while it was made; or this process froze, and the last holder has written meanwhile.
+    if max(numbers(out), default=0) > lease.number or (last and _left_s(out, last) > 0):
         fs.remove(lease.path)
         raise lost
     for number in there:
@@ -138,6 +163,7 @@ def _take(out: str) -> Lease:
 def _left_s(out: str, number: int) -> float:
     """How long the holder of that number may still be silent, in seconds of the store's clock; 0 or less where it is gone."""
     path = path_of(out, number)
+    now = _now(out)  # first, so that who freezes before the next line thinks a holder younger, never older
     try:
         data, written = fs.read_bytes(path), fs.modified(path)
     except FileNotFoundError:  # it was just removed by who took the next number
@@ -146,7 +172,7 @@ def _left_s(out: str, number: int) -> float:
         holder = load(Holder, json.loads(data))
         if holder.released or holder.is_gone:
             return 0.0
-    return LEASE_S - (_now(out) - written)
+    return LEASE_S - (now - written)
 
 
 def _now(out: str) -> float:
@@ -163,7 +189,8 @@ def _wait_for_older(out: str) -> None:
     """Raises Busy where a builder of version 0.4 or before is at work, whose lease is one file; removes what such a one left."""
     path = under(out, OLD_LEASE)
     if fs.exists(path):
-        if (left := LEASE_S - (_now(out) - fs.modified(path))) > 0:
+        now = _now(out)
+        if (left := LEASE_S - (now - fs.modified(path))) > 0:
             raise Busy(
                 f"a build of an earlier version holds {out}: wait for its end, or {left:.0f} s should it have died"
             )

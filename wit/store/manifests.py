@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -204,12 +204,12 @@ def read_json(path: str, kind: type[T], *, how: str | None = None) -> T | None:
 
 def read_object(path: str, *, how: str | None = None) -> dict[str, Any] | None:
     """The JSON object in a file as a dict; returns None and raises as `read_json` does."""
-    if not fs.exists(path):
-        return None
-    if fs.size_of_file(path) is None:
-        raise damaged(path, "it is no file", NO_FILE)
     try:
-        parsed = json.loads(fs.read_bytes(path))
+        if (data := fs.read_if_there(path)) is None:
+            return None
+        parsed = json.loads(data)
+    except IsADirectoryError as error:
+        raise damaged(path, "it is no file", NO_FILE) from error
     except (ValueError, RecursionError) as error:
         raise damaged(path, f"it is not JSON: {error}", how) from error
     if not isinstance(parsed, dict):
@@ -235,9 +235,9 @@ def read_manifest(out: str, stage: str) -> AnyManifest | None:
     return manifest
 
 
-def write_manifest(out: str, manifest: AnyManifest, path: str) -> None:
-    """Writes a manifest, an item of its long list at a time."""
-    fs.write_pieces(path, json_pieces(manifest, "files" if isinstance(manifest, Published) else "parts"), near=out)
+def pieces_of(manifest: AnyManifest) -> Iterator[bytes]:
+    """The JSON of a manifest, an item of its long list at a time."""
+    return json_pieces(manifest, "files" if isinstance(manifest, Published) else "parts")
 
 
 def _read_long(path: str, kind: type[T], name: str, of: type[Any]) -> T | None:

@@ -31,10 +31,10 @@ from wit.store.manifests import (
     Sizes,
     Unit,
     lacking,
+    pieces_of,
     read_json,
     read_manifest,
     stands,
-    write_manifest,
 )
 from wit.store.parquet import write_parquet
 from wit.tally import NOTHING, Tally, add_up
@@ -51,6 +51,8 @@ class StageDir:
     out: str
     stage: str
     fingerprint: str
+    anew: bool = False
+    """Whether the user asks for the stage to be made anew: then no file that is there is taken for what its name says."""
 
     @property
     def directory(self) -> str:
@@ -154,7 +156,8 @@ class StageDir:
         for label, local in files.items():
             digest = (digests or {}).get(label) or fs.Digest("sha256", fs.sha256_file(local))
             entries[label] = File.of(self._name(unit, label, local, digest), os.path.getsize(local), digest)
-            fs.publish(local, fs.join(self.out, entries[label].name))
+            put = fs.publish if self.anew else fs.publish_once
+            put(local, fs.join(self.out, entries[label].name))
         mine = Marker(
             into=tally.into,
             out=tally.out,
@@ -169,7 +172,7 @@ class StageDir:
             return mine
         winner = self.done(unit)
         if winner is None:  # left by another fingerprint, or its files are gone: never ours to respect
-            fs.write_bytes(self.marker_path(unit), to_json(mine))
+            lease.write(self.out, self.marker_path(unit), to_json(mine))
             return mine
         kept = {file.name for file in winner.files.values()}
         for file in entries.values():
@@ -207,8 +210,7 @@ class StageDir:
         units = sorted(map(str, wanted))
         check_complete(self.stage, units, (str(marker.unit) for marker in markers))
         manifest = self.summed(markers, wanted=tuple(units), **info)
-        lease.check(self.out)
-        write_manifest(self.out, manifest, self.manifest_path)
+        lease.write_pieces(self.out, self.manifest_path, pieces_of(manifest))
         self.tidy(markers, there)
         return manifest
 
@@ -245,16 +247,12 @@ class StageDir:
                 data = to_json(part.bare)
                 sizes, path = (len(data), part.marker_bytes or len(data)), fs.join(self.out, name)
                 if there.get(name) not in sizes and fs.size_of_file(path) not in sizes:
-                    fs.write_bytes(path, data)
+                    lease.write(self.out, path, data)
 
     def _remove(self, there: Sizes) -> None:
-        """Removes what stands under these names, relative to OUT; while another builder may come, a batch at a time."""
-
-        def remove(batch: list[tuple[str, int | None]]) -> None:
-            lease.check(self.out)
-            fs.remove_entries(self.out, dict(batch))
-
-        for _ in side_by_side(remove, batches(sorted(there.items()), fs.BULK)):
+        """Removes what stands under these names, relative to OUT."""
+        some = batches(sorted(there.items()), fs.BULK)
+        for _ in side_by_side(lambda batch: fs.remove_entries(self.out, dict(batch)), some):
             pass
 
 

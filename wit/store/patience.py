@@ -2,7 +2,7 @@
 
 At 0.4 % of calls that fail 24 of 25 starts died without it. The clients of some stores are patient themselves; this is for those
 that are not, and for what they let through. It relies on what errors bear (a status, an errno, a kind), since aiohttp, botocore
-and Google's client share no class.
+and Google's client share no class. What was asked again is counted, by kind, for the build's summary.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import errno
 import functools
 import io
 import os
+import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -22,27 +24,20 @@ from wit.errors import StoreAway
 T = TypeVar("T")
 ATTEMPTS = 8
 FIRST_PAUSE_S = 0.25  # doubled before each further attempt: 32 s in all, half of it or one and a half by the jitter
-ERRNOS = frozenset(
-    (
-        errno.EAGAIN,
-        errno.EBUSY,  # s3fs' word for SlowDown
-        errno.ECONNABORTED,
-        errno.ECONNREFUSED,
-        errno.ECONNRESET,
-        errno.EHOSTUNREACH,
-        errno.EINTR,
-        errno.ENETDOWN,
-        errno.ENETRESET,
-        errno.ENETUNREACH,
-        errno.EPIPE,
-        errno.ETIMEDOUT,
-    )
+ERRNOS = {
+    errno.EAGAIN: "busy",
+    errno.EBUSY: "busy",  # s3fs' word for SlowDown
+    errno.EINTR: "interrupted",
+    **dict.fromkeys((errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETRESET, errno.ENETUNREACH), "no network"),
+    errno.ETIMEDOUT: "time-outs",
+}
+# By name, so that nobody need import their modules: of aiohttp and botocore.
+TIMEOUTS = frozenset("ServerTimeoutError ReadTimeoutError ConnectTimeoutError".split())
+LOST = frozenset(
+    "ClientConnectionError ClientPayloadError ServerDisconnectedError HTTPClientError ConnectionClosedError "
+    "EndpointConnectionError IncompleteReadError ResponseStreamingError".split()
 )
-# By name, so that nobody need import their modules: lost connections and bodies that broke off, of aiohttp and botocore.
-KINDS = frozenset(
-    "ClientConnectionError ClientPayloadError ServerDisconnectedError ServerTimeoutError HTTPClientError ConnectionClosedError "
-    "EndpointConnectionError ReadTimeoutError ConnectTimeoutError IncompleteReadError ResponseStreamingError".split()
-)
+MET_ANOTHER = 409  # S3's answer to a conditional write that met another one: who asks again learns who won
 NEVER = (StoreAway, FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 # What does the same when it is done twice.
 CALLS = frozenset("info modified ls glob find isfile isdir size cat_file get_file put_file copy makedirs".split())
@@ -50,17 +45,28 @@ CALLS = frozenset("info modified ls glob find isfile isdir size cat_file get_fil
 
 def may_pass(error: BaseException) -> bool:
     """Whether what a store's client raised may be other the next time."""
+    return why_again(error) is not None
+
+
+def why_again(error: BaseException) -> str | None:
+    """In a word or two why what a store's client raised may be other the next time; None where it will be the same."""
     if isinstance(error, NEVER):
-        return False
+        return None
     for one in _with_causes(error):
         status = status_of(one)
         if status is not None:
-            return status_may_pass(status)
-        if isinstance(one, ConnectionError | TimeoutError) or (isinstance(one, OSError) and one.errno in ERRNOS):
-            return True
-        if any(kind.__name__ in KINDS for kind in type(one).__mro__):
-            return True
-    return False
+            return f"{status}" if status_may_pass(status) or status == MET_ANOTHER else None
+        if isinstance(one, TimeoutError) or _is_of(one, TIMEOUTS):
+            return "time-outs"
+        if isinstance(one, ConnectionError) or _is_of(one, LOST):
+            return "lost connections"
+        if isinstance(one, OSError) and one.errno in ERRNOS:
+            return ERRNOS[one.errno]
+    return None
+
+
+def _is_of(error: BaseException, kinds: frozenset[str]) -> bool:
+    return any(kind.__name__ in kinds for kind in type(error).__mro__)
 
 
 def status_may_pass(status: int) -> bool:
@@ -87,6 +93,31 @@ def status_of(error: BaseException) -> int | None:
     return None
 
 
+_lock = threading.Lock()
+_asked_again: Counter[str] = Counter()
+
+
+def count(kinds: Mapping[str, int]) -> None:
+    """Counts in this process what was asked again, here or in another process, by the reason."""
+    with _lock:
+        _asked_again.update(kinds)
+
+
+def counted() -> dict[str, int]:
+    """What was asked again since this was called last, by the reason. Who calls it tells somebody, or counts it again."""
+    with _lock:
+        kinds = dict(_asked_again)
+        _asked_again.clear()
+    return kinds
+
+
+def in_words(kinds: Mapping[str, int]) -> str:
+    """The counts as a sentence, the most frequent reason first."""
+    by_number = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+    times, reasons = sum(kinds.values()), ", ".join(f"{n:,} {why}" for why, n in by_number)
+    return f"the store was asked again {times:,} time{'s' if times > 1 else ''}: {reasons}"
+
+
 def pause(attempt: int, name: str) -> None:
     """Waits before the attempt after this one; processes that failed together do not come back together."""
     jitter = zlib.crc32(f"{os.getpid()} {name} {attempt}".encode()) / 2**32
@@ -103,8 +134,9 @@ def patient(call: Callable[..., T], name: str = "") -> Callable[..., T]:
             try:
                 return call(*given, **named)
             except Exception as error:
-                if not may_pass(error):
+                if (why := why_again(error)) is None:
                     raise
+                count({why: 1})
             pause(attempt, name or f"{given[0]}")
         try:
             return call(*given, **named)
@@ -156,12 +188,17 @@ class PatientStore(Patient):
         info = self.info_or_none(path)
         return None if info is None else str(info["type"])
 
-    def pipe_file(self, path: str, data: bytes, mode: str = "overwrite") -> None:
-        """Puts the whole file. Not patient where it is to create one: the answer to a first attempt may have been lost."""
-        if mode == "overwrite":
-            patient(self._store.pipe_file)(path, data)
-        else:
+    def pipe_file(
+        self, path: str, data: bytes, mode: str = "overwrite", *, before: Callable[[], object] = bool
+    ) -> None:
+        """Puts the whole file, and calls `before` before each attempt. Not patient where it is to create one: the answer to a
+        first attempt may have been lost."""
+
+        def put(path: str) -> None:
+            before()
             self._store.pipe_file(path, data, mode=mode)
+
+        (patient(put) if mode == "overwrite" else put)(path)
 
     def cat_file(self, path: str, start: int = 0, end: int | None = None) -> bytes:
         """The bytes from `start` up to `end`; fewer only where the file has no more. Not every client notices a body that broke
@@ -174,19 +211,39 @@ class PatientStore(Patient):
             raise ConnectionAbortedError(errno.ECONNABORTED, f"it broke off at byte {start + len(data)}", path)
         return data
 
-    def rm(self, path: str, recursive: bool) -> None:
-        """Removes a file or a tree; that an earlier attempt, or another process, was first is no error."""
-        with contextlib.suppress(FileNotFoundError):
-            patient(self._store.rm)(path, recursive=recursive)
+    def put_new(self, local: str, path: str) -> None:
+        """Puts a copy of a local file under a name that nobody gives to other bytes; may raise FileExistsError where it is
+        taken."""
+        self.put_file(local, path)
 
-    def rm_files(self, paths: Sequence[str]) -> None:
-        """Removes files, with one request where the store can do that. Where one is gone already, which ends such a request
-        midway, each is removed alone."""
+    def rewrite(self, path: str, data: bytes) -> None:
+        """Puts the whole file, whose name is there at every instant if it was before."""
+        self.pipe_file(path, data)
+
+    def rm(self, path: str, recursive: bool, *, before: Callable[[], object] = bool) -> None:
+        """Removes a file or a tree, and calls `before` before each attempt. That an earlier attempt, or another process, was
+        first is no error."""
+
+        def remove(path: str) -> None:
+            before()
+            self._store.rm(path, recursive=recursive)
+
+        with contextlib.suppress(FileNotFoundError):
+            patient(remove)(path)
+
+    def rm_files(self, paths: Sequence[str], *, before: Callable[[], object] = bool) -> None:
+        """Removes files, with one request where the store can do that, and calls `before` before each attempt. Where one is gone
+        already, which ends such a request midway, each is removed alone."""
+
+        def remove(paths: list[str]) -> None:
+            before()
+            self._store.rm(paths)
+
         try:
-            patient(self._store.rm, f"{len(paths)} files to remove")(list(paths))
+            patient(remove, f"{len(paths)} files to remove")(list(paths))
         except FileNotFoundError:
             for path in paths:
-                self.rm(path, recursive=False)
+                self.rm(path, recursive=False, before=before)
 
 
 class Ranges(io.RawIOBase):

@@ -16,7 +16,7 @@ from wit.publish import whole
 from wit.publish.config import PublishConfig
 from wit.publish.order import KeepPart, plan_shards
 from wit.publish.sample import SAMPLES
-from wit.publish.shard import extents, read_pictures, write_shard
+from wit.publish.shard import extents, read_pictures, write_shard, write_tar
 from wit.records import KEEP
 from wit.shards import iter_members, iter_samples, list_shards
 from wit.store import fs
@@ -233,6 +233,27 @@ def test_a_shard_of_which_a_file_is_gone_or_cut_off_is_made_again_and_no_other(
     run_publish(out, make_raw(out, raw, raw_row))
     assert contents(f"{out}/shards") == first
     assert Path(f"{out}/shards/00004.tar").stat().st_mtime_ns == untouched
+
+
+def test_an_attempt_that_comes_late_leaves_alone_what_the_marker_names(
+    tmp_path: Path, raw: Callable[..., Manifest], raw_row: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = str(tmp_path / "out")
+    download = make_raw(out, raw, raw_row)
+    stage = StageDir(out, "publish", "f" * 32)
+    keeps = [keep_everything(out, marker) for marker in download.parts]
+    first, directory = next(iter(plan_shards(keeps, seed=1, config=SMALL))), whole.begin(stage)
+    made: list[int] = []
+
+    def overtaken(*given: Any) -> Any:
+        monkeypatch.setattr("wit.publish.shard.write_tar", write_tar)
+        write_shard(stage, first, directory, seed=1, config=SMALL)
+        made.append(Path(directory, f"{first.name}.tar").stat().st_ino)
+        return write_tar(*given)
+
+    monkeypatch.setattr("wit.publish.shard.write_tar", overtaken)
+    late = write_shard(stage, first, directory, seed=1, config=SMALL)
+    assert late.count == first.samples and made == [Path(directory, f"{first.name}.tar").stat().st_ino]
 
 
 def test_a_smaller_buffer_changes_the_order_but_not_the_members(

@@ -120,6 +120,7 @@ def test_a_builder_that_was_silent_for_long_stops_before_it_removes_or_finishes_
                     stage.clear,
                     stage.forget,
                     lambda: stage.tidy(()),  # noqa: B023
+                    lambda: StageDir(place, "candidates", "g").publish(unit, {}),  # noqa: B023  # over another's marker
                 ):
                     with pytest.raises(Stopped, match="another build has taken over"):
                         harm()
@@ -217,3 +218,37 @@ def test_a_listing_that_misses_what_comes_while_it_is_made_gives_nobody_a_second
         with pytest.raises(Busy, match="has just taken"), held(out):
             pass
     assert 7 in numbers(out)
+
+
+def test_who_froze_after_looking_does_not_take_a_lease_that_was_renewed_meanwhile(
+    out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with held(out) as mine, monkeypatch.context() as patched:
+        real, asked = lease._left_s, []
+
+        def frozen(place: str, number: int) -> float:
+            asked.append(number)
+            return 0.0 if len(asked) == 1 else real(place, number)  # what it saw long ago, and what is
+
+        patched.setattr(lease, "_left_s", frozen)
+        with pytest.raises(Busy, match="has just taken"), held(out):
+            pass
+        mine.check()
+
+
+def test_an_error_of_a_clients_own_ends_no_renewals(out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, failed = fs.rewrite_bytes, []
+
+    def failing(path: str, data: bytes) -> None:
+        if len(failed) < 2:
+            failed.append(path)
+            raise ZeroDivisionError("an HttpError, say: clients share no class")
+        real(path, data)
+
+    monkeypatch.setattr(fs, "rewrite_bytes", failing)
+    with held(out) as mine:
+        time.sleep(2.4)
+        with pytest.raises(Busy), held(out):
+            pass
+        mine.check()
+    assert len(failed) == 2

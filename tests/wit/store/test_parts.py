@@ -1,7 +1,9 @@
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pytest
 
@@ -11,6 +13,10 @@ from wit.store.manifests import Unit, read_manifest
 from wit.store.parquet import write_parquet
 from wit.store.parts import StageDir
 from wit.tally import Tally
+
+sys.path.append(str(Path(__file__).parents[2]))
+
+import stores
 
 TABLE = pa.table({"x": [1, 2, 3]})
 
@@ -128,3 +134,30 @@ def test_of_a_stage_that_is_gone_one_file_is_asked_for(other_store: Any, tmp_pat
     other_store.counts_together("set")
     assert len(stage.missing(manifest)) == 20
     assert other_store.counted().total() < 20  # which counts each call twice
+
+
+def test_an_upload_that_another_attempt_has_made_is_skipped_unless_the_stage_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsspec.register_implementation("other", stores.OtherStore, clobber=True)
+    monkeypatch.setenv("STORE_LOG", str(tmp_path / "log"))
+    monkeypatch.setattr(fs, "WORTH_ASKING_BYTES", 100)
+    stage = StageDir(f"other://{tmp_path}/out", "candidates", "f")
+
+    def puts(stage: StageDir) -> int:
+        (tmp_path / "log").write_text("", encoding="utf-8")
+        marker = stage.publish(PART, {"rows": local(tmp_path)}, INFO)
+        fs.remove(stage.marker_path(PART))
+        assert Path(stage.file(marker, "rows").removeprefix("other://")).read_bytes() == whole
+        assert not (tmp_path / "local.parquet").exists()
+        return stores.counted(tmp_path / "log")["put"]
+
+    whole = Path(local(tmp_path)).read_bytes()
+    assert puts(stage) == 1 and puts(stage) == 0
+    [path] = [path for path in (tmp_path / "out/candidates").iterdir() if path.suffix == ".parquet"]
+    path.write_bytes(whole[:-1])  # cut off: not what its name says
+    assert puts(stage) == 1
+    path.write_bytes(b"x" * len(whole))  # flipped bits show in nothing but a reading, so the user says so
+    assert puts(replace(stage, anew=True)) == 1
+    monkeypatch.setattr(fs, "WORTH_ASKING_BYTES", 10_000)
+    assert puts(stage) == 1  # so small that asking takes as long

@@ -58,6 +58,7 @@ Child = type("Child", (ServerDisconnectedError,), {})
         (caused(OSError(errno.EIO, "x"), Bearing(status=500)), True),
         (Bearing(status=400), False),
         (Bearing(status=404), False),
+        (Bearing(status=409), True),
         (Bearing(status=412), False),
         (Bearing(response={"ResponseMetadata": {"HTTPStatusCode": 403}}), False),
         (caused(ValueError(), Bearing(status=403)), False),
@@ -212,3 +213,52 @@ def test_a_stream_is_the_file_however_it_is_read(failing: Any, tmp_path: Path) -
     stream = Ranges(PatientStore(LocalFileSystem()), str(tmp_path / "f"))
     assert stream.readable() and stream.seekable() and stream.readall() == data and stream.tell() == len(data)
     assert stream.seek(-2, io.SEEK_CUR) == len(data) - 2
+
+
+@pytest.mark.parametrize(
+    "error, why",
+    [
+        (ConnectionResetError(), "lost connections"),
+        (Child(), "lost connections"),
+        (TimeoutError(), "time-outs"),
+        (type("ReadTimeoutError", (OSError,), {})(), "time-outs"),
+        (OSError(errno.EBUSY, "SlowDown"), "busy"),
+        (OSError(errno.ENETUNREACH, "x"), "no network"),
+        (Bearing(status=503), "503"),
+        (caused(OSError(errno.EIO, "x"), Bearing(code="500")), "500"),
+        (Bearing(status=404), None),
+    ],
+    ids=repr,
+)
+def test_a_reason_to_ask_again_is_one_that_a_user_can_look_up(error: Exception, why: str | None) -> None:
+    assert patience.why_again(error) == why
+
+
+def test_what_is_asked_again_is_counted_until_somebody_is_told(pauses: list[float]) -> None:
+    patience.counted()
+    errors: list[Exception] = [Bearing(status=503), TimeoutError(), Bearing(status=503), FileNotFoundError()]
+
+    def call(path: str) -> None:
+        raise errors.pop(0)
+
+    with pytest.raises(FileNotFoundError):
+        patient(call)("x")
+    patience.count({"503": 998})
+    kinds = patience.counted()
+    assert kinds == {"503": 1_000, "time-outs": 1} and patience.counted() == {}
+    assert patience.in_words(kinds) == "the store was asked again 1,001 times: 1,000 503, 1 time-outs"
+    assert patience.in_words({"503": 1}).startswith("the store was asked again 1 time:")
+
+
+def test_what_must_be_asked_before_a_write_is_asked_before_each_attempt(failing: Any, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def ask() -> None:
+        if len(asked) == 2:
+            raise StoreAway("taken over")
+        asked.append(1)
+
+    with pytest.raises(StoreAway, match="taken over"):
+        for _ in range(100):
+            fs.write_bytes(f"other://{tmp_path}/f", b"x", before=ask)
+            asked.clear()
