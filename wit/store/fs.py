@@ -309,7 +309,7 @@ def read_if_there(path: str) -> bytes | None:
         raise IsADirectoryError(errno.EISDIR, "no file stands there", path)
     try:
         return read_bytes(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

@@ -40,3 +40,29 @@ def test_what_is_there_already_is_not_written_again(tmp_path: Path) -> None:
         before = path.stat().st_ino if path.exists() else None
         fs.write_changed(str(path), data)
         assert path.read_bytes() == data and (path.stat().st_ino == before) is kept
+
+
+def test_what_is_read_if_it_is_there_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"x")
+    names = {"f": b"x", "none": None, "none/f": None, "f/below": None}
+    assert {name: fs.read_if_there(str(tmp_path / name)) for name in names} == names
+    assert {name: fs.read_if_there(f"memory://{tmp_path}/{name}") for name in ("none", "none/f")} == {
+        "none": None,
+        "none/f": None,
+    }
+    with pytest.raises(IsADirectoryError):
+        fs.read_if_there(str(tmp_path))
+
+
+def test_a_listing_is_of_what_is_below_a_directory_of_a_store() -> None:
+    out = "memory://listed"
+    fs.write_bytes(f"{out}/d/f", b"xy")
+    assert (
+        fs.list_sizes(out) == {"d": None} and fs.list_sizes(f"{out}/d") == {"f": 2} and fs.list_dir(f"{out}/d") == ["f"]
+    )
+    assert fs.list_sizes(f"{out}/d/f") == {} and fs.list_dir(f"{out}/none") == []  # a file, and nothing
+    assert (
+        fs.size_of_file(f"{out}/d/f") == 2
+        and fs.size_of_file(f"{out}/d") is None
+        and fs.size_of_file(f"{out}/x") is None
+    )
