@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 HOSTS = pa.schema([("host", pa.string()), ("outcome", pa.string()), ("pairs", pa.int64())])
 ARRIVED = "downloaded"  # the outcome of a picture that is there; of any other it is the Reason
 TOP = 20  # hosts on the page
-ROWS = 1 << 14  # of a run that are held at a time
+ROWS = 1 << 10  # of a run that are held at a time: of 500 runs 50 MB
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wit.arithmetic import ceil_div
 from wit.arrays import Ints
 from wit.download.published import FetchedShard
 from wit.plan.facts import QUERIES
@@ -26,7 +27,8 @@ from wit.store import fs, parquet, shuffle
 from wit.store.flight import batches, side_by_side
 from wit.store.manifests import Manifest, Published
 
-FILES = 32  # of a piece: what a worker reads in a minute
+FILES = 32  # of a piece, at least: what a worker reads in a minute
+MOST_RUNS = 500  # counts by host of so many pieces are merged, each from a file that is open
 COUNTS = PLANNED, DOWNLOADED, KEPT, SAMPLED, SURVIVING = range(5)  # rows of the counts by query
 
 
@@ -45,7 +47,7 @@ def pieces(raw: Sequence[FetchedShard], plan: Manifest, select: Manifest, publis
     """All of a set."""
     tables = [file.name for file in published.entries if file.name.endswith(".parquet")]
     cut = [
-        *(Piece(0, raw=tuple(some)) for some in batches(raw, FILES)),
+        *(Piece(0, raw=tuple(some)) for some in batches(raw, max(FILES, ceil_div(len(raw), MOST_RUNS)))),
         *(Piece(0, plan=tuple(some)) for some in batches(rows_of(plan), FILES)),
         *(Piece(0, keep=tuple(some)) for some in batches(rows_of(select), FILES)),
         *(Piece(0, published=tuple(some)) for some in batches(tables, FILES)),
