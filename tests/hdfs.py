@@ -68,6 +68,11 @@ class HdfsClient(LocalFileSystem):  # type: ignore[misc]
                 file.flush()
                 time.sleep(BLOCK_S)
 
+    def rm(self, path: str, recursive: bool = False, maxdepth: int | None = None) -> None:
+        if not isinstance(path, str):
+            raise TypeError("unhashable type: 'list'")
+        super().rm(path, recursive=recursive)
+
     def put_file(self, lpath: str, rpath: str, **_: Any) -> None:
         with open(lpath, "rb") as file:
             self.pipe_file(rpath, file.read())

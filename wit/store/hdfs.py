@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from wit.errors import StoreAway
 from wit.layout import UNFINISHED
@@ -35,6 +35,11 @@ class HdfsStore(PatientStore):
     def put_new(self, local: str, path: str) -> None:
         """As `put_file`, but raises FileExistsError where the name is taken."""
         self._put(path, lambda aside: self._store.put_file(local, aside), False)
+
+    def rm_files(self, paths: Sequence[str], *, before: Callable[[], object] = bool) -> None:
+        """Removes files, each alone: the client takes one name a call."""
+        for path in paths:
+            self.rm(path, recursive=False, before=before)
 
     def rewrite(self, path: str, data: bytes) -> None:
         """Writes a small file in place: readers may see a part of it, but at no instant is the name gone."""

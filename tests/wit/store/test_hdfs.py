@@ -137,3 +137,11 @@ def test_what_a_killed_process_left_half_written_is_removed(out: str) -> None:
         fs.write_bytes(f"{out}/{folder}x.json", b"whole")
     build.clear_up(out)
     assert fs.find(out) == ["_lease/x.json", "ledger/x.json", "x.json"]
+
+
+def test_many_files_are_removed_though_the_client_takes_one_name_a_call(out: str) -> None:
+    for name in ("a", "b", "c"):
+        fs.write_bytes(f"{out}/{name}", b"x")
+    fs.write_bytes(f"{out}/d/e", b"x")
+    fs.remove_entries(out, {"a": 1, "b": 1, "gone": 1, "d": None})
+    assert fs.find(out) == ["c"]
