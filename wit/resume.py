@@ -275,7 +275,8 @@ def check_going_on(
     out: str, run: RunFile | None, now: RunFile, stages: Mapping[str, Stage], runs: Sequence[str]
 ) -> None:
     """Raises InputError where the stages to run would throw downloads away, fetch again what was there, or read files that are
-    gone. `run` is the last start's run.json, `now` this start's."""
+    gone. `run` is the last start's run.json, `now` this start's. Raises Stopped where another builder has taken over."""
+    lease.check(out)  # or what it made while this one was silent would look like what these settings do not go with
     opened = [(later, read) for later in runs for read in KINDS[later].opens if read in stages and read not in runs]
     for later, read in opened:
         if read != "download" and stages[read].finished and not stages[read].readable:
