@@ -276,15 +276,23 @@ def check_going_on(
 ) -> None:
     """Raises InputError where the stages to run would throw downloads away, fetch again what was there, or read files that are
     gone. `run` is the last start's run.json, `now` this start's. Raises Stopped where another builder has taken over."""
-    lease.check(out)  # or what it made while this one was silent would look like what these settings do not go with
+    if (why := _why_not(out, run, now, stages, runs)) is not None:
+        lease.check(out)  # what another builder made while this one was silent looks like what settings do not go with
+        raise InputError(why)
+
+
+def _why_not(
+    out: str, run: RunFile | None, now: RunFile, stages: Mapping[str, Stage], runs: Sequence[str]
+) -> str | None:
+    """The sentence of `check_going_on`'s InputError; None where nothing speaks against going on."""
     opened = [(later, read) for later in runs for read in KINDS[later].opens if read in stages and read not in runs]
     for later, read in opened:
         if read != "download" and stages[read].finished and not stages[read].readable:
-            raise InputError(f"{_gone(out, stages[read])} and {later} needs it: add {read} to --stages")
+            return f"{_gone(out, stages[read])} and {later} needs it: add {read} to --stages"
     download = stages["download"]
     needed = "download" in runs or any("download" in KINDS[name].opens for name in runs)
     if not needed or download.readable:
-        return
+        return None
     how = "or say --rebuild-from download, which asks the web for everything again"
     if download.finished and not _all_published(out, download):
         gone = _gone(out, download)
@@ -292,7 +300,7 @@ def check_going_on(
         differences = [_lost(out, file) for name in PRODUCTS for file in stages[name].missing[:1]]
         differences += changed(run, now, (*FIRST_HALF, "select", "publish"))
         since = f" ({'; '.join(differences)})" if differences else ""
-        raise InputError(f"{gone} and {readers} would need it{since}: put it back, keep the settings, {how}")
+        return f"{gone} and {readers} would need it{since}: put it back, keep the settings, {how}"
     if "download" in runs and not download.finished and _of_others(out, run, download) and (loss := lost(out)):
         why = "; ".join(changed(run, now, FIRST_HALF)) or "the plan is no longer the one that they were planned by"
         keep = (
@@ -300,7 +308,8 @@ def check_going_on(
             if run
             else "Give the --seed and the settings that they were made with"
         )
-        raise InputError(f"these settings would throw away {loss}: {why}. {keep}, choose another --output, {how}")
+        return f"these settings would throw away {loss}: {why}. {keep}, choose another --output, {how}"
+    return None
 
 
 def _gone(out: str, stage: Stage) -> str:
