@@ -182,6 +182,15 @@ def show(lines: list[Line], earlier: list[Line], scale: float) -> None:
         print(f"{what}{graph:>10}{share:>8}   {was}")
 
 
+def show_bounds(lines: list[Line]) -> None:
+    """The bounds of design 11 that concern the driver, and whether they hold."""
+    graph = max(line.graph_kb for line in lines)
+    shares = {one.stage: one.seconds / (SECONDS[one.stage] / WORKERS) for one in lines if one.what == "start and end"}
+    print(f"a job's graph below 1 MB: {graph:,.0f} kB, {'within' if graph < 1_000 else 'BEYOND'}")
+    for stage, share in shares.items():
+        print(f"below {SHARE:.0%} of the time of {stage}: {share:.1%}, {'within' if share < SHARE else 'BEYOND'}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("driver", "report", "verify"))
@@ -199,6 +208,8 @@ def main() -> None:
     if not given.json:
         earlier = before(given.before, given.before_scale, given.latency_ms / 1000) if given.before else []
         show(lines, earlier, given.scale / given.before_scale)
+        if given.what == "driver" and given.scale == 1:
+            show_bounds(lines)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def run_download(context: Context) -> Manifest:
     )
     name = retry.partition_name(context.retries)
     again = [Owner(name, ((PartShards(name, part, tuple(range(shards))),),), hears_all=True)]
-    markers = [*manifest.parts, accounting, *download_parts(context, again)]
+    markers = [*manifest.parts, accounting, *download_parts(context, again, pending_of(again, stage.units()))]
     fs.remove(fs.join(stage.out, RETRY))
     return stage.finish(markers, [marker.unit for marker in markers], retries=context.retries)
 
@@ -122,8 +122,9 @@ def run_download(context: Context) -> Manifest:
 def first_pass(context: Context) -> Manifest:
     """Fetches every raw shard of the plan. Rounds of retries that were finished are kept, should only the manifest be gone."""
     stage, owners = context.stage("download"), plan_owners(context)
-    tell(context, pending_of(owners, stage.units()))
-    markers = download_parts(context, owners)
+    pending = pending_of(owners, stage.units())
+    tell(context, pending)
+    markers = download_parts(context, owners, pending)
     rounds, retried = retry.finished_rounds(stage, context.config.plan.rows_per_raw_shard)
     info = {"retries": rounds} if rounds else {}
     return stage.finish([*markers, *retried], [*units_of(owners), *(marker.unit for marker in retried)], **info)
@@ -200,14 +201,14 @@ def tell(context: Context, pending: list[Owner]) -> None:
         )
 
 
-def download_parts(context: Context, owners: list[Owner]) -> list[Marker]:
-    """Publishes the owners' missing raw shards; returns the markers of all. Raises OutageError where the network is away,
-    Drained after SIGTERM, and Stopped where a shard is missing without either."""
+def download_parts(context: Context, owners: list[Owner], pending: list[Owner]) -> list[Marker]:
+    """Publishes the owners' missing raw shards, by their names those of `pending`; returns the markers of all. Raises OutageError
+    where the network is away, Drained after SIGTERM, and Stopped where a shard is missing without either."""
     config, stage = context.config, context.stage("download")
     wanted = set(units_of(owners))
     fs.remove(outage_path(stage))
     download = DownloadOwner(stage, context.seed, config.fetch, config.image)
-    left = sum(len(owner.units) for owner in pending_of(owners, stage.units()))
+    left = len(units_of(pending))
     with draining_on_sigterm() as asked_to_stop, progress.bar("download", stage, total=left, unit="shards"):
         published = gather(
             context.engine,

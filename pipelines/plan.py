@@ -22,7 +22,6 @@ from wit.plan.passes import (
     CandidatesPart,
     Passes,
     Wanted,
-    all_numbers,
     passes,
     wanted_units,
     without_work,
@@ -44,13 +43,8 @@ class Plan(beam.PTransform):  # type: ignore[misc]
         """The passes in order; those that add up over buckets reach later ones as side inputs."""
         plan, config = self.passes, self.passes.config
         scattered = parts | "Scatter" >> beam.Map(Counted(plan.scatter))
-        merged = (
-            scattered
-            | "Slices" >> beam.FlatMap(plan.slices)
-            | "ByBucket" >> beam.GroupByKey()
-            | "Merge" >> beam.Map(Counted(plan.merge))
-            | "Merged" >> beam.Reshuffle()
-        )
+        by_bucket = scattered | "Slices" >> beam.FlatMap(plan.slices) | "ByBucket" >> beam.GroupByKey()
+        merged = by_bucket | "Merge" >> beam.Map(Counted(plan.merge)) | "Merged" >> beam.Reshuffle()
         sketch = merged | "Sketch" >> beam.Map(plan.sketch) | "SumSketches" >> Summed((2, plan.cells))
         heavy = (
             merged
@@ -77,21 +71,20 @@ class Plan(beam.PTransform):  # type: ignore[misc]
         )
         routing = owners | "Routing" >> beam.Map(plan.routing, AsSingleton(threshold))
         admitted = weighed | "Admit" >> beam.Map(Counted(plan.admit), AsSingleton(threshold), AsSingleton(routing))
-        arranged = (
-            admitted
-            | "RoutedSlices" >> beam.FlatMap(plan.slices)
-            | "ByPartition" >> beam.GroupByKey()
-            | "Arrange" >> beam.Map(Counted(plan.arrange), AsSingleton(routing))
-        )
-        wanted = [self.wanted(scattered, "Buckets", OF_BUCKETS), self.wanted(admitted, "Partitions", OF_PARTITIONS)]
+        by_partition = admitted | "RoutedSlices" >> beam.FlatMap(plan.slices) | "ByPartition" >> beam.GroupByKey()
+        arranged = by_partition | "Arrange" >> beam.Map(Counted(plan.arrange), AsSingleton(routing))
+        wanted = [
+            self.wanted(by_bucket, "Buckets", OF_BUCKETS),
+            self.wanted(by_partition, "Partitions", OF_PARTITIONS),
+        ]
         return (scattered, merged, thinned, weighed, facts, admitted, arranged, *wanted) | "Units" >> beam.Flatten()
 
-    def wanted(self, scattered: beam.PCollection, name: str, kinds: tuple[str, ...]) -> beam.PCollection:
-        """The units that follow from the slices of scattered ones, as one element."""
+    def wanted(self, grouped: beam.PCollection, name: str, kinds: tuple[str, ...]) -> beam.PCollection:
+        """The units that follow from shuffled slices, as one element: a few bytes for each of some 40,000."""
         return (
-            scattered
-            | f"{name}OfUnit" >> beam.Map(self.passes.numbers_of)
-            | f"All{name}" >> beam.CombineGlobally(SumWith(all_numbers))
+            grouped
+            | name >> beam.Keys()
+            | f"All{name}" >> beam.combiners.ToList()
             | f"Wanted{name}" >> beam.Map(Wanted.of, kinds=kinds)
         )
 

@@ -25,9 +25,8 @@ from wit.store.manifests import Marker
 from wit.store.parts import StageDir
 
 POLL_S = 0.5
-LISTED_EVERY_S = (
-    10.0  # at most: markers are counted by a listing, which costs a request for 1,000 names on an object store
-)
+# At most: markers are counted by a listing, which costs a request for 1,000 names on an object store.
+LISTED_EVERY_S = 10.0
 LISTING_SHARE = 0.05  # of the time, at most, is spent on listings
 
 _lock = threading.Lock()

@@ -15,7 +15,7 @@ from wit.download.published import FetchedShard
 from wit.images.process import stored_formats
 from wit.querylist import load_queries
 from wit.report.facts import Settings
-from wit.report.passes import COUNTS, Counts, HostRun, Passes, Piece, Smallest, pieces, sums
+from wit.report.passes import COUNTS, Counts, Passes, Piece, PieceRead, Smallest, pieces, sums
 from wit.report.whole import Build, write_report
 from wit.store.manifests import File
 from wit.store.roster import roster
@@ -23,7 +23,7 @@ from wit.store.roster import roster
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
 class Summarise(beam.PTransform):  # type: ignore[misc]
-    """Pieces of a set -> what they add up to: Counts, HostRun, Smallest."""
+    """Pieces of a set -> what they add up to: Counts, PieceRead, Smallest."""
 
     passes: Passes
 
@@ -37,14 +37,14 @@ class Summarise(beam.PTransform):  # type: ignore[misc]
             | "Sum" >> Summed((len(COUNTS), report.query_count))
             | "Save" >> beam.Map(report.save)
         )
-        hosts = read | "HostsOf" >> beam.FlatMap(lambda piece: [HostRun(piece.hosts)] if piece.hosts else [])
+        pieces_read = read | "PieceRead" >> beam.Map(lambda piece: piece.read)
         smallest = (
             read
             | "SmallestOf" >> beam.Map(lambda piece: piece.smallest)
             | "OfAll" >> beam.CombineGlobally(SumWith(report.first))
             | "Smallest" >> beam.Map(Smallest)
         )
-        return (counts, hosts, smallest) | beam.Flatten()
+        return (counts, pieces_read, smallest) | beam.Flatten()
 
 
 def run_report(context: Context) -> list[File]:
@@ -57,8 +57,8 @@ def run_report(context: Context) -> list[File]:
         again = [shard for shard in raw if shard.unit.is_retry]
         retries = held.enter_context(roster(again, FetchedShard, out=out))
         passes = Passes(out, folder, len(queries), config.select, retries)
-        kinds = Counts | HostRun | Smallest
-        added = sums(gather(context.engine, every, Piece, Summarise(passes).expand, kinds, out=out))
+        kinds = Counts | PieceRead | Smallest
+        added = sums(gather(context.engine, every, Piece, Summarise(passes).expand, kinds, out=out), len(every))
         build = Build(
             out=out,
             published=context.published(),

@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wit import layout
+from wit.arithmetic import batches
+from wit.errors import Stopped
 from wit.keycheck import RANGES, Compared, Run, compare, read_runs, write_run
 from wit.layout import directory_of
 from wit.ledger import reason_counts
@@ -31,7 +33,7 @@ from wit.shardcheck import (
     table_in,
 )
 from wit.store import fs
-from wit.store.flight import batches, side_by_side
+from wit.store.flight import side_by_side
 from wit.store.manifests import File, Marker
 from wit.tally import add_counts
 from wit.typed import dump, to_json
@@ -120,6 +122,15 @@ def here(checks: Sequence[Check]) -> Iterator[Seen]:
     return side_by_side(look, checks, at_once=READERS)
 
 
+def look_at_all(look: Look, checks: Sequence[Check]) -> list[Seen]:
+    """What came of each check, in their order. Raises Stopped where any did not come back: an engine may lose some, and say
+    DONE."""
+    seen = {one.number: one for one in look(checks)}
+    if lost := [check.number for check in checks if check.number not in seen]:
+        raise Stopped(f"{len(lost)} of {len(checks)} checks did not come back from the engine: start verify again")
+    return [seen[check.number] for check in checks]
+
+
 def look(check: Check) -> Seen:
     """Looks at the files of a check."""
     return LOOKS_AT[check.kind](check, Seen(check.number, check.kind, check.stage))
@@ -156,7 +167,7 @@ def _look_at_keep_list(check: Check, seen: Seen) -> Seen:
     )
 
 
-def _write_keys(check: Check, keys: Sequence[Sequence[str] | None]) -> Run | None:
+def _write_keys(check: Check, keys: Sequence[Sequence[str] | None]) -> Run:
     readable = [some for some in keys if some is not None]
     path = fs.join(check.folder, f"{check.kind}-{check.number:05d}.keys")
     return write_run(readable, path, whole=len(readable) == len(keys))

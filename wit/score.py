@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import pyarrow as pa
 
+from wit.arithmetic import batches
 from wit.arrays import offsets_of
 from wit.damage import damaged
 from wit.download.published import FetchedShard
@@ -54,7 +54,7 @@ def scores(out: str, shard: FetchedShard, scorer: Scorer) -> pa.Table:
     keys, places, captions, digests = fetched(fs.join(out, shard.parquet))
     pairs = zip(pictures(fs.join(out, shard.tar), keys, digests), captions, strict=True)
     values: list[float | None] = []
-    while batch := list(itertools.islice(pairs, BATCH)):
+    for batch in batches(pairs, BATCH):
         values += scorer(batch)
     columns = [pa.array(keys, pa.string()), pa.array(places, pa.int32()), pa.array(values, pa.float32())]
     return pa.table(columns, schema=SCORES)

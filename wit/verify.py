@@ -18,10 +18,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import chain
-from operator import attrgetter
 
 from wit import layout, ledger
-from wit.checks import Check, Checks, Look, Seen, here
+from wit.checks import Check, Checks, Look, Seen, here, look_at_all
 from wit.damage import COPY_OR_WEB, is_robots
 from wit.download.published import is_accounting, with_pictures
 from wit.errors import DamagedFile, InputError
@@ -128,8 +127,7 @@ class Sights:
     @classmethod
     def of(cls, look: Look, checks: Sequence[Check]) -> Sights:
         """Looks at all of them."""
-        seen = look([replace(check, number=number) for number, check in enumerate(checks)])
-        return cls(tuple(sorted(seen, key=attrgetter("number"))))
+        return cls(tuple(look_at_all(look, [replace(check, number=number) for number, check in enumerate(checks)])))
 
     @property
     def read(self) -> int:
@@ -154,7 +152,7 @@ def key_problems(shards: Sequence[Shard], sights: Sights, checks: Checks, look: 
     published, kept = sights.keys("shards"), sights.keys("keep")
     whole = bool(kept) and all(run.whole for run in (*published, *kept))
     Runs(published, kept if whole else None).write(checks.folder)
-    compared = sum_of(one.compared for one in look(checks.of_keys()) if one.compared is not None)
+    compared = sum_of(one.compared for one in look_at_all(look, checks.of_keys()) if one.compared is not None)
     if compared.again:
         yield from (
             Problem(SHARDS, f"key {key} is there more than once") for key in _twice(shards, set(compared.again))

@@ -1,6 +1,6 @@
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wit.errors import InputError
+from wit.checks import Check, Seen, here
+from wit.errors import InputError, Stopped
 from wit.shards import iter_members
 from wit.verify import verify
 
@@ -196,3 +197,12 @@ def test_a_damaged_manifest_is_a_problem_or_an_error_never_a_crash(out: str, dat
 def test_where_there_is_no_build_the_error_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--output directory"):
         verify(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize("kind", ["parts", "shards", "keep", "keys"])
+def test_a_check_that_an_engine_loses_is_not_taken_for_made(out: str, kind: str) -> None:
+    def loses(checks: Sequence[Check]) -> list[Seen]:
+        return [seen for seen in here(checks) if seen.kind != kind]
+
+    with pytest.raises(Stopped, match="did not come back from the engine: start verify again"):
+        verify(out, look=loses)

@@ -32,7 +32,7 @@ from wit.records import DROPPED, PLAN
 from wit.store import fs, parquet, shuffle
 from wit.store.manifests import Marker, Unit, with_digest
 from wit.store.parquet import write_parquet
-from wit.store.parts import StageDir, write_tables
+from wit.store.parts import StageDir, check_complete, write_tables
 from wit.store.shuffle import SliceRef, read_slices, slice_refs
 from wit.tally import NOTHING, Tally
 from wit.typed import Rest
@@ -57,9 +57,9 @@ class Wanted:
     numbers: tuple[int, ...]
 
     @classmethod
-    def of(cls, numbers: Ints, *, kinds: tuple[str, ...]) -> Wanted:
-        """These numbers, of an array."""
-        return cls(kinds, tuple(numbers.tolist()))
+    def of(cls, numbers: Iterable[int], *, kinds: tuple[str, ...]) -> Wanted:
+        """These numbers, in any order."""
+        return cls(kinds, tuple(sorted(numbers)))
 
     @property
     def units(self) -> list[Unit]:
@@ -102,10 +102,6 @@ class Passes:
     def slices(self, marker: Marker) -> list[tuple[int, SliceRef]]:
         """(bucket or partition, reference) of every slice of a scattered unit: all that crosses the shuffle."""
         return slice_refs(self.stage, marker)
-
-    def numbers_of(self, marker: Marker) -> Ints:
-        """The buckets or partitions, each once, for which the unit has slices."""
-        return np.unique(np.array([number for number, _ in self.slices(marker)], np.int64))
 
     def merge(self, bucket: tuple[int, Iterable[SliceRef]]) -> Marker:
         """The slices of one bucket -> its pairs, the captions of each URL adjacent."""
@@ -284,13 +280,11 @@ def first_rates(stage: StageDir, asked: Rates) -> Rates:
 
 
 def wanted_units(scattered: Iterable[Unit], wanted: Iterable[Wanted]) -> set[Unit]:
-    """All units of a plan: those of the first pass, which are given, and those that follow from the slices that passes wrote."""
-    return {*scattered, *(unit for some in wanted for unit in some.units), QUERIES}
-
-
-def all_numbers(arrays: Iterable[Ints]) -> Ints:
-    """The numbers in any of these arrays, in order."""
-    return np.unique(np.concatenate([np.zeros(0, np.int64), *arrays]))
+    """All units of a plan: those of the first pass, which are given, and those that follow from the slices that passes wrote.
+    Raises Stopped where it did not come back which those are."""
+    followed = {some.kinds: some for some in wanted}
+    check_complete("plan", [OF_BUCKETS[0], OF_PARTITIONS[0]], (kinds[0] for kinds in followed))
+    return {*scattered, *(unit for some in followed.values() for unit in some.units), QUERIES}
 
 
 def without_work(marker: Marker) -> Marker:

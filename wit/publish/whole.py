@@ -123,7 +123,9 @@ def install(out: str) -> None:
         lease.check(out)
         fs.copy(fs.join(new, name), fs.join(old, name))
 
-    for _ in side_by_side(install_file, sorted(names)):
-        pass
-    install_file(MANIFEST_FILE)
+    for name in [
+        *sorted(names),
+        MANIFEST_FILE,
+    ]:  # one at a time: a builder that freezes here overwrites one file at most
+        install_file(name)
     fs.remove(new)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wit.arithmetic import ceil_div
+from wit.arithmetic import batches, ceil_div
 from wit.arrays import Ints
 from wit.download.published import FetchedShard
 from wit.plan.facts import QUERIES
@@ -24,8 +24,9 @@ from wit.select.config import SelectConfig
 from wit.select.passes import count, read_raw
 from wit.select.survival import Memberships
 from wit.store import fs, parquet, shuffle
-from wit.store.flight import batches, side_by_side
+from wit.store.flight import side_by_side
 from wit.store.manifests import Manifest, Published
+from wit.store.parts import check_complete
 
 FILES = 32  # of a piece, at least: what a worker reads in a minute
 MOST_RUNS = 500  # counts by host of so many pieces are merged, each from a file that is open
@@ -62,15 +63,6 @@ def rows_of(manifest: Manifest) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """What a piece adds: [5, queries] counts, of rows as COUNTS says; where its counts by host are; its smallest keys."""
-
-    counts: Ints
-    hosts: str | None
-    smallest: tuple[Sample, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Counts:
     """Where the summed counts by query are."""
 
@@ -78,10 +70,11 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class HostRun:
-    """Where a piece's counts by host are."""
+class PieceRead:
+    """The number of a piece that was read, and where its counts by host are, if it has any."""
 
-    hosts: str
+    number: int
+    hosts: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +82,15 @@ class Smallest:
     """The samples with the smallest keys."""
 
     samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a piece adds: [5, queries] counts, of rows as COUNTS says; its counts by host; its smallest keys."""
+
+    counts: Ints
+    read: PieceRead
+    smallest: tuple[Sample, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class Passes:
         counts[KEPT] = rows_per_query(self._captions(piece.keep), self.query_count)
         hosts = [self._count_raw(shard, counts) for shard in piece.raw]
         path = self._publish_hosts(piece, hosts) if hosts else None
-        return Summary(counts, path, smallest_in(self.out, piece.published))
+        return Summary(counts, PieceRead(piece.number, path), smallest_in(self.out, piece.published))
 
     def save(self, counts: Ints) -> Counts:
         """Writes the sum of all counts."""
@@ -130,7 +132,7 @@ class Passes:
         counts[SAMPLED] += memberships.planned
         counts[SURVIVING] += memberships.surviving
         last = raw.filter(
-            pc.invert(pc.is_in(raw["key"], value_set=later_keys(self.out, tuple(self.retries), round_of(shard))))
+            pc.invert(pc.is_in(raw["key"], value_set=later_keys(self.out, self.retries, round_of(shard))))
         )
         counts[DOWNLOADED] += rows_per_query([last.filter(pc.is_null(last["reason"]))], self.query_count)
         return last.select(["host", "reason"])
@@ -172,11 +174,14 @@ class Sums:
         return Memberships(self.counts[SAMPLED], self.counts[SURVIVING])
 
 
-def sums(elements: Iterable[Counts | HostRun | Smallest]) -> Sums:
-    """What came out of the passes."""
+def sums(elements: Iterable[Counts | PieceRead | Smallest], pieces: int) -> Sums:
+    """What came out of the passes over so many pieces. Raises Stopped where not all of it came back."""
     every = list(elements)
+    read = [one for one in every if isinstance(one, PieceRead)]
+    check_complete("report", list(map(str, range(pieces))), (str(one.number) for one in read))
+    check_complete("report", [Counts.__name__, Smallest.__name__], (type(one).__name__ for one in every))
     (counts,) = (one.counts for one in every if isinstance(one, Counts))
     (samples,) = (one.samples for one in every if isinstance(one, Smallest))
-    hosts = sorted(one.hosts for one in every if isinstance(one, HostRun))
+    hosts = sorted(one.hosts for one in read if one.hosts is not None)
     summed = np.frombuffer(fs.read_bytes(counts), "<i8").reshape(len(COUNTS), -1)
     return Sums(summed, tuple(hosts), samples)

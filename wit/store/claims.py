@@ -15,7 +15,7 @@ def claim(path: str, data: bytes) -> bool:
     if not fs.is_local(path):
         return _claim_there(store, inner, data)
     with fs.temporary(inner) as temporary:
-        fs.write_through(temporary, data)
+        fs.write_through(temporary, [data])
         try:
             os.link(temporary, inner)
         except FileExistsError:

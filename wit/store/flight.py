@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,10 +27,3 @@ def side_by_side(work: Callable[[T], R], items: Iterable[T], *, at_once: int = I
         finally:
             for one in ahead:
                 one.cancel()
-
-
-def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The items in lists of `size`; the last may be shorter."""
-    left = iter(items)
-    while batch := list(itertools.islice(left, size)):
-        yield batch

@@ -22,10 +22,10 @@ from typing import IO, Any, NamedTuple
 
 import xxhash
 
+from wit.arithmetic import batches
 from wit.damage import damaged
 from wit.errors import InputError
 from wit.layout import SCRATCH, UNFINISHED
-from wit.store.flight import batches
 from wit.store.hdfs import HdfsStore
 from wit.store.patience import Patient, PatientStore, Ranges
 from wit.store.web import is_web
@@ -360,17 +360,14 @@ def _store_errors(path: str) -> Iterator[None]:
 def write_bytes(path: str, data: bytes | memoryview, *, before: Callable[[], object] = bool) -> None:
     """Puts the whole file there, or nothing; replaces what was there. `before` is called before each attempt, and stops them by
     what it raises."""
-    store, inner = file_system(path)
-    if not is_local(path):
-        store.pipe_file(inner, bytes(data), before=before)
+    if is_local(path):
+        write_pieces(path, [data], before=before)
         return
-    before()
-    with temporary(inner) as name:
-        write_through(name, data)
-        _into_place(name, inner)
+    store, inner = file_system(path)
+    store.pipe_file(inner, bytes(data), before=before)
 
 
-def write_pieces(path: str, pieces: Iterable[bytes], *, before: Callable[[], object] = bool) -> None:
+def write_pieces(path: str, pieces: Iterable[bytes | memoryview], *, before: Callable[[], object] = bool) -> None:
     """As `write_bytes` of all pieces behind one another; locally it holds one of them at a time."""
     inner = file_system(path)[1]
     if not is_local(path):
@@ -378,10 +375,7 @@ def write_pieces(path: str, pieces: Iterable[bytes], *, before: Callable[[], obj
         return
     before()
     with temporary(inner) as name:
-        with naming(os.path.dirname(name)), open(name, "wb") as out:
-            out.writelines(pieces)
-            out.flush()
-            os.fsync(out.fileno())
+        write_through(name, pieces)
         _into_place(name, inner)
 
 
@@ -429,10 +423,10 @@ def naming(path: str) -> Iterator[None]:
         raise
 
 
-def write_through(path: str, data: bytes | memoryview) -> None:
-    """Writes a local file, and returns when the disk has it."""
+def write_through(path: str, pieces: Iterable[bytes | memoryview]) -> None:
+    """Writes a local file of these pieces, and returns when the disk has it."""
     with naming(os.path.dirname(path)), open(path, "wb") as out:
-        out.write(data)
+        out.writelines(pieces)
         out.flush()
         os.fsync(out.fileno())
 
@@ -566,7 +560,8 @@ def sweep_scratch() -> None:
 
     root = _temporary_of_this_boot(UNPLACED)
     for name in os.listdir(root) if os.path.isdir(root) else ():
-        if not psutil.pid_exists(int(name.partition("-")[0])):
+        number = name.partition("-")[0]
+        if number.isdecimal() and not psutil.pid_exists(int(number)):
             shutil.rmtree(os.path.join(root, name), ignore_errors=True)
 
 

@@ -3,8 +3,7 @@
 fsspec's client looks whether a file is there and then writes it, so of racing creators several win; and what it writes is seen
 while it grows. The name node renames in one step and refuses a name that is taken, but pyarrow's `move` onto a file that is there
 removes that file and tries again. It does not where the target is a directory: the name node moves the file into it under its own
-name, or refuses. So a file is written as NAME.TOKEN.tmp/NAME and then moved into
-its parent.
+name, or refuses. So a file is written as NAME.TOKEN.tmp/NAME and then moved into its parent.
 """
 
 from __future__ import annotations

@@ -127,8 +127,8 @@ class StageDir:
 
     def missing(self, manifest: AnyManifest) -> list[str]:
         """The files of the manifest, relative to OUT, that are gone or of another size than it says. Only `wit.verify`, which
-        reads everything, finds a flipped byte. What a listing lacks, which may be late, is asked
-        for, up to the first that is gone."""
+        reads everything, finds a flipped byte. What a listing lacks, which may be late, is asked for, up to the first that is
+        gone."""
         lacks = lacking(self.present(), manifest.entries)
         sizes = {file.name: file.bytes for file in manifest.entries}
         return list(itertools.dropwhile(lambda name: fs.size_of_file(fs.join(self.out, name)) == sizes[name], lacks))

@@ -13,9 +13,10 @@ import pyarrow.ipc
 import pytest
 
 from wit.download.published import raw_shards
+from wit.errors import Stopped
 from wit.plan.facts import QUERIES, Solved
 from wit.report import passes
-from wit.report.passes import DOWNLOADED, SAMPLED, SURVIVING, HostRun, Passes, Smallest, pieces, rows_of, sums
+from wit.report.passes import DOWNLOADED, SAMPLED, SURVIVING, Passes, Smallest, pieces, rows_of, sums
 from wit.select.config import SelectConfig
 from wit.store import shuffle
 from wit.store.manifests import Manifest, Published, Unit
@@ -63,9 +64,11 @@ def test_a_row_that_was_asked_for_again_counts_as_its_last_attempt_left_it(
     again = tuple(shard for shard in shards if shard.unit.is_retry)
     work = Passes(str(tmp_path), f"{tmp_path}/_tmp", 2, SelectConfig(), again)
     read = [work.summarise(piece) for piece in cut]
-    total = sums(
-        [work.save(sum(one.counts for one in read)), *(HostRun(one.hosts) for one in read if one.hosts), Smallest(())]
-    )
+    elements = [work.save(sum(one.counts for one in read)), *(one.read for one in read), Smallest(())]
+    total = sums(elements, len(cut))
+    for lost in range(len(elements)):  # by an engine that says DONE all the same
+        with pytest.raises(Stopped, match="of report were not published"):
+            sums([*elements[:lost], *elements[lost + 1 :]], len(cut))
     hosts: Counter[str] = Counter()
     for path in total.hosts:
         for row in shuffle.parse(path, Path(path).read_bytes()).to_pylist():

@@ -19,7 +19,7 @@ from wit.plan.facts import QUERIES, Solved, read_facts
 from wit.publish.config import PublishConfig
 from wit.querylist import load_queries
 from wit.report.facts import Settings
-from wit.report.passes import HostRun, Passes, Piece, Smallest, Sums, pieces, sums
+from wit.report.passes import Passes, Piece, Smallest, Sums, pieces, sums
 from wit.report.whole import Build, write_report
 from wit.select.config import SelectConfig
 from wit.store import parquet
@@ -68,9 +68,8 @@ def summed(build: Build, every: list[Piece]) -> Sums:
     """What the passes give, one after the other."""
     passes = Passes(build.out, f"{build.out}/_tmp/report", len(build.queries), SelectConfig(), ())
     read = [passes.summarise(piece) for piece in every]
-    hosts = [HostRun(one.hosts) for one in read if one.hosts]
     smallest = Smallest(passes.first(one.smallest for one in read))
-    return sums([passes.save(sum(one.counts for one in read)), *hosts, smallest])
+    return sums([passes.save(sum(one.counts for one in read)), *(one.read for one in read), smallest], len(every))
 
 
 class Left(NamedTuple):

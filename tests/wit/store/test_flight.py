@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from wit.store.flight import batches, side_by_side
+from wit.store.flight import side_by_side
 
 
 def test_what_comes_back_is_in_order_however_long_each_takes() -> None:
@@ -53,8 +53,3 @@ def test_what_one_raises_is_raised_in_its_turn_and_the_rest_is_left() -> None:
     with pytest.raises(RuntimeError, match="no 3"):
         next(results)
     assert len(worked) < 10
-
-
-def test_batches_are_all_items_in_order() -> None:
-    assert list(batches(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
-    assert list(batches([], 3)) == []
