@@ -15,9 +15,9 @@ from wit.candidates.config import CandidatesConfig, rules_under
 from wit.candidates.passes import Group, dropped_one_in, extract, group_files
 from wit.errors import WorkerLost
 from wit.sources import RequestBudget
-from wit.store import fs
 from wit.store.manifests import Manifest, Marker
 from wit.store.parts import StageDir
+from wit.store.scratch import local_scratch
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
@@ -41,7 +41,7 @@ class ExtractGroup(beam.DoFn):  # type: ignore[misc]
 
     def extract(self, group: Group) -> Marker:
         """Extracts the group; tries again if, meanwhile, any group gave up a step that killed workers."""
-        folder = fs.local_scratch(self.stage.out)
+        folder = local_scratch(self.stage.out)
         while True:
             before = notes.given_up(folder)
             try:
@@ -90,7 +90,7 @@ def run_candidates(context: Context) -> Manifest:
             Marker,
             out=stage.out,
         )
-    notes.clear(fs.local_scratch(stage.out))
+    notes.clear(local_scratch(stage.out))
     workers.close_pools()  # they hold the automaton of the queries, which no later stage needs
     there, units = stage.present(), (group.unit for group in groups)
     return stage.finish(stage.standing(markers, there), units, there=there, dropped_one_in=work.one_in)

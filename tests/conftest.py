@@ -34,6 +34,7 @@ from wit.store import fs, patience
 from wit.store.manifests import Manifest, Published, Unit, described, read_manifest
 from wit.store.parquet import write_parquet
 from wit.store.parts import StageDir
+from wit.store.scratch import scratch_dir
 from wit.tally import Tally
 from wit.typed import to_json
 
@@ -137,7 +138,7 @@ def publish_raw(out: str, shards: Mapping[str, Sequence[Row]], *, seed: int = 1)
             if (data := record.pop("data", None)) is not None:
                 record["tar_offset"] = tar.add_member(f"{record['key']}.jpg", data)
         tar.close()
-        with fs.scratch_dir(out) as scratch:
+        with scratch_dir(out) as scratch:
             files = {"tar": f"{scratch}/x.tar", "parquet": f"{scratch}/x.parquet"}
             fs.write_bytes(files["tar"], stream.getvalue())
             write_parquet(pa.Table.from_pylist(records, schema=RAW), files["parquet"])
@@ -229,7 +230,7 @@ def small_build(out: str) -> str:
 
 def publish_keys(stage: StageDir, keys: list[str]) -> None:
     """A stage that hands on all its rows, of which only the keys matter here."""
-    with fs.scratch_dir(stage.out) as scratch:
+    with scratch_dir(stage.out) as scratch:
         write_parquet(pa.table({"key": keys}), f"{scratch}/rows.parquet")
         tally = Tally(into=len(keys), out=len(keys), dropped={})
         stage.publish(Unit.numbered("part", 0), {"rows": f"{scratch}/rows.parquet"}, tally)

@@ -27,6 +27,7 @@ from wit.sources import SourceFile, list_sources, made_here
 from wit.sources.tables import check_hashes
 from wit.stages import STAGES, from_stage
 from wit.store import fs, uploads
+from wit.store.scratch import sweep_scratch
 from wit.store.web import is_web
 from wit.typed import to_json
 
@@ -115,7 +116,7 @@ def check_output(out: str, seed: int | None) -> None:
 def clear_up(out: str) -> None:
     """Removes what a killed run left unfinished; each stage does that in its own directory. The file of host rates (`places`)
     stays: it says when hosts may be asked again."""
-    fs.sweep_scratch()
+    sweep_scratch()
     scratch = fs.join(out, layout.SCRATCH)
     for name in fs.list_dir(scratch):
         if name != layout.PLACES_FILE or fs.size_of_file(fs.join(scratch, name)) is None:

@@ -18,6 +18,7 @@ from wit.store import fs, parquet
 from wit.store.manifests import Marker
 from wit.store.parquet import write_parquet
 from wit.store.parts import StageDir
+from wit.store.scratch import scratch_dir
 from wit.tally import Tally
 
 BATCH = 64  # pictures at a time; fixed, since a model's last bits depend on it
@@ -41,7 +42,7 @@ def score_shard(stage: StageDir, shard: FetchedShard, scorer: Scorer) -> Marker:
 
     def work() -> Marker:
         rows = scores(stage.out, shard, scorer)
-        with fs.scratch_dir(stage.out) as scratch:
+        with scratch_dir(stage.out) as scratch:
             path = f"{scratch}/x.scores-{scorer.model.replace('/', '-')}.parquet"
             write_parquet(rows, path)
             return stage.publish(unit, {"rows": path}, Tally(into=len(rows), out=len(rows), dropped={}))

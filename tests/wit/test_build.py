@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import multiprocessing.synchronize
-import os
-import signal
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -88,30 +82,6 @@ def test_work_in_progress_goes_and_when_hosts_may_be_asked_again_stays(tmp_path:
         touch(tmp_path / name)
     build.clear_up(str(tmp_path))
     assert fs.find(str(tmp_path)) == sorted(stay)
-
-
-def hold_scratch(near: str, has: multiprocessing.synchronize.Event) -> None:
-    with fs.scratch_dir(near) as scratch:
-        touch(Path(scratch) / "x.parquet")
-        has.set()
-        time.sleep(60)
-
-
-def test_work_in_progress_for_a_store_goes_once_its_process_is_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    context = multiprocessing.get_context("fork")
-    has = context.Event()
-    other = context.Process(target=hold_scratch, args=("other://set", has))
-    other.start()
-    assert has.wait(10) and other.pid is not None
-    build.clear_up(str(tmp_path / "out"))
-    assert [path.name for path in tmp_path.rglob("*.parquet")] == ["x.parquet"]
-    os.kill(other.pid, signal.SIGKILL)
-    other.join()
-    build.clear_up(str(tmp_path / "out"))
-    assert list(tmp_path.rglob("*.parquet")) == []
 
 
 def test_sources_are_files_by_absolute_path_that_tables_call_as_they_were_written(

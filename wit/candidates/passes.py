@@ -15,6 +15,7 @@ from wit.sources import RequestBudget, SourceFile
 from wit.store import fs
 from wit.store.manifests import Marker, Unit
 from wit.store.parts import StageDir
+from wit.store.scratch import local_scratch
 from wit.tally import Tally, add_counts
 
 MOST_FILES_PER_PART = 32  # 32 WAT files match some 5 million pairs: large enough for plan, small enough for one worker
@@ -87,4 +88,4 @@ def extract(
 
 def notes_path(stage: StageDir, unit: Unit) -> str:
     """The file, on this machine, in which the unit's reader notes the step that it is at."""
-    return fs.join(fs.local_scratch(stage.out), f"{unit}{notes.NOTES_FILE}")
+    return fs.join(local_scratch(stage.out), f"{unit}{notes.NOTES_FILE}")

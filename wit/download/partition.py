@@ -32,6 +32,7 @@ from wit.records import PLAN
 from wit.store import fs, lease, parquet
 from wit.store.manifests import Beside, Marker, Unit, read_object
 from wit.store.parts import StageDir
+from wit.store.scratch import local_scratch, scratch_dir
 from wit.tally import Tally, add_counts
 from wit.typed import load, to_json
 
@@ -198,7 +199,7 @@ def download(
     todo = [[one for one in chain if one.unit not in there] for chain in planned]
     if any(todo):
         work = Work(owner, stage, seed, fetch, image, on_progress or (lambda progress: None))
-        with fs.scratch_dir(out) as scratch:
+        with scratch_dir(out) as scratch:
             work.run(todo, scratch)
     markers = [there.get(unit) or stage.marker(unit) for unit in units]
     return [marker for marker in markers if marker is not None]
@@ -253,7 +254,7 @@ class Work:
     def run(self, todo: Sequence[Sequence[Planned]], scratch: str) -> None:
         """Fetches and publishes the shards of all chains; returns early after `drain`. Raises OutageError."""
         self.chains = [Chain(chain) for chain in todo if chain]
-        self.scratch, places = scratch, fs.join(fs.local_scratch(self.stage.out), PLACES_FILE)
+        self.scratch, places = scratch, fs.join(local_scratch(self.stage.out), PLACES_FILE)
         with (
             ThreadPoolExecutor(1) as appender,
             ThreadPoolExecutor(1) as publisher,  # a second one, since it waits for the disk
@@ -383,7 +384,7 @@ class Work:
     def _publish(self, shard: RawShard, written: Future[None]) -> None:
         """Ends the shard's files and claims its marker, unless another attempt was first."""
         written.result()
-        with fs.scratch_dir(self.scratch) as scratch:
+        with scratch_dir(self.scratch) as scratch:
             files = {label: fs.join(scratch, f"shard.{ending}") for label, ending in ENDINGS.items()}
             restricted = fs.join(scratch, "shard.restricted.parquet")
             digest = shard.write(files["parquet"], files["fetch"], restricted)

@@ -33,6 +33,7 @@ from wit.store import fs, parquet, shuffle
 from wit.store.manifests import Marker, Unit, with_digest
 from wit.store.parquet import write_parquet
 from wit.store.parts import StageDir, check_complete, write_tables
+from wit.store.scratch import scratch_dir
 from wit.store.shuffle import SliceRef, read_slices, slice_refs
 from wit.tally import NOTHING, Tally
 from wit.typed import Rest
@@ -206,7 +207,7 @@ class Passes:
         def work() -> Marker:
             rows = maths.arrange(read_slices(refs, PLAN), self.seed)
             facts = Partition(ceil_div(len(rows), shard_rows), routing.giant_of(number))
-            with fs.scratch_dir(self.stage.out) as scratch:
+            with scratch_dir(self.stage.out) as scratch:
                 path = fs.join(scratch, "rows.parquet")
                 write_parquet(rows, path, row_group_size=shard_rows)
                 return self.stage.publish(unit, {"rows": path}, Tally(into=0, out=len(rows), dropped={}), facts=facts)
@@ -230,7 +231,7 @@ class Passes:
         return shuffle.parse(path, fs.read_bytes(path)).combine_chunks()
 
     def _publish_pairs(self, unit: Unit, pairs: pa.Table, dropped: pa.Table) -> Marker:
-        with fs.scratch_dir(self.stage.out) as scratch:
+        with scratch_dir(self.stage.out) as scratch:
             path = fs.join(scratch, "pairs.arrow")
             shuffle.write_stream(pairs, path)
             files = {"pairs": path} | write_tables(scratch, {DROPPED_LABEL: dropped})
@@ -244,7 +245,7 @@ class Passes:
                 lost.append(dropped)
                 yield rows, bucket
 
-        with fs.scratch_dir(self.stage.out) as scratch:
+        with scratch_dir(self.stage.out) as scratch:
             files = shuffle.scatter_to(scratch, kept())
             dropped = pa.concat_tables(lost)
             files |= write_tables(scratch, {DROPPED_LABEL: dropped})

@@ -25,6 +25,7 @@ from wit.store import fs, parquet
 from wit.store.manifests import File, described, read_json
 from wit.store.parquet import write_parquet
 from wit.store.parts import StageDir
+from wit.store.scratch import scratch_dir
 from wit.typed import json_digest, to_json
 
 READ_GAP_BYTES = 1 << 16  # reading across a gap of this size (1 ms at 64 MB/s) is cheaper than a second request
@@ -54,7 +55,7 @@ def write_shard(stage: StageDir, shard: Assignment, directory: str, *, seed: int
     if (done := shard_marker(directory, shard.name, inputs)) is not None:
         return done
     rows = in_order(read_runs(stage.out, shard.runs, seed), seed=seed, config=config)
-    with fs.scratch_dir(stage.out) as scratch:
+    with scratch_dir(stage.out) as scratch:
         local = {name: f"{scratch}/{shard.name}.{name}" for name in ("tar", "parquet")}
         offsets = write_tar(stage.out, rows, local["tar"], config)
         write_parquet(samples_table(rows, offsets), local["parquet"])

@@ -11,6 +11,7 @@ from wit.querybuild.entries import Entry, Origin, Scores, assemble, numbers
 from wit.querybuild.unsafe import SHIPPED, Taken, load_stems, without_unsafe
 from wit.querybuild.wordnet import Lemmas
 from wit.store import fs
+from wit.store.scratch import scratch_dir
 
 COUNT = Range(0, MANY)
 BITS = Range(-100, 100)  # below 0: words that avoid each other
@@ -108,7 +109,7 @@ def _from_wikipedia(recipe: WikipediaRecipe) -> Mapping[Origin, Scores]:
         pageviews, projects=recipe.projects, min_hour_views=recipe.min_hour_views, min_views=recipe.min_views
     )
     building = f"{recipe.output}.building"
-    with fs.scratch_dir(building) as scratch:
+    with scratch_dir(building) as scratch:
         words, bigrams = wikipedia.words_and_bigrams(
             dump,
             min_word_count=recipe.min_word_count,

@@ -27,6 +27,7 @@ from wit.store import fs, parquet, shuffle
 from wit.store.flight import side_by_side
 from wit.store.manifests import Manifest, Published
 from wit.store.parts import check_complete
+from wit.store.scratch import scratch_dir
 
 FILES = 32  # of a piece, at least: what a worker reads in a minute
 MOST_RUNS = 500  # counts by host of so many pieces are merged, each from a file that is open
@@ -139,7 +140,7 @@ class Passes:
 
     def _publish_hosts(self, piece: Piece, hosts: Iterable[pa.Table]) -> str:
         path = fs.join(self.folder, f"hosts-{piece.number:05d}.arrow")
-        with fs.scratch_dir(self.out) as scratch:
+        with scratch_dir(self.out) as scratch:
             local = fs.join(scratch, "hosts.arrow")
             shuffle.write_stream(host_counts(hosts), local, rows=ROWS)
             fs.publish(local, path)

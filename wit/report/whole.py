@@ -33,6 +33,7 @@ from wit.select.survival import Shortfall, shortfall, still_lacking
 from wit.store import fs, lease, parquet, shuffle
 from wit.store.flight import side_by_side
 from wit.store.manifests import File, Published, described
+from wit.store.scratch import scratch_dir
 from wit.tally import Tally
 from wit.typed import to_json
 
@@ -92,7 +93,7 @@ def write_hosts(out: str, runs: Sequence[str]) -> HostFacts:
     """Merges the tables of hosts of all pieces into one; returns what the page tells of it."""
     facts = HostFacts()
     with contextlib.ExitStack() as opened:
-        scratch = opened.enter_context(fs.scratch_dir(out))
+        scratch = opened.enter_context(scratch_dir(out))
         local = [fs.join(scratch, fs.name_of(run)) for run in runs]
         for _ in side_by_side(lambda number: fs.download(runs[number], local[number]), range(len(runs))):
             pass

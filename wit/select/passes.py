@@ -30,6 +30,7 @@ from wit.select.survival import Memberships, membership_counts, surviving_counts
 from wit.store import fs, parquet
 from wit.store.manifests import Marker, Unit
 from wit.store.parts import StageDir, write_tables
+from wit.store.scratch import scratch_dir
 from wit.store.shuffle import SliceRef, read_slices, scatter_to, slice_refs
 from wit.tally import Tally
 
@@ -109,7 +110,7 @@ class Passes:
             judged = read_slices(refs, VERDICT).sort_by("row")
             rows, dropped = keep_list(read_raw(self.stage.out, shard, self.config), shard, judged, self.config)
             tally = Tally(into=len(rows) + len(dropped), out=len(rows), dropped=ledger.reason_counts(dropped))
-            with fs.scratch_dir(self.stage.out) as scratch:
+            with scratch_dir(self.stage.out) as scratch:
                 files = write_tables(scratch, {"rows": rows}, row_group_size=KEEP_ROW_GROUP)
                 files |= write_tables(scratch, {DROPPED_LABEL: dropped})
                 return self.stage.publish(unit, files, tally)
@@ -118,7 +119,7 @@ class Passes:
 
     def _publish_slices(self, unit: Unit, rows: pa.Table, bucket: Ints) -> Marker:
         order = np.argsort(bucket, kind="stable")
-        with fs.scratch_dir(self.stage.out) as scratch:
+        with scratch_dir(self.stage.out) as scratch:
             return self.stage.publish(unit, scatter_to(scratch, [(rows.take(pa.array(order)), bucket[order])]))
 
 

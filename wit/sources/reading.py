@@ -10,6 +10,7 @@ from typing import IO, TypeVar
 
 from wit.sources.batch import SourceReport
 from wit.store import fs, web
+from wit.store.scratch import scratch_dir
 
 T = TypeVar("T")
 # Asking again is of no use.
@@ -66,7 +67,7 @@ def open_source(path: str, report: SourceReport, budget: RequestBudget | None = 
         with fs.open_read(path) as stream:
             yield stream
         return
-    with fs.scratch_dir(path) as folder:
+    with scratch_dir(path) as folder:
         local = fs.join(folder, "file")
         fetch = web.Download(path, local).go_on if web.is_web(path) else lambda: fs.download(path, local)
         with_retries(fetch, budget or RequestBudget())

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from wit.damage import damaged
 from wit.store import fs
+from wit.store.scratch import scratch_dir
 
 
 def read_table(path: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -103,7 +104,7 @@ def write_parquet(table: pa.Table, path: str, *, row_group_size: int = ROW_GROUP
 
 def publish_tables(tables: Iterable[pa.Table], schema: pa.Schema, path: str, *, out: str) -> None:
     """As `publish_table` of all these tables behind one another, the same bytes; holds one row group and one table."""
-    with fs.scratch_dir(out) as scratch:
+    with scratch_dir(out) as scratch:
         local = f"{scratch}/table.parquet"
         with pq.ParquetWriter(local, schema, **WRITTEN) as writer:
             for group in _row_groups(tables, schema):
@@ -123,7 +124,7 @@ def _row_groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Ta
 
 def publish_table(table: pa.Table, path: str, *, out: str, row_group_size: int = ROW_GROUP) -> None:
     """Writes the table to `path`, whole or not at all; replaces what was there. It is made in OUT's scratch directory first."""
-    with fs.scratch_dir(out) as scratch:
+    with scratch_dir(out) as scratch:
         local = f"{scratch}/table.parquet"
         write_parquet(table, local, row_group_size=row_group_size)
         fs.publish(local, path)

@@ -37,6 +37,7 @@ from wit.store.manifests import (
     stands,
 )
 from wit.store.parquet import write_parquet
+from wit.store.scratch import scratch_dir
 from wit.tally import NOTHING, Tally, add_up
 from wit.typed import Rest, dump, load, to_json
 
@@ -187,7 +188,7 @@ class StageDir:
 
     def publish_tables(self, unit: Unit, tables: Mapping[str, pa.Table], tally: Tally, **more: Any) -> Marker:
         """`publish` of tables by label; an empty table of rejects is left out."""
-        with fs.scratch_dir(self.out) as scratch:
+        with scratch_dir(self.out) as scratch:
             files = write_tables(scratch, tables)
             return self.publish(unit, files, tally, **more)
 

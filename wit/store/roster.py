@@ -19,6 +19,7 @@ import pyarrow as pa
 from wit.errors import Stopped
 from wit.layout import SCRATCH
 from wit.store import fs
+from wit.store.scratch import scratch_dir
 from wit.store.shuffle import parse, write_stream
 from wit.typed import dump, load
 
@@ -57,7 +58,7 @@ def roster(items: Sequence[T], kind: type[T], *, out: str) -> Iterator[Roster[T]
     """Writes the list below OUT for the block. A start that finds one left by a killed build removes it."""
     path = fs.join(out, SCRATCH, f"roster-{secrets.token_hex(8)}")
     rows = pa.array((json.dumps(dump(item)) for item in items), pa.string())
-    with fs.scratch_dir(out) as scratch:
+    with scratch_dir(out) as scratch:
         local = fs.join(scratch, "rows.arrow")
         write_stream(pa.table({"row": rows}), local)
         fs.publish(local, path)

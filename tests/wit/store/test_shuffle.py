@@ -13,6 +13,7 @@ from wit.errors import DamagedFile
 from wit.store import fs
 from wit.store.manifests import Unit
 from wit.store.parts import StageDir
+from wit.store.scratch import scratch_dir
 from wit.store.shuffle import SliceRef, parse, read_slices, scatter_to, slice_refs, write_slices, write_stream
 
 SCHEMA = pa.schema([("x", pa.int64())])
@@ -56,7 +57,7 @@ def stage(tmp_path: Path) -> StageDir:
 
 def test_a_scattered_unit_hands_on_what_its_index_says(stage: StageDir) -> None:
     unit = Unit.numbered("scatter", 0)
-    with fs.scratch_dir(stage.out) as scratch:
+    with scratch_dir(stage.out) as scratch:
         marker = stage.publish(unit, scatter_to(scratch, [(rows(range(4)), np.array([1, 1, 5, 9]))]))
     refs = slice_refs(stage, marker)
     assert [(bucket, ref.rows) for bucket, ref in refs] == [(1, 2), (5, 1), (9, 1)]
