@@ -86,6 +86,7 @@ class Start:
         )
         self.code: int | None = None
         self.stopped = False
+        output.touch()  # here: what the last start left at the web may have this one killed at once
         self.process = os.fork()
         if not self.process:
             _become_fresh(work, environment, output)
