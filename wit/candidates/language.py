@@ -11,6 +11,7 @@ from typing import Any
 
 import fasttext
 
+from wit.candidates.modelfile import check_whole
 from wit.errors import InputError
 from wit.store import fs
 
@@ -53,8 +54,10 @@ def _read_model(path: str) -> Any:
     if fs.size_of_file(path) is None:
         raise InputError(f"--language-model {path} is no file: give the path of a local lid.176.bin")
     try:
+        with fs.open_read(path) as stream:
+            check_whole(stream)
         return fasttext.load_model(fs.local_path(path)).f
-    except (ValueError, RuntimeError, MemoryError) as error:  # MemoryError: a file that was cut off
+    except (ValueError, RuntimeError, MemoryError) as error:
         raise InputError(f"{path} is not a fastText model ({error}): give lid.176.bin or lid.176.ftz") from None
 
 
