@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 
+from wit.arithmetic import ceil_div
 
-def sparse(array: Any) -> tuple[Any, Any]:
-    """(flat positions, values) of the non-zero elements: a part of a set touches few of 500,000 queries."""
+SLAB = 512  # elements that meet on one key: 4 kB from each bundle, 25 MB from 6,000
+
+
+def slabs_of(array: Any) -> Iterator[tuple[int, tuple[Any, Any]]]:
+    """(slab, (positions in it, values)) of an array's non-zero elements: a part of a set touches few of 500,000 queries."""
     flat = array.ravel()
     at = np.flatnonzero(flat)
-    return at.astype(np.int32 if flat.size < 2**31 else np.int64), flat[at]
+    for slab in np.split(at, np.flatnonzero(np.diff(at // SLAB)) + 1) if len(at) else ():
+        yield int(slab[0] // SLAB), ((slab % SLAB).astype(np.int16), flat[slab])
 
 
-class SumArrays(beam.CombineFn):  # type: ignore[misc]
-    """Adds int64 arrays of one shape, given as `sparse`."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
+class SumSlabs(beam.CombineFn):  # type: ignore[misc]
+    """Adds the int64 elements of one slab, as `slabs_of` gives them."""
 
     def create_accumulator(self) -> list[Any]:
         return []
 
     def add_input(self, total: list[Any], part: tuple[Any, Any]) -> list[Any]:
-        """Adds one `sparse` array into a dense accumulator, made at the first."""
-        if not total:
-            total = [np.zeros(math.prod(self.shape), np.int64)]
+        """Adds one part into a dense accumulator, made at the first."""
+        total = total or [np.zeros(SLAB, np.int64)]
         total[0][part[0]] += part[1]  # positions are distinct
         return total
 
@@ -42,7 +43,7 @@ class SumArrays(beam.CombineFn):  # type: ignore[misc]
         return merged
 
     def extract_output(self, total: list[Any]) -> Any:
-        return total[0].reshape(self.shape) if total else np.zeros(self.shape, np.int64)
+        return total[0] if total else np.zeros(SLAB, np.int64)
 
 
 class SumWith(beam.CombineFn):  # type: ignore[misc]
@@ -81,11 +82,26 @@ class Concatenate(beam.CombineFn):  # type: ignore[misc]
         return np.concatenate(parts) if parts else np.zeros(0)
 
 
+def whole(slabs: list[tuple[int, Any]], shape: tuple[int, ...]) -> Any:
+    """The array of these slabs; zeros where there is none."""
+    size = math.prod(shape)
+    total = np.zeros((ceil_div(size, SLAB), SLAB), np.int64)
+    for slab, values in slabs:
+        total[slab] = values
+    return total.ravel()[:size].reshape(shape)
+
+
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
 class Summed(beam.PTransform):  # type: ignore[misc]
-    """Arrays of one shape -> their sum. Only their non-zero elements travel."""
+    """Arrays of one shape -> their sum. Only their non-zero elements travel, by slabs: no key gets whole arrays."""
 
     shape: tuple[int, ...]
 
     def expand(self, arrays: beam.PCollection) -> beam.PCollection:
-        return arrays | beam.Map(sparse) | beam.CombineGlobally(SumArrays(self.shape))
+        return (
+            arrays
+            | "Slabs" >> beam.FlatMap(slabs_of)
+            | "SumSlabs" >> beam.CombinePerKey(SumSlabs())
+            | "All" >> beam.combiners.ToList()
+            | "Whole" >> beam.Map(whole, self.shape)
+        )

@@ -39,6 +39,11 @@ class Context:
     schemas: Mapping[str, int] = field(default_factory=dict)  # under which the fingerprints were made
 
     @property
+    def by_engine(self) -> bool:
+        """Whether rows are shuffled by the engine, and not through files."""
+        return self.config.shuffle == "engine" or (self.config.shuffle == "auto" and not self.engine.local)
+
+    @property
     def processes(self) -> int:
         """Worker processes that the local engine's DoFns share; 0 where the engine brings its own."""
         return self.config.processes() if self.engine.local else 0

@@ -22,8 +22,9 @@ from pipelines.engine import Engine
 from wit import layout
 from wit.arithmetic import ceil_div
 from wit.errors import Stopped
-from wit.store import fs, patience
+from wit.store import fs, lease, patience
 from wit.store.flight import side_by_side
+from wit.store.parts import StageDir
 from wit.store.roster import Roster, roster
 from wit.typed import load, to_json
 
@@ -111,6 +112,16 @@ def gather(
         with roster(items, of, out=out) as listed:
             engine.run(lambda p: work(p | Dealt(listed)) | "Gather" >> WriteBatches(folder, files))
         return read_back(folder, files, kind)
+
+
+def remove_work(engine: Engine, stage: StageDir) -> None:
+    """Removes what the passes of a finished stage handed on, of all stages: none before it needs any. By the engine where it has
+    workers elsewhere, since a store takes a request for 1,000 names."""
+    folder = stage.at_work.path
+    lease.check(stage.out)
+    if not engine.local and (below := [fs.join(folder, name) for name in fs.list_dir(folder)]):
+        engine.run(lambda p: p | beam.Create(below) | beam.Reshuffle() | beam.Map(fs.remove))
+    fs.remove(fs.join(stage.out, layout.WORK))
 
 
 @contextlib.contextmanager

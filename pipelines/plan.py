@@ -1,8 +1,10 @@
-"""plan: candidates -> one row per URL, balanced, in shard lists by host partition. Rows are shuffled as descriptors."""
+"""plan: candidates -> one row per URL, balanced, in shard lists by host partition."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import AsList, AsSingleton
@@ -10,26 +12,42 @@ from apache_beam.pvalue import AsList, AsSingleton
 from pipelines import progress
 from pipelines.combine import Concatenate, Summed, SumWith
 from pipelines.context import Context
-from pipelines.gather import gather
+from pipelines.gather import gather, remove_work
 from pipelines.progress import Counted
+from pipelines.shuffle import Shuffled
 from wit.plan import balance
 from wit.plan.owners import add_owners, rates_of
-from wit.plan.pairs import add_heavy
 from wit.plan.passes import (
     OF_BUCKETS,
     OF_PARTITIONS,
     RATES,
+    Bucket,
     CandidatesPart,
     Passes,
     Wanted,
     passes,
     wanted_units,
-    without_work,
 )
 from wit.plan.threshold import effective_counts, solve, target_cell
 from wit.store.manifests import Manifest, Marker
+from wit.store.shuffle import Shuffle
 
-UNITS_A_BUCKET = 5  # merge, thin, weigh, admit, and about one partition
+UNITS_A_BUCKET = 4  # merge, thin, admit, and about one partition
+
+
+def _by_number(bucket: Bucket) -> tuple[int, Bucket]:
+    return bucket.number, bucket
+
+
+def _thin(joined: tuple[int, dict[str, Any]], thin: Any) -> Iterator[Bucket]:
+    """A bucket with what is too frequent in it."""
+    pieces = [piece for pieces in joined[1]["frequent"] for piece in pieces]
+    for bucket in joined[1]["buckets"]:
+        yield thin(bucket, pieces)
+
+
+def _counted(bucket: Bucket) -> tuple[Marker, ...]:
+    return bucket.counted
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
@@ -38,20 +56,20 @@ class Plan(beam.PTransform):  # type: ignore[misc]
     parts, so a restart resumes in the middle."""
 
     passes: Passes
+    by_engine: bool = False
 
     def expand(self, parts: beam.PCollection) -> beam.PCollection:
         """The passes in order; those that add up over buckets reach later ones as side inputs."""
         plan, config = self.passes, self.passes.config
-        scattered = parts | "Scatter" >> beam.Map(Counted(plan.scatter))
-        by_bucket = scattered | "Slices" >> beam.FlatMap(plan.slices) | "ByBucket" >> beam.GroupByKey()
-        merged = by_bucket | "Merge" >> beam.Map(Counted(plan.merge)) | "Merged" >> beam.Reshuffle()
-        sketch = merged | "Sketch" >> beam.Map(plan.sketch) | "SumSketches" >> Summed((2, plan.cells))
-        heavy = (
-            merged
-            | "CountHeavy" >> beam.Map(plan.count_heavy, AsSingleton(sketch))
-            | "SumHeavy" >> beam.CombineGlobally(SumWith(add_heavy))
+        by_url, scattered = parts | "ByUrl" >> self.shuffled(plan.by_url, plan.scatter)
+        merged = by_url | "Merge" >> beam.Map(Counted(plan.merge)) | "Merged" >> beam.Reshuffle()
+        by_name, _ = merged | "ByName" >> self.shuffled(plan.by_name, plan.count)
+        frequent, _ = by_name | "Frequent" >> self.shuffled(plan.frequent, plan.find_frequent)
+        thinned = (
+            {"buckets": merged | "ByNumber" >> beam.Map(_by_number), "frequent": frequent}
+            | "WithFrequent" >> beam.CoGroupByKey()
+            | "Thin" >> beam.FlatMap(_thin, Counted(plan.thin))
         )
-        thinned = merged | "Thin" >> beam.Map(Counted(plan.thin), AsSingleton(heavy))
         counts = thinned | "CountQueries" >> beam.Map(plan.count_queries) | "SumCounts" >> Summed((plan.query_count,))
         weights = counts | "Weights" >> beam.Map(effective_counts, AsList(self.hard_counts(thinned, counts)))
         weighed = thinned | "Weigh" >> beam.Map(Counted(plan.weigh), AsSingleton(weights))
@@ -64,20 +82,20 @@ class Plan(beam.PTransform):  # type: ignore[misc]
         )
         threshold = cells | "Solve" >> beam.Map(solve, AsSingleton(values), config=config)
         facts = threshold | "Facts" >> beam.Map(plan.publish_facts, AsSingleton(counts), AsSingleton(weights))
+        by_domain, _ = weighed | "ByDomain" >> self.shuffled(plan.by_domain, plan.own, AsSingleton(threshold))
         owners = (
-            weighed
-            | "CountOwners" >> beam.Map(plan.count_owners, AsSingleton(heavy), AsSingleton(threshold))
-            | "SumOwners" >> beam.CombineGlobally(SumWith(add_owners))
+            by_domain | "Owners" >> beam.Map(plan.find_owners) | "AddUp" >> beam.CombineGlobally(SumWith(add_owners))
         )
         routing = owners | "Routing" >> beam.Map(plan.routing, AsSingleton(threshold))
-        admitted = weighed | "Admit" >> beam.Map(Counted(plan.admit), AsSingleton(threshold), AsSingleton(routing))
-        by_partition = admitted | "RoutedSlices" >> beam.FlatMap(plan.slices) | "ByPartition" >> beam.GroupByKey()
+        sides = AsSingleton(threshold), AsSingleton(routing)
+        by_partition, admitted = weighed | "ByPartition" >> self.shuffled(plan.by_partition, plan.admit, *sides)
         arranged = by_partition | "Arrange" >> beam.Map(Counted(plan.arrange), AsSingleton(routing))
-        wanted = [
-            self.wanted(by_bucket, "Buckets", OF_BUCKETS),
-            self.wanted(by_partition, "Partitions", OF_PARTITIONS),
-        ]
-        return (scattered, merged, thinned, weighed, facts, admitted, arranged, *wanted) | "Units" >> beam.Flatten()
+        wanted = [self.wanted(by_url, "Buckets", OF_BUCKETS), self.wanted(by_partition, "Partitions", OF_PARTITIONS)]
+        counted = weighed | "Counted" >> beam.FlatMap(_counted)
+        return (scattered, counted, facts, admitted, arranged, *wanted) | "Units" >> beam.Flatten()
+
+    def shuffled(self, shuffle: Shuffle, task: Any, *sides: Any) -> Shuffled:
+        return Shuffled(shuffle, task, self.by_engine, sides)
 
     def wanted(self, grouped: beam.PCollection, name: str, kinds: tuple[str, ...]) -> beam.PCollection:
         """The units that follow from shuffled slices, as one element: a few bytes for each of some 40,000."""
@@ -106,7 +124,17 @@ def run_plan(context: Context) -> Manifest:
     candidates, above = context.manifest("candidates"), context.stage("candidates")
     parts = [CandidatesPart(part.unit.as_("scatter"), above.file(part, "rows")) for part in candidates.parts]
     rates, rows = rates_of(config, context.config.fetch), candidates.out
-    plan = Plan(passes(stage, config, queries=context.config.queries, seed=context.seed, rows=rows, rates=rates))
+    all_passes = passes(
+        stage,
+        config,
+        queries=context.config.queries,
+        seed=context.seed,
+        rows=rows,
+        rates=rates,
+        parts=len(parts),
+        rows_a_key=context.config.rows_per_key,
+    )
+    plan = Plan(all_passes, context.by_engine)
     with progress.bar("plan", stage, total=None, unit="units"):
         units = gather(
             context.engine,
@@ -115,7 +143,7 @@ def run_plan(context: Context) -> Manifest:
             lambda every: every | plan,
             Marker | Wanted,
             out=stage.out,
-            expected=len(parts) + UNITS_A_BUCKET * plan.passes.buckets,
+            expected=len(parts) + UNITS_A_BUCKET * plan.passes.shape.buckets,
         )
     rates_kept = stage.marker(RATES)
     published = [one for one in units if isinstance(one, Marker)]
@@ -123,4 +151,6 @@ def run_plan(context: Context) -> Manifest:
     markers = stage.standing([*published, *([rates_kept] if rates_kept else [])], there)
     follow = [one for one in units if isinstance(one, Wanted)]
     wanted = wanted_units((part.unit for part in parts), follow)
-    return stage.finish([without_work(marker) for marker in markers], wanted, there=there)
+    manifest = stage.finish(markers, wanted, there=there)
+    remove_work(context.engine, stage)
+    return manifest

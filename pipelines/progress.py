@@ -42,14 +42,14 @@ def advance(units: int, pairs: int = 0) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """A unit of work that counts as one in the running stage's progress."""
+    """A unit of work that counts as one in the running stage's progress, with the pairs that its marker counts in."""
 
-    work: Callable[..., Marker]
+    work: Callable[..., Any]
 
-    def __call__(self, *given: Any) -> Marker:
-        marker = self.work(*given)
-        advance(1, pairs=marker.into)
-        return marker
+    def __call__(self, *given: Any) -> Any:
+        done = self.work(*given)
+        advance(1, pairs=done.into if isinstance(done, Marker) else 0)
+        return done
 
 
 def _published(stage: StageDir) -> int:

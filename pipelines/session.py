@@ -201,6 +201,7 @@ class Session:
         stage, directory = self.stages[name], self.context.stage(name)
         if isinstance(stage.manifest, Manifest) and not stage.missing:
             directory.tidy(stage.manifest.parts)  # in case the run that finished it was killed there
+            fs.remove(directory.at_work.path)
         if name == "publish":
             fs.remove(layout.next_shards_path(directory.out))
         if self.settle(name):
@@ -215,6 +216,7 @@ class Session:
             stage.clear()
         elif name not in PRODUCTS:
             stage.forget()
+            fs.remove(stage.at_work.path)
         self.run.rebuild.begun.append(name)
         self.save()
 

@@ -23,9 +23,11 @@ from wit.select.filters import filters_on
 from wit.sources import RequestBudget, SourceConfig
 from wit.sources.kinds import USAGE
 from wit.stages import STAGES, USUAL
+from wit.store.shuffle import KEY_ROWS
 
 RANGES = {
     "picture_bytes": Range(1, 1e9),
+    "rows_per_key": Range(1, KEY_ROWS),
     "seed": Range(-WHOLE, WHOLE - 1),
     "workers": Range(0, 4_096),
 }
@@ -58,6 +60,10 @@ class BuildConfig:
     """secret key of all decisions, any whole number (default: drawn at the first start and kept in run.json)"""
     workers: int = 0
     """local worker processes (0 = one per core)"""
+    shuffle: Literal["auto", "files", "engine"] = "auto"
+    """how rows find together: through files, which take little memory, or by the engine (auto: files on this machine)"""
+    rows_per_key: int = KEY_ROWS
+    """rows that one piece of a shuffle holds, at most: what one worker has in hand"""
     sources: SourceConfig = field(default_factory=SourceConfig)
     candidates: CandidatesConfig = field(default_factory=CandidatesConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)

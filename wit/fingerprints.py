@@ -26,7 +26,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from wit.errors import InputError
-from wit.knobs import ADDED, Added
+from wit.knobs import ADDED, Added, flag
 from wit.runfile import RunFile
 from wit.sources import SourceFile
 from wit.stages import KINDS, SCHEMAS
@@ -37,10 +37,12 @@ BESIDE_CANDIDATES = ("limit", "files_per_part", "url_col", "caption_col", "encod
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """A knob that a stage had up to schema `until`. `was` is the value of a set whose run.json does not tell."""
+    """A knob that a stage had up to schema `until`. `was` is the value of a set whose run.json does not tell, `instead` the knob
+    that took its place, if any did."""
 
     until: int
     was: Any
+    instead: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ def is_moot(section: str, knob: str, values: Mapping[str, Any]) -> bool:
 
 REMOVED: Mapping[str, Removed] = {  # "section.knob": Removed(until=1, was=50_000)
     "image.min_side_px": Removed(until=2, was=0),
+    "plan.rows_per_bucket": Removed(until=2, was=250_000, instead="rows_per_key"),
 }
 REWORDED: Mapping[
     str, Reworded
@@ -80,10 +83,10 @@ REWORDED: Mapping[
 def check_gone(written: str, where: str = "") -> None:
     """Raises InputError for a flag or a setting that earlier versions had."""
     name = written.lstrip("-").partition("=")[0].replace("-", "_")
-    if name in {knob.partition(".")[2] for knob in REMOVED}:
-        raise InputError(
-            f"{where}{written} is gone, since nothing hung on it: leave it out; sets that were built with it go on"
-        )
+    gone = {knob.partition(".")[2]: removed for knob, removed in REMOVED.items()}
+    if name in gone:
+        why = f"{flag(gone[name].instead)} took its place" if gone[name].instead else "nothing hung on it"
+        raise InputError(f"{where}{written} is gone, since {why}: leave it out; sets that were built with it go on")
 
 
 @dataclass(frozen=True, slots=True)

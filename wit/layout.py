@@ -12,11 +12,11 @@ REPORT_FILES = (LEDGER_FILE, SOURCES_FILE, HOSTS_FILE, QUERIES_FILE, PAGE_FILE, 
 
 DROPPED, RESTRICTED, LEDGER = "dropped", "restricted", "ledger"
 APART = (DROPPED, RESTRICTED)  # labels of files that stand in a directory of their own
-SCRATCH, RETRY, NEXT_SHARDS, DEMO = "_tmp", "_retry", "_shards", "_demo"
+SCRATCH, WORK, RETRY, NEXT_SHARDS, DEMO = "_tmp", "_work", "_retry", "_shards", "_demo"
 UNFINISHED = ".tmp"  # the end of the name of what a killed process left
 LOCK_FILE, LEASES, OLD_LEASE = ".lock", "_lease", "_LEASE.json"  # of who builds; the last up to version 0.4
 DIRECTORIES = frozenset(
-    [*APART, LEDGER, SCRATCH, RETRY, NEXT_SHARDS, DEMO, LEASES, *(kind.directory for kind in KINDS.values())]
+    [*APART, LEDGER, SCRATCH, WORK, RETRY, NEXT_SHARDS, DEMO, LEASES, *(kind.directory for kind in KINDS.values())]
 )
 KNOWN_ENDING = ".robots.json"  # what servers told the owner of a partition, beside its raw shards
 SIZES_FILE, SHARD_ENDING = "sizes.json", "_stats.json"
@@ -64,6 +64,11 @@ def shards_path(out: str) -> str:
 def next_shards_path(out: str) -> str:
     """Where a set is made while another one stands in shards/."""
     return under(out, NEXT_SHARDS)
+
+
+def work_of(stage: str) -> str:
+    """The directory, relative to OUT, of what a stage keeps between its passes, as long as it is not finished."""
+    return f"{WORK}/{stage}"
 
 
 def retry_path(out: str, place: str) -> str:

@@ -360,7 +360,7 @@ def never_looked_at(run: RunFile | None, problems: Sequence[Problem], read: int)
 
 OUTSIDE = (layout.LOCK_FILE, layout.OLD_LEASE)
 # Work in progress; what `make demo` trains and evaluates.
-OUTSIDE_DIRS = (layout.SCRATCH, layout.LEASES, layout.NEXT_SHARDS, layout.RETRY, "model", "zero-shot")
+OUTSIDE_DIRS = (layout.SCRATCH, layout.WORK, layout.LEASES, layout.NEXT_SHARDS, layout.RETRY, "model", "zero-shot")
 
 
 def _deleted(out: str, run: RunFile | None) -> dict[str, Tally]:

@@ -39,9 +39,14 @@ def planned(
     tmp_path: Path, name: str, parts: list[CandidatesPart], flags: tuple[str, ...], threads: int, **knobs: object
 ) -> tuple[dict[str, bytes], StageDir]:
     stage = StageDir(str(tmp_path / name), "plan", "f" * 32)
-    rates = knobs.pop("rates", Rates())
+    rates, by_engine, rows_a_key = (
+        knobs.pop("rates", Rates()),
+        knobs.pop("by_engine", False),
+        knobs.pop("rows_a_key", 400),
+    )
     config = PlanConfig(rows_per_partition=300, rows_per_raw_shard=50, **knobs)  # type: ignore[arg-type]
-    plan = Plan(passes(stage, config, queries=str(tmp_path / "queries.txt"), seed=5, rows=len(ROWS), rates=rates))
+    given = {"queries": str(tmp_path / "queries.txt"), "seed": 5, "rows": len(ROWS), "parts": len(parts)}
+    plan = Plan(passes(stage, config, **given, rates=rates, rows_a_key=rows_a_key), bool(by_engine))  # type: ignore[arg-type]
 
     def build(pipeline: Pipeline) -> None:
         _ = pipeline | Create(parts) | plan
@@ -58,10 +63,10 @@ def rows_of(files: dict[str, bytes]) -> int:
 def test_the_same_bytes_from_one_thread_and_from_three_and_with_every_bundle_replayed(
     tmp_path: Path, parts: list[CandidatesPart]
 ) -> None:
-    one, stage = planned(tmp_path, "one", parts, (), 1, rows_per_bucket=400, max_per_query=200)
-    three, _ = planned(tmp_path, "three", list(reversed(parts)), (), 3, rows_per_bucket=400, max_per_query=200)
+    one, stage = planned(tmp_path, "one", parts, (), 1, rows_a_key=400, max_per_query=200)
+    three, _ = planned(tmp_path, "three", list(reversed(parts)), (), 3, rows_a_key=400, max_per_query=200)
     again, _ = planned(
-        tmp_path, "again", parts, ("--direct_runner_bundle_repeat=1",), 1, rows_per_bucket=400, max_per_query=200
+        tmp_path, "again", parts, ("--direct_runner_bundle_repeat=1",), 1, rows_a_key=400, max_per_query=200
     )
     assert one == three == again
     markers = stage.markers()
@@ -69,8 +74,8 @@ def test_the_same_bytes_from_one_thread_and_from_three_and_with_every_bundle_rep
 
 
 def test_other_buckets_plan_the_same_rows(tmp_path: Path, parts: list[CandidatesPart]) -> None:
-    many, _ = planned(tmp_path, "many", parts, (), 2, rows_per_bucket=150, max_per_query=200)
-    few, _ = planned(tmp_path, "few", parts, (), 2, rows_per_bucket=5_000, max_per_query=200)
+    many, _ = planned(tmp_path, "many", parts, (), 2, rows_a_key=150, max_per_query=200)
+    few, _ = planned(tmp_path, "few", parts, (), 2, rows_a_key=5_000, max_per_query=200)
     assert many == few
 
 
@@ -89,5 +94,5 @@ def test_a_finished_pass_is_not_done_again(tmp_path: Path, parts: list[Candidate
 
 
 def test_a_hard_cap_bounds_what_a_query_contributes(tmp_path: Path, parts: list[CandidatesPart]) -> None:
-    files, _ = planned(tmp_path, "h", parts, (), 2, cap="hard", max_per_query=100, oversample=1.0, rows_per_bucket=400)
+    files, _ = planned(tmp_path, "h", parts, (), 2, cap="hard", max_per_query=100, oversample=1.0, rows_a_key=400)
     assert 100 <= rows_of(files) <= 400  # four queries of 100, pairs shared between them

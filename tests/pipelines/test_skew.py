@@ -34,8 +34,18 @@ def test_one_url_on_half_of_all_pages_and_one_caption_on_the_other_half(
         write_parquet(candidates(rows), path)
         parts.append(CandidatesPart(Unit.numbered("scatter", task), path))
     stage = StageDir(str(tmp_path / "out"), "plan", "f" * 32)
-    config = PlanConfig(rows_per_bucket=1_000, max_urls_per_caption=500, max_captions_per_url=4)
-    plan = Plan(passes(stage, config, queries=str(tmp_path / "queries.txt"), seed=3, rows=TASKS * ROWS, rates=Rates()))
+    config = PlanConfig(max_urls_per_caption=500, max_captions_per_url=4)
+    plan = Plan(
+        passes(
+            stage,
+            config,
+            queries=str(tmp_path / "queries.txt"),
+            seed=3,
+            rows=TASKS * ROWS,
+            rates=Rates(),
+            rows_a_key=1_000,
+        )
+    )
     Engine((), 2).run(lambda p: p | Create(parts) | plan)
     markers = {marker.unit: marker for marker in stage.markers()}
 

@@ -163,6 +163,7 @@ def settings(port: int) -> str:
     names = [*(f"h{n}" for n in range(HOSTS)), "closed"]
     ends = ", ".join(f'["{name}.example", "127.0.0.1", {port}]' for name in names)
     return f"""
+rows_per_key = 20
 [fetch]
 endpoints = [{ends}]
 allow_addresses = ["127.0.0.1/32"]
@@ -174,7 +175,6 @@ domain_rate_per_s = 0
 address_rate_per_s = 0
 breaker_failures = 1000
 [plan]
-rows_per_bucket = 20
 rows_per_partition = 12
 rows_per_raw_shard = 6
 [publish]

@@ -15,7 +15,7 @@ RANGES = {
     **dict.fromkeys(("max_urls_per_caption", "max_urls_per_domain"), Range(0, MANY)),
     "max_domain_hours": Range(0, 1e6),
     "max_urls_per_domain_partition": Range(1, MANY),
-    **dict.fromkeys(("rows_per_bucket", "rows_per_partition", "rows_per_raw_shard"), Range(1, 1e9)),
+    **dict.fromkeys(("rows_per_partition", "rows_per_raw_shard"), Range(1, 1e9)),
 }
 
 
@@ -41,8 +41,6 @@ class PlanConfig:
     """a larger domain gets partitions of its own, which one worker takes in turn"""
     max_domain_hours: float = field(default=72, metadata=added(since=2, before=0))
     """a domain or host with more planned URLs than its rate lets anybody fetch in this time is thinned by hash (0 = no limit)"""
-    rows_per_bucket: int = 250_000
-    """candidate rows that one plan worker holds"""
     rows_per_partition: int = 100_000
     """planned URLs that one download worker owns, all of one domain together"""
     rows_per_raw_shard: int = 10_000

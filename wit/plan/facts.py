@@ -9,6 +9,7 @@ from wit.plan.owners import KeptRates
 from wit.store import parquet
 from wit.store.manifests import Manifest, Unit
 from wit.store.parts import StageDir
+from wit.typed import optional
 
 RATES, QUERIES = Unit("rates"), Unit("queries")  # units that stand for the whole set
 
@@ -41,10 +42,24 @@ class Solved:
 
 
 @dataclass(frozen=True, slots=True)
-class RatesKept:
-    """The facts of the whole set: the rates that the plan goes by."""
+class Shape:
+    """In how many pieces a plan is worked out. Its first start decides: a later one goes on with the same pieces."""
+
+    buckets: int
+    """of pairs, by URL"""
+    ranges: int
+    """of names, by hash"""
+    partitions: int
+    """at most so many host partitions"""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The facts of the whole set that a plan's first start decides: the rates that it goes by, and its shape, which versions up
+    to 0.4 did not keep."""
 
     rates: KeptRates
+    shape: Shape | None = optional(None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,15 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from wit.arrays import Floats, Hashes, Ints, run_lengths
+from wit.arithmetic import ceil_div
+from wit.arrays import Floats, Hashes, Ints, Mask, run_lengths
 from wit.fetch.config import FetchConfig
 from wit.fetch.limits import HostLimit, HostLimits, read
-from wit.hashing import column_hashes, fraction, keyed_hashes, name_hash, name_hashes
+from wit.hashing import bucket_of, column_hashes, fraction, keyed_hashes
 from wit.plan.config import PlanConfig
-from wit.plan.pairs import bucket_count, critical_of_rows, drop_rows, row_starts
+from wit.plan.pairs import critical_of_rows, drop_rows, row_starts
 from wit.reasons import Reason
-from wit.urls import host_of, registrable_domain
+from wit.store.shuffle import Dealt
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +72,6 @@ def rates_of(plan: PlanConfig, fetch: FetchConfig) -> Rates:
     return Rates(plan.max_domain_hours, fetch.domain_rate_per_s, fetch.host_rate_per_s, read(fetch.host_limits))
 
 
-def suspicious_from(config: PlanConfig, rates: Rates) -> int:
-    """A domain with more rows than this must be counted exactly: it may be capped or thinned, or be a giant."""
-    bounds = (config.max_urls_per_domain or np.inf, config.max_urls_per_domain_partition, rates.of_domain(""))
-    return max(1, int(min(*bounds, rates.of_host(""))))
-
-
-def named_domains(rates: Rates) -> Hashes:
-    """The hashes of domains named in --host-limits; they are counted exactly, however small they are."""
-    names = {registrable_domain(name) for name in rates.limits.entries}
-    return np.array(sorted(name_hash(name) for name in names), np.uint64)
-
-
 @dataclass(frozen=True, slots=True)
 class Counts:
     """For each name, by its hash, ascending: how many rows it has, and how many its rate allows."""
@@ -90,6 +79,10 @@ class Counts:
     hashes: Hashes
     rows: Ints
     allowed: Floats
+
+    def where(self, kept: Mask) -> Counts:
+        """Those of the names."""
+        return Counts(self.hashes[kept], self.rows[kept], self.allowed[kept])
 
     def shares(self, hashes: Hashes) -> Floats:
         """[n] the share of each name's rows that may stay; 1 for a name that is not counted."""
@@ -102,43 +95,75 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Owners:
-    """Exact counts of planned rows, by suspicious domain and by host of those; they add up over buckets."""
+    """Exact counts of planned rows: of the domains that have too many for one partition or for their rate, and of the hosts that
+    have too many for theirs."""
 
     domains: Counts
     hosts: Counts
 
 
-def count_owners(pairs: pa.Table, threshold: float, suspects: Hashes, rates: Rates) -> Owners:
-    """Counts the URLs of one bucket whose critical t is below the threshold, at the domains in `suspects` (hashes)."""
-    first = pairs.take(pa.array(row_starts(pairs)[critical_of_rows(pairs) < threshold]))
-    domains = column_hashes(first["domain"])
-    mine = first.filter(pa.array(np.isin(domains, suspects)))
-    hosts = [host_of(url) for url in mine["canonical_url"].to_pylist()]
-    return Owners(_count(mine["domain"].to_pylist(), rates.of_domain), _count(hosts, rates.of_host))
+# Planned rows of a bucket by host, and how many rows the rates allow its domain and itself.
+OWNED = pa.schema(
+    [
+        ("domain", pa.uint64()),
+        ("host", pa.uint64()),
+        ("rows", pa.int64()),
+        ("domain_allowed", pa.float64()),
+        ("host_allowed", pa.float64()),
+    ]
+)
 
 
-def _count(names: list[str], allowed: Callable[[str], float]) -> Counts:
-    distinct, counts = np.unique(np.array(names, object).astype(str), return_counts=True)
-    hashes = name_hashes(str(name) for name in distinct)
-    order = np.argsort(hashes)
-    bounds = np.array([allowed(str(name)) for name in distinct], np.float64)
-    return Counts(hashes[order], counts.astype(np.int64)[order], bounds[order])
+def planned_places(weighed: pa.Table, threshold: float) -> pa.Array:
+    """Where the first pair of each URL stands whose critical t is below the threshold."""
+    first = row_starts(weighed)
+    return weighed["place"].take(pa.array(first[critical_of_rows(weighed) < threshold]))
+
+
+def count_owned(first: pa.Table, rates: Rates, ranges: int, names: pa.Table | None = None) -> Dealt:
+    """The planned URLs of a bucket (NARROW, one pair of each) by host, as OWNED, dealt to ranges by domain. `names` has their
+    `domain` and `host`, which is needed where --host-limits names any."""
+    both = np.stack([first[name].to_numpy() for name in ("domain_hash", "host_hash")], axis=1).reshape(-1, 2)
+    owned, at, rows = np.unique(both, axis=0, return_index=True, return_counts=True)
+    allowed = [_allowed(names, name, at, rule) for name, rule in (("domain", rates.of_domain), ("host", rates.of_host))]
+    place = bucket_of(owned[:, 0], ranges)  # the rows are in the order of the domains' hashes, and so of the ranges
+    columns = [owned[:, 0], owned[:, 1], rows, *allowed]
+    return Dealt(pa.table([pa.array(column) for column in columns], schema=OWNED), place)
+
+
+def _allowed(names: pa.Table | None, column: str, at: Ints, rule: Callable[[str], float]) -> Floats:
+    if names is None:
+        return np.full(len(at), rule(""))
+    return np.array([rule(name) for name in names[column].take(pa.array(at)).to_pylist()], np.float64)
+
+
+def too_many(owned: pa.Table, config: PlanConfig) -> Owners:
+    """The OWNED of one range, which has whole domains -> its domains and hosts that have too many rows."""
+    domains = _summed(owned, "domain", "domain_allowed")
+    hosts = _summed(owned, "host", "host_allowed")
+    bound = np.minimum(domains.allowed, config.max_urls_per_domain_partition)
+    return Owners(domains.where(domains.rows > bound), hosts.where(hosts.rows > hosts.allowed))
+
+
+def _summed(owned: pa.Table, name: str, allowed: str) -> Counts:
+    hashes, first, inverse = np.unique(owned[name].to_numpy(), return_index=True, return_inverse=True)
+    rows = np.zeros(len(hashes), np.int64)
+    np.add.at(rows, inverse, owned["rows"].to_numpy())
+    return Counts(hashes, rows, owned[allowed].to_numpy()[first])
 
 
 def add_owners(parts: Iterable[Owners]) -> Owners:
-    """The counts of all buckets together; empty counts where there are no buckets."""
+    """What all ranges found together; nothing where there are no ranges."""
     parts = list(parts)
-    return Owners(_add([p.domains for p in parts]), _add([p.hosts for p in parts]))
+    return Owners(_together([p.domains for p in parts]), _together([p.hosts for p in parts]))
 
 
-def _add(parts: list[Counts]) -> Counts:
-    empty = Counts(np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0))
-    parts = parts or [empty]
-    hashes, first, inverse = np.unique(
-        np.concatenate([p.hashes for p in parts]), return_index=True, return_inverse=True
-    )
-    rows = np.bincount(inverse, np.concatenate([p.rows for p in parts]), len(hashes)).astype(np.int64)
-    return Counts(hashes, rows, np.concatenate([p.allowed for p in parts])[first])
+def _together(parts: list[Counts]) -> Counts:
+    hashes = np.concatenate([np.zeros(0, np.uint64), *(p.hashes for p in parts)])
+    rows = np.concatenate([np.zeros(0, np.int64), *(p.rows for p in parts)])
+    allowed = np.concatenate([np.zeros(0), *(p.allowed for p in parts)])
+    order = np.argsort(hashes)
+    return Counts(hashes[order], rows[order], allowed[order])
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +185,7 @@ def plan_routing(owners: Owners, rows: int, config: PlanConfig) -> Routing:
     planned = np.minimum(owners.domains.rows, owners.domains.allowed)
     giant = planned > config.max_urls_per_domain_partition
     pieces = np.ceil(planned[giant] / config.rows_per_partition).astype(np.int64)
-    partitions = bucket_count(rows - int(planned[giant].sum()), config.rows_per_partition)
+    partitions = max(1, ceil_div(rows - int(planned[giant].sum()), config.rows_per_partition))
     first = partitions + np.concatenate([[0], np.cumsum(pieces)]).astype(np.int64)
     return Routing(owners, partitions, owners.domains.hashes[giant], first)
 
@@ -169,9 +194,9 @@ def thin(pairs: pa.Table, threshold: float, routing: Routing, *, seed: int) -> t
     """(pairs, dropped). A domain or host with more planned rows than its rate allows keeps a share of them, by keyed hash."""
     starts = row_starts(pairs)
     first = pairs.take(pa.array(starts))
-    hosts = pa.chunked_array([[host_of(url) for url in first["canonical_url"].to_pylist()]], pa.string())
     shares = np.minimum(
-        routing.owners.domains.shares(column_hashes(first["domain"])), routing.owners.hosts.shares(column_hashes(hosts))
+        routing.owners.domains.shares(column_hashes(first["domain"])),
+        routing.owners.hosts.shares(column_hashes(first["host"])),
     )
     over = np.flatnonzero((shares < 1) & (critical_of_rows(pairs) < threshold))
     draws = fraction(keyed_hashes(seed, "domain hours", first["canonical_url"].take(pa.array(over)).to_pylist()))

@@ -8,19 +8,18 @@ and domain counts, query counts, the cap) are small arrays that add up over buck
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wit.arithmetic import ceil_div
 from wit.arrays import (
     Floats,
     Hashes,
     Ids,
     Ints,
+    Mask,
     as_schema,
     changes,
     list_of,
@@ -30,27 +29,32 @@ from wit.arrays import (
     run_lengths,
     run_starts,
 )
-from wit.hashing import bucket_of, column_hashes, fraction, keyed_column, keyed_hashes, wide_hashes
+from wit.hashing import bucket_of, column_hashes, keyed_column, wide_hashes
 from wit.plan import balance
 from wit.reasons import Reason
 from wit.records import CANDIDATES, CAPTION, DROPPED, PLAN
-from wit.store.shuffle import SliceRef, read_slices
+from wit.store.shuffle import Dealt
 from wit.urls import host_of, registrable_domain
 
 PAIRS = pa.schema(
     [
         *[field for field in CANDIDATES if field.name not in ("copies", "language_score")],
         ("row", pa.int32()),  # number of the URL within the bucket
+        ("host", pa.string()),
         ("domain", pa.string()),
         ("critical_t", pa.float64()),
     ]
 )
-SCATTERED = pa.schema([field for field in PAIRS if field.name not in ("row", "domain", "critical_t")])
-
-
-def bucket_count(rows: int, rows_per_bucket: int) -> int:
-    """How many buckets the rows need; at least one."""
-    return max(1, ceil_div(rows, rows_per_bucket))
+SCATTERED = pa.schema([field for field in PAIRS if field.name not in ("row", "host", "domain", "critical_t")])
+# What decides about a pair, a tenth of its bytes; the passes between merge and admit read no more.
+NARROW = pa.schema(
+    [
+        *[PAIRS.field(name) for name in ("key", "query_ids", "row")],
+        *[(name, pa.uint64()) for name in ("caption_hash", "host_hash", "domain_hash")],
+    ]
+)
+WIDE = pa.schema([field for field in PAIRS if field.name not in ("key", "query_ids", "row", "critical_t")])
+WEIGHED = pa.schema([("place", pa.int32()), *[PAIRS.field(name) for name in ("row", "critical_t")]])
 
 
 def _by_url(table: pa.Table, seed: int, buckets: int, captions: int) -> tuple[pa.Table, Ints, pa.Table]:
@@ -79,109 +83,57 @@ def drop_rows(rows: pa.Table, reason: Reason, detail: str = "") -> pa.Table:
     return as_schema(DROPPED, rows, stage=reason.stage, reason=reason.value, detail=detail)
 
 
-def scatter(table: pa.Table, *, seed: int, buckets: int, captions: int) -> tuple[pa.Table, Ints, pa.Table]:
-    """Candidate rows ordered by bucket: (rows, bucket of each, dropped)."""
-    return _by_url(table.select(SCATTERED.names), seed, buckets, captions)
+def scatter(table: pa.Table, *, seed: int, buckets: int, captions: int) -> Dealt:
+    """Candidate rows dealt to buckets by URL."""
+    return Dealt(*_by_url(table.select(SCATTERED.names), seed, buckets, captions), into=len(table))
 
 
-def merge(refs: Iterable[SliceRef], *, seed: int, captions: int) -> tuple[pa.Table, pa.Table]:
-    """(pairs of a bucket as PAIRS without critical t, dropped)."""
-    rows, _, dropped = _by_url(read_slices(refs, SCATTERED), seed, 1, captions)
+def merge(rows: pa.Table, *, seed: int, captions: int) -> tuple[pa.Table, pa.Table]:
+    """SCATTERED of one bucket -> (its pairs as PAIRS without critical t, dropped)."""
+    rows, _, dropped = _by_url(rows, seed, 1, captions)
     urls = one_array(rows["canonical_url"])
     new = np.ones(len(rows), bool)
     new[1:] = pc.not_equal(urls[1:], urls[:-1]).to_numpy(zero_copy_only=False)
     row = pa.array(np.cumsum(new) - 1, pa.int32())
-    domains = pa.array([registrable_domain(host_of(u)) for u in urls.filter(pa.array(new)).to_pylist()], pa.string())
-    return as_schema(PAIRS, rows, row=row, domain=domains.take(row)), dropped
+    names = [host_of(url) for url in urls.filter(pa.array(new)).to_pylist()]
+    hosts, domains = pa.array(names, pa.string()), pa.array(map(registrable_domain, names), pa.string())
+    return as_schema(PAIRS, rows, row=row, host=hosts.take(row), domain=domains.take(row)), dropped
 
 
-# Heavy hitters: captions and domains above a cap, found exactly and without grouping by them. First comes a dense array of counts
-# by hash cell, which adds up over buckets; then exact counts of the few hashes in cells whose count exceeds the cap.
+SITES = ("host", "domain")
 
 
-def sketch_cells(rows: int) -> int:
-    """How many cells a sketch has: a power of two, so that a cell holds 64 rows on average; at most 64 MB of counts."""
-    return 1 << int(np.clip(np.ceil(np.log2(max(rows, 1) / 64 + 1)), 10, 23))
+def split(pairs: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Pairs as (NARROW, WIDE), without their critical t."""
+    first = row_starts(pairs)
+    captions = run_lengths(first, len(pairs))
+    hashes = {
+        "caption_hash": column_hashes(pairs["caption"]),
+        **{f"{name}_hash": np.repeat(column_hashes(pairs[name].take(pa.array(first))), captions) for name in SITES},
+    }
+    narrow = as_schema(NARROW, pairs, **{name: pa.array(values) for name, values in hashes.items()})
+    return narrow, pairs.select(WIDE.names)
 
 
-def _caption_hashes(pairs: pa.Table) -> Hashes:
-    return column_hashes(pairs["caption"])
+def joined(narrow: pa.Table, wide: pa.Table, weighed: pa.Table | None = None) -> pa.Table:
+    """The pairs of NARROW and WIDE; if `weighed` is given, those pairs alone, in its order and with its critical t."""
+    columns = {name: (narrow if name in narrow.schema.names else wide)[name] for name in PAIRS.names[:-1]}
+    if weighed is None:
+        return as_schema(PAIRS, narrow, **columns)
+    place = weighed["place"]
+    return as_schema(PAIRS, weighed, **{name: column.take(place) for name, column in columns.items()})
 
 
-def _domain_hashes(pairs: pa.Table) -> Hashes:
-    """One hash per URL row (its first pair)."""
-    return column_hashes(pairs["domain"].filter(pa.array(changes(pairs["row"].to_numpy()))))
+def keys_of(pairs: pa.Table) -> list[str]:
+    """The key of each pair."""
+    keys: list[str] = pairs["key"].to_pylist()
+    return keys
 
 
-def sketch(pairs: pa.Table, cells: int) -> Ints:
-    """[2, cells] counts of captions and of domains by hash cell."""
-    mask = np.uint64(cells - 1)
-    hashes = (_caption_hashes(pairs), _domain_hashes(pairs))
-    return np.stack([np.bincount((h & mask).astype(np.int64), minlength=cells) for h in hashes])
-
-
-@dataclass(frozen=True, slots=True)
-class Heavy:
-    """Exact counts of the captions and domains that may be above their caps, by 64-bit hash, ascending."""
-
-    captions: tuple[Hashes, Ints]
-    domains: tuple[Hashes, Ints]
-
-
-NOBODY: Hashes = np.zeros(0, np.uint64)
-
-
-def _suspects(hashes: Hashes, counts: Ints, cap: int, named: Hashes = NOBODY) -> tuple[Hashes, Ints]:
-    if not cap:
-        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
-    suspect = counts[(hashes & np.uint64(len(counts) - 1)).astype(np.int64)] > cap
-    return np.unique(hashes[suspect | np.isin(hashes, named)], return_counts=True)
-
-
-def count_heavy(pairs: pa.Table, counts: Ints, *, caption_cap: int, domain_cap: int, named: Hashes = NOBODY) -> Heavy:
-    """This bucket's exact counts: of every hash in a cell of the summed sketch above its cap, and of the `named` domains."""
-    captions = _suspects(_caption_hashes(pairs), counts[0], caption_cap)
-    return Heavy(captions, _suspects(_domain_hashes(pairs), counts[1], domain_cap, named))
-
-
-def _add(parts: Iterable[tuple[Hashes, Ints]]) -> tuple[Hashes, Ints]:
-    parts = list(parts)
-    hashes, inverse = np.unique(np.concatenate([p[0] for p in parts]), return_inverse=True)
-    return hashes, np.bincount(inverse, np.concatenate([p[1] for p in parts]), len(hashes)).astype(np.int64)
-
-
-def add_heavy(parts: Iterable[Heavy]) -> Heavy:
-    """The counts of all buckets together; empty counts where there are no buckets."""
-    parts = list(parts) or [Heavy(*[(np.zeros(0, np.uint64), np.zeros(0, np.int64))] * 2)]
-    return Heavy(_add(p.captions for p in parts), _add(p.domains for p in parts))
-
-
-def _count_of(hashes: Hashes, heavy: tuple[Hashes, Ints]) -> Ints:
-    """The exact count of each hash, 0 where it is not heavy."""
-    known, counts = heavy
-    if not len(known):
-        return np.zeros(len(hashes), np.int64)
-    at = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
-    return np.where(known[at] == hashes, counts[at], 0)
-
-
-def thin(pairs: pa.Table, heavy: Heavy, *, seed: int, caption_cap: int, domain_cap: int) -> tuple[pa.Table, pa.Table]:
-    """(pairs, dropped). A caption or domain above its cap keeps a share of cap / count, chosen by keyed hash."""
-    keep = np.ones(len(pairs), bool)
-    count = _count_of(_caption_hashes(pairs), heavy.captions) if caption_cap else np.zeros(len(pairs))
-    over = np.flatnonzero(count > caption_cap) if caption_cap else np.zeros(0, np.int64)
-    draws = fraction(keyed_hashes(seed, "caption cap", pairs["key"].take(over).to_pylist()))
-    keep[over] = draws < caption_cap / np.maximum(count[over], 1)
-    frequent = drop_rows(pairs.filter(pa.array(~keep)), Reason.CAPTION_TOO_FREQUENT)
-    pairs = pairs.filter(pa.array(keep))
-    if not domain_cap:
-        return pairs, frequent
-    count = _count_of(column_hashes(pairs["domain"]), heavy.domains)
-    draws = fraction(keyed_column(seed, "domain cap", pairs["canonical_url"]))
-    keep = (count <= domain_cap) | (draws < domain_cap / np.maximum(count, 1))
-    return pairs.filter(pa.array(keep)), pa.concat_tables(
-        [frequent, drop_rows(pairs.filter(pa.array(~keep)), Reason.DOMAIN_CAP)]
-    )
+def drop_over_caps(pairs: pa.Table, lost: Ints) -> pa.Table:
+    """The pairs that `wit.plan.counts.over_caps` found, as records.DROPPED."""
+    reasons = {1: Reason.CAPTION_TOO_FREQUENT, 2: Reason.DOMAIN_CAP}
+    return pa.concat_tables([drop_rows(pairs.filter(pa.array(lost == n)), reason) for n, reason in reasons.items()])
 
 
 def memberships(pairs: pa.Table) -> tuple[Ints, Ids]:
@@ -190,15 +142,15 @@ def memberships(pairs: pa.Table) -> tuple[Ints, Ids]:
     return offsets, ids.to_numpy()
 
 
-def weigh(pairs: pa.Table, counts: Floats | Ints, hashes: Hashes, *, seed: int) -> pa.Table:
-    """The pairs with their critical t, the captions of each URL ordered by it (then by key)."""
+def weigh(pairs: pa.Table, kept: Mask, weights: Floats | Ints, hashes: Hashes, *, seed: int) -> pa.Table:
+    """WEIGHED: the kept pairs (NARROW, or PAIRS) by URL, then critical t, then key; and where each stood."""
+    pairs = pairs.select(["key", "query_ids", "row"]).append_column("place", pa.array(range(len(pairs)), pa.int32()))
+    pairs = pairs if kept.all() else pairs.filter(pa.array(kept))
     offsets, ids = memberships(pairs)
-    keys = pairs["key"].to_pylist()
-    draws = balance.pair_draws(seed, keys, offsets, ids, hashes)
-    critical = balance.critical_t(draws, counts, offsets, ids)
+    keys = keys_of(pairs)
+    critical = balance.critical_t(balance.pair_draws(seed, keys, offsets, ids, hashes), weights, offsets, ids)
     order = np.lexsort((np.array(keys, dtype="S32"), critical, pairs["row"].to_numpy()))
-    weighed = pairs.set_column(pairs.schema.get_field_index("critical_t"), "critical_t", pa.array(critical))
-    return weighed.take(pa.array(order))
+    return as_schema(WEIGHED, pairs, critical_t=pa.array(critical)).take(pa.array(order))
 
 
 def row_starts(pairs: pa.Table) -> Ints:
@@ -217,7 +169,7 @@ def smallest_draws(
 ) -> Iterator[tuple[int, Floats]]:
     """For `--cap hard`: (query, this bucket's draws that may be among its cap + 1 smallest) of each query above the cap."""
     offsets, ids = memberships(pairs)
-    draws = balance.pair_draws(seed, pairs["key"].to_pylist(), offsets, ids, hashes)
+    draws = balance.pair_draws(seed, keys_of(pairs), offsets, ids, hashes)
     over = counts[ids] > cap
     ids, draws = ids[over], draws[over]
     order = np.argsort(ids, kind="stable")
@@ -235,8 +187,7 @@ def nest(pairs: pa.Table) -> pa.Table:
     values = {name: one_array(pairs[name]) for name in pairs.schema.names} | {"text": one_array(pairs["caption"])}
     captions = pa.StructArray.from_arrays([values[field.name] for field in CAPTION], fields=list(CAPTION))
     first = pairs.take(pa.array(starts))
-    hosts = pa.array([host_of(u) for u in first["canonical_url"].to_pylist()], pa.string())
-    return as_schema(PLAN, first, captions=list_of(captions, np.append(starts, len(pairs))), host=hosts)
+    return as_schema(PLAN, first, captions=list_of(captions, np.append(starts, len(pairs))))
 
 
 def admit(pairs: pa.Table, threshold: float) -> tuple[pa.Table, pa.Table]:

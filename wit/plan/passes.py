@@ -1,11 +1,15 @@
 """The passes of plan, each named once: a unit of work reads its inputs, calls the maths, publishes its part and its marker.
 
-    scatter -> merge -> (sketch, count_heavy) -> thin -> (count_queries) -> weigh -> (histogram, count_owners) -> admit -> arrange
+    scatter -> merge -> (count -> find_frequent) -> thin -> (count_queries) -> weigh -> (histogram; own -> find_owners) -> admit
+            -> arrange
 
-A unit depends only on its arguments and on published files. It may run anywhere and any number of times, and returns its marker
-at once if it was published before. Only the first pass counts pairs in, and only the last counts them out, so that the manifest
-is the plain sum. Between passes pairs are Arrow files; the manifest does not name them, and `StageDir.tidy` removes them. Passes
-in brackets publish nothing: their results add up over buckets.
+Arrows that change the key go through a shuffle: by URL, by the hash of a name and back, by domain, by host partition. Rows are
+read and written whole four times: by scatter, merge, admit and arrange. The passes between read NARROW, a tenth of their bytes,
+and write what changes: which pairs are thinned, and their critical t.
+
+A unit depends only on its arguments and on published files. It may run anywhere and any number of times, and returns at once
+what was published before. Only the first pass counts pairs in, and only the last counts them out, so that the manifest is the
+plain sum. What passes hand on stands apart (`StageDir.at_work`) and is removed when the plan is finished.
 """
 
 from __future__ import annotations
@@ -18,14 +22,13 @@ import pyarrow as pa
 
 from wit import ledger
 from wit.arithmetic import ceil_div
-from wit.arrays import Floats, Ints
+from wit.arrays import Floats, Ints, Mask
 from wit.layout import DROPPED as DROPPED_LABEL
-from wit.plan import balance, owners
+from wit.plan import balance, counts, owners
 from wit.plan import pairs as maths
 from wit.plan.config import PlanConfig
-from wit.plan.facts import QUERIES, RATES, Pairs, Partition, RatesKept, Solved
+from wit.plan.facts import QUERIES, RATES, Begun, Pairs, Partition, Shape, Solved
 from wit.plan.owners import Owners, Rates, Routing
-from wit.plan.pairs import Heavy, bucket_count, sketch_cells
 from wit.plan.threshold import Threshold, hard_count
 from wit.querylist import hashes_of, load_queries
 from wit.records import DROPPED, PLAN
@@ -34,12 +37,13 @@ from wit.store.manifests import Marker, Unit, with_digest
 from wit.store.parquet import write_parquet
 from wit.store.parts import StageDir, check_complete, write_tables
 from wit.store.scratch import scratch_dir
-from wit.store.shuffle import SliceRef, read_slices, slice_refs
+from wit.store.shuffle import Batch, Dealt, Shuffle, Slice, Task, read_rows
+from wit.store.streams import read_stream, write_stream
 from wit.tally import NOTHING, Tally
 from wit.typed import Rest
 
-SLICE_ROWS = 1_000  # rows of a slice, at least: in smaller ones headers and requests cost more than rows
-Chunk = tuple[pa.Table, Ints, pa.Table]  # rows ordered by bucket, the bucket of each, dropped
+Pieces = Iterable[Slice | Batch]  # of a bucket's rows
+ROW_BYTES, COUNT_BYTES = 200, 24  # about, in a shuffle: of a pair, and of a count
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,144 +72,196 @@ class Wanted:
         return [Unit.numbered(kind, number) for kind in self.kinds for number in self.numbers]
 
 
-OF_BUCKETS, OF_PARTITIONS = ("merge", "thin", "weigh", "admit"), ("part",)  # passes that follow from slices
+OF_BUCKETS, OF_PARTITIONS = ("merge", "thin", "admit"), ("part",)  # units that follow from the two large shuffles
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket of pairs by URL: the markers of what passes have made of it so far, and of what they have counted."""
+
+    number: int
+    counted: tuple[Marker, ...]
+    pairs: Marker
+    kept: Marker | None = None
+    """Where pairs were thinned: which of them stay."""
+    weighed: Marker | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """What all passes need: the settings, how many buckets and cells of a sketch there are, and the rates of hosts."""
+    """What all passes need: the settings, the rates of hosts, and the shuffles between passes."""
 
     stage: StageDir
     config: PlanConfig
     queries: str
     query_count: int
     seed: int
-    buckets: int
-    cells: int
     rates: Rates
+    shape: Shape
+    rows: int
+    parts: int
 
-    def scatter(self, part: CandidatesPart) -> Marker:
-        """One candidates part -> slices by URL bucket."""
-        unit, path = part.unit, part.path
-        config, buckets = self.config, self.buckets
-        chunk_rows = max(config.rows_per_bucket, SLICE_ROWS * buckets)
+    @property
+    def work(self) -> StageDir:
+        """Where passes leave what they hand on."""
+        return self.stage.at_work
 
-        def work() -> Marker:
-            with parquet.open_file(path) as file:
-                chunks = (
-                    maths.scatter(table, seed=self.seed, buckets=buckets, captions=config.max_captions_per_url)
-                    for table in _tables(file, chunk_rows)
-                )
-                return self._publish_slices(unit, chunks, into=file.metadata.num_rows)
+    # The shuffles. Tasks are parts of candidates, buckets, or ranges.
 
-        return self.stage.once(unit, work)
+    @property
+    def by_url(self) -> Shuffle:
+        return self._shuffle("url", maths.SCATTERED, self.shape.buckets, tasks=self.parts)
 
-    def slices(self, marker: Marker) -> list[tuple[int, SliceRef]]:
-        """(bucket or partition, reference) of every slice of a scattered unit: all that crosses the shuffle."""
-        return slice_refs(self.stage, marker)
+    @property
+    def by_name(self) -> Shuffle:
+        return self._shuffle("name", counts.COUNT, self.shape.ranges, tasks=self.shape.buckets)
 
-    def merge(self, bucket: tuple[int, Iterable[SliceRef]]) -> Marker:
-        """The slices of one bucket -> its pairs, the captions of each URL adjacent."""
-        unit, refs = Unit.numbered("merge", bucket[0]), bucket[1]
+    @property
+    def frequent(self) -> Shuffle:
+        return self._shuffle("frequent", counts.COUNT, self.shape.buckets, tasks=self.shape.ranges)
 
-        def work() -> Marker:
-            captions = self.config.max_captions_per_url
-            return self._publish_pairs(unit, *maths.merge(refs, seed=self.seed, captions=captions))
+    @property
+    def by_domain(self) -> Shuffle:
+        return self._shuffle("domain", owners.OWNED, self.shape.ranges, tasks=self.shape.buckets)
 
-        return self.stage.once(unit, work)
+    @property
+    def by_partition(self) -> Shuffle:
+        return self._shuffle("partition", PLAN, self.shape.partitions, tasks=self.shape.buckets)
 
-    def sketch(self, merged: Marker) -> Ints:
-        """[2, cells] counts of a bucket's captions and domains by hash cell."""
-        return maths.sketch(self.pairs_of(merged), self.cells)
+    def _shuffle(self, name: str, schema: pa.Schema, buckets: int, *, tasks: int) -> Shuffle:
+        return Shuffle.of(self.stage, name, schema, buckets, rows=self.rows, tasks=tasks)
 
-    def count_heavy(self, merged: Marker, counts: Ints) -> Heavy:
-        """This bucket's exact counts of captions and domains that may be above a cap, as the summed sketch (`counts`) tells."""
-        return maths.count_heavy(
-            self.pairs_of(merged),
-            counts,
-            caption_cap=self.config.max_urls_per_caption,
-            domain_cap=owners.suspicious_from(self.config, self.rates),
-            named=owners.named_domains(self.rates),
+    # The passes.
+
+    def scatter(self, part: CandidatesPart) -> Task:
+        """One candidates part -> its rows by URL bucket."""
+
+        def chunks() -> Iterator[Dealt]:
+            with parquet.open_file(part.path) as file:
+                for table in _tables(file, shuffle.CHUNK_ROWS):
+                    yield maths.scatter(
+                        table, seed=self.seed, buckets=self.shape.buckets, captions=self.config.max_captions_per_url
+                    )
+
+        return Task(int(part.unit.place), chunks, part.unit)
+
+    def merge(self, bucket: tuple[int, Pieces]) -> Bucket:
+        """The rows of one bucket -> its pairs, the captions of each URL adjacent."""
+        number, pieces = bucket
+        unit = Unit.numbered("merge", number)
+        if (work := self.work.done(unit)) and (counted := self.stage.done(unit)):
+            return Bucket(number, (counted,), work)
+        rows = read_rows(pieces, maths.SCATTERED)
+        pairs, dropped = maths.merge(rows, seed=self.seed, captions=self.config.max_captions_per_url)
+        narrow, wide = maths.split(pairs)
+        work = self._hand_on(unit, {"narrow": narrow, "wide": wide})
+        return Bucket(number, (self._count(unit, dropped, Pairs(len(pairs))),), work)
+
+    def count(self, merged: Bucket) -> Task:
+        """The bucket's counts of captions and domains, by ranges of their hashes."""
+        return Task(
+            merged.number,
+            lambda: [counts.count_names(self._narrow(merged), merged.number, self.shape.ranges, self.config)],
         )
 
-    def thin(self, merged: Marker, heavy: Heavy) -> Marker:
-        """The bucket's pairs -> those that stay once captions and domains above their caps are thinned."""
-        unit, config = merged.unit.as_("thin"), self.config
+    def find_frequent(self, counted: tuple[int, Pieces]) -> Task:
+        """The names of one range that are above their caps, by bucket."""
+        number, pieces = counted
+        return Task(number, lambda: [counts.too_frequent(read_rows(pieces, counts.COUNT), self.config)])
 
-        def work() -> Marker:
-            pairs, dropped = maths.thin(
-                self.pairs_of(merged),
-                heavy,
-                seed=self.seed,
-                caption_cap=config.max_urls_per_caption,
-                domain_cap=config.max_urls_per_domain,
-            )
-            return self._publish_pairs(unit, pairs, dropped)
+    def thin(self, merged: Bucket, frequent: Pieces) -> Bucket:
+        """Which of the bucket's pairs stay once captions and domains above their caps are thinned."""
+        unit = Unit.numbered("thin", merged.number)
+        if counted := self.stage.done(unit):
+            # What is kept is published before what is counted; it is there if anything was dropped.
+            kept = self.work.done(unit) if counted.dropped else None
+            if kept or not counted.dropped:
+                return replace(merged, counted=(*merged.counted, counted), kept=kept)
+        narrow, heavy = self._narrow(merged), read_rows(frequent, counts.COUNT)
+        urls = self._wide(merged)["canonical_url"] if counts.has_domains(heavy) else None
+        lost = counts.over_caps(narrow, heavy, urls, seed=self.seed, config=self.config)
+        kept, dropped = None, DROPPED.empty_table()
+        if lost.any():
+            kept = self._hand_on(unit, {"kept": pa.table({"kept": lost == 0})})
+            dropped = maths.drop_over_caps(maths.joined(narrow, self._wide(merged)), lost)
+        return replace(merged, counted=(*merged.counted, self._count(unit, dropped)), kept=kept)
 
-        return self.stage.once(unit, work)
-
-    def count_queries(self, thinned: Marker) -> Ints:
+    def count_queries(self, thinned: Bucket) -> Ints:
         """[queries] memberships of a bucket."""
-        return balance.count_queries(maths.memberships(self.pairs_of(thinned))[1], self.query_count)
+        pairs = self._narrow(thinned).filter(pa.array(self._kept(thinned)))
+        return balance.count_queries(maths.memberships(pairs)[1], self.query_count)
 
-    def smallest_draws(self, thinned: Marker, counts: Ints) -> list[tuple[int, Floats]]:
+    def smallest_draws(self, thinned: Bucket, memberships: Ints) -> list[tuple[int, Floats]]:
         """For `--cap hard`: (query, draws that may be among its smallest)."""
-        pairs, hashes = self.pairs_of(thinned), hashes_of(self.queries)
-        return list(maths.smallest_draws(pairs, counts, hashes, seed=self.seed, cap=self.config.max_per_query))
+        pairs = self._narrow(thinned).filter(pa.array(self._kept(thinned)))
+        hashes, cap = hashes_of(self.queries), self.config.max_per_query
+        return list(maths.smallest_draws(pairs, memberships, hashes, seed=self.seed, cap=cap))
 
     def hard_count(self, draws: tuple[int, Iterable[Floats]]) -> tuple[int, float]:
         """(query, the count that makes its hard cap exact)."""
         return draws[0], hard_count(draws[1], self.config.max_per_query)
 
-    def weigh(self, thinned: Marker, weights: Floats) -> Marker:
-        """The bucket's pairs -> the same with their critical t."""
-        unit = thinned.unit.as_("weigh")
+    def weigh(self, thinned: Bucket, weights: Floats) -> Bucket:
+        """The bucket's pairs in their final order, with their critical t."""
+        unit = Unit.numbered("weigh", thinned.number)
 
         def work() -> Marker:
-            pairs = maths.weigh(self.pairs_of(thinned), weights, hashes_of(self.queries), seed=self.seed)
-            return self._publish_pairs(unit, pairs, DROPPED.empty_table())
+            narrow, hashes = self._narrow(thinned), hashes_of(self.queries)
+            weighed = maths.weigh(narrow, self._kept(thinned), weights, hashes, seed=self.seed)
+            return self._hand_on(unit, {"weighed": weighed})
 
-        return self.stage.once(unit, work)
+        return replace(thinned, weighed=self.work.once(unit, work))
 
-    def histogram(self, weighed: Marker) -> Ints:
+    def histogram(self, weighed: Bucket) -> Ints:
         """[cells] counts of the rows' critical t, to find the cap that keeps `target` rows."""
-        return balance.cell_counts(maths.critical_of_rows(self.pairs_of(weighed)))
+        return balance.cell_counts(maths.critical_of_rows(self._weighed(weighed)))
 
-    def values_of_cell(self, weighed: Marker, cell: int) -> Floats:
+    def values_of_cell(self, weighed: Bucket, cell: int) -> Floats:
         """Those rows' critical t that lie in one cell of the histogram; none for cell -1."""
         if cell < 0:
             return np.zeros(0)
-        values = maths.critical_of_rows(self.pairs_of(weighed))
+        values = maths.critical_of_rows(self._weighed(weighed))
         inside: Floats = values[balance.cells_of(values) == cell]
         return inside
 
-    def count_owners(self, weighed: Marker, heavy: Heavy, threshold: Threshold) -> Owners:
-        """Exact counts of planned rows at suspicious domains and their hosts."""
-        return owners.count_owners(self.pairs_of(weighed), threshold.t, heavy.domains[0], self.rates)
+    def own(self, weighed: Bucket, threshold: Threshold) -> Task:
+        """The bucket's counts of planned rows by host, by ranges of their domains' hashes."""
 
-    def routing(self, counted: Owners, threshold: Threshold) -> Routing:
+        def chunks() -> list[Dealt]:
+            places = owners.planned_places(self._weighed(weighed), threshold.t)
+            first = self._narrow(weighed).take(places)
+            names = self._wide(weighed).take(places) if self.rates.limits.entries else None
+            return [owners.count_owned(first, self.rates, self.shape.ranges, names)]
+
+        return Task(weighed.number, chunks)
+
+    def find_owners(self, owned: tuple[int, Pieces]) -> Owners:
+        """The domains and hosts of one range that have too many planned rows."""
+        return owners.too_many(read_rows(owned[1], owners.OWNED), self.config)
+
+    def routing(self, found: Owners, threshold: Threshold) -> Routing:
         """Which partitions there are, and which of them are giants'."""
-        return owners.plan_routing(counted, threshold.rows, self.config)
+        return owners.plan_routing(found, threshold.rows, self.config)
 
-    def admit(self, weighed: Marker, threshold: Threshold, routing: Routing) -> Marker:
-        """The bucket's pairs -> planned rows, those of slow domains thinned, in slices by host partition."""
-        unit = weighed.unit.as_("admit")
+    def admit(self, weighed: Bucket, threshold: Threshold, routing: Routing) -> Task:
+        """The bucket's pairs -> planned rows, those of slow domains thinned, by host partition."""
 
-        def work() -> Marker:
-            pairs, slow = owners.thin(self.pairs_of(weighed), threshold.t, routing, seed=self.seed)
+        def chunks() -> list[Dealt]:
+            pairs = maths.joined(self._narrow(weighed), self._wide(weighed), self._weighed(weighed))
+            pairs, slow = owners.thin(pairs, threshold.t, routing, seed=self.seed)
             rows, dropped = maths.admit(pairs, threshold.t)
             rows, partition = owners.route(rows, routing, seed=self.seed)
-            return self._publish_slices(unit, [(rows, partition, pa.concat_tables([slow, dropped]))])
+            return [Dealt(rows, partition, pa.concat_tables([slow, dropped]))]
 
-        return self.stage.once(unit, work)
+        return Task(weighed.number, chunks, Unit.numbered("admit", weighed.number))
 
-    def arrange(self, partition: tuple[int, Iterable[SliceRef]], routing: Routing) -> Marker:
+    def arrange(self, partition: tuple[int, Pieces], routing: Routing) -> Marker:
         """One host partition -> its shard lists, a row group each."""
-        number, refs = partition
+        number, pieces = partition
         unit, shard_rows = Unit.numbered("part", number), self.config.rows_per_raw_shard
 
         def work() -> Marker:
-            rows = maths.arrange(read_slices(refs, PLAN), self.seed)
+            rows = maths.arrange(read_rows(pieces, PLAN), self.seed)
             facts = Partition(ceil_div(len(rows), shard_rows), routing.giant_of(number))
             with scratch_dir(self.stage.out) as scratch:
                 path = fs.join(scratch, "rows.parquet")
@@ -214,46 +270,46 @@ class Passes:
 
         return self.stage.once(unit, work)
 
-    def publish_facts(self, threshold: Threshold, counts: Ints, weights: Floats) -> Marker:
+    def publish_facts(self, threshold: Threshold, memberships: Ints, weights: Floats) -> Marker:
         """Publishes the memberships and the weight of each query, and the cap with its threshold (see `wit.plan.facts`)."""
 
         def work() -> Marker:
             entries = load_queries(self.queries).entries
-            table = pa.table({"query": pa.array(entries), "pairs": pa.array(counts), "weight": pa.array(weights)})
+            table = pa.table({"query": pa.array(entries), "pairs": pa.array(memberships), "weight": pa.array(weights)})
             solved = Solved(threshold.t, threshold.cap) if np.isfinite(threshold.t) else Solved(None)
             return self.stage.publish_tables(QUERIES, {"rows": table}, NOTHING, facts=solved)
 
         return self.stage.once(QUERIES, work)
 
-    def pairs_of(self, marker: Marker) -> pa.Table:
-        """The pairs that a pass published for a bucket."""
-        path = self.stage.file(marker, "pairs")
-        return shuffle.parse(path, fs.read_bytes(path)).combine_chunks()
+    # What passes hand on.
 
-    def _publish_pairs(self, unit: Unit, pairs: pa.Table, dropped: pa.Table) -> Marker:
+    def _narrow(self, bucket: Bucket) -> pa.Table:
+        return read_stream(self.work.file(bucket.pairs, "narrow")).combine_chunks()
+
+    def _wide(self, bucket: Bucket) -> pa.Table:
+        return read_stream(self.work.file(bucket.pairs, "wide")).combine_chunks()
+
+    def _kept(self, bucket: Bucket) -> Mask:
+        if bucket.kept is None:
+            return np.ones(len(self._narrow(bucket)), bool)
+        kept: Mask = read_stream(self.work.file(bucket.kept, "kept"))["kept"].to_numpy()
+        return kept
+
+    def _weighed(self, bucket: Bucket) -> pa.Table:
+        assert bucket.weighed is not None
+        return read_stream(self.work.file(bucket.weighed, "weighed")).combine_chunks()
+
+    def _hand_on(self, unit: Unit, tables: dict[str, pa.Table]) -> Marker:
         with scratch_dir(self.stage.out) as scratch:
-            path = fs.join(scratch, "pairs.arrow")
-            shuffle.write_stream(pairs, path)
-            files = {"pairs": path} | write_tables(scratch, {DROPPED_LABEL: dropped})
-            return self.stage.publish(unit, files, _lost(dropped), facts=Pairs(len(pairs)))
+            files = {label: fs.join(scratch, f"{label}.arrow") for label in tables}
+            for label, path in files.items():
+                write_stream(tables[label], path)
+            return self.work.publish(unit, files)
 
-    def _publish_slices(self, unit: Unit, chunks: Iterable[Chunk], *, into: int = 0) -> Marker:
-        lost = [DROPPED.empty_table()]
-
-        def kept() -> Iterator[tuple[pa.Table, Ints]]:
-            for rows, bucket, dropped in chunks:
-                lost.append(dropped)
-                yield rows, bucket
-
+    def _count(self, unit: Unit, dropped: pa.Table, facts: object = None) -> Marker:
+        tally = Tally(into=0, out=0, dropped=ledger.reason_counts(dropped))
         with scratch_dir(self.stage.out) as scratch:
-            files = shuffle.scatter_to(scratch, kept())
-            dropped = pa.concat_tables(lost)
-            files |= write_tables(scratch, {DROPPED_LABEL: dropped})
-            return self.stage.publish(unit, files, _lost(dropped, into=into))
-
-
-def _lost(dropped: pa.Table, *, into: int = 0) -> Tally:
-    return Tally(into=into, out=0, dropped=ledger.reason_counts(dropped))
+            return self.stage.publish(unit, write_tables(scratch, {DROPPED_LABEL: dropped}), tally, facts=facts)
 
 
 def _tables(file: parquet.File, rows: int) -> Iterator[pa.Table]:
@@ -268,29 +324,58 @@ def _tables(file: parquet.File, rows: int) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(held, maths.SCATTERED)
 
 
-def passes(stage: StageDir, config: PlanConfig, *, queries: str, seed: int, rows: int, rates: Rates) -> Passes:
-    """The passes over `rows` candidate rows, at the rates of the plan's first start."""
-    buckets, cells = bucket_count(rows, config.rows_per_bucket), sketch_cells(rows)
-    return Passes(stage, config, queries, len(load_queries(queries)), seed, buckets, cells, first_rates(stage, rates))
+def shape_of(rows: int, config: PlanConfig, *, rows_a_key: int = shuffle.KEY_ROWS) -> Shape:
+    """The shape of a plan of that many candidate rows, by what a key of a shuffle may hold."""
+    partitions = 2 * ceil_div(rows, config.rows_per_partition) + ceil_div(rows, config.max_urls_per_domain_partition)
+    return Shape(
+        buckets=shuffle.buckets_for(rows, bytes_a_row=ROW_BYTES, rows_a_key=rows_a_key),
+        ranges=shuffle.buckets_for(2 * rows, bytes_a_row=COUNT_BYTES, rows_a_key=8 * rows_a_key),
+        partitions=max(1, partitions),
+    )
 
 
-def first_rates(stage: StageDir, asked: Rates) -> Rates:
-    """The rates that the whole plan goes by: those asked for at its first start, though politeness may have changed since."""
-    kept = stage.marker(RATES) or stage.publish(RATES, {}, facts=RatesKept(asked.kept()))
-    return stage.facts(kept, RatesKept).rates.rates()
+def passes(
+    stage: StageDir,
+    config: PlanConfig,
+    *,
+    queries: str,
+    seed: int,
+    rows: int,
+    rates: Rates,
+    parts: int = 1,
+    rows_a_key: int = shuffle.KEY_ROWS,
+) -> Passes:
+    """The passes over `rows` candidate rows in `parts` parts, at the rates and in the shape of the plan's first start."""
+    begun = begin(stage, rates, shape_of(rows, config, rows_a_key=rows_a_key))
+    assert begun.shape is not None
+    return Passes(
+        stage, config, queries, len(load_queries(queries)), seed, begun.rates.rates(), begun.shape, rows, parts
+    )
+
+
+def begin(stage: StageDir, rates: Rates, shape: Shape) -> Begun:
+    """What the plan's first start decided, or decides now; later ones go by it, though politeness may have changed since. A plan
+    that an earlier version left half done has no shape: it is begun anew, since its passes cut the rows in other pieces."""
+    kept = stage.marker(RATES)
+    begun = stage.facts(kept, Begun) if kept else Begun(rates.kept())
+    if begun.shape is not None:
+        return begun
+    stage.forget()
+    fs.remove(stage.at_work.path)
+    return stage.facts(stage.publish(RATES, {}, facts=replace(begun, shape=shape)), Begun)
 
 
 def wanted_units(scattered: Iterable[Unit], wanted: Iterable[Wanted]) -> set[Unit]:
-    """All units of a plan: those of the first pass, which are given, and those that follow from the slices that passes wrote.
-    Raises Stopped where it did not come back which those are."""
+    """All units of a plan: those of the first pass, which are given, and those that follow from the two large shuffles. Raises
+    Stopped where it did not come back which those are."""
     followed = {some.kinds: some for some in wanted}
     check_complete("plan", [OF_BUCKETS[0], OF_PARTITIONS[0]], (kinds[0] for kinds in followed))
     return {*scattered, *(unit for some in followed.values() for unit in some.units), QUERIES}
 
 
 def without_work(marker: Marker) -> Marker:
-    """The marker of a plan unit for the manifest, without files between passes. The marker on disk still names those, so its
-    digest and size are added."""
+    """The marker of a plan unit as manifests of versions up to 0.4 have it: without the files between passes, which the marker on
+    disk still names; its digest and size are added."""
     files = {label: file for label, file in marker.files.items() if label in ("rows", DROPPED_LABEL)}
     # Up to version 0.3 slices stood in the marker itself.
     facts = Rest({name: value for name, value in marker.facts.items() if name != "slices"})

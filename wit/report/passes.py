@@ -23,7 +23,7 @@ from wit.report.tables import rows_per_query
 from wit.select.config import SelectConfig
 from wit.select.passes import count, read_raw
 from wit.select.survival import Memberships
-from wit.store import fs, parquet, shuffle
+from wit.store import fs, parquet, streams
 from wit.store.flight import side_by_side
 from wit.store.manifests import Manifest, Published
 from wit.store.parts import check_complete
@@ -142,7 +142,7 @@ class Passes:
         path = fs.join(self.folder, f"hosts-{piece.number:05d}.arrow")
         with scratch_dir(self.out) as scratch:
             local = fs.join(scratch, "hosts.arrow")
-            shuffle.write_stream(host_counts(hosts), local, rows=ROWS)
+            streams.write_stream(host_counts(hosts), local, rows=ROWS)
             fs.publish(local, path)
         return path
 

@@ -30,7 +30,7 @@ from wit.report.page import dataset_card, report_page
 from wit.report.passes import DOWNLOADED, KEPT, PLANNED, Sums
 from wit.report.tables import Tables, query_table, read_sources, source_table
 from wit.select.survival import Shortfall, shortfall, still_lacking
-from wit.store import fs, lease, parquet, shuffle
+from wit.store import fs, lease, parquet, streams
 from wit.store.flight import side_by_side
 from wit.store.manifests import File, Published, described
 from wit.store.scratch import scratch_dir
@@ -97,6 +97,6 @@ def write_hosts(out: str, runs: Sequence[str]) -> HostFacts:
         local = [fs.join(scratch, fs.name_of(run)) for run in runs]
         for _ in side_by_side(lambda number: fs.download(runs[number], local[number]), range(len(runs))):
             pass
-        batches = [opened.enter_context(shuffle.streamed(path)) for path in local]
+        batches = [opened.enter_context(streams.streamed(path)) for path in local]
         parquet.publish_tables(facts.watch(merged(batches)), HOSTS, fs.join(out, HOSTS_FILE), out=out)
     return facts

@@ -29,9 +29,9 @@ from wit.select.keep import judge, keep_list, pictures
 from wit.select.survival import Memberships, membership_counts, surviving_counts
 from wit.store import fs, parquet
 from wit.store.manifests import Marker, Unit
+from wit.store.oldshuffle import SliceRef, read_slices, scatter_to, slice_refs
 from wit.store.parts import StageDir, write_tables
 from wit.store.scratch import scratch_dir
-from wit.store.shuffle import SliceRef, read_slices, scatter_to, slice_refs
 from wit.tally import Tally
 
 KEEP_ROW_GROUP = 512  # publish reads runs of about 100 rows: a run should not cost the whole table

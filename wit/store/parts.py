@@ -10,10 +10,11 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import xxhash
 
 from wit import layout
 from wit.damage import damaged
@@ -54,16 +55,24 @@ class StageDir:
     fingerprint: str
     anew: bool = False
     """Whether the user asks for the stage to be made anew: then no file that is there is taken for what its name says."""
+    between: bool = False
+    """Whether this is where the stage keeps what its passes hand on (`at_work`), and not what it gives."""
+
+    @property
+    def at_work(self) -> StageDir:
+        """Where the stage keeps what its passes hand on: no manifest names it, and it is removed when the stage is finished. Its
+        units are spread over 256 directories, since stores bound what one prefix takes."""
+        return replace(self, between=True)
 
     @property
     def directory(self) -> str:
         """The stage's directory, relative to OUT."""
-        return layout.directory_of(self.stage)
+        return layout.work_of(self.stage) if self.between else layout.directory_of(self.stage)
 
     @property
     def path(self) -> str:
         """The stage's directory, OUT included."""
-        return layout.stage_path(self.out, self.stage)
+        return fs.join(self.out, self.directory)
 
     @property
     def manifest_path(self) -> str:
@@ -72,7 +81,12 @@ class StageDir:
 
     def marker_path(self, unit: Unit) -> str:
         """Where the unit's marker stands, or will."""
-        return fs.join(self.path, f"{unit}.json")
+        return fs.join(self.out, f"{self._place(unit)}.json")
+
+    def _place(self, unit: Unit) -> str:
+        """What the names of a unit's files begin with, relative to OUT."""
+        spread = f"/{xxhash.xxh3_64_intdigest(str(unit).encode()) & 0xFF:02x}" if self.between else ""
+        return f"{self.directory}{spread}/{unit}"
 
     def any_marker(self, unit: Unit) -> Marker | None:
         """The unit's marker, whatever its fingerprint."""
@@ -183,7 +197,7 @@ class StageDir:
 
     def _name(self, unit: Unit, label: str, local: str, digest: fs.Digest) -> str:
         """What a file of a unit is called, relative to OUT: no other attempt gives the name to other bytes."""
-        place = f"{label}/{self.stage}-{unit}" if label in APART else f"{self.directory}/{unit}"
+        place = f"{label}/{self.stage}-{unit}" if label in APART else self._place(unit)
         return f"{place}.{digest.hex[:12]}{''.join(fs.name_of(local).partition('.')[1:])}"
 
     def publish_tables(self, unit: Unit, tables: Mapping[str, pa.Table], tally: Tally, **more: Any) -> Marker:

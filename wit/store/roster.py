@@ -20,7 +20,7 @@ from wit.errors import Stopped
 from wit.layout import SCRATCH
 from wit.store import fs
 from wit.store.scratch import scratch_dir
-from wit.store.shuffle import parse, write_stream
+from wit.store.streams import parse, write_stream
 from wit.typed import dump, load
 
 T = TypeVar("T")

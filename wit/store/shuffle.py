@@ -1,111 +1,285 @@
-"""A shuffle that moves descriptors: each task writes its rows once, ordered by bucket, and hands on byte ranges.
+"""The shuffle: tasks deal rows to buckets, and each bucket gets its rows, in the order of the tasks.
 
-Beam's local runner holds 4 to 7 times the payload of a GroupByKey in memory (a native GroupByKey of rows takes about 720 B
-a row). Here each task writes one file, with one Arrow IPC stream a bucket, and a second file that says where each stream begins.
-Only `SliceRef`s cross the GroupByKey, on a laptop and on a cluster alike. Reading a bucket is one ranged read a task.
+It has two forms with the same outcome. On an engine rows travel through the engine's own GroupByKey, as one Arrow batch without
+schema for each task and bucket (`Shuffle.batches`). Beam's local runner holds 4 to 7 times the payload of a GroupByKey in memory,
+so on one machine rows go through files (`Shuffle.deal`): a task writes one file, its rows ordered by bucket, a record batch for
+each, and an index of where each begins. Only `Extent`s cross the GroupByKey: which piece of a file belongs to a block of buckets.
+
+Tasks times buckets grow with the square of the rows, while what one task has for one bucket shrinks to nothing. So there may be
+two levels of files: tasks write a piece for a block of buckets; then, for each block and FAN_IN tasks, one unit puts these
+pieces in the order of the buckets (`Shuffle.regroup`). A bucket then reads FAN_IN times fewer pieces.
+
+A shuffle's files are work: they stand apart from the stage's own (`StageDir.at_work`), and no manifest names them.
 """
 
 from __future__ import annotations
 
-import contextlib
+import io
 import itertools
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import IO
 
+import numpy as np
 import pyarrow as pa
 
+from wit import layout, ledger
+from wit.arithmetic import ceil_div
 from wit.arrays import Ints, run_starts
 from wit.damage import damaged
-from wit.store import fs, parquet
-from wit.store.manifests import Marker
-from wit.store.parts import StageDir
-from wit.typed import load
+from wit.store import fs
+from wit.store.flight import side_by_side
+from wit.store.manifests import Marker, Unit
+from wit.store.parts import StageDir, write_tables
+from wit.store.scratch import scratch_dir
+from wit.store.streams import OPTIONS, read_stream, write_stream
+from wit.tally import Tally
 
-OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class SliceRef:
-    """The rows of one bucket in one task's file: bytes [start, start + length)."""
-
-    path: str
-    start: int
-    length: int
-    rows: int
-
-
-def write_slices(chunks: Iterable[tuple[pa.Table, Ints]], path: str) -> list[tuple[int, SliceRef]]:
-    """Writes the local file `path`; returns (bucket, reference) of every slice. A chunk is (rows, bucket of each row), its rows
-    ordered by bucket. Chunks are written as they come, so a task holds one at a time."""
-    refs = []
-    with fs.open_write(path) as sink:
-        for table, buckets in chunks:
-            for start, end in itertools.pairwise([*run_starts(buckets).tolist(), len(buckets)]):
-                position = sink.tell()
-                with pa.ipc.new_stream(sink, table.schema, options=OPTIONS) as writer:
-                    writer.write_table(table.slice(start, end - start))
-                ref = SliceRef(path, position, sink.tell() - position, int(end - start))
-                refs.append((int(buckets[start]), ref))
-    return refs
+# What one key may hold: engines bring the values of a key to one worker, and some stop at 100 MB (design section 11).
+KEY_ROWS, KEY_BYTES = 125_000, 25_000_000
+CHUNK_ROWS = 250_000  # that a task holds at a time
+SLICE_ROWS = 256  # in a smaller batch the description of its columns weighs more than they do
+FAN_IN = 64  # pieces that one unit reads
+BLOCKS = 512
+SLICES, INDEX = "slices", "index"  # labels of a unit's files
+BUCKET = "_bucket"  # the column that a piece for several buckets has beside its rows
+INDEXED = pa.schema([("bucket", pa.int32()), ("start", pa.int64()), ("length", pa.int64()), ("rows", pa.int32())])
 
 
-SLICES, INDEX = "slices", "index"  # labels of a scattered unit's files
-
-
-def scatter_to(scratch: str, chunks: Iterable[tuple[pa.Table, Ints]]) -> dict[str, str]:
-    """Writes the slices of a unit and their index to local files, for `StageDir.publish`."""
-    files = {SLICES: fs.join(scratch, "slices.arrow"), INDEX: fs.join(scratch, "index.json")}
-    written = [[bucket, ref.start, ref.length, ref.rows] for bucket, ref in write_slices(chunks, files[SLICES])]
-    fs.write_bytes(files[INDEX], json.dumps(written).encode())
-    return files
-
-
-def slice_refs(stage: StageDir, marker: Marker) -> list[tuple[int, SliceRef]]:
-    """What crosses the shuffle: (bucket, reference) of every slice of the unit."""
-    path = stage.file(marker, SLICES)
-    # Up to version 0.3 the index stood in the marker itself.
-    index = _index(stage.file(marker, INDEX)) if INDEX in marker.files else stage.facts(marker, Scattered).slices
-    return [(bucket, SliceRef(path, start, length, rows)) for bucket, start, length, rows in index]
-
-
-Index = tuple[tuple[int, ...], ...]  # (bucket, start, length, rows) of each slice
+def buckets_for(rows: int, *, bytes_a_row: int, rows_a_key: int = KEY_ROWS) -> int:
+    """How many buckets the rows need, so that none holds more than one key may; at least one."""
+    return max(1, ceil_div(rows, min(rows_a_key, KEY_BYTES // bytes_a_row)))
 
 
 @dataclass(frozen=True, slots=True)
-class Scattered:
-    """The index of a scattered unit, as markers held it up to version 0.3."""
+class Dealt:
+    """Some rows of a task, ordered by bucket, the bucket of each, and what was dropped on the way; `into` counts pairs in."""
 
-    slices: Index
+    rows: pa.Table
+    bucket: Ints
+    dropped: pa.Table | None = None
+    into: int = 0
 
 
-def _index(path: str) -> Index:
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task of a shuffle: its number, which orders the rows of a bucket, and what it deals, a chunk at a time. `counted` is
+    the unit that says what it dropped; None where nothing can be."""
+
+    number: int
+    chunks: Callable[[], Iterable[Dealt]]
+    counted: Unit | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Slice:
+    """Rows in a file: the record batch in bytes [start, start + length)."""
+
+    number: int
+    path: str
+    start: int
+    length: int
+
+    def read(self, schema: pa.Schema) -> pa.Table:
+        """The rows; raises DamagedFile where there are none of that schema."""
+        return _parse(self.path, fs.read_range(self.path, self.start, self.length), schema)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Batch:
+    """Rows that travel through an engine: the `place`-th batch of a task for a bucket."""
+
+    number: int
+    place: int
+    data: bytes
+
+    def read(self, schema: pa.Schema) -> pa.Table:
+        """The rows."""
+        return _parse("a batch of the shuffle", self.data, schema)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The slices of one block of buckets in the file of a task."""
+
+    number: int
+    path: str
+    index: Ints  # [slices, 3]: bucket (or block), start, length
+
+    @property
+    def slices(self) -> Iterator[tuple[int, Slice]]:
+        """(bucket, slice) of each."""
+        for bucket, start, length in self.index.tolist():
+            yield bucket, Slice(self.number, self.path, start, length)
+
+
+def read_rows(pieces: Iterable[Slice | Batch], schema: pa.Schema) -> pa.Table:
+    """The rows of a bucket in the order of the tasks, whatever order its pieces came in."""
+    ordered = sorted(pieces)
+    if not ordered:
+        return schema.empty_table()
+    asked = any(isinstance(piece, Slice) and not fs.is_local(piece.path) for piece in ordered)
+    read = side_by_side if asked else map
+    return pa.concat_tables(read(lambda piece: piece.read(schema), ordered)).combine_chunks()
+
+
+def _parse(where: str, data: bytes, schema: pa.Schema) -> pa.Table:
     try:
-        return load(Index, json.loads(fs.read_bytes(path)))
-    except ValueError as error:
-        raise damaged(path, error) from error
+        batch = pa.ipc.read_record_batch(pa.ipc.read_message(data), schema)
+    except (pa.ArrowInvalid, EOFError, OSError) as error:
+        raise damaged(where, error) from error
+    return pa.Table.from_batches([batch], schema)
 
 
-def read_slices(refs: Iterable[SliceRef], schema: pa.Schema) -> pa.Table:
-    """The rows of all references, sorted by path and offset, whatever order the references came in."""
-    tables = [parse(ref.path, fs.read_range(ref.path, ref.start, ref.length)) for ref in sorted(refs)]
-    return pa.concat_tables(tables).combine_chunks() if tables else schema.empty_table()
+@dataclass(frozen=True, slots=True)
+class Shuffle:
+    """A shuffle of a stage: the name of its units, the schema of its rows, at most how many buckets and levels it has."""
+
+    stage: StageDir
+    name: str
+    schema: pa.Schema
+    buckets: int
+    two_levels: bool = False
+
+    @classmethod
+    def of(cls, stage: StageDir, name: str, schema: pa.Schema, buckets: int, *, rows: int, tasks: int) -> Shuffle:
+        """The shuffle of that many rows out of that many tasks; all three numbers may be too high."""
+        chunks = max(tasks, ceil_div(rows, CHUNK_ROWS))
+        many = min(chunks, ceil_div(rows, buckets)) > FAN_IN and rows < SLICE_ROWS * chunks * buckets
+        return cls(stage, name, schema, buckets, many)
+
+    @property
+    def width(self) -> int:
+        """How many buckets a block has."""
+        return ceil_div(self.buckets, BLOCKS)
+
+    @property
+    def work(self) -> StageDir:
+        """Where its files stand."""
+        return self.stage.at_work
+
+    def deal(self, task: Task) -> tuple[Marker, Marker | None]:
+        """Writes what the task deals; returns the marker of these files, and of what was dropped. Nothing is done twice."""
+        unit = Unit.numbered(self.name, task.number)
+        dealt = self.work.done(unit)
+        counted = self.stage.done(task.counted) if task.counted is not None else None
+        if dealt is not None and (counted is not None or task.counted is None):
+            return dealt, counted
+        seen: list[Dealt] = []
+        chunks = (_noted(chunk, seen) for chunk in task.chunks())
+        pieces = (self._by_block(chunk) if self.two_levels else (chunk.rows, chunk.bucket) for chunk in chunks)
+        dealt = self._write(unit, pieces)
+        return dealt, self._count(task, seen)
+
+    def batches(self, task: Task) -> Iterator[tuple[int, Batch] | Marker]:
+        """What the task deals, as (bucket, batch); behind it the marker of what was dropped, if the task has one."""
+        seen: list[Dealt] = []
+        for place, chunk in enumerate(task.chunks()):
+            sink = io.BytesIO()
+            for bucket, start, length, _ in _write_slices(sink, [_noted(chunk, seen)], self.schema):
+                yield bucket, Batch(task.number, place, sink.getvalue()[start : start + length])
+        if (counted := self._count(task, seen)) is not None:
+            yield counted
+
+    def extents(self, dealt: Marker) -> list[tuple[int, Extent]]:
+        """(block, extent) of each block that the unit has rows for."""
+        index = _read_index(self.work.file(dealt, INDEX))
+        bucket = index[:, 0]
+        blocks = bucket if self.two_levels and dealt.unit.kind == self.name else bucket // self.width
+        order = np.argsort(blocks, kind="stable")
+        index, blocks = index[order], blocks[order]
+        number, path = int(dealt.unit.place.partition("-")[0]), self.work.file(dealt, SLICES)
+        ends = [*run_starts(blocks).tolist(), len(blocks)]
+        return [(int(blocks[a]), Extent(number, path, index[a:b])) for a, b in itertools.pairwise(ends)]
+
+    def grouped(self, extent: tuple[int, Extent]) -> tuple[tuple[int, int], Extent]:
+        """The extent by block and group of FAN_IN tasks: what one unit of the second level reads."""
+        return (extent[0], extent[1].number // FAN_IN), extent[1]
+
+    def regroup(self, group: tuple[tuple[int, int], Iterable[Extent]]) -> Marker:
+        """The second level: the pieces of some tasks for one block -> slices by bucket. Returns the marker of these files."""
+        (block, tasks), extents = group
+        unit = Unit(f"{self.name}2", f"{tasks:05d}-{block:05d}")
+
+        def work() -> Marker:
+            pieces = sorted(piece for extent in extents for _, piece in extent.slices)
+            return self._write(unit, self._by_bucket(pieces))
+
+        return self.work.once(unit, work)
+
+    def of_buckets(self, block: tuple[int, Iterable[Extent]]) -> Iterator[tuple[int, tuple[Slice, ...]]]:
+        """(bucket, its slices) of each bucket of a block that has rows."""
+        pieces: dict[int, list[Slice]] = {}
+        for extent in block[1]:
+            for bucket, piece in extent.slices:
+                pieces.setdefault(bucket, []).append(piece)
+        for bucket in sorted(pieces):
+            yield bucket, tuple(sorted(pieces[bucket]))
+
+    def _by_block(self, chunk: Dealt) -> tuple[pa.Table, Ints]:
+        return chunk.rows.append_column(BUCKET, pa.array(chunk.bucket, pa.int32())), chunk.bucket // self.width
+
+    def _by_bucket(self, pieces: Sequence[Slice]) -> Iterator[tuple[pa.Table, Ints]]:
+        schema = self.schema.append(pa.field(BUCKET, pa.int32()))
+        held: list[pa.Table] = []
+        for piece in pieces:
+            held.append(piece.read(schema))
+            if sum(map(len, held)) >= CHUNK_ROWS:
+                yield _ordered(pa.concat_tables(held))
+                held = []
+        if held:
+            yield _ordered(pa.concat_tables(held))
+
+    def _write(self, unit: Unit, chunks: Iterable[tuple[pa.Table, Ints]]) -> Marker:
+        """Writes the slices of a unit and their index, and claims it."""
+        first = next(chunks := iter(chunks), None)
+        schema = first[0].schema if first else self.schema
+        with scratch_dir(self.stage.out) as scratch:
+            files = {SLICES: fs.join(scratch, "slices.arrow"), INDEX: fs.join(scratch, "index.arrow")}
+            both = (Dealt(rows, bucket) for rows, bucket in itertools.chain([first] if first else [], chunks))
+            with fs.open_write(files[SLICES]) as sink:
+                index = np.array(list(_write_slices(sink, both, schema)), np.int64).reshape(-1, len(INDEXED))
+            write_stream(pa.table(list(index.T), names=INDEXED.names).cast(INDEXED), files[INDEX])
+            return self.work.publish(unit, files)
+
+    def _count(self, task: Task, seen: Sequence[Dealt]) -> Marker | None:
+        """Publishes what the task dropped."""
+        if task.counted is None or (there := self.stage.done(task.counted)) is not None:
+            return None if task.counted is None else there
+        dropped = pa.concat_tables([chunk.dropped for chunk in seen if chunk.dropped is not None])
+        tally = Tally(into=sum(chunk.into for chunk in seen), out=0, dropped=ledger.reason_counts(dropped))
+        with scratch_dir(self.stage.out) as scratch:
+            return self.stage.publish(task.counted, write_tables(scratch, {layout.DROPPED: dropped}), tally)
 
 
-def write_stream(table: pa.Table, path: str, *, rows: int | None = None) -> None:
-    """Writes a local file that `parse` reads, in batches of at most that many rows."""
-    with fs.open_write(path) as sink, pa.ipc.new_stream(sink, table.schema, options=OPTIONS) as writer:
-        writer.write_table(table, max_chunksize=rows)
+def _noted(chunk: Dealt, seen: list[Dealt]) -> Dealt:
+    """The chunk; all of it but its rows is kept in `seen`."""
+    seen.append(Dealt(chunk.rows.schema.empty_table(), chunk.bucket[:0], chunk.dropped, chunk.into))
+    return chunk
 
 
-@contextlib.contextmanager
-def streamed(path: str) -> Iterator[Iterator[pa.RecordBatch]]:
-    """The batches of a local file that `write_stream` wrote; none of them is empty."""
-    with fs.open_read(path) as stream, parquet.naming(path), pa.ipc.open_stream(stream) as batches:
-        yield (batch for batch in batches if len(batch))
+def _ordered(rows: pa.Table) -> tuple[pa.Table, Ints]:
+    bucket = rows[BUCKET].to_numpy().astype(np.int64)
+    order = np.argsort(bucket, kind="stable")
+    return rows.drop_columns([BUCKET]).take(pa.array(order)), bucket[order]
 
 
-def parse(path: str, data: bytes) -> pa.Table:
-    """The rows of an Arrow stream whose bytes were read from `path`; raises DamagedFile where they are no such stream."""
-    with parquet.naming(path):
-        return pa.ipc.open_stream(pa.BufferReader(data)).read_all()
+def _write_slices(sink: IO[bytes], chunks: Iterable[Dealt], schema: pa.Schema) -> Iterator[tuple[int, ...]]:
+    """Writes the schema, and a record batch for each run of equal buckets; yields (bucket, start, length, rows) of each."""
+    with pa.ipc.new_stream(sink, schema, options=OPTIONS) as writer:
+        writer.write_batch(pa.RecordBatch.from_pylist([], schema))  # the schema is written with the first batch
+        for chunk in chunks:
+            rows = chunk.rows.combine_chunks()
+            for start, end in itertools.pairwise([*run_starts(chunk.bucket).tolist(), len(chunk.bucket)]):
+                before = sink.tell()
+                writer.write_batch(rows.slice(start, end - start).to_batches()[0])
+                yield int(chunk.bucket[start]), before, sink.tell() - before, end - start
+
+
+def _read_index(path: str) -> Ints:
+    """[slices, 3]: bucket, start, length."""
+    table = read_stream(path)
+    if table.schema != INDEXED:
+        raise damaged(path, "it is no index of a shuffle")
+    index: Ints = np.stack([table[name].to_numpy().astype(np.int64) for name in ("bucket", "start", "length")], axis=1)
+    return index

@@ -18,7 +18,7 @@ from wit.plan import owners
 from wit.plan import pairs as maths
 from wit.plan.config import PlanConfig
 from wit.plan.owners import Owners, Rates, Routing
-from wit.store.shuffle import write_slices
+from wit.store.shuffle import Dealt
 from wit.typed import load, to_json
 
 SEED = 11
@@ -28,22 +28,34 @@ UNBOUND = Rates()
 def weighed(urls: list[str], tmp_path: Path) -> pa.Table:
     """The URLs as one bucket of pairs, all with a critical t of 1."""
     table = candidates([(url, f"text {n}", [0]) for n, url in enumerate(urls)])
-    rows, bucket, _ = maths.scatter(table, seed=SEED, buckets=1, captions=16)
-    refs = [ref for _, ref in write_slices([(rows, bucket)], str(tmp_path / "rows.arrow"))]
-    pairs, _ = maths.merge(refs, seed=SEED, captions=16)
+    rows = maths.scatter(table, seed=SEED, buckets=1, captions=16).rows
+    pairs, _ = maths.merge(rows, seed=SEED, captions=16)
     at = pairs.schema.get_field_index("critical_t")
     return pairs.set_column(at, "critical_t", pa.repeat(1.0, len(pairs)))
 
 
+def counted(pairs: pa.Table, rates: Rates, *, threshold: float = 5.0, ranges: int = 4) -> list[Dealt]:
+    """What three buckets of a third each count."""
+    parts = []
+    for third in range(3):
+        narrow, wide = maths.split(pairs.filter(pa.array(pairs["row"].to_numpy() % 3 == third)))
+        weighed = pa.table({"place": range(len(narrow)), "row": narrow["row"], "critical_t": [1.0] * len(narrow)})
+        places = owners.planned_places(weighed.cast(maths.WEIGHED), threshold)
+        names = wide.take(places) if rates.limits.entries else None
+        parts.append(owners.count_owned(narrow.take(places), rates, ranges, names))
+    return parts
+
+
+def found_in(parts: list[Dealt], config: PlanConfig) -> Owners:
+    """What the ranges find in it."""
+    ranges = sorted({number for part in parts for number in part.bucket.tolist()})
+    tables = [pa.concat_tables(p.rows.filter(pa.array(p.bucket == number)) for p in parts) for number in ranges]
+    return owners.add_owners(owners.too_many(table, config) for table in reversed(tables))
+
+
 def routing_of(pairs: pa.Table, config: PlanConfig, rates: Rates) -> Routing:
-    """As the pipeline finds it, over buckets of a third each."""
-    cells = 1024
-    thirds = [pairs.filter(pa.array(pairs["row"].to_numpy() % 3 == third)) for third in range(3)]
-    counts = np.sum([maths.sketch(third, cells) for third in thirds], axis=0)
-    bound, named = owners.suspicious_from(config, rates), owners.named_domains(rates)
-    heavy = maths.add_heavy(maths.count_heavy(t, counts, caption_cap=0, domain_cap=bound, named=named) for t in thirds)
-    parts = [owners.count_owners(third, 5.0, heavy.domains[0], rates) for third in thirds]
-    return owners.plan_routing(owners.add_owners(parts), len(pairs), config)
+    """As the pipeline finds it."""
+    return owners.plan_routing(found_in(counted(pairs, rates), config), len(pairs), config)
 
 
 def test_a_partition_owns_whole_domains_and_a_giant_has_its_own(tmp_path: Path) -> None:
@@ -142,28 +154,6 @@ def test_what_is_said_of_a_name_goes_before_what_is_said_of_all() -> None:
     assert kept.rates() == Rates(1, 0.5, 0.25, HostLimits({"slow.example": HostLimit(0.1)}))
 
 
-@pytest.mark.parametrize(
-    "knobs, rates, bound",
-    [
-        ({}, UNBOUND, 50_000),
-        ({"max_urls_per_domain": 70}, UNBOUND, 70),
-        ({"max_urls_per_domain_partition": 60, "max_urls_per_domain": 70}, UNBOUND, 60),
-        ({}, Rates(1, 0.5, 0.25), 900),
-        ({}, Rates(1, 0.25, 0.5), 900),
-        ({}, Rates(0.001, 0.1, 0.1), 1),
-    ],
-)
-def test_a_domain_is_suspicious_from_the_smallest_bound_on(knobs: dict[str, int], rates: Rates, bound: int) -> None:
-    assert owners.suspicious_from(PlanConfig(**knobs), rates) == bound  # type: ignore[arg-type]
-
-
-def test_the_domains_of_named_hosts_are_counted_each_once() -> None:
-    limits = HostLimits({name: HostLimit(1) for name in ("a.one.example", "b.one.example", "two.example")})
-    found = owners.named_domains(Rates(limits=limits))
-    assert found.tolist() == sorted({name_hash("one.example"), name_hash("two.example")}) and found.dtype == np.uint64
-    assert len(owners.named_domains(UNBOUND)) == 0
-
-
 def counts(rows: dict[int, tuple[int, float]]) -> owners.Counts:
     hashes = sorted(rows)
     return owners.Counts(
@@ -180,27 +170,43 @@ def test_the_share_that_may_stay_is_what_is_allowed_of_what_there_is() -> None:
     assert counts({}).shares(asked[:2]).tolist() == [1, 1] and len(found.shares(asked[:0])) == 0
 
 
-def test_counts_of_buckets_add_up() -> None:
+def test_what_ranges_find_comes_together() -> None:
     one = Owners(counts({3: (10, 5), 7: (1, 6)}), counts({1: (2, 9)}))
-    other = Owners(counts({7: (4, 6), 5: (2, 8)}), counts({}))
-    both = owners.add_owners(iter([one, other]))
+    other = Owners(counts({5: (2, 8)}), counts({}))
+    both = owners.add_owners(iter([other, one]))
     assert both.domains.hashes.tolist() == [3, 5, 7]
-    assert both.domains.rows.tolist() == [10, 2, 5] and both.domains.allowed.tolist() == [5, 8, 6]
+    assert both.domains.rows.tolist() == [10, 2, 1] and both.domains.allowed.tolist() == [5, 8, 6]
     assert (both.hosts.hashes.tolist(), both.hosts.rows.tolist(), both.hosts.allowed.tolist()) == ([1], [2], [9])
     none = owners.add_owners([])
     assert len(none.domains.hashes) == len(none.hosts.rows) == 0
 
 
-def test_urls_are_counted_below_the_threshold_at_suspects_alone_and_once(tmp_path: Path) -> None:
+def test_urls_are_counted_below_the_threshold_and_once(tmp_path: Path) -> None:
     urls = [f"http://{host}.example/{n}" for host in ("a.one", "b.one", "two") for n in range(3)]
     pairs = weighed([*urls, urls[0]], tmp_path)  # one URL with two captions
-    suspects = np.array([name_hash("one.example")], np.uint64)
-    found = owners.count_owners(pairs, 5.0, suspects, RATES)
-    assert found.domains.hashes.tolist() == [name_hash("one.example")]
-    assert (found.domains.rows.tolist(), found.domains.allowed.tolist()) == ([6], [1_800])
-    assert found.hosts.hashes.tolist() == sorted(name_hash(f"{host}.one.example") for host in "ab")
-    assert (found.hosts.rows.tolist(), found.hosts.allowed.tolist()) == ([3, 3], [900, 900])
-    assert len(owners.count_owners(pairs, 1.0, suspects, RATES).domains.rows) == 0, "none is below its own critical t"
+    parts = counted(pairs, RATES, ranges=1)
+    rows = pa.concat_tables(part.rows for part in parts)
+    of = Counter[tuple[int, int]]()
+    for row in rows.to_pylist():
+        of[row["domain"], row["host"]] += row["rows"]
+        assert (row["domain_allowed"], row["host_allowed"]) == (1_800, 900)
+    named = {(name_hash(host.split(".", 1)[1]), name_hash(host)): 3 for host in ("a.one.example", "b.one.example")}
+    assert of == named | {(name_hash("two.example"), name_hash("two.example")): 3}
+    assert sum(len(part.rows) for part in counted(pairs, RATES, threshold=1.0)) == 0, "none is below its own critical t"
+    assert len(counted(pairs.slice(0, 0), RATES)[0].rows) == 0
+
+
+@pytest.mark.parametrize("ranges", [1, 3, 50])
+def test_only_what_has_too_many_rows_is_found_whatever_the_ranges(tmp_path: Path, ranges: int) -> None:
+    limits = HostLimits({"example": HostLimit(0.01)})  # of all names below it: 36 an hour
+    sizes = {"a.big.org": 70, "b.big.org": 50, "fine.org": 100, "slow.example": 37, "quick.example": 36}
+    pairs = weighed([f"http://{host}/{n}" for host, size in sizes.items() for n in range(size)], tmp_path)
+    config = PlanConfig(max_urls_per_domain_partition=100)
+    found = found_in(counted(pairs, Rates(1, 0, 60 / 3600, limits), ranges=ranges), config)
+    domains = dict(zip(found.domains.hashes.tolist(), found.domains.rows.tolist(), strict=True))
+    assert domains == {name_hash("big.org"): 120, name_hash("slow.example"): 37}
+    hosts = dict(zip(found.hosts.hashes.tolist(), found.hosts.allowed.tolist(), strict=True))
+    assert hosts == {name_hash("a.big.org"): 60, name_hash("fine.org"): 60, name_hash("slow.example"): 36}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """plan against its obvious twin: dictionaries and loops over all pairs at once."""
 
 from collections import Counter, defaultdict
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,27 +13,25 @@ from wit.hashing import name_hashes
 from wit.plan import balance
 from wit.plan import pairs as maths
 from wit.plan.threshold import hard_count
-from wit.records import CANDIDATES, DROPPED, PLAN, Reason, pair_key
-from wit.store.shuffle import read_slices, write_slices
+from wit.records import DROPPED, PLAN, pair_key
 
 QUERIES = ["dog", "cat", "photo", "red fox"]
 SEED = 11
 
 
-def merged(
-    table: pa.Table, tmp_path: Path, *, tasks: int = 1, buckets: int = 1, captions: int = 16
-) -> tuple[list[pa.Table], pa.Table]:
+def merged(table: pa.Table, *, tasks: int = 1, buckets: int = 1, captions: int = 16) -> tuple[list[pa.Table], pa.Table]:
     """The pairs of all buckets after a scatter in `tasks` tasks, and everything dropped on the way."""
-    refs, dropped = defaultdict(list), []
+    rows, dropped = defaultdict(list), []
     size = max(1, -(-len(table) // tasks))
-    for task, start in enumerate(range(0, len(table), size)):
-        rows, bucket, lost = maths.scatter(table.slice(start, size), seed=SEED, buckets=buckets, captions=captions)
-        dropped.append(lost)
-        for b, ref in write_slices([(rows, bucket)], str(tmp_path / f"{task}.arrow")):
-            refs[b].append(ref)
+    for start in range(0, len(table), size):
+        dealt = maths.scatter(table.slice(start, size), seed=SEED, buckets=buckets, captions=captions)
+        assert (np.diff(dealt.bucket) >= 0).all() and dealt.into == min(size, len(table) - start)
+        dropped.append(dealt.dropped)
+        for b in np.unique(dealt.bucket).tolist():
+            rows[b].append(dealt.rows.filter(pa.array(dealt.bucket == b)))
     pairs = []
-    for b in sorted(refs):
-        one, lost = maths.merge(refs[b], seed=SEED, captions=captions)
+    for b in sorted(rows):
+        one, lost = maths.merge(pa.concat_tables(rows[b]), seed=SEED, captions=captions)
         pairs.append(one)
         dropped.append(lost)
     return pairs, pa.concat_tables([DROPPED.empty_table(), *dropped])
@@ -56,11 +53,9 @@ ROWS = st.lists(
 
 @settings(max_examples=40, deadline=None)
 @given(rows=ROWS, tasks=st.integers(1, 4), buckets=st.integers(1, 5))
-def test_every_distinct_pair_survives_once_however_tasks_and_buckets_cut_it(
-    rows, tasks, buckets, tmp_path_factory
-) -> None:
+def test_every_distinct_pair_survives_once_however_tasks_and_buckets_cut_it(rows, tasks, buckets) -> None:
     table = candidates(rows)
-    pairs, dropped = merged(table, tmp_path_factory.mktemp("m"), tasks=tasks, buckets=buckets)
+    pairs, dropped = merged(table, tasks=tasks, buckets=buckets)
     seen = [(u, c) for t in pairs for u, c in zip(t["url"].to_pylist(), t["caption"].to_pylist(), strict=True)]
     assert sorted(seen) == sorted({(u, c) for u, c, _ in rows})
     assert reasons(dropped) == Counter({"duplicate_pair": len(rows) - len(seen)} if len(rows) > len(seen) else {})
@@ -69,48 +64,27 @@ def test_every_distinct_pair_survives_once_however_tasks_and_buckets_cut_it(
         assert len(set(urls)) == len(set(zip(urls, t["row"].to_pylist(), strict=True)))
 
 
-def test_a_url_on_a_million_pages_fills_no_bucket(tmp_path: Path) -> None:
+def test_a_url_on_a_million_pages_fills_no_bucket() -> None:
     hot = [("http://h.example/spacer.gif", f"caption {i}", [0]) for i in range(5_000)]
-    rows, _, dropped = maths.scatter(candidates(hot), seed=SEED, buckets=4, captions=16)
-    assert len(rows) == 16
-    assert reasons(dropped) == {"too_many_captions": 4_984}
-    pairs, _ = merged(candidates(hot), tmp_path, tasks=7)
-    whole, _, _ = maths.scatter(candidates(hot), seed=SEED, buckets=1, captions=16)
+    dealt = maths.scatter(candidates(hot), seed=SEED, buckets=4, captions=16)
+    assert len(dealt.rows) == 16
+    assert reasons(dealt.dropped) == {"too_many_captions": 4_984}
+    pairs, _ = merged(candidates(hot), tasks=7)
+    whole = maths.scatter(candidates(hot), seed=SEED, buckets=1, captions=16).rows
     assert pairs[0]["caption"].to_pylist() == whole["caption"].to_pylist()  # the same 16 whatever the cut
 
 
-def test_slices_come_back_whole_and_in_one_order(tmp_path: Path) -> None:
-    table = candidates([(f"http://h.example/{i}", "a dog", [0]) for i in range(100)])
-    bucket = np.sort(np.arange(100) % 3)
-    refs = write_slices([(table, bucket)], str(tmp_path / "x"))
-    assert [b for b, _ in refs] == [0, 1, 2] and sum(r.rows for _, r in refs) == 100
-    assert read_slices([r for _, r in reversed(refs)], CANDIDATES).equals(table)
-
-
-def test_a_caption_on_too_many_urls_is_thinned_to_about_the_cap_and_others_stay(tmp_path: Path) -> None:
-    rows = [(f"http://h.example/{i}", "buy now" if i % 2 else f"a dog {i}", [0]) for i in range(4_000)]
-    pairs, _ = merged(candidates(rows), tmp_path, buckets=3)
-    cells = maths.sketch_cells(4_000)
-    sketch = sum(maths.sketch(p, cells) for p in pairs)
-    heavy = maths.add_heavy(maths.count_heavy(p, sketch, caption_cap=200, domain_cap=0) for p in pairs)
-    thinned = [maths.thin(p, heavy, seed=SEED, caption_cap=200, domain_cap=0) for p in pairs]
-    captions = Counter(c for t, _ in thinned for c in t["caption"].to_pylist())
-    assert abs(captions.pop("buy now") - 200) < 5 * 14
-    assert len(captions) == 2_000
-    lost = pa.concat_tables([d for _, d in thinned])
-    assert set(lost["reason"].to_pylist()) == {Reason.CAPTION_TOO_FREQUENT.value}
-    assert len(lost) + sum(len(t) for t, _ in thinned) == 4_000
-
-
-def test_a_domain_above_its_cap_is_thinned_by_url(tmp_path: Path) -> None:
-    rows = [(f"http://{'a' if i % 4 else 'b'}.example/{i}", f"dog {i}", [0]) for i in range(4_000)]
-    pairs, _ = merged(candidates(rows), tmp_path)
-    sketch = maths.sketch(pairs[0], 1024)
-    heavy = maths.count_heavy(pairs[0], sketch, caption_cap=0, domain_cap=1_500)
-    thinned, dropped = maths.thin(pairs[0], heavy, seed=SEED, caption_cap=0, domain_cap=1_500)
-    domains = Counter(thinned["domain"].to_pylist())
-    assert domains["b.example"] == 1_000 and abs(domains["a.example"] - 1_500) < 5 * 28
-    assert reasons(dropped) == {"domain_cap": 3_000 - domains["a.example"]}
+def test_what_decides_and_the_rest_are_kept_apart_and_come_together_again() -> None:
+    pairs = merged(candidates([(f"http://h{i % 3}.example/{i // 2}", f"a dog {i}", [i % 4]) for i in range(60)]))[0][0]
+    narrow, wide = maths.split(pairs)
+    assert narrow.schema == maths.NARROW and wide.schema == maths.WIDE
+    assert not set(narrow.schema.names) & set(wide.schema.names)
+    assert narrow["host_hash"].to_pylist() == name_hashes(pairs["host"].to_pylist()).tolist()
+    assert narrow["domain_hash"].to_pylist() == name_hashes(pairs["domain"].to_pylist()).tolist()
+    assert narrow["caption_hash"].to_pylist() == name_hashes(pairs["caption"].to_pylist()).tolist()
+    assert maths.joined(narrow, wide).equals(pairs)
+    none = pairs.slice(0, 0)
+    assert maths.joined(*maths.split(none)).equals(none)
 
 
 def obvious_critical_t(rows: set[tuple[str, str, tuple[int, ...]]]) -> dict[str, float]:
@@ -124,10 +98,26 @@ def obvious_critical_t(rows: set[tuple[str, str, tuple[int, ...]]]) -> dict[str,
     return best
 
 
-def weighed(rows: list[tuple[str, str, list[int]]], tmp_path: Path, buckets: int) -> list[pa.Table]:
-    pairs, _ = merged(candidates(rows), tmp_path, buckets=buckets)
+def weigh(pairs: pa.Table, weights, kept=None) -> pa.Table:
+    """The pairs in their final order, with their critical t."""
+    narrow, wide = maths.split(pairs)
+    kept = np.ones(len(pairs), bool) if kept is None else kept
+    return maths.joined(narrow, wide, maths.weigh(narrow, kept, weights, name_hashes(QUERIES), seed=SEED))
+
+
+def weighed(rows: list[tuple[str, str, list[int]]], buckets: int) -> list[pa.Table]:
+    pairs, _ = merged(candidates(rows), buckets=buckets)
     counts = sum(balance.count_queries(maths.memberships(p)[1], len(QUERIES)) for p in pairs)
-    return [maths.weigh(p, counts, name_hashes(QUERIES), seed=SEED) for p in pairs]
+    return [weigh(p, counts) for p in pairs]
+
+
+def test_a_pair_that_was_thinned_is_gone_and_the_others_are_as_they_were() -> None:
+    pairs, weights = merged(candidates(BALANCE_ROWS))[0][0], np.array([300.0, 200, 400, 100])
+    kept = np.arange(len(pairs)) % 3 > 0
+    whole = {row["key"]: row for row in weigh(pairs, weights).to_pylist()}
+    left = weigh(pairs, weights, kept).to_pylist()
+    assert {row["key"] for row in left} == set(pairs.filter(pa.array(kept))["key"].to_pylist())
+    assert all(row == whole[row["key"]] for row in left)
 
 
 BALANCE_ROWS = [
@@ -136,8 +126,8 @@ BALANCE_ROWS = [
 
 
 @pytest.mark.parametrize("buckets", [1, 3])
-def test_the_rows_below_t_are_those_of_the_twin(tmp_path: Path, buckets: int) -> None:
-    tables = weighed(BALANCE_ROWS, tmp_path, buckets)
+def test_the_rows_below_t_are_those_of_the_twin(buckets: int) -> None:
+    tables = weighed(BALANCE_ROWS, buckets)
     expected = obvious_critical_t({(u, c, tuple(ids)) for u, c, ids in BALANCE_ROWS})
     admitted, dropped = zip(*[maths.admit(t, 50.0) for t in tables], strict=True)
     rows = pa.concat_tables(admitted)
@@ -147,8 +137,8 @@ def test_the_rows_below_t_are_those_of_the_twin(tmp_path: Path, buckets: int) ->
     assert rows.schema == PLAN
 
 
-def test_a_row_carries_all_captions_the_best_first_and_its_key(tmp_path: Path) -> None:
-    rows, dropped = maths.admit(weighed(BALANCE_ROWS, tmp_path, 1)[0], np.inf)
+def test_a_row_carries_all_captions_the_best_first_and_its_key() -> None:
+    rows, dropped = maths.admit(weighed(BALANCE_ROWS, 1)[0], np.inf)
     assert reasons(dropped) == {"same_url": 200}
     for row in rows.to_pylist():
         t = [c["critical_t"] for c in row["captions"]]
@@ -156,9 +146,9 @@ def test_a_row_carries_all_captions_the_best_first_and_its_key(tmp_path: Path) -
         assert row["key"] == row["captions"][0]["key"] == pair_key(row["url"], row["captions"][0]["text"])
 
 
-def test_a_hard_cap_keeps_exactly_t_of_a_query(tmp_path: Path) -> None:
+def test_a_hard_cap_keeps_exactly_t_of_a_query() -> None:
     rows = [(f"http://h.example/{i}", f"text {i}", [2] if i else [2, 3]) for i in range(3_000)]
-    pairs, _ = merged(candidates(rows), tmp_path, buckets=2)
+    pairs, _ = merged(candidates(rows), buckets=2)
     hashes = name_hashes(QUERIES)
     counts = sum(balance.count_queries(maths.memberships(p)[1], len(QUERIES)) for p in pairs)
     draws = defaultdict(list)
@@ -168,14 +158,14 @@ def test_a_hard_cap_keeps_exactly_t_of_a_query(tmp_path: Path) -> None:
     assert set(draws) == {2}
     weights = counts.astype(float)
     weights[2] = hard_count(draws[2], 100)
-    kept = [maths.admit(maths.weigh(p, weights, hashes, seed=SEED), 100.0)[0] for p in pairs]
+    kept = [maths.admit(weigh(p, weights), 100.0)[0] for p in pairs]
     urls = {u for t in kept for u in t["url"].to_pylist()}
     assert len(urls - {"http://h.example/0"}) in (99, 100)  # the first is kept for its rare query in any case
     assert "http://h.example/0" in urls
 
 
-def test_neighbours_in_a_partition_are_on_different_hosts(tmp_path: Path) -> None:
+def test_neighbours_in_a_partition_are_on_different_hosts() -> None:
     rows = [(f"http://h{i % 10}.example/{i}", f"text {i}", [0]) for i in range(200)]
-    planned = maths.admit(weighed(rows, tmp_path, 1)[0], np.inf)[0]
+    planned = maths.admit(weighed(rows, 1)[0], np.inf)[0]
     hosts = maths.arrange(planned, SEED)["host"].to_pylist()
     assert all(len(set(hosts[i : i + 10])) == 10 for i in range(0, 200, 10))

@@ -1,0 +1,101 @@
+"""The plan by files, by files in two levels, and by the engine's own shuffle: the same bytes, in any order and half done."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tests.pipelines.test_plan_pipeline import QUERIES, ROWS, planned
+from wit.plan.facts import RATES, Begun
+from wit.plan.passes import CandidatesPart
+from wit.store import shuffle
+from wit.store.manifests import Unit
+from wit.store.parquet import write_parquet
+from wit.store.parts import StageDir
+
+
+@pytest.fixture
+def parts(tmp_path: Path, candidates: Callable[..., pa.Table]) -> list[CandidatesPart]:
+    (tmp_path / "queries.txt").write_text("\n".join(QUERIES))
+    table = candidates(ROWS)
+    found = []
+    for i in range(8):
+        path = str(tmp_path / f"candidates-{i}.parquet")
+        write_parquet(table.slice(i * 250, 250), path)
+        found.append(CandidatesPart(Unit.numbered("scatter", i), path))
+    return found
+
+
+KNOBS = {"max_per_query": 200, "max_urls_per_caption": 2, "max_urls_per_domain": 120, "rows_a_key": 100}
+
+
+def everything(stage: StageDir) -> dict[str, bytes]:
+    """Every file that the stage gives, by name."""
+    return {
+        str(path.relative_to(stage.out)): path.read_bytes()
+        for folder in ("plan", "dropped")
+        for path in Path(stage.out, folder).glob("*")
+    }
+
+
+@pytest.fixture
+def two_levels(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    def patch() -> None:
+        monkeypatch.setattr(shuffle, "FAN_IN", 3)
+        monkeypatch.setattr(shuffle, "SLICE_ROWS", 10**9)
+        monkeypatch.setattr(shuffle, "BLOCKS", 4)
+
+    return patch
+
+
+def test_files_two_levels_of_them_and_the_engine_give_the_same_bytes(
+    tmp_path: Path, parts: list[CandidatesPart], two_levels: Callable[[], None]
+) -> None:
+    _, files = planned(tmp_path, "files", parts, (), 2, **KNOBS)
+    _, engine = planned(tmp_path, "engine", parts[::-1], (), 2, by_engine=True, **KNOBS)
+    two_levels()
+    _, two = planned(tmp_path, "two", parts, (), 2, **KNOBS)
+    assert everything(files) == everything(engine) == everything(two)
+    reasons = {reason for marker in files.markers() for reason in marker.dropped}
+    assert reasons == {"balanced_out", "caption_too_frequent", "domain_cap", "same_url"}
+    assert list(Path(two.at_work.path).rglob("url2-*.json")) and not list(Path(files.at_work.path).rglob("url2-*"))
+    assert not list(Path(engine.at_work.path).rglob("url-*")), "rows that the engine moves are in no files"
+
+
+def test_a_plan_goes_on_by_another_way_than_it_began(tmp_path: Path, parts: list[CandidatesPart]) -> None:
+    whole = everything(planned(tmp_path, "whole", parts, (), 1, **KNOBS)[1])
+    for first, then in ((False, True), (True, False)):
+        name = f"begun-{first}"
+        _, stage = planned(tmp_path, name, parts, (), 2, by_engine=first, **KNOBS)
+        for path in [*Path(stage.path).glob("admit-*"), *Path(stage.path).glob("part-*")][1:]:
+            path.unlink()
+        for path in [
+            *Path(stage.at_work.path).rglob("partition-*.json"),
+            *Path(stage.at_work.path).rglob("thin-*.json"),
+        ]:
+            path.unlink()
+        _, stage = planned(tmp_path, name, parts, (), 2, by_engine=then, **KNOBS)
+        assert everything(stage) == whole
+
+
+def test_a_plan_keeps_its_pieces_though_the_setting_changes(tmp_path: Path, parts: list[CandidatesPart]) -> None:
+    first = everything(planned(tmp_path, "x", parts, (), 1, **KNOBS)[1])
+    again = everything(planned(tmp_path, "x", parts, (), 1, **KNOBS | {"rows_a_key": 30})[1])
+    assert again == first
+
+
+def test_what_an_earlier_version_left_half_done_is_begun_anew(tmp_path: Path, parts: list[CandidatesPart]) -> None:
+    """It cut the rows in other pieces, so what it counted does not fit."""
+    whole = everything(planned(tmp_path, "whole", parts, (), 1, **KNOBS)[1])
+    _, stage = planned(tmp_path, "old", parts, (), 1, **KNOBS | {"rows_a_key": 500})
+    kept = stage.marker(RATES)
+    assert kept is not None
+    begun = stage.facts(kept, Begun)
+    Path(stage.marker_path(RATES)).unlink()
+    stage.publish(RATES, {}, facts=Begun(begun.rates))  # as versions up to 0.4 did
+    _, stage = planned(tmp_path, "old", parts, (), 1, **KNOBS)
+    named = {f"plan/{marker.unit}.json" for marker in stage.markers()} | {
+        file.name for marker in stage.markers() for file in marker.files.values()
+    }
+    assert {name: data for name, data in everything(stage).items() if name in named} == whole
