@@ -65,8 +65,9 @@ def candidates(start: int, rows: int, total: int) -> pa.Table:
     )
 
 
-def make_parts(directory: str, rows: int) -> list[tuple[Any, str]]:
-    """(unit, path) of each part of candidates."""
+def make_parts(directory: str, rows: int) -> list[Any]:
+    """The parts of candidates."""
+    from wit.plan.passes import CandidatesPart
     from wit.store.manifests import Unit
     from wit.store.parquet import write_parquet
 
@@ -75,7 +76,7 @@ def make_parts(directory: str, rows: int) -> list[tuple[Any, str]]:
         path = f"{directory}/candidates-{number:05d}.parquet"
         if not os.path.exists(path):
             write_parquet(candidates(start, min(PART_ROWS, rows - start), rows), path)
-        parts.append((Unit.numbered("scatter", number), path))
+        parts.append(CandidatesPart(Unit.numbered("scatter", number), path))
     return parts
 
 
@@ -93,7 +94,7 @@ def run_ours(directory: str, rows: int) -> None:
     few_arenas()
     parts = make_parts(directory, rows)
     stage = StageDir(f"{directory}/out", "plan", "f" * 32)
-    plan = Plan(passes(stage, PlanConfig(), queries=f"{directory}/queries.txt", seed=1, rows=rows, rates=Rates()))
+    plan = Plan(passes(stage, PlanConfig(), queries=f"{directory}/queries.txt", seed=1, rows=rows, rates=Rates(), parts=len(parts)))
     Engine((), threads=2).run(lambda p: p | beam.Create(parts) | beam.Reshuffle() | plan)
     planned = sum(marker.out for marker in stage.markers())
     print(f"planned {planned}", flush=True)
@@ -104,7 +105,7 @@ def run_peer(directory: str, rows: int) -> None:
     import apache_beam as beam
     import pyarrow.parquet as pq
 
-    parts = [path for _, path in make_parts(directory, rows)]
+    parts = [part.path for part in make_parts(directory, rows)]
     with beam.Pipeline(runner="FnApiRunner") as p:
         _ = (
             p
