@@ -14,7 +14,7 @@ from wit.checks import Checks, here
 from wit.keycheck import Runs, sum_of, write_hashes
 from wit.report.hosts import HOSTS, ROWS
 from wit.report.whole import write_hosts
-from wit.store import shuffle
+from wit.store import streams
 
 
 def report(scale: float) -> Iterator[Line]:
@@ -28,7 +28,7 @@ def report(scale: float) -> Iterator[Line]:
             names = [f"www.h{number:09d}.example" for number in numbers.tolist() for _ in range(3)]
             outcomes = pa.array(["downloaded", "http_not_found", "timeout"] * len(numbers))
             rows = pa.table([names, outcomes, pa.array(np.full(3 * len(numbers), 7))], schema=HOSTS)
-            shuffle.write_stream(rows, path, rows=ROWS)
+            streams.write_stream(rows, path, rows=ROWS)
         yield measured("report", f"{hosts:,} hosts", lambda: write_hosts(f"{folder}/out", paths))
 
 

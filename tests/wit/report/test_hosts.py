@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from wit.report.hosts import HOSTS, TOP, HostFacts, HostLosses, host_counts, merged
 from wit.report.whole import write_hosts
-from wit.store import parquet, shuffle
+from wit.store import parquet, streams
 
 Row = tuple[str, str, int]
 
@@ -102,7 +102,7 @@ def test_the_table_that_is_written_has_the_bytes_of_one_written_at_once(tmp_path
     tables = [pa.table({"host": [f"h{n}", "same"], "reason": [None, "tls"]}) for n in range(rows)]
     paths = [str(tmp_path / f"{number}.arrow") for number in range(rows)]
     for path, table in zip(paths, tables, strict=True):
-        shuffle.write_stream(host_counts([table]), path, rows=1)
+        streams.write_stream(host_counts([table]), path, rows=1)
     facts = write_hosts(str(tmp_path / "out"), paths)
     parquet.write_parquet(host_counts(tables), str(tmp_path / "at-once.parquet"))
     assert (tmp_path / "out/ledger/hosts.parquet").read_bytes() == (tmp_path / "at-once.parquet").read_bytes()

@@ -18,7 +18,7 @@ from wit.plan.facts import QUERIES, Solved
 from wit.report import passes
 from wit.report.passes import DOWNLOADED, SAMPLED, SURVIVING, Passes, Smallest, pieces, rows_of, sums
 from wit.select.config import SelectConfig
-from wit.store import shuffle
+from wit.store import streams
 from wit.store.manifests import Manifest, Published, Unit
 from wit.store.parts import StageDir
 from wit.tally import NOTHING
@@ -71,7 +71,7 @@ def test_a_row_that_was_asked_for_again_counts_as_its_last_attempt_left_it(
             sums([*elements[:lost], *elements[lost + 1 :]], len(cut))
     hosts: Counter[str] = Counter()
     for path in total.hosts:
-        for row in shuffle.parse(path, Path(path).read_bytes()).to_pylist():
+        for row in streams.parse(path, Path(path).read_bytes()).to_pylist():
             hosts[row["outcome"]] += row["pairs"]
     assert hosts == {"downloaded": 3, "http_not_found": 1}, "each pair once, by its last attempt"
     assert total.counts[DOWNLOADED].tolist() == [2, 1]
