@@ -94,7 +94,11 @@ def run_ours(directory: str, rows: int) -> None:
     few_arenas()
     parts = make_parts(directory, rows)
     stage = StageDir(f"{directory}/out", "plan", "f" * 32)
-    plan = Plan(passes(stage, PlanConfig(), queries=f"{directory}/queries.txt", seed=1, rows=rows, rates=Rates(), parts=len(parts)))
+    plan = Plan(
+        passes(
+            stage, PlanConfig(), queries=f"{directory}/queries.txt", seed=1, rows=rows, rates=Rates(), parts=len(parts)
+        )
+    )
     Engine((), threads=2).run(lambda p: p | beam.Create(parts) | beam.Reshuffle() | plan)
     planned = sum(marker.out for marker in stage.markers())
     print(f"planned {planned}", flush=True)

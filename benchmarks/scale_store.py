@@ -20,7 +20,8 @@ from fsspec import AbstractFileSystem
 
 from wit.candidates.passes import Extracted
 from wit.layout import directory_of, manifest_of
-from wit.plan.facts import QUERIES, Pairs, Partition, Solved
+from wit.plan.facts import QUERIES, RATES, Pairs, Partition, Solved
+from wit.plan.owners import Rates
 from wit.plan.passes import without_work
 from wit.publish.shard import ShardMarker
 from wit.publish.whole import manifest_of as published_manifest
@@ -28,6 +29,10 @@ from wit.store.manifests import Beside, File, Marker, Unit
 from wit.store.parts import StageDir
 from wit.typed import Rest, dump, to_json
 
+try:
+    from wit.plan.facts import Begun, Shape
+except ImportError:  # an earlier commit
+    Begun = Shape = None
 OUT = "counted://out"
 NAMES_A_REQUEST = 1_000  # of a listing or a removal, on S3
 
@@ -137,20 +142,38 @@ def drop(path: str, recursive: bool = False) -> None:
         Counted.folders.pop(f"{folder}/{name}", None)
 
 
+def drop_all(path: str) -> None:
+    """Removes all below a folder, uncounted."""
+    above = path.removeprefix("counted://")
+    for folder in [one for one in Counted.folders if f"{one}/".startswith(f"{above}/")]:
+        del Counted.folders[folder]
+
+
 DIGEST = "0123456789ab" * 6
 REASONS = {"http_not_found": 2_000, "timeout": 500, "too_small": 1_000}
 # Labels of the files of a unit, with the endings of their names.
 FILES = {
-    "scatter": {"slices": ".arrow", "index": ".json"},
-    "merge": {"pairs": ".arrow"},
-    "thin": {"pairs": ".arrow", "dropped": ".parquet"},
-    "weigh": {"pairs": ".arrow"},
-    "admit": {"slices": ".arrow", "index": ".json", "dropped": ".parquet"},
+    "scatter": {"dropped": ".parquet"},
+    "merge": {"dropped": ".parquet"},
+    "thin": {"dropped": ".parquet"},
+    "admit": {"dropped": ".parquet"},
+    "rates": {},
     "raw": {"tar": ".tar", "parquet": ".parquet", "fetch": ".fetch.parquet"},
     "part": {"rows": ".parquet"},
     "keep": {"rows": ".parquet", "dropped": ".parquet"},
     "queries": {"rows": ".parquet"},
 }
+# What plan's passes hand on where rows travel through the engine; before there was such a way it lay beside the rest.
+HANDED_ON = {"merge": ("narrow", "wide"), "thin": ("kept",), "weigh": ("weighed",)}
+OF_BUCKETS = ("merge", "thin", "admit") if Begun else ("merge", "thin", "weigh", "admit")
+if not Begun:
+    FILES |= {
+        "scatter": {"slices": ".arrow", "index": ".json"},
+        "merge": {"pairs": ".arrow"},
+        "thin": {"pairs": ".arrow", "dropped": ".parquet"},
+        "weigh": {"pairs": ".arrow"},
+        "admit": {"slices": ".arrow", "index": ".json", "dropped": ".parquet"},
+    }
 WORK = ("slices", "index", "pairs")  # labels of files between passes
 
 
@@ -160,7 +183,10 @@ class Set:
     def __init__(self, scale: float) -> None:
         self.raw = max(20, round(80_000 * scale))
         self.partitions, self.final = self.raw // 10, self.raw // 2
-        self.candidates, self.buckets = max(2, round(2_000 * scale)), max(4, round(40_000 * scale))
+        self.candidates, self.buckets = (
+            max(2, round(2_000 * scale)),
+            max(4, round((80_000 if Begun else 40_000) * scale)),
+        )
         self.rows = 10_000  # of a raw shard
 
     def units(self, stage: str) -> list[Unit]:
@@ -169,8 +195,9 @@ class Set:
             return [Unit.numbered("part", n) for n in range(self.candidates)]
         if stage == "plan":
             scattered = [Unit.numbered("scatter", n) for n in range(self.candidates)]
-            of_buckets = [Unit.numbered(k, n) for k in ("merge", "thin", "weigh", "admit") for n in range(self.buckets)]
-            return [*scattered, *of_buckets, *(Unit.numbered("part", n) for n in range(self.partitions)), QUERIES]
+            of_buckets = [Unit.numbered(k, n) for k in OF_BUCKETS for n in range(self.buckets)]
+            alone = [QUERIES, RATES] if Begun else [QUERIES]
+            return [*scattered, *of_buckets, *(Unit.numbered("part", n) for n in range(self.partitions)), *alone]
         kind = "" if stage == "download" else "part"
         return [Unit.raw(f"{n // 10:05d}", n % 10).as_(kind) for n in range(self.raw)]
 
@@ -196,6 +223,8 @@ class Set:
         if stage == "plan":
             pairs = self.buckets * 250_000 // self.candidates
             facts = {"part": Partition(10, None), "queries": Solved(1.0, 0.5)}.get(unit.kind, Pairs(250_000))
+            if Begun and unit == RATES:
+                return 0, 0, {}, Begun(Rates().kept(), Shape(self.buckets, 10, self.partitions))
             into, out = (pairs if unit.kind == "scatter" else 0), (10 * self.rows if unit.kind == "part" else 0)
             return into, out, {}, None if unit.kind in ("scatter", "admit") else facts
         if stage == "candidates":
@@ -240,6 +269,19 @@ class Set:
         Counted.makers[folder] = made
         if stage == "plan":
             self._put_queries(fingerprint)
+        if stage == "plan" and work and Begun:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Puts there what the passes of plan hand on."""
+        between = StageDir(OUT, "plan", "").at_work
+        for kind, labels in HANDED_ON.items():
+            for number in range(self.buckets):
+                at, _, name = (
+                    between.marker_path(Unit.numbered(kind, number)).removeprefix("counted://").rpartition("/")
+                )
+                names = [name, *(f"{name.removesuffix('.json')}.{DIGEST[:12]}.{label}.arrow" for label in labels)]
+                Counted.folders.setdefault(at, {}).update(dict.fromkeys(names, 100_000))
 
     def _put_queries(self, fingerprint: str) -> None:
         data = io.BytesIO()

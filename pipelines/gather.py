@@ -120,7 +120,7 @@ def remove_work(engine: Engine, stage: StageDir) -> None:
     folder = stage.at_work.path
     lease.check(stage.out)
     if not engine.local and (below := [fs.join(folder, name) for name in fs.list_dir(folder)]):
-        engine.run(lambda p: p | beam.Create(below) | beam.Reshuffle() | beam.Map(fs.remove))
+        engine.run(lambda p: p | beam.Create(below) | beam.Reshuffle() | "RemoveWork" >> beam.Map(fs.remove))
     fs.remove(fs.join(stage.out, layout.WORK))
 
 
