@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import io
 import json
@@ -46,6 +47,7 @@ class Counted(AbstractFileSystem):  # type: ignore[misc]
     folders: dict[str, dict[str, int]] = {}
     makers: dict[str, Callable[[str], bytes]] = {}
     written: dict[str, bytes] = {}
+    sorted: dict[str, list[str]] = {}
     calls: Counter[str] = Counter()
     lock = threading.Lock()
 
@@ -86,8 +88,16 @@ class Counted(AbstractFileSystem):  # type: ignore[misc]
         named = [{"name": f"{path}/{name}", "size": size, "type": "file"} for name, size in files.items()]
         return [*named, *({"name": folder, "size": 0, "type": "directory"} for folder in below)]
 
-    def find(self, path: str, detail: bool = False, **_: Any) -> Any:
+    def find(self, path: str, detail: bool = False, prefix: str = "", **_: Any) -> Any:
         path = self._strip_protocol(path)
+        if prefix:
+            names = self.folders.get(path, {})
+            if path not in self.sorted or len(self.sorted[path]) != len(names):
+                self.sorted[path] = sorted(names)
+            every = self.sorted[path]
+            some = every[bisect.bisect_left(every, prefix) : bisect.bisect_left(every, prefix + chr(0x10FFFF))]
+            self._request("list", len(some))
+            return {f"{path}/{name}": {"name": f"{path}/{name}", "size": names[name], "type": "file"} for name in some}
         inside = {
             f"{folder}/{name}": {"name": f"{folder}/{name}", "size": size, "type": "file"}
             for folder, names in self.folders.items()

@@ -23,6 +23,7 @@ from wit.layout import APART, REMOVED_FILE
 from wit.stages import SCHEMAS
 from wit.store import claims, fs, lease
 from wit.store.flight import side_by_side
+from wit.store.listing import sizes_side_by_side
 from wit.store.manifests import (
     AnyManifest,
     Beside,
@@ -134,11 +135,13 @@ class StageDir:
 
     def present(self) -> Sizes:
         """{name relative to OUT: size} of all files that the stage has under OUT; costs one listing a directory."""
-        sizes_there = {f"{self.directory}/{name}": size for name, size in fs.list_sizes(self.path).items()}
-        for place in APART:
-            sizes = fs.list_sizes(fs.join(self.out, place))
-            sizes_there |= {f"{place}/{name}": n for name, n in sizes.items() if name.startswith(f"{self.stage}-")}
-        return sizes_there
+        places = [(self.directory, ""), *((place, f"{self.stage}-") for place in APART)]
+        listed = sizes_side_by_side((fs.join(self.out, place), beginning) for place, beginning in places)
+        return {
+            f"{place}/{name}": size
+            for (place, _), sizes in zip(places, listed, strict=True)
+            for name, size in sizes.items()
+        }
 
     def missing(self, manifest: AnyManifest) -> list[str]:
         """The files of the manifest, relative to OUT, that are gone or of another size than it says. Only `wit.verify`, which
