@@ -4,6 +4,8 @@
     python benchmarks/bench_scale.py driver --before COMMIT    # an earlier commit at 1/80 of the size, times 80, beside it
     python benchmarks/bench_scale.py report                    # 15 million hosts
     python benchmarks/bench_scale.py verify                    # 400 million keys
+    python benchmarks/bench_scale.py growth                    # the shuffle: tasks and buckets double, rows stay tiny
+    python benchmarks/bench_scale.py width                     # single units of it at full width
 
 driver: a store is stood in by made-up names (scale_store.py) that has a set with all units of every stage done, and no manifest
 of the stage that is looked at. The engine does nothing, and what its workers would have given back lies in the store. So what is
@@ -205,13 +207,18 @@ def show_bounds(lines: list[Line]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("driver", "report", "verify"))
+    parser.add_argument("what", choices=("driver", "report", "verify", "growth", "width"))
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full size")
     parser.add_argument("--latency-ms", type=float, default=30.0)
     parser.add_argument("--before", help="an earlier commit")
     parser.add_argument("--before-scale", type=float, default=1 / 80)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    if given.what in ("growth", "width"):
+        import scale_shuffle  # not above: earlier commits have no such thing
+
+        scale_shuffle.growth() if given.what == "growth" else scale_shuffle.width(given.latency_ms / 1000)
+        return
     lines = []
     for line in lines_of(given.what, given.scale, given.latency_ms / 1000):
         lines.append(line)

@@ -49,6 +49,8 @@ class Counted(AbstractFileSystem):  # type: ignore[misc]
     written: dict[str, bytes] = {}
     sorted: dict[str, list[str]] = {}
     calls: Counter[str] = Counter()
+    moved = 0
+    """Bytes that were got and put."""
     lock = threading.Lock()
 
     @classmethod
@@ -113,8 +115,9 @@ class Counted(AbstractFileSystem):  # type: ignore[misc]
         if self._size(path) is None:
             raise FileNotFoundError(path)
         folder, _, name = path.rpartition("/")
-        data = self.written[path] if path in self.written else self.makers[folder](name)
-        return data[start:end]
+        data = (self.written[path] if path in self.written else self.makers[folder](name))[start:end]
+        Counted.moved += len(data)
+        return data
 
     def get_file(self, rpath: str, lpath: str, **_: Any) -> None:
         Path(lpath).write_bytes(self.cat_file(rpath))
@@ -127,7 +130,9 @@ class Counted(AbstractFileSystem):  # type: ignore[misc]
 
     def put_file(self, lpath: str, rpath: str, **_: Any) -> None:
         self._request("put")
-        put(rpath, Path(lpath).read_bytes())
+        data = Path(lpath).read_bytes()
+        Counted.moved += len(data)
+        put(rpath, data)
 
     def rm(self, path: str | list[str], recursive: bool = False, maxdepth: int | None = None) -> None:
         paths = [self._strip_protocol(one) for one in ([path] if isinstance(path, str) else path)]

@@ -118,9 +118,13 @@ def read_rows(pieces: Iterable[Slice | Batch], schema: pa.Schema) -> pa.Table:
     ordered = sorted(pieces)
     if not ordered:
         return schema.empty_table()
-    asked = any(isinstance(piece, Slice) and not fs.is_local(piece.path) for piece in ordered)
-    read = side_by_side if asked else map
-    return pa.concat_tables(read(lambda piece: piece.read(schema), ordered)).combine_chunks()
+    return pa.concat_tables(_each(ordered, schema)).combine_chunks()
+
+
+def _each(pieces: Sequence[Slice | Batch], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of each piece; of a store several are asked for at a time."""
+    asked = any(isinstance(piece, Slice) and not fs.is_local(piece.path) for piece in pieces)
+    return (side_by_side if asked else map)(lambda piece: piece.read(schema), pieces)
 
 
 def _parse(where: str, data: bytes, schema: pa.Schema) -> pa.Table:
@@ -222,8 +226,8 @@ class Shuffle:
     def _by_bucket(self, pieces: Sequence[Slice]) -> Iterator[tuple[pa.Table, Ints]]:
         schema = self.schema.append(pa.field(BUCKET, pa.int32()))
         held: list[pa.Table] = []
-        for piece in pieces:
-            held.append(piece.read(schema))
+        for rows in _each(pieces, schema):
+            held.append(rows)
             if sum(map(len, held)) >= CHUNK_ROWS:
                 yield _ordered(pa.concat_tables(held))
                 held = []

@@ -25,7 +25,9 @@ def test_what_a_build_writes_is_listed_whatever_the_store_can(
     asked: list[str] = []
     found = stores.OtherStore.find
     monkeypatch.setattr(
-        stores.OtherStore, "find", lambda self, path, **named: asked.append(named["prefix"]) or found(self, path, **named)
+        stores.OtherStore,
+        "find",
+        lambda self, path, **named: asked.append(named["prefix"]) or found(self, path, **named),
     )
     if by_beginning:
         monkeypatch.setattr(listing, "BY_BEGINNING", {"other"})
