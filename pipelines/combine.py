@@ -10,6 +10,8 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 
+from wit.plan.ranks import Cells, add_cells
+
 
 def sparse(array: Any) -> tuple[Any, Any]:
     """(flat positions, values) of the non-zero elements: a part of a set touches few of 500,000 queries."""
@@ -63,6 +65,34 @@ class SumWith(beam.CombineFn):  # type: ignore[misc]
 
     def extract_output(self, parts: list[Any]) -> Any:
         return self.add(parts)
+
+
+class SumCells(beam.CombineFn):  # type: ignore[misc]
+    """Adds `ranks.Cells` of one slab. Some parts are held until they are as large as their sum, so that each is added once or
+    twice."""
+
+    def create_accumulator(self) -> list[Cells]:
+        return []
+
+    def add_input(self, parts: list[Cells], part: Cells) -> list[Cells]:
+        return _pooled([*parts, part])
+
+    def merge_accumulators(self, accumulators: Iterable[list[Cells]]) -> list[Cells]:
+        merged: list[Cells] = []
+        for parts in accumulators:
+            merged = _pooled([*merged, *parts])
+        return merged
+
+    def extract_output(self, parts: list[Cells]) -> Cells:
+        return add_cells(parts)
+
+
+HELD_CELLS = 100_000  # 1.6 MB
+
+
+def _pooled(parts: list[Cells]) -> list[Cells]:
+    held = sum(len(at) for at, _ in parts[1:])
+    return [add_cells(parts)] if held > max(HELD_CELLS, len(parts[0][0])) else parts
 
 
 class Concatenate(beam.CombineFn):  # type: ignore[misc]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
 from pipelines import progress
-from pipelines.combine import Summed
+from pipelines.combine import SumCells, Summed, SumWith
 from pipelines.context import Context
 from pipelines.gather import gather
 from pipelines.progress import Counted
+from wit.plan.ranks import ROUNDS, joined
 from wit.querylist import load_queries
-from wit.select.passes import Numbered, Passes, buckets_for
+from wit.select.cut import Cut, balance_under
+from wit.select.passes import Numbered, Passes, buckets_for, target_of
+from wit.stages import SCHEMAS
 from wit.store.manifests import Manifest, Marker
 
 
@@ -24,25 +28,48 @@ class Select(beam.PTransform):  # type: ignore[misc]
     passes: Passes
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
-        """The passes in order; `weights` reaches `scatter` as a side input."""
+        """The passes in order; `weights`, `capped` and `cut` reach later ones as side inputs."""
         select = self.passes
         memberships = shards | "Count" >> beam.Map(select.count) | "SumCounts" >> Summed((2, select.query_count))
         weights = memberships | "Weights" >> beam.Map(select.weights)
-        verdicts = (
+        capped = memberships | "Capped" >> beam.Map(select.capped)
+        clustered = (
             shards
             | "Scatter" >> beam.Map(select.scatter, AsSingleton(weights))
             | "Slices" >> beam.FlatMap(select.slices)
             | "ByBucket" >> beam.GroupByKey()
-            | "Cluster" >> beam.Map(select.cluster)
-            | "Verdicts" >> beam.FlatMap(select.slices)
+            | "Cluster" >> beam.Map(select.cluster, AsSingleton(capped))
+            | "Clustered" >> beam.Reshuffle()
         )
+        cut = self.solved(clustered, memberships, capped) if select.balance.is_solved else self.given(shards)
+        verdicts = clustered | "Verdicts" >> beam.FlatMap(select.slices)
         every_shard = shards | "EveryShard" >> beam.Map(select.by_number)  # one without survivors too
         return (
             (verdicts, every_shard)
             | "AllVerdicts" >> beam.Flatten()
             | "ByRawShard" >> beam.GroupByKey()
-            | "Keep" >> beam.Map(Counted(select.keep))
+            | "Keep" >> beam.Map(Counted(select.keep), AsSingleton(cut))
         )
+
+    def given(self, shards: beam.PCollection) -> beam.PCollection:
+        """The cut at plan's cap."""
+        return shards.pipeline | "Cut" >> beam.Create([Cut(self.passes.balance.cap)], reshuffle=False)
+
+    def solved(
+        self, clustered: beam.PCollection, memberships: beam.PCollection, capped: beam.PCollection
+    ) -> beam.PCollection:
+        """The cut that follows from all clusters, found in rounds."""
+        select = self.passes
+        search = capped | "Begin" >> beam.Map(select.begin)
+        for number in range(ROUNDS):
+            search = (
+                clustered
+                | f"Cells{number}" >> beam.FlatMap(select.cells, AsSingleton(search))
+                | f"SumCells{number}" >> beam.CombinePerKey(SumCells())
+                | f"Narrow{number}" >> beam.Map(select.narrow, AsSingleton(search))
+                | f"Search{number}" >> beam.CombineGlobally(SumWith(joined))
+            )
+        return search | "Cut" >> beam.Map(select.cut, AsSingleton(memberships))
 
 
 def run_select(context: Context) -> Manifest:
@@ -54,7 +81,7 @@ def run_select(context: Context) -> Manifest:
         stage,
         config.select,
         facts.path,
-        facts.cap,
+        balance_under(context.schemas.get("select", SCHEMAS["select"]), config.plan, facts),
         config.queries,
         len(load_queries(config.queries)),
         context.seed,
@@ -70,4 +97,8 @@ def run_select(context: Context) -> Manifest:
             out=stage.out,
         )
     there, units = stage.present(), (shard.unit.as_("part") for shard in shards)
-    return stage.finish(stage.standing(parts, there), units, there=there)
+    manifest = stage.finish(stage.standing(parts, there), units, there=there)
+    target = target_of(stage, manifest.parts)
+    if target and (lacks := target.describe(manifest.out, oversample=config.plan.oversample)):
+        print(lacks, file=sys.stderr)
+    return manifest
