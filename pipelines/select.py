@@ -16,7 +16,7 @@ from pipelines.progress import Counted
 from wit.plan.ranks import ROUNDS, joined
 from wit.querylist import load_queries
 from wit.select.cut import Cut, balance_under
-from wit.select.passes import Numbered, Passes, buckets_for, target_of
+from wit.select.passes import Numbered, Passes, buckets_for, lacking
 from wit.stages import SCHEMAS
 from wit.store.manifests import Manifest, Marker
 
@@ -98,7 +98,6 @@ def run_select(context: Context) -> Manifest:
         )
     there, units = stage.present(), (shard.unit.as_("part") for shard in shards)
     manifest = stage.finish(stage.standing(parts, there), units, there=there)
-    target = target_of(stage, manifest.parts)
-    if target and (lacks := target.describe(manifest.out, oversample=config.plan.oversample)):
+    if lacks := lacking(stage, manifest, oversample=config.plan.oversample):
         print(lacks, file=sys.stderr)
     return manifest

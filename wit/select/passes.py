@@ -11,7 +11,7 @@ verdicts what it is solved from, and the passes in brackets find it among all cl
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +34,7 @@ from wit.select.filters import scores_read
 from wit.select.keep import keep_list, pictures
 from wit.select.survival import Memberships, membership_counts, surviving_counts
 from wit.store import fs, parquet
-from wit.store.manifests import Marker, Unit
+from wit.store.manifests import Manifest, Marker, Unit
 from wit.store.parts import StageDir, write_tables
 from wit.store.scratch import scratch_dir
 from wit.store.shuffle import SliceRef, parse, read_slices, scatter_to, slice_refs, write_stream
@@ -206,6 +206,9 @@ def keep_parts(markers: Iterable[Marker]) -> list[Marker]:
     return [marker for marker in markers if marker.unit.kind == "part"]
 
 
-def target_of(stage: StageDir, parts: Sequence[Marker]) -> Target | None:
-    """Which cut a target led to; None where the parts of the keep list were made without one."""
-    return stage.facts(parts[0], Target) if parts and parts[0].facts else None
+def lacking(stage: StageDir, select: Manifest, *, oversample: float) -> str:
+    """What a finished select lacks of its target, in one sentence; empty where it lacks nothing, or was not given one."""
+    parts = keep_parts(select.parts)
+    if not parts or not parts[0].facts:
+        return ""
+    return stage.facts(parts[0], Target).describe(select.out, oversample=oversample)
