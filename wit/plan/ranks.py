@@ -17,7 +17,9 @@ from wit.arrays import Floats, Hashes, Ids, Ints, run_starts
 
 ROUND_BITS = 18  # at most 262,144 cells of one group; the first round tells values a 64th apart
 ROUNDS = 4  # 18 + 18 + 18 + 10 bits
-SLAB_CELLS = 1_000_000  # of the counts that are added up together, 16 bytes each: below the 25 MB of design section 11
+SLAB_CELLS = (
+    700_000  # counts that are added up together, 16 bytes each; twice that while they are, below the 25 MB of design 11
+)
 FIRST_CELLS = 54 << 6  # draws are multiples of 2 ** -53, so the first round sees no more cells of a group than these
 
 Cells = tuple[Ints, Ints]
