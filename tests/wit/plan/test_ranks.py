@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wit.plan import ranks
@@ -47,6 +47,7 @@ VALUE = st.one_of(
     st.integers(0, 20),
     st.sampled_from([None, 1, 2]),
 )
+@example([[(0, 0.5), (1, 0.5)]], {0, 1}, 1, None)  # neither has so many, though both together have
 def test_every_bit_of_the_value_at_a_rank_is_found_whatever_the_parts_and_slabs(
     parts: list[Values], groups: set[int], rank: int, slab: int | None
 ) -> None:
