@@ -11,6 +11,7 @@ import apache_beam as beam
 import numpy as np
 
 from wit.arithmetic import ceil_div
+from wit.plan.ranks import Cells, add_cells
 
 SLAB = 512  # elements that meet on one key: 4 kB from each bundle, 25 MB from 6,000
 
@@ -64,6 +65,34 @@ class SumWith(beam.CombineFn):  # type: ignore[misc]
 
     def extract_output(self, parts: list[Any]) -> Any:
         return self.add(parts)
+
+
+class SumCells(beam.CombineFn):  # type: ignore[misc]
+    """Adds `ranks.Cells` of one slab. Some parts are held until they are as large as their sum, so that each is added once or
+    twice."""
+
+    def create_accumulator(self) -> list[Cells]:
+        return []
+
+    def add_input(self, parts: list[Cells], part: Cells) -> list[Cells]:
+        return _pooled([*parts, part])
+
+    def merge_accumulators(self, accumulators: Iterable[list[Cells]]) -> list[Cells]:
+        merged: list[Cells] = []
+        for parts in accumulators:
+            merged = _pooled([*merged, *parts])
+        return merged
+
+    def extract_output(self, parts: list[Cells]) -> Cells:
+        return add_cells(parts)
+
+
+HELD_CELLS = 100_000  # 1.6 MB
+
+
+def _pooled(parts: list[Cells]) -> list[Cells]:
+    held = sum(len(at) for at, _ in parts[1:])
+    return [add_cells(parts)] if held > max(HELD_CELLS, len(parts[0][0])) else parts
 
 
 class Concatenate(beam.CombineFn):  # type: ignore[misc]

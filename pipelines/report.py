@@ -17,6 +17,7 @@ from wit.querylist import load_queries
 from wit.report.facts import Settings
 from wit.report.passes import COUNTS, Counts, Passes, Piece, PieceRead, Smallest, pieces, sums
 from wit.report.whole import Build, write_report
+from wit.select.passes import lacking
 from wit.store.manifests import File
 from wit.store.roster import roster
 
@@ -74,5 +75,6 @@ def run_report(context: Context) -> list[File]:
                 oversample=config.plan.oversample,
                 heeded=config.fetch.heeded(),
             ),
+            lacks=lacking(context.stage("select"), context.manifest("select"), oversample=config.plan.oversample),
         )
         return write_report(build, added)

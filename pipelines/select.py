@@ -1,20 +1,32 @@
-"""select: raw tables, no pixels -> keep list. Hashes and keys are shuffled, as descriptors."""
+"""select: raw tables, no pixels -> keep list. Descriptors are shuffled."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
 from pipelines import progress
-from pipelines.combine import Summed
+from pipelines.combine import SumCells, Summed, SumWith
 from pipelines.context import Context
-from pipelines.gather import gather
+from pipelines.gather import gather, remove_work
 from pipelines.progress import Counted
+from pipelines.shuffle import Shuffled
+from wit.plan.ranks import ROUNDS, joined
 from wit.querylist import load_queries
-from wit.select.passes import Numbered, Passes, buckets_for
+from wit.select.cut import Cut, balance_under
+from wit.select.passes import Numbered, Passes, dedup_buckets, lacking
+from wit.stages import SCHEMAS
 from wit.store.manifests import Manifest, Marker
+
+
+def _keep(joined: tuple[int, dict[str, Any]], keep: Any, cut: Cut) -> list[Marker]:
+    """The part of a raw shard with the verdicts on its pictures."""
+    pieces = [piece for pieces in joined[1]["verdicts"] for piece in pieces]
+    return [keep(shard, pieces, cut) for shard in joined[1]["shard"]]
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
@@ -22,27 +34,47 @@ class Select(beam.PTransform):  # type: ignore[misc]
     """Numbered raw shards -> markers of the keep list's parts."""
 
     passes: Passes
+    by_engine: bool = False
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
-        """The passes in order; `weights` reaches `scatter` as a side input."""
+        """The passes in order; `weights`, `capped` and `cut` reach later ones as side inputs."""
         select = self.passes
         memberships = shards | "Count" >> beam.Map(select.count) | "SumCounts" >> Summed((2, select.query_count))
         weights = memberships | "Weights" >> beam.Map(select.weights)
-        verdicts = (
-            shards
-            | "Scatter" >> beam.Map(select.scatter, AsSingleton(weights))
-            | "Slices" >> beam.FlatMap(select.slices)
-            | "ByBucket" >> beam.GroupByKey()
-            | "Cluster" >> beam.Map(select.cluster)
-            | "Verdicts" >> beam.FlatMap(select.slices)
+        capped = memberships | "Capped" >> beam.Map(select.capped)
+        scatter = Shuffled(select.by_picture, select.scatter, self.by_engine, (AsSingleton(weights),))
+        buckets, _ = shards | "ByPicture" >> scatter
+        clustered = (
+            buckets | "Cluster" >> beam.Map(select.cluster, AsSingleton(capped)) | "Clustered" >> beam.Reshuffle()
         )
+        cut = self.solved(clustered, memberships, capped) if select.balance.is_solved else self.given(shards)
+        verdicts, _ = clustered | "ByShard" >> Shuffled(select.by_shard, select.verdicts, self.by_engine)
         every_shard = shards | "EveryShard" >> beam.Map(select.by_number)  # one without survivors too
         return (
-            (verdicts, every_shard)
-            | "AllVerdicts" >> beam.Flatten()
-            | "ByRawShard" >> beam.GroupByKey()
-            | "Keep" >> beam.Map(Counted(select.keep))
+            {"shard": every_shard, "verdicts": verdicts}
+            | "WithVerdicts" >> beam.CoGroupByKey()
+            | "Keep" >> beam.FlatMap(_keep, Counted(select.keep), AsSingleton(cut))
         )
+
+    def given(self, shards: beam.PCollection) -> beam.PCollection:
+        """The cut at plan's cap."""
+        return shards.pipeline | "Cut" >> beam.Create([Cut(self.passes.balance.cap)], reshuffle=False)
+
+    def solved(
+        self, clustered: beam.PCollection, memberships: beam.PCollection, capped: beam.PCollection
+    ) -> beam.PCollection:
+        """The cut that follows from all clusters, found in rounds."""
+        select = self.passes
+        search = capped | "Begin" >> beam.Map(select.begin)
+        for number in range(ROUNDS):
+            search = (
+                clustered
+                | f"Cells{number}" >> beam.FlatMap(select.cells, AsSingleton(search))
+                | f"SumCells{number}" >> beam.CombinePerKey(SumCells())
+                | f"Narrow{number}" >> beam.Map(select.narrow, AsSingleton(search))
+                | f"Search{number}" >> beam.CombineGlobally(SumWith(joined))
+            )
+        return search | "Cut" >> beam.Map(select.cut, AsSingleton(memberships))
 
 
 def run_select(context: Context) -> Manifest:
@@ -50,24 +82,31 @@ def run_select(context: Context) -> Manifest:
     config, stage = context.config, context.stage("select")
     shards = context.raw_shards()
     facts = context.plan_facts()
+    pictures, schema = context.manifest("download").out, context.schemas.get("select", SCHEMAS["select"])
     passes = Passes(
         stage,
         config.select,
         facts.path,
-        facts.cap,
+        balance_under(schema, config.plan, facts),
         config.queries,
         len(load_queries(config.queries)),
         context.seed,
-        buckets_for(context.manifest("download").out, config.select),
+        dedup_buckets(pictures, rows_a_key=config.rows_per_key),
+        pictures,
+        len(shards),
     )
     with progress.bar("select", stage, total=len(shards), unit="raw shards"):
         parts = gather(
             context.engine,
             [Numbered(number, shard) for number, shard in enumerate(shards)],
             Numbered,
-            lambda numbered: numbered | Select(passes),
+            lambda numbered: numbered | Select(passes, context.by_engine),
             Marker,
             out=stage.out,
         )
     there, units = stage.present(), (shard.unit.as_("part") for shard in shards)
-    return stage.finish(stage.standing(parts, there), units, there=there)
+    manifest = stage.finish(stage.standing(parts, there), units, there=there, schema_version=max(2, schema))
+    remove_work(context.engine, stage)
+    if lacks := lacking(stage, manifest, oversample=config.plan.oversample):
+        print(lacks, file=sys.stderr)
+    return manifest

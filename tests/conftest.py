@@ -20,21 +20,23 @@ from PIL import Image
 
 from wit import ledger
 from wit.download.published import raw_shards
+from wit.plan.ranks import ROUNDS, Cells, add_cells, joined
 from wit.publish import order, whole
 from wit.publish.config import PublishConfig
 from wit.publish.shard import write_shard
 from wit.records import CANDIDATES, RAW, keyed_hash, pair_key
 from wit.runfile import Record, RunFile, recorded, sealed
 from wit.select.config import SelectConfig
-from wit.select.passes import Numbered, Passes, keep_parts
-from wit.select.survival import Memberships, surviving_counts
+from wit.select.cut import Balance, Cut
+from wit.select.passes import Clustered, Numbered, Passes, keep_parts
 from wit.shards import ShardWriter
 from wit.stages import STAGES
 from wit.store import fs, patience
-from wit.store.manifests import Manifest, Published, Unit, described, read_manifest
+from wit.store.manifests import Manifest, Marker, Published, Unit, described, read_manifest
 from wit.store.parquet import write_parquet
 from wit.store.parts import StageDir
 from wit.store.scratch import scratch_dir
+from wit.store.shuffle import Batch, Shuffle, Task
 from wit.tally import Tally
 from wit.typed import to_json
 
@@ -163,7 +165,7 @@ def select_all(
     out: str,
     download: Manifest,
     counts: Any,
-    t: float,
+    balance: float | Balance,
     queries: str,
     *,
     config: SelectConfig,
@@ -171,20 +173,43 @@ def select_all(
     buckets: int = 2,
     scores: Manifest | None = None,
 ) -> Manifest:
-    """The passes of select in order, as any engine runs them; `counts` [queries]."""
+    """The passes of select in order, as any engine runs them; `counts` [queries], and the cap or more that is asked of it."""
     stage, shards, n = StageDir(out, "select", "e" * 32), tuple(raw_shards(download, scores)), len(counts)
-    passes = Passes(stage, config, "", t, queries, n, seed, buckets)
+    facts = f"{out}-facts.parquet"
+    write_parquet(pa.table({"weight": np.asarray(counts, np.float64)}), facts)
+    asked = balance if isinstance(balance, Balance) else Balance(balance)
+    passes = Passes(stage, config, facts, asked, queries, n, seed, buckets)
     raw = [Numbered(number, shard) for number, shard in enumerate(shards)]
     memberships = sum(map(passes.count, raw), np.zeros((2, n), np.int64))
-    weights = surviving_counts(counts, Memberships(*memberships))
-    slices = [ref for one in raw for ref in passes.slices(passes.scatter(one, weights))]
-    numbers = sorted({bucket for bucket, _ in slices})
-    clustered = [passes.cluster((number, [ref for at, ref in slices if at == number])) for number in numbers]
-    verdicts = [ref for marker in clustered for ref in passes.slices(marker)]
+    weights, capped = passes.weights(memberships), passes.capped(memberships)
+    dealt = shuffled(passes.by_picture, [passes.scatter(one, weights) for one in raw])
+    clustered = [passes.cluster(bucket, capped) for bucket in dealt.items()]
+    cut = solved(passes, clustered, memberships, capped) if asked.is_solved else Cut(asked.cap)
+    verdicts = shuffled(passes.by_shard, [passes.verdicts(bucket) for bucket in clustered])
     for one in raw:
-        of_one = [ref for number, ref in verdicts if number == one.number]
-        passes.keep((one.number, [*of_one, passes.by_number(one)[1]]))
+        passes.keep(one.shard, verdicts.get(one.number, ()), cut)
     return stage.finish(keep_parts(stage.markers()), [])
+
+
+def shuffled(shuffle: Shuffle, tasks: Sequence[Task]) -> dict[int, list[Batch]]:
+    """What each bucket gets, as an engine brings it."""
+    groups: dict[int, list[Batch]] = {}
+    for task in tasks:
+        for dealt in shuffle.batches(task):
+            assert not isinstance(dealt, Marker)
+            groups.setdefault(dealt[0], []).append(dealt[1])
+    return groups
+
+
+def solved(passes: Passes, clustered: Sequence[Clustered], memberships: Any, capped: Any) -> Cut:
+    """The rounds of the search for a cut, in order."""
+    search = passes.begin(capped)
+    for _ in range(ROUNDS):
+        of_slab: dict[int, list[Cells]] = {}
+        for slab, cells in (found for marker in clustered for found in passes.cells(marker, search)):
+            of_slab.setdefault(slab, []).append(cells)
+        search = joined(passes.narrow((slab, add_cells(cells)), search) for slab, cells in of_slab.items())
+    return passes.cut(search, memberships)
 
 
 def publish_all(out: str, chosen: Manifest, *, config: PublishConfig, seed: int) -> Published:

@@ -53,6 +53,10 @@ class Reworded:
     before: Callable[[Any], Mapping[str, Any]]
 
 
+# (stage, schema): whether it changed nothing under these settings (of a BuildConfig). Sets then bear the schema before it.
+ALIKE: Mapping[tuple[str, int], Callable[[Any], bool]] = {
+    ("select", 3): lambda config: config.plan.target is None and config.plan.cap == "expected",
+}
 MOOT: Mapping[str, Callable[[Any], bool]] = {  # "section.knob": whether nothing reads it under these settings
     "image.check_pixels": lambda image: not image.keep_original or image.perceptual_hashes,
 }
@@ -70,6 +74,7 @@ def is_moot(section: str, knob: str, values: Mapping[str, Any]) -> bool:
 REMOVED: Mapping[str, Removed] = {  # "section.knob": Removed(until=1, was=50_000)
     "image.min_side_px": Removed(until=2, was=0),
     "plan.rows_per_bucket": Removed(until=2, was=250_000, instead="rows_per_key"),
+    "select.rows_per_dedup_bucket": Removed(until=3, was=500_000, instead="rows_per_key"),
 }
 REWORDED: Mapping[
     str, Reworded
@@ -151,11 +156,19 @@ def forms(stage: str, config: Any, inputs: Inputs, above: Mapping[str, Above]) -
         Above(
             json_digest(stage, schema, _knobs(stage, config, inputs, schema), _reads(stage, inputs, above)), schema, ""
         )
-        for schema in range(SCHEMAS[stage], 1, -1)
+        for schema in range(_newest(stage, config), 1, -1)
     ]
     if stage != "report" and all(read.schema == 1 for read in above.values()):
         possible.append(Above(_first_form(stage, config, inputs, above), 1, ""))
     return possible
+
+
+def _newest(stage: str, config: Any) -> int:
+    """The newest schema that is another one than that before it under these settings."""
+    newest = SCHEMAS[stage]
+    while (alike := ALIKE.get((stage, newest))) is not None and alike(config):
+        newest -= 1
+    return newest
 
 
 def _knobs(stage: str, config: Any, inputs: Inputs, schema: int) -> Any:

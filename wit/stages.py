@@ -37,7 +37,7 @@ ALL = (
     StageKind("plan", 2, ("candidates",), ("candidates",), section="plan"),
     StageKind("download", 3, ("plan",), ("plan",), section="image", folder="raw"),
     StageKind("score", 2, ("download",), ("download",), optional=True),
-    StageKind("select", 2, ("download", "score"), ("plan", "download", "score"), section="select"),
+    StageKind("select", 3, ("download", "score"), ("plan", "download", "score"), section="select"),
     StageKind(
         "publish",
         2,

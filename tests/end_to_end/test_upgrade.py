@@ -89,6 +89,31 @@ def test_a_set_keeps_the_rules_it_was_made_by(tmp_path: Path, upgrade: Any, monk
         assert b"caption_is_file_name" not in Path("new/ledger.json").read_bytes()
 
 
+@pytest.mark.parametrize("asked, kept", [(["--target", "12"], 12), (["--cap", "hard", "--max-per-query", "6"], 16)])
+def test_a_set_that_was_cut_at_the_cap_of_its_plan_stays_so_until_select_is_made_anew(
+    asked: list[str], kept: int, tmp_path: Path, upgrade: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to schema 2 select took plan's cap for --target and --cap hard too. No picture is fetched again for the new rule."""
+    monkeypatch.chdir(tmp_path)
+
+    def shards() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in Path("set/shards").glob("*.tar")}
+
+    with upgrade.web() as port:
+        command = [*upgrade.inputs(tmp_path, port), *asked]
+        with monkeypatch.context() as earlier:
+            earlier.setitem(SCHEMAS, "select", 2)
+            assert main(command) == 0
+        asked_for, before = len(upgrade.Web.asked), shards()
+        assert main(command) == 0 and shards() == before
+        for _ in range(2):
+            assert main([*command, "--rebuild-from", "select"]) == 0
+            assert main(command) == 0
+            assert json.loads(Path("set/shards/MANIFEST.json").read_bytes())["samples"] == kept
+            assert verify("set", "full").problems == ()
+        assert len(upgrade.Web.asked) == asked_for
+
+
 def test_a_set_that_was_built_with_a_knob_that_is_gone_goes_on(
     tmp_path: Path, upgrade: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,7 +70,7 @@ def command(
         for number in range(3):
             Path(f"urls-{number}.tsv").write_text("\n".join([head, *lines[number::3]]) + "\n", encoding="utf-8")
         arguments[arguments.index("table:urls.tsv")] = "table:urls-*.tsv"
-        yield [*arguments, "--rows-per-key", "9", "--rows-per-partition", "9", "--rows-per-dedup-bucket", "9"]
+        yield [*arguments, "--rows-per-key", "9", "--rows-per-partition", "9"]
 
 
 STAGES = ("candidates", "plan", "download", "score", "select", "publish")

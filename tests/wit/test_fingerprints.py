@@ -10,6 +10,7 @@ from wit import fingerprints
 from wit.config import BuildConfig
 from wit.fingerprints import Above, Inputs, Removed, Reworded, forms, knobs
 from wit.knobs import ADDED, added
+from wit.plan.config import PlanConfig
 from wit.runfile import RunFile
 from wit.sources import SourceConfig, SourceFile
 
@@ -161,6 +162,18 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprints, "REMOVED", {"s.split": Removed(until=1, was=50_000)})
     exif = Reworded(until=1, before=lambda value: {"extract": value == "all"})
     monkeypatch.setattr(fingerprints, "REWORDED", {"s.exif": exif})
+
+
+def test_a_schema_that_changes_nothing_under_the_settings_is_not_borne() -> None:
+    """Sets without a target and without a hard cap are what they were, name and all."""
+    above = {"download": Above("d", 3, "x")}
+
+    def schemas(**knobs: Any) -> list[int]:
+        config = dataclasses.replace(CONFIG, plan=PlanConfig(**knobs))
+        return [form.schema for form in forms("select", config, INPUTS, above)]
+
+    assert schemas() == schemas(oversample=3) == [2]
+    assert schemas(target=50) == schemas(cap="hard") == [3, 2]
 
 
 @pytest.mark.parametrize(

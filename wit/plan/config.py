@@ -24,11 +24,11 @@ class PlanConfig:
     """What is planned of the candidates, and in which pieces."""
 
     max_per_query: int = 20_000
-    """pairs that one query contributes, on average or at most as --cap says (CLIP section 2.2); ignored with --target"""
+    """samples that one query contributes, on average or at most as --cap says (CLIP section 2.2); ignored with --target"""
     target: int | None = None
-    """rows that are below the cap in all, for which it is solved; --oversample times as many are planned (400M is 400000000)"""
+    """samples that are published in all: the cap is solved for it, among those that arrive (400M is 400000000)"""
     cap: Literal["expected", "hard"] = "expected"
-    """expected: a query contributes max-per-query on average; hard: never more"""
+    """expected: a query contributes max-per-query samples on average; hard: never more"""
     oversample: float = 2.0
     """plan this many times the cap, to have it after download losses; 1 / the expected survival"""
     max_captions_per_url: int = 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from wit.arrays import Floats, Ints
@@ -74,6 +75,8 @@ class PlanFacts:
     """[queries] the factor of the draws of each query's pairs."""
     cap: float
     """The cap that plan solved for; infinite where every row is planned."""
+    sampled: float = math.inf
+    """Rows with a critical t below this were planned."""
 
 
 def read_facts(stage: StageDir, manifest: Manifest, *, oversample: float) -> PlanFacts:
@@ -84,4 +87,4 @@ def read_facts(stage: StageDir, manifest: Manifest, *, oversample: float) -> Pla
     table = parquet.read_table(path, ["pairs", "weight"])
     threshold = float("inf") if solved.threshold is None else solved.threshold
     cap = threshold / oversample if solved.cap is None else solved.cap
-    return PlanFacts(path, table["pairs"].to_numpy(), table["weight"].to_numpy(), cap)
+    return PlanFacts(path, table["pairs"].to_numpy(), table["weight"].to_numpy(), cap, threshold)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -53,6 +54,13 @@ def effective_counts(counts: Ints, hard: Sequence[tuple[int, float]]) -> Floats:
 
 
 def hard_count(draws: Iterable[Floats], cap: int) -> float:
-    """The count that makes u x count < cap true for exactly the `cap` smallest draws of one query."""
+    """The smallest count that makes u x count < cap false for the draw after the `cap` smallest of one query: true for those, but
+    for draws that are equal to it or within one part in 2 ** 53, which stay out too."""
     values = np.concatenate(list(draws))
-    return cap / float(np.partition(values, cap)[cap])
+    first_out = float(np.partition(values, cap)[cap])
+    count = cap / first_out
+    while first_out * math.nextafter(count, 0) >= cap:  # the quotient was rounded up
+        count = math.nextafter(count, 0)
+    while first_out * count < cap:  # or down
+        count = math.nextafter(count, math.inf)
+    return count

@@ -106,8 +106,10 @@ def page_facts(
     *,
     cap: float,
     short: Shortfall,
+    lacks: str = "",
 ) -> PageFacts:
-    """The facts of a build; `cap` is plan's, infinite if there is none, and `short` says how many pairs queries lack."""
+    """The facts of a build; `cap` is plan's, infinite if there is none, `short` says how many pairs queries lack, and `lacks`
+    what a target lacks, in a sentence."""
     candidates, download = stages["candidates"], stages["download"]
     counts = tables.queries
     return PageFacts(
@@ -131,7 +133,7 @@ def page_facts(
         top_queries=largest(counts, "pairs"),
         thin_queries=largest(counts, "lacking"),
         worst_hosts=tables.hosts.worst,
-        warnings=warnings(tables.sources, short, oversample=settings.oversample),
+        warnings=warnings(tables.sources, short, oversample=settings.oversample, lacks=lacks),
         sources=settings.sources,
         max_per_query=settings.max_per_query,
         heeded=settings.heeded,
@@ -156,15 +158,14 @@ def largest(queries: pa.Table, column: str) -> list[QueryRow]:
     return [QueryRow(**row) for row in queries.take(pa.array(order)).to_pylist() if row[column]]
 
 
-def warnings(sources: pa.Table, short: Shortfall, *, oversample: float) -> list[str]:
-    """What the owner of the build should act on: sources that could not be read, and queries that lack pairs."""
+def warnings(sources: pa.Table, short: Shortfall, *, oversample: float, lacks: str = "") -> list[str]:
+    """What the owner of the build should act on: sources that could not be read, a target that was not reached, which `lacks`
+    tells, and queries that lack pairs."""
     problems = ledger.source_problems({**row, "lost": json.loads(row["lost"])} for row in sources.to_pylist())
     sentences = problems[:TOP]
     if len(problems) > TOP:
         sentences.append(f"{len(problems) - TOP:,} more of these: ledger/sources.parquet has them all.")
-    if lacking := short.describe(oversample):
-        sentences.append(lacking)
-    return sentences
+    return [*sentences, *filter(None, (lacks, short.describe(oversample)))]
 
 
 def size_category(samples: int) -> str:

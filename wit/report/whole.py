@@ -53,6 +53,8 @@ class Build:
     formats: Sequence[Format]
     """The formats that its pictures may be stored in."""
     settings: Settings
+    lacks: str = ""
+    """A sentence on a target that was not reached."""
 
 
 def write_report(build: Build, sums: Sums) -> list[File]:
@@ -64,7 +66,8 @@ def write_report(build: Build, sums: Sums) -> list[File]:
     published = build.published
     tables, short = write_tables(build, sums)
     fs.write_bytes(fs.join(out, LEDGER_FILE), to_json(LedgerFile(stages, published.samples)))
-    facts = page_facts(stages, published, tables, build.queries, build.settings, cap=build.plan_facts.cap, short=short)
+    cap, lacks = build.plan_facts.cap, build.lacks
+    facts = page_facts(stages, published, tables, build.queries, build.settings, cap=cap, short=short, lacks=lacks)
     fs.write_bytes(fs.join(out, PAGE_FILE), report_page(stages, gallery(out, sums.samples), facts))
     fs.write_bytes(fs.join(out, CARD_FILE), dataset_card(stages, facts))
     tars = [file for file in published.files if file.name.endswith(".tar")]

@@ -9,7 +9,6 @@ from wit.select.filters import FilterConfig
 
 RANGES = {
     "max_captions_per_sample": Range(1, 10_000),
-    "rows_per_dedup_bucket": Range(1, 1e9),
 }
 
 
@@ -19,8 +18,6 @@ class SelectConfig(FilterConfig):
 
     max_captions_per_sample: int = 16
     """captions that a cluster of duplicates carries, the one that is written included"""
-    rows_per_dedup_bucket: int = 500_000
-    """pictures that one worker compares"""
 
     def __post_init__(self) -> None:
         check_ranges(self, self.BOUNDS | RANGES)

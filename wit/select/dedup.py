@@ -28,6 +28,7 @@ PICTURE = pa.schema(
         ("captions", pa.list_(CAPTION)),  # by critical t, then key
     ]
 )
+DRAW = pa.struct([("query", pa.int32()), ("draw", pa.float64())])
 # The verdict on it: a representative (no reason; with the union of captions) or a duplicate.
 VERDICT = pa.schema(
     [
@@ -36,6 +37,7 @@ VERDICT = pa.schema(
         ("cluster_size", pa.int32()),
         ("reason", pa.string()),
         ("detail", pa.string()),  # of a duplicate: the key of its representative
+        ("draws", pa.list_(DRAW)),  # under --cap hard one of them must be small enough; null or empty: none has to be
     ]
 )
 
@@ -51,16 +53,22 @@ def _names(pictures: pa.Table) -> list[bytes]:
     return [b"sha256:%b" % digest.encode() if hashed is None else b"phash:%016x" % hashed for hashed, digest in pairs]
 
 
-def cluster_bucket(pictures: pa.Table, *, max_captions: int) -> tuple[pa.Table, pa.Table]:
-    """(representatives, dropped) of one bucket, as VERDICT ordered by (raw, row), whatever the order of the input.
-
-    The representative is the picture with the smallest (critical t, key). It gets the captions of the whole cluster, each text
-    once, the first `max_captions` by (critical t, key). A dropped picture is DUPLICATE_BYTES if its bytes are the
-    representative's, else DUPLICATE_PICTURE."""
-    pictures = pictures.combine_chunks()
+def in_clusters(bucket: pa.Table) -> tuple[pa.Table, Ints]:
+    """(the pictures of a bucket by cluster, the cluster of each, from 0 on), whatever the order of the input. First in each
+    cluster is its representative: the picture with the smallest (critical t, key)."""
+    pictures = bucket.combine_chunks()
     cluster = np.unique(np.array(_names(pictures), dtype=bytes), return_inverse=True)[1]
     order = np.lexsort((_ascii(pictures["key"]), pictures["critical_t"].to_numpy(), cluster))
-    pictures, cluster = pictures.take(pa.array(order)), cluster[order]
+    return pictures.take(pa.array(order)), cluster[order]
+
+
+def cluster_bucket(
+    pictures: pa.Table, cluster: Ints, *, max_captions: int, draws: pa.Array | None = None
+) -> tuple[pa.Table, pa.Table]:
+    """(representatives, dropped) of the pictures that `in_clusters` gave, as VERDICT ordered by (raw, row).
+
+    A representative gets the captions of the whole cluster, each text once, the first `max_captions` by (critical t, key), and
+    its `draws` [clusters]. A dropped picture is DUPLICATE_BYTES if its bytes are the representative's, else DUPLICATE_PICTURE."""
     first = run_starts(cluster)
     sizes = run_lengths(first, len(cluster))
     leads = np.zeros(len(cluster), bool)
@@ -68,7 +76,7 @@ def cluster_bucket(pictures: pa.Table, *, max_captions: int) -> tuple[pa.Table, 
     leader = np.repeat(first, sizes)
     best = pictures.filter(pa.array(leads))
     captions = union_captions(pictures, cluster, max_captions=max_captions)
-    representatives = _verdicts(best, captions=captions, cluster_size=pa.array(sizes, pa.int32()))
+    representatives = _verdicts(best, captions=captions, cluster_size=pa.array(sizes, pa.int32()), draws=draws)
     dropped = _verdicts(
         pictures.filter(pa.array(~leads)),
         reason=pa.array(_duplicate_reasons(pictures, leader)[~leads], pa.string()),
@@ -87,7 +95,7 @@ def _duplicate_reasons(pictures: pa.Table, leader: Ints) -> npt.NDArray[np.objec
     return np.where(same_bytes, str(Reason.DUPLICATE_BYTES), str(Reason.DUPLICATE_PICTURE)).astype(object)
 
 
-def _verdicts(pictures: pa.Table, **given: pa.Array) -> pa.Table:
+def _verdicts(pictures: pa.Table, **given: pa.Array | None) -> pa.Table:
     """The pictures as VERDICT, ordered by (raw, row); columns that neither they have nor `given` are null."""
     known = pictures.select(["raw", "row", "key", "critical_t"])
     return as_schema(VERDICT, known, **given).sort_by([("raw", "ascending"), ("row", "ascending")])

@@ -1,9 +1,9 @@
-"""Which samples are kept, on tables: filters, duplicates, and the balance once more, among the pairs that survived.
+"""Which samples are kept, on tables: filters, new weights, and a raw shard with the verdicts on its pictures.
 
 Plan sampled more pairs of a query than the cap, since the web loses some. Here count(query) is multiplied with the measured
-survival of the query's sampled pairs, and a pair stays if its critical t, from the same draws, is below the cap (design section
-7). A pair survives if its picture was fetched and passed the filters. A duplicate survives in its cluster, whose representative
-carries its captions and queries.
+survival of the query's sampled pairs, and a pair has a new critical t, from the same draws (design section 7). A pair survives if
+its picture was fetched and passed the filters. A duplicate survives in its cluster, whose representative carries its captions and
+queries. What is balanced out among all clusters is told by wit/select/cut.py.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ import pyarrow.compute as pc
 from wit.arrays import Floats, Hashes, Ids, Ints, Mask, as_schema, list_of, offsets_of, owners_of
 from wit.download.published import FetchedShard
 from wit.plan import balance
-from wit.reasons import Reason
 from wit.records import CAPTION, DROPPED, KEEP
 from wit.select.config import SelectConfig
-from wit.select.dedup import PICTURE, VERDICT, cluster_bucket
+from wit.select.dedup import PICTURE
 from wit.select.filters import first_reasons
 
 
@@ -73,15 +72,6 @@ def pictures(
     weighed = weigh(rows, weights, hashes, seed=seed)
     shard = pa.repeat(pa.scalar(number, pa.int32()), len(rows))
     return as_schema(PICTURE, weighed, raw=shard, row=pa.array(places, pa.int32()))
-
-
-def judge(bucket: pa.Table, *, t: float, config: SelectConfig) -> pa.Table:
-    """VERDICT of each picture in a bucket, by (raw, row): duplicates go, and clusters whose critical t is not below the cap."""
-    best, dropped = cluster_bucket(bucket, max_captions=config.max_captions_per_sample)
-    over = pc.greater_equal(best["critical_t"], t)
-    reason = pc.if_else(over, str(Reason.REBALANCED_OUT), pa.scalar(None, pa.string()))
-    best = best.set_column(best.schema.get_field_index("reason"), VERDICT.field("reason"), reason)
-    return pa.concat_tables([best, dropped]).sort_by([("raw", "ascending"), ("row", "ascending")])
 
 
 def keep_list(

@@ -1,13 +1,16 @@
 """The passes of select, each named once. A pass depends on published files alone; it may run anywhere, any number of times.
 
-    count -> weights -> scatter -> cluster -> keep
+    count -> weights -> scatter -> cluster -> (begin -> (cells -> narrow) x ROUNDS) -> cut -> keep
 
-`count` gives numbers that add up over raw shards; `scatter` writes pictures, as dedup.PICTURE, to buckets by perceptual hash;
-`cluster` judges a bucket and writes verdicts to buckets by raw shard; `keep` joins a raw shard with its verdicts.
+`count` gives numbers that add up over raw shards; `scatter` deals pictures, as dedup.PICTURE, to buckets by perceptual hash;
+`cluster` merges the duplicates of a bucket, and its verdicts are dealt to raw shards; `keep` joins a raw shard with its
+verdicts, and drops what the cut leaves out. Where the cut is solved (`--target`, `--cap hard`), `cluster` writes beside its
+verdicts what it is solved from, and the passes in brackets find it among all clusters (`wit.plan.ranks`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -16,33 +19,45 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wit import ledger
-from wit.arithmetic import ceil_div
-from wit.arrays import Floats, Ints, one_array
+from wit.arrays import Floats, Ids, Ints, one_array
 from wit.damage import damaged
 from wit.download.published import FetchedShard
 from wit.layout import DROPPED as DROPPED_LABEL
+from wit.plan import ranks
+from wit.plan.ranks import Cells, Search
 from wit.querylist import hashes_of
 from wit.select.config import SelectConfig
+from wit.select.cut import EVERY_CLUSTER, Balance, Cut, Target, cluster, judge, sampled_to
 from wit.select.dedup import PICTURE, VERDICT, bucket_of
 from wit.select.filters import scores_read
-from wit.select.keep import judge, keep_list, pictures
+from wit.select.keep import keep_list, pictures
 from wit.select.survival import Memberships, membership_counts, surviving_counts
 from wit.store import fs, parquet
-from wit.store.manifests import Marker, Unit
-from wit.store.oldshuffle import SliceRef, read_slices, scatter_to, slice_refs
+from wit.store.manifests import Manifest, Marker, Unit
 from wit.store.parts import StageDir, write_tables
 from wit.store.scratch import scratch_dir
+from wit.store.shuffle import Batch, Dealt, Shuffle, Slice, Task, buckets_for, read_rows
+from wit.store.streams import read_stream, write_stream
 from wit.tally import Tally
 
+PICTURE_BYTES = 900  # about, of a picture with its captions in a shuffle
 KEEP_ROW_GROUP = 512  # publish reads runs of about 100 rows: a run should not cost the whole table
 
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
-    """A raw shard and its place in the list of all of them: slices name it by that."""
+    """A raw shard and its place in the list of all of them: verdicts name it by that."""
 
     number: int
     shard: FetchedShard
+
+
+@dataclass(frozen=True, slots=True)
+class Clustered:
+    """A bucket of pictures, and the marker of what `cluster` handed on: verdicts, and what the cut is solved from."""
+
+    number: int
+    work: Marker
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +68,25 @@ class Passes:
     config: SelectConfig
     facts: str
     """The path of plan's table of queries, with the weight of each."""
-    t: float
+    balance: Balance
     queries: str
     query_count: int
     seed: int
     buckets: int
+    pictures: int = 0
+    shards: int = 1
+
+    @property
+    def by_picture(self) -> Shuffle:
+        """Pictures to buckets, out of raw shards. Its units bear the number of buckets: with another they are others."""
+        name = f"picture{self.buckets}"
+        return Shuffle.of(self.stage, name, PICTURE, self.buckets, rows=self.pictures, tasks=self.shards)
+
+    @property
+    def by_shard(self) -> Shuffle:
+        """Verdicts to raw shards, out of buckets."""
+        name = f"verdict{self.buckets}"
+        return Shuffle.of(self.stage, name, VERDICT, self.shards, rows=self.pictures, tasks=self.buckets)
 
     def count(self, raw: Numbered) -> Ints:
         """[2, queries] memberships of one raw shard: planned, and surviving."""
@@ -67,60 +96,104 @@ class Passes:
 
     def weights(self, memberships: Ints) -> Floats:
         """[queries] the new factor of the draws: plan's weight x measured survival."""
-        weights = parquet.read_table(self.facts, ["weight"])["weight"].to_numpy()
-        return surviving_counts(weights, Memberships(*memberships))
+        return surviving_counts(self._planned_weights(), Memberships(*memberships))
 
-    def scatter(self, raw: Numbered, weights: Floats) -> Marker:
-        """One raw shard -> its pictures in slices by dedup bucket."""
-        unit = raw.shard.unit.as_("scatter")
+    def capped(self, memberships: Ints) -> Ids:
+        """The queries that a hard cap may bound; none where there is no such cap."""
+        return self.balance.capped(Memberships(*memberships))
 
-        def work() -> Marker:
+    def scatter(self, raw: Numbered, weights: Floats) -> Task:
+        """One raw shard -> its pictures by dedup bucket."""
+
+        def chunks() -> list[Dealt]:
             table, hashes = read_raw(self.stage.out, raw.shard, self.config), hashes_of(self.queries)
             survivors = pictures(table, raw.number, weights, hashes, seed=self.seed, config=self.config)
-            return self._publish_slices(unit, survivors, bucket_of(survivors, self.buckets))
+            return [_dealt(survivors, bucket_of(survivors, self.buckets))]
 
-        return self.stage.once(unit, work)
+        return Task(raw.number, chunks)
 
-    def slices(self, marker: Marker) -> list[tuple[int, SliceRef]]:
-        """(bucket or raw shard, reference) of every slice of a scattered unit: all that crosses the shuffle."""
-        return slice_refs(self.stage, marker)
-
-    def cluster(self, bucket: tuple[int, Iterable[SliceRef]]) -> Marker:
-        """The pictures of one bucket -> verdicts in slices by raw shard."""
-        unit, refs = Unit.numbered("cluster", bucket[0]), bucket[1]
+    def cluster(self, bucket: tuple[int, Iterable[Slice | Batch]], capped: Ids) -> Clustered:
+        """The pictures of one bucket -> verdicts on them, without duplicates, and what the cut is solved from."""
+        number, pieces = bucket
 
         def work() -> Marker:
-            verdicts = judge(read_slices(refs, PICTURE), t=self.t, config=self.config)
-            return self._publish_slices(unit, verdicts, verdicts["raw"].to_numpy().astype(np.int64))
+            found, hashes = read_rows(pieces, PICTURE), hashes_of(self.queries)
+            captions = self.config.max_captions_per_sample
+            verdicts, ranked = cluster(found, self.balance, capped, hashes, seed=self.seed, max_captions=captions)
+            return self._hand_on(unit, {"verdicts": verdicts} | ({"ranked": ranked} if self.balance.is_solved else {}))
 
-        return self.stage.once(unit, work)
+        unit = Unit.numbered(f"merge{self.buckets}", number)
+        return Clustered(number, self.stage.at_work.once(unit, work))
+
+    def verdicts(self, clustered: Clustered) -> Task:
+        """The verdicts of a bucket by raw shard."""
+
+        def chunks() -> list[Dealt]:
+            verdicts = self._handed_on(clustered, "verdicts")
+            return [_dealt(verdicts, verdicts["raw"].to_numpy().astype(np.int64))]
+
+        return Task(clustered.number, chunks)
+
+    def begin(self, capped: Ids) -> Search:
+        """The search for the cut: one value for a target, or one for each query that a hard cap bounds."""
+        return ranks.begin(capped if self.balance.hard else EVERY_CLUSTER, self.balance.rank)
+
+    def cells(self, clustered: Clustered, search: Search) -> list[tuple[int, Cells]]:
+        """(slab, counts) of a bucket's clusters in one round of the search."""
+        ranked = self._handed_on(clustered, "ranked")
+        return list(ranks.count(search, ranked["group"].to_numpy(), ranked["value"].to_numpy()))
+
+    def narrow(self, slab: tuple[int, Cells], search: Search) -> Search:
+        """What the search knows of one slab after a round, by the counts of all buckets."""
+        return ranks.narrow(slab[1], search)
+
+    def cut(self, search: Search, memberships: Ints) -> Cut:
+        """The cut, after the last round."""
+        if self.balance.target is None:
+            return Cut(math.inf, search.groups, search.values)
+        end = sampled_to(self._planned_weights(), Memberships(*memberships), self.balance.sampled)
+        at = float(search.values[0]) if len(search.groups) else math.inf
+        target = Target(self.balance.target, *(t if math.isfinite(t) else None for t in (at, end)))
+        return Cut(target.t, target=target)
 
     def by_number(self, raw: Numbered) -> tuple[int, FetchedShard]:
         """(number, raw shard): `keep` sees the shard together with its verdicts, and even if none of its pictures survives."""
         return raw.number, raw.shard
 
-    def keep(self, joined: tuple[int, Iterable[SliceRef | FetchedShard]]) -> Marker:
+    def keep(self, shard: FetchedShard, verdicts: Iterable[Slice | Batch], cut: Cut) -> Marker:
         """One raw shard and the verdicts on its pictures -> its part of the keep list, and its dropped rows."""
-        both = list(joined[1])
-        shard = next(one for one in both if isinstance(one, FetchedShard))
-        refs = [one for one in both if isinstance(one, SliceRef)]
         unit = shard.unit.as_("part")
 
         def work() -> Marker:
-            judged = read_slices(refs, VERDICT).sort_by("row")
+            judged = judge(read_rows(verdicts, VERDICT).sort_by("row"), cut)
             rows, dropped = keep_list(read_raw(self.stage.out, shard, self.config), shard, judged, self.config)
             tally = Tally(into=len(rows) + len(dropped), out=len(rows), dropped=ledger.reason_counts(dropped))
             with scratch_dir(self.stage.out) as scratch:
                 files = write_tables(scratch, {"rows": rows}, row_group_size=KEEP_ROW_GROUP)
                 files |= write_tables(scratch, {DROPPED_LABEL: dropped})
-                return self.stage.publish(unit, files, tally)
+                return self.stage.publish(unit, files, tally, facts=cut.target)
 
         return self.stage.once(unit, work)
 
-    def _publish_slices(self, unit: Unit, rows: pa.Table, bucket: Ints) -> Marker:
-        order = np.argsort(bucket, kind="stable")
+    def _planned_weights(self) -> Floats:
+        """[queries] the factor that plan weighed the draws with."""
+        weights: Floats = parquet.read_table(self.facts, ["weight"])["weight"].to_numpy()
+        return weights
+
+    def _hand_on(self, unit: Unit, tables: dict[str, pa.Table]) -> Marker:
         with scratch_dir(self.stage.out) as scratch:
-            return self.stage.publish(unit, scatter_to(scratch, [(rows.take(pa.array(order)), bucket[order])]))
+            files = {label: fs.join(scratch, f"{label}.arrow") for label in tables}
+            for label, path in files.items():
+                write_stream(tables[label], path)
+            return self.stage.at_work.publish(unit, files)
+
+    def _handed_on(self, clustered: Clustered, label: str) -> pa.Table:
+        return read_stream(self.stage.at_work.file(clustered.work, label)).combine_chunks()
+
+
+def _dealt(rows: pa.Table, bucket: Ints) -> Dealt:
+    order = np.argsort(bucket, kind="stable")
+    return Dealt(rows.take(pa.array(order)), bucket[order])
 
 
 def read_raw(out: str, shard: FetchedShard, config: SelectConfig) -> pa.Table:
@@ -147,11 +220,19 @@ def count(raw: pa.Table, shard: FetchedShard, *, queries: int, config: SelectCon
     return Memberships(np.zeros_like(counted.planned), counted.surviving) if shard.unit.is_retry else counted
 
 
-def buckets_for(pictures: int, config: SelectConfig) -> int:
+def dedup_buckets(pictures: int, *, rows_a_key: int) -> int:
     """How many buckets this many pictures are spread over for comparison."""
-    return max(1, ceil_div(pictures, config.rows_per_dedup_bucket))
+    return buckets_for(pictures, bytes_a_row=PICTURE_BYTES, rows_a_key=rows_a_key)
 
 
 def keep_parts(markers: Iterable[Marker]) -> list[Marker]:
     """The markers of the keep list's parts: those that the stage's manifest names, once slices are no longer needed."""
     return [marker for marker in markers if marker.unit.kind == "part"]
+
+
+def lacking(stage: StageDir, select: Manifest, *, oversample: float) -> str:
+    """What a finished select lacks of its target, in one sentence; empty where it lacks nothing, or was not given one."""
+    parts = keep_parts(select.parts)
+    if not parts or not parts[0].facts:
+        return ""
+    return stage.facts(parts[0], Target).describe(select.out, oversample=oversample)

@@ -70,11 +70,28 @@ def test_as_many_rows_are_announced_as_are_planned_and_those_of_one_cell(
         assert threshold.cap == np.inf and threshold.rows == len(values) == planned
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_hard_cap_lets_exactly_so_many_pass(seed: int) -> None:
-    draws = np.random.default_rng(seed).random(300)
-    count = hard_count(np.array_split(draws, 3), 40)
-    assert (draws * count < 40).sum() == 40 and (draws[draws * count < 40] <= np.sort(draws)[39]).all()
+DRAW = st.integers(1, 2**53 - 1).map(lambda n: n * 2.0**-53)
+NEAR = st.integers(2**53 - 9, 2**53 - 1).map(lambda n: n * 2.0**-53)  # where draws lie closer than floats
+
+
+@given(st.lists(DRAW | NEAR, min_size=2, max_size=60), st.data())
+def test_a_hard_cap_never_lets_one_more_pass_and_leaves_none_out_but_ties(
+    draws: list[float], data: st.DataObject
+) -> None:
+    cap = data.draw(st.integers(1, len(draws) - 1))
+    first_out = sorted(draws)[cap]
+    count = hard_count(np.array_split(np.array(draws), 3), cap)
+    passed = [u for u in draws if u * count < cap]
+    assert len(passed) <= cap and first_out * count >= cap
+    assert set(passed) >= {u for u in draws if u <= first_out * (1 - 2.0**-51)}
+
+
+def test_one_more_than_the_cap_passed_where_the_quotient_was_rounded_down() -> None:
+    """Of 25 smallest draws up to 28 passed, since 25 / u x u is below 25 for some u."""
+    rng = np.random.default_rng(0)
+    draws = [rng.random(60) for _ in range(200)]
+    assert any((u * (25 / np.sort(u)[25]) < 25).sum() == 26 for u in draws)
+    assert all((u * hard_count([u], 25) < 25).sum() == 25 for u in draws)
 
 
 def test_counts_of_hard_caps_replace_those_of_their_queries_alone() -> None:

@@ -83,13 +83,14 @@ def test_a_row_says_what_the_table_says() -> None:
     assert largest(query_rows(0, lacking=4), "lacking") == [QueryRow("q0", 0, 0, 0, 0, False, 4, None)]
 
 
-def test_warnings_are_sources_that_could_not_be_read_and_what_queries_lack() -> None:
+def test_warnings_are_sources_that_could_not_be_read_and_what_target_and_queries_lack() -> None:
     assert warnings(source_rows(0), NOTHING_LACKS, oversample=2) == []
     sentences = [f"s{i}: 2 of 9 rows could not be read as pairs (2 bad_row)" for i in range(TOP)]
     assert warnings(source_rows(TOP), NOTHING_LACKS, oversample=2) == sentences
     short = Shortfall(np.array([3.0, 0.0]), np.array([2.5, 0.0]))
     more = "3 more of these: ledger/sources.parquet has them all."
     assert warnings(source_rows(TOP + 3), short, oversample=1.5) == [*sentences, more, short.describe(1.5)]
+    assert warnings(source_rows(0), short, oversample=1.5, lacks="too few") == ["too few", short.describe(1.5)]
 
 
 @pytest.mark.parametrize(

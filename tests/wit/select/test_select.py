@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wit.arrays import Hashes
 from wit.errors import InputError
 from wit.hashing import name_hashes
 from wit.plan import balance
 from wit.records import DROPPED, KEEP, RAW, pair_key
 from wit.select.config import SelectConfig
-from wit.select.keep import judge, pictures, weigh
+from wit.select.cut import Balance, Cut, cluster, judge
+from wit.select.keep import pictures, weigh
 from wit.select.survival import membership_counts, surviving_counts
 from wit.store import fs
 from wit.store.manifests import Manifest
@@ -130,6 +132,11 @@ def raw_table(pairs: Pairs) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=RAW)
 
 
+def judged(found: pa.Table, t: float, hashes: Hashes) -> pa.Table:
+    """The verdicts on the pictures of one bucket, cut at a cap."""
+    return judge(cluster(found, Balance(t), np.zeros(0, np.int32), hashes, seed=SEED, max_captions=16)[0], Cut(t))
+
+
 def obvious_survivors(pairs: Pairs, counts: list[int], t: float) -> set[str]:
     """The twin: keys with some query whose draw times (count x survival) is below t."""
     hashes, kept = name_hashes(QUERIES), set()
@@ -154,8 +161,9 @@ def test_the_rebalance_is_that_of_the_obvious_twin(pairs: Pairs, counts: list[in
     raw = raw_table(pairs)
     memberships = membership_counts(raw, queries=4, config=CONFIG)
     weights = surviving_counts(np.array(counts), memberships)
-    found = pictures(raw, 0, weights, name_hashes(QUERIES), seed=SEED, config=CONFIG)
-    verdicts = judge(found, t=t, config=CONFIG)
+    hashes = name_hashes(QUERIES)
+    found = pictures(raw, 0, weights, hashes, seed=SEED, config=CONFIG)
+    verdicts = judged(found, t, hashes)
     kept = verdicts.filter(pa.compute.is_null(verdicts["reason"]))
     assert set(kept["key"].to_pylist()) == obvious_survivors(pairs, counts, t)
 
@@ -171,7 +179,7 @@ def test_after_losses_a_frequent_query_still_contributes_about_t() -> None:
     memberships = membership_counts(raw, queries=4, config=CONFIG)
     weights = surviving_counts(np.full(4, n), memberships)
     found = pictures(raw, 0, weights, hashes, seed=SEED, config=CONFIG)
-    kept = (judge(found, t=t, config=CONFIG)["reason"].to_pylist()).count(None)
+    kept = (judged(found, t, hashes)["reason"].to_pylist()).count(None)
     assert abs(kept - t) < 5 * np.sqrt(t)
 
 
