@@ -28,6 +28,7 @@ from wit.download.partition import (
     owners_of,
     resume,
 )
+from wit.download.retry import Attempted, Failed, RoundPart
 from wit.early import handled
 from wit.errors import Drained, OutageError, Stopped
 from wit.fetch.config import FetchConfig
@@ -105,18 +106,37 @@ def run_download(context: Context) -> Manifest:
     manifest = stage.manifest() or first_pass(context)
     if context.retries == (manifest.retries or 0):
         return manifest
-    part, shards, accounting = retry.write_round(
-        stage,
-        context.retries,
-        manifest.parts,
-        context.config.retried_reasons(),
-        rows_per_shard=context.config.plan.rows_per_raw_shard,
-    )
-    name = retry.partition_name(context.retries)
-    again = [Owner(name, ((PartShards(name, part, tuple(range(shards))),),), hears_all=True)]
-    markers = [*manifest.parts, accounting, *download_parts(context, again, pending_of(again, stage.units()))]
+    markers = [*manifest.parts, *run_round(context, manifest)]
     fs.remove(fs.join(stage.out, RETRY))
     return stage.finish(markers, [marker.unit for marker in markers], retries=context.retries)
+
+
+def run_round(context: Context, manifest: Manifest) -> list[Marker]:
+    """Fetches the rows of a finished download again that failed for a reason that was asked for; returns the markers of the
+    round, its accounting first."""
+    stage, number, reasons = context.stage("download"), context.retries, context.config.retried_reasons()
+    config, giants = context.config.plan, retry.giants_of(plan_parts(context))
+    most = retry.rows_of_a_partition(retry.begun(stage, number, reasons), config.rows_per_partition)
+    passes = retry.Passes(stage.out, reasons, config.rows_per_raw_shard)
+    every = retry.attempted(manifest.parts)
+    found = gather(
+        context.engine, every, Attempted, lambda some: some | "Find" >> beam.Map(passes.find), Failed, out=stage.out
+    )
+    check_complete(stage.stage, [one.name for one in every], (one.name for one in found))
+    parts = retry.lay_out(number, found, giants, rows_per_partition=most)
+    written = gather(
+        context.engine,
+        parts,
+        RoundPart,
+        lambda some: some | "Write" >> beam.Map(passes.write),
+        RoundPart,
+        out=stage.out,
+    )
+    check_complete(stage.stage, [part.name for part in parts], (part.name for part in written))
+    plan = retry.planned(stage.out, parts, found, giants, config.rows_per_raw_shard)
+    accounting = retry.account(stage, number, reasons, found, plan)
+    owners = retry.hearing(owners_of(plan), parts, manifest.parts)
+    return [accounting, *download_parts(context, owners, pending_of(owners, stage.units()))]
 
 
 def first_pass(context: Context) -> Manifest:
@@ -132,8 +152,13 @@ def first_pass(context: Context) -> Manifest:
 
 def plan_owners(context: Context) -> list[Owner]:
     """Who downloads which parts of the plan, the slowest first."""
+    return owners_of(plan_parts(context))
+
+
+def plan_parts(context: Context) -> list[PlanPart]:
+    """The host partitions of the plan."""
     above = context.stage("plan")
-    return owners_of([plan_part(above, marker) for marker in context.manifest("plan").of("part")])
+    return [plan_part(above, marker) for marker in context.manifest("plan").of("part")]
 
 
 def plan_part(above: StageDir, marker: Marker) -> PlanPart:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import apache_beam as beam
@@ -12,6 +13,7 @@ from pipelines.gather import gather
 from wit.publish import order, whole
 from wit.publish.order import Order, Placed, keep_list_parts
 from wit.publish.shard import ShardMarker, write_shard
+from wit.publish.whole import Copier, Names
 from wit.store.manifests import Published
 from wit.store.parts import StageDir
 from wit.store.roster import roster
@@ -51,4 +53,9 @@ def run_publish(context: Context) -> Published:
             ShardMarker,
             out=stage.out,
         )
-    return whole.finish(stage, whole.standing(directory, markers), shards.names, directory)
+
+    def copying(copier: Copier, files: Sequence[Names]) -> list[Names]:
+        copy = beam.Map(copier)
+        return gather(context.engine, files, Names, lambda some: some | "Copy" >> copy, Names, out=stage.out)
+
+    return whole.finish(stage, whole.standing(directory, markers), shards.names, directory, copying)

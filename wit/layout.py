@@ -74,3 +74,8 @@ def work_of(stage: str) -> str:
 def retry_path(out: str, place: str) -> str:
     """The plan part of a round of retries, which stands only as long as the round runs."""
     return under(out, RETRY, f"part-{place}.parquet")
+
+
+def retried_rows_path(out: str, partition: str) -> str:
+    """The rows of a partition of the plan that a round of retries asks for again, until its plan parts are written."""
+    return under(out, RETRY, f"rows-{partition}.parquet")

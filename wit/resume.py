@@ -15,8 +15,8 @@ from typing import Any
 
 from wit import layout
 from wit.damage import damaged, missed
-from wit.download.published import is_accounting
 from wit.download.retry import in_rounds
+from wit.download.rounds import is_accounting
 from wit.errors import DamagedFile, InputError
 from wit.fingerprints import BESIDE_CANDIDATES, Above, Inputs, forms, is_moot
 from wit.knobs import flag

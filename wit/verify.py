@@ -22,7 +22,8 @@ from itertools import chain
 from wit import layout, ledger
 from wit.checks import Check, Checks, Look, Seen, here, look_at_all
 from wit.damage import COPY_OR_WEB, is_robots
-from wit.download.published import is_accounting, with_pictures
+from wit.download.published import with_pictures
+from wit.download.rounds import is_accounting
 from wit.errors import DamagedFile, InputError
 from wit.fingerprints import is_moot
 from wit.hashing import name_hash

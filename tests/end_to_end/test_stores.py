@@ -11,6 +11,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 BUILD = ("--queries", str(ROOT / "queries" / "500k.txt"), "--seed", "7", "--limit", "400")
+ANOTHER = ("--samples-per-shard", "40")
 STAGES = ("candidates", "plan", "download", "select", "publish", "report")
 # What a build has to live with, not so often that eight attempts in a row fail.
 WRONG = {"fails": 0.03, "short": 0.05, "torn": 0.1, "reorder": 0.002, "late": 0.3, "seed": 1}
@@ -54,6 +55,10 @@ def test_a_set_is_built_checked_and_left_alone_in_a_store_of_any_scheme_though_i
     assert again.returncode == 0, again.stderr
     finished = [line for line in again.stderr.splitlines() if "finished before" in line]
     assert finished == [f"{stage:<10} finished before" for stage in STAGES]
+    for name in ("calm", "set"):  # another set takes the place of the one that stands: copied by workers, file by file
+        other = run("pipelines.build", *BUILD, *ANOTHER, "--output", other_store.at(name), store=other_store)
+        assert other.returncode == 0 and not (other_store.folder / name / "_shards").is_dir(), other.stderr
+    assert len(list((other_store.folder / "set/shards").glob("*.tar"))) > 1
     # Only now, since a listing that was late has hidden work files from the start that wrote them.
     assert files(other_store.folder / "set") == files(other_store.folder / "calm")
     checked = run("pipelines.verify", out, "--level", "full", store=other_store)

@@ -30,11 +30,13 @@ from wit.images.expected import expected_hash
 from wit.layout import KNOWN_ENDING, PLACES_FILE, RESTRICTED
 from wit.records import PLAN
 from wit.store import fs, lease, parquet
+from wit.store.flight import side_by_side
 from wit.store.manifests import Beside, Marker, Unit, read_object
 from wit.store.parts import StageDir
 from wit.store.scratch import local_scratch, scratch_dir
 from wit.tally import Tally, add_counts
 from wit.typed import load, to_json
+from wit.urls import host_of
 
 _draining = threading.Event()
 
@@ -112,7 +114,8 @@ class Owner:
 
     name: str  # of the file that keeps what servers told it
     chains: tuple[tuple[PartShards, ...], ...]
-    hears_all: bool = False  # reads what servers told every owner: a round of retries has all domains
+    hears: tuple[str, ...] = ()
+    """Files, relative to OUT, of what servers told earlier owners of its domains: in a round of retries."""
 
     @property
     def units(self) -> frozenset[Unit]:
@@ -242,7 +245,7 @@ class Work:
     ) -> None:
         self.stage, self.seed, self.fetch, self.image = stage, seed, fetch, image
         self.on_progress = on_progress
-        self.known_path, self.hears_all = fs.join(stage.path, owner.name + KNOWN_ENDING), owner.hears_all
+        self.owner, self.known_path = owner, fs.join(stage.path, owner.name + KNOWN_ENDING)
         self.kept = -1  # `engine.learnt` when the file was last written
         self.keep_at = 0.0
         self.outage = OutageWatch(fetch)
@@ -399,23 +402,15 @@ class Work:
         self.on_progress(Progress(shards=1))
 
     def _known(self) -> Known:
-        """What servers told earlier workers of this owner, or of all if it hears all; raises DamagedFile for a bad file."""
-        paths = [self.known_path]
-        if self.hears_all:
-            names = [name for name in fs.list_dir(self.stage.path) if name.endswith(KNOWN_ENDING)]
-            paths += [fs.join(self.stage.path, name) for name in names]
+        """What servers told earlier workers of this owner and the owners that it hears; raises DamagedFile for a bad file.
+        Of what it hears, robots.txt is taken over for its own hosts alone: there may be very many others."""
         known: Known = {"robots": {}, "hosts": {}}
-        for path in paths:
-            heard = read_object(path) or {}
-            if "hosts" not in heard:  # of version 0.1: robots.txt alone
-                heard = {"robots": heard, "hosts": {}}
-            try:
-                load(Heard, heard)
-            except ValueError as error:
-                raise damaged(path, error) from error
-            for kind in known:
-                known[kind] |= heard[kind]
-        return known
+        hosts = set(hosts_of(self.owner)["host"].to_pylist()) if self.owner.hears else set()
+        for heard in side_by_side(_read_heard, (fs.join(self.stage.out, name) for name in self.owner.hears)):
+            known["robots"] |= {at: said for at, said in heard["robots"].items() if host_of(at) in hosts}
+            known["hosts"] |= heard["hosts"]
+        own = _read_heard(self.known_path)
+        return {kind: known[kind] | own[kind] for kind in known}
 
     def _keep_known(self, now: bool = False) -> None:
         """Writes down what servers said, before a shard is published and every KEEP_KNOWN_S: a restart must not forget it."""
@@ -423,6 +418,17 @@ class Work:
             self.kept, self.keep_at = self.engine.learnt, time.monotonic() + KEEP_KNOWN_S
             lease.check(self.stage.out)  # a later builder's file is under a digest by now
             fs.write_bytes(self.known_path, to_json(self.engine.known))
+
+
+def _read_heard(path: str) -> Known:
+    heard = read_object(path) or {}
+    if "hosts" not in heard:  # of version 0.1: robots.txt alone
+        heard = {"robots": heard, "hosts": {}}
+    try:
+        load(Heard, heard)
+    except ValueError as error:
+        raise damaged(path, error) from error
+    return heard
 
 
 ENDINGS = {"parquet": "parquet", "fetch": "fetch.parquet"}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-import pyarrow as pa
-
-from wit.store import fs, parquet
+from wit.download.rounds import is_accounting
 from wit.store.manifests import Manifest, Marker, Unit
 
 
@@ -35,25 +33,6 @@ def raw_shards(download: Manifest, score: Manifest | None = None) -> list[Fetche
     )
 
 
-def is_accounting(unit: Unit) -> bool:
-    """Whether the unit has no files, and only takes the rows that a round retries out of earlier losses."""
-    return unit.kind == "retried"
-
-
 def with_pictures(markers: Iterable[Marker]) -> list[Marker]:
     """The markers of raw shards, without those of accounting units."""
     return [marker for marker in markers if not is_accounting(marker.unit)]
-
-
-def last_attempts(out: str, markers: Sequence[Marker], columns: Sequence[str]) -> Iterator[pa.Table]:
-    """The rows of all raw shards, these columns only: each planned URL once, as its last attempt left it."""
-    later: set[str] = set()
-    for marker in sorted(with_pictures(markers), key=lambda m: (m.unit.is_retry, m.unit), reverse=True):
-        path = fs.join(out, marker.files["parquet"].name)
-        table = parquet.read_table(path, list(dict.fromkeys([*columns, "key"])))
-        keys = table["key"].to_pylist()
-        if later:
-            table = table.filter(pa.array([key not in later for key in keys]))
-        if marker.unit.is_retry:
-            later.update(keys)
-        yield table.select(list(columns))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from wit.errors import DamagedFile
+from wit.arithmetic import batches
+from wit.errors import DamagedFile, Stopped
 from wit.layout import SHARD_ENDING, SIZES_FILE, next_shards_path, shards_path
 from wit.publish.shard import ShardMarker
 from wit.shards import REMOVED
@@ -35,8 +36,13 @@ def begin(stage: StageDir, *, anew: bool = False) -> str:
 
 
 def _fingerprint_of(directory: str) -> str | None:
-    manifest = read_json(fs.join(directory, MANIFEST_FILE), Published, how=f"delete {directory}")
+    manifest = _manifest_in(directory)
     return None if manifest is None else manifest.fingerprint
+
+
+def _manifest_in(directory: str) -> Published | None:
+    """The manifest of a set that is made beside another; None where it is not whole."""
+    return read_json(fs.join(directory, MANIFEST_FILE), Published, how=f"delete {directory}")
 
 
 def standing(directory: str, shards: Iterable[ShardMarker]) -> list[ShardMarker]:
@@ -46,7 +52,63 @@ def standing(directory: str, shards: Iterable[ShardMarker]) -> list[ShardMarker]
     return [one for one in shards if stands(directory, one.shard + SHARD_ENDING, one.files.values(), there)]
 
 
-def finish(stage: StageDir, shards: Sequence[ShardMarker], wanted: Sequence[str], directory: str) -> Published:
+FILES_OF_A_SHARD = 3  # tar, table and marker: what is copied together
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Files that are copied together; how they are called in either directory."""
+
+    names: tuple[str, ...]
+
+
+class _TakenOver(Exception):
+    """Another builder is at work by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copier:
+    """Copies files from _shards/ to shards/ for the builder that holds the lease of that number, or 0 for none. It may run on any
+    worker: who is to copy asks for the lease itself, before each attempt."""
+
+    out: str
+    lease: int
+
+    def __call__(self, files: Names) -> Names:
+        """The files that were copied: not all of them once another builder has taken over."""
+        return Names(tuple(name for name in side_by_side(self._copied, files.names) if name))
+
+    def _copied(self, name: str) -> str:
+        def ask() -> None:
+            if lease.is_taken(self.out, self.lease):
+                raise _TakenOver
+
+        try:
+            fs.copy(fs.join(next_shards_path(self.out), name), fs.join(shards_path(self.out), name), before=ask)
+        except _TakenOver:
+            return ""
+        except FileNotFoundError:  # its successor is done with the set, or has thrown it away
+            if lease.is_taken(self.out, self.lease):
+                return ""
+            raise
+        return name
+
+
+Copying = Callable[[Copier, Sequence[Names]], Iterable[Names]]
+
+
+def copy_here(copier: Copier, files: Sequence[Names]) -> Iterator[Names]:
+    """Copies in this process, several at a time."""
+    return side_by_side(copier, files)
+
+
+def finish(
+    stage: StageDir,
+    shards: Sequence[ShardMarker],
+    wanted: Sequence[str],
+    directory: str,
+    copying: Copying = copy_here,
+) -> Published:
     """Writes sizes.json and, last, MANIFEST.json. Files that the manifest does not name are removed, but not tombstones. A set
     made beside another then takes the other's place. Raises Stopped where a wanted shard is missing."""
     check_complete("publish", wanted, (marker.shard for marker in shards))
@@ -59,7 +121,7 @@ def finish(stage: StageDir, shards: Sequence[ShardMarker], wanted: Sequence[str]
     fs.write_bytes(fs.join(directory, SIZES_FILE), sizes_json(shards))
     lease.write_pieces(stage.out, fs.join(directory, MANIFEST_FILE), pieces_of(manifest))
     if directory != shards_path(stage.out):
-        install(stage.out)
+        install(stage.out, copying)
     return manifest
 
 
@@ -104,10 +166,17 @@ def manifests_of(stage: StageDir) -> Iterator[Published]:
         yield manifest  # as of version 0.1.0
 
 
-def install(out: str) -> None:
+def install(out: str, copying: Copying = copy_here) -> None:
     """Replaces the set in shards/ by the whole set in _shards/; tombstones are kept. If this is killed on a local disk, one of
-    the two sets stands whole in shards/. On object stores files are copied one by one: there shards/ may then hold no whole set,
-    but _shards/ holds the new one, which the next start of the build copies."""
+    the two sets stands whole in shards/. On object stores files are copied, by whatever `copying` calls the copier with: there
+    shards/ may then hold no whole set, but _shards/ holds the new one, which the next start of the build copies.
+
+    However many copies are under way when a builder freezes, what it sends once it wakes harms no set that stands: a copy reads
+    _shards/, within the store, and a successor empties that before it writes other bytes into shards/, and once its set stands
+    there. Then the copy finds nothing; before that, under the same settings, it gives the same bytes. What is left needs a second
+    successor that makes a third set in _shards/ while the first builder still is frozen: as many files of that set as copies were
+    under way may come into shards/ too early. It mends that when it is done; if it never is, a start under the settings of the
+    set that stands finds them by their sizes, and makes them again."""
     old, new = shards_path(out), next_shards_path(out)
     if fs.exists(removed := fs.join(old, REMOVED)):
         fs.copy(removed, fs.join(new, REMOVED))
@@ -115,17 +184,16 @@ def install(out: str) -> None:
         fs.exchange(new, old)
         fs.remove(new)
         return
-    there, names = fs.list_sizes(old), {*fs.list_dir(new)} - {MANIFEST_FILE}
+    manifest, there = _manifest_in(new), fs.list_sizes(old)
+    if manifest is None:
+        raise Stopped(f"{new} holds no whole set: start the build again to go on")
+    # By the manifest, since a listing may come late.
+    names = {file.name for file in manifest.files} | ({REMOVED} if fs.exists(fs.join(new, REMOVED)) else set())
     fs.remove(fs.join(old, MANIFEST_FILE))
     fs.remove_entries(old, {name: there[name] for name in there.keys() - names})
-
-    def install_file(name: str) -> None:
-        lease.check(out)
-        fs.copy(fs.join(new, name), fs.join(old, name))
-
-    for name in [
-        *sorted(names),
-        MANIFEST_FILE,
-    ]:  # one at a time: a builder that freezes here overwrites one file at most
-        install_file(name)
+    every = [Names(tuple(some)) for some in batches(sorted(names), FILES_OF_A_SHARD)]
+    copied = [name for some in copying(Copier(out, lease.number_held(out)), every) for name in some.names]
+    lease.check(out)
+    check_complete("publish", names, copied)
+    fs.copy(fs.join(new, MANIFEST_FILE), fs.join(old, MANIFEST_FILE), before=lambda: lease.check(out))
     fs.remove(new)

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from wit.arithmetic import batches, ceil_div
 from wit.arrays import Ints
 from wit.download.published import FetchedShard
+from wit.download.rounds import Rounds, partition_of
 from wit.plan.facts import QUERIES
 from wit.report.gallery import Sample, smallest, smallest_in
 from wit.report.hosts import ROWS, host_counts
@@ -133,7 +134,7 @@ class Passes:
         counts[SAMPLED] += memberships.planned
         counts[SURVIVING] += memberships.surviving
         last = raw.filter(
-            pc.invert(pc.is_in(raw["key"], value_set=later_keys(self.out, self.retries, round_of(shard))))
+            pc.invert(pc.is_in(raw["key"], value_set=later_keys(self.out, self.retries, partition_of(shard.unit))))
         )
         counts[DOWNLOADED] += rows_per_query([last.filter(pc.is_null(last["reason"]))], self.query_count)
         return last.select(["host", "reason"])
@@ -147,17 +148,22 @@ class Passes:
         return path
 
 
-def round_of(shard: FetchedShard) -> str:
-    """The round of retries of a raw shard; empty for the first attempt. Rounds sort as their numbers do."""
-    return shard.unit.place.partition("-")[0] if shard.unit.is_retry else ""
+@functools.lru_cache(4)
+def later_keys(out: str, retries: Sequence[FetchedShard], partition: str) -> pa.Array:
+    """The keys of all rows that later rounds asked for again and that may be of this partition."""
+    tables = _tables_of_rounds(retries)
+    later = [fs.join(out, path) for name in Rounds(tables).after(partition) for path in tables[name]]
+    read = side_by_side(lambda path: parquet.read_table(path, ["key"]), later)
+    return pa.concat_arrays([pa.array([], pa.string()), *(chunk for table in read for chunk in table["key"].chunks)])
 
 
 @functools.lru_cache(2)
-def later_keys(out: str, retries: Sequence[FetchedShard], after: str) -> pa.Array:
-    """The keys of all rows that rounds after that one asked for again."""
-    later = [shard for shard in retries if round_of(shard) > after]
-    tables = side_by_side(lambda shard: parquet.read_table(fs.join(out, shard.parquet), ["key"]), later)
-    return pa.concat_arrays([pa.array([], pa.string()), *(chunk for t in tables for chunk in t["key"].chunks)])
+def _tables_of_rounds(retries: Sequence[FetchedShard]) -> dict[str, list[str]]:
+    """The tables of the raw shards of rounds of retries, by partition."""
+    tables: dict[str, list[str]] = {}
+    for shard in retries:
+        tables.setdefault(partition_of(shard.unit), []).append(shard.parquet)
+    return tables
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,10 +210,15 @@ def exchange(one: str, other: str) -> None:
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
-def copy(path: str, to: str) -> None:
-    """Copies a file within one store, replacing what was there."""
+def copy(path: str, to: str, *, before: Callable[[], object] = bool) -> None:
+    """Copies a file within one store, replacing what was there. `before` is called before each attempt, and stops them by what it
+    raises."""
     store, inner = file_system(path)
-    store.copy(inner, file_system(to)[1])
+    if is_local(path):
+        before()
+        store.copy(inner, file_system(to)[1])
+    else:
+        store.copy(inner, file_system(to)[1], before=before)
 
 
 def is_text(word: str) -> bool:

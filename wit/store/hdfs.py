@@ -31,6 +31,10 @@ class HdfsStore(PatientStore):
         """Puts a copy of a local file, whole."""
         self._put(path, lambda aside: self._store.put_file(local, aside), True)
 
+    def copy(self, path: str, to: str, *, before: Callable[[], object] = bool) -> None:
+        """Copies a file, which its client reads and writes, and calls `before` before each attempt to put it in its place."""
+        self._put(to, lambda aside: self._store.copy(path, aside), True, before)
+
     def put_new(self, local: str, path: str) -> None:
         """As `put_file`, but raises FileExistsError where the name is taken."""
         self._put(path, lambda aside: self._store.put_file(local, aside), False)

@@ -75,7 +75,7 @@ class Lease:
 
     def check(self) -> None:
         """Raises Stopped where another builder has taken over."""
-        if max(numbers(self.out), default=0) > self.number:
+        if is_taken(self.out, self.number):
             raise Stopped(
                 f"another build has taken over {self.out}, since this one was silent for long: wait for its end"
             )
@@ -100,6 +100,16 @@ def check(out: str) -> None:
     """Raises Stopped where this process held the lease of OUT and another builder has taken it."""
     if (lease := _held.get(out)) is not None:
         lease.check()
+
+
+def number_held(out: str) -> int:
+    """The number of the lease of OUT that this process holds, for its workers elsewhere; 0 where it holds none."""
+    return mine.number if (mine := _held.get(out)) is not None else 0
+
+
+def is_taken(out: str, number: int) -> bool:
+    """Whether somebody has taken the lease from the holder of that number; nobody has from 0, who holds none."""
+    return bool(number) and max(numbers(out), default=0) > number
 
 
 def began(out: str) -> float | None:

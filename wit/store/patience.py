@@ -40,7 +40,7 @@ LOST = frozenset(
 MET_ANOTHER = 409  # S3's answer to a conditional write that met another one: who asks again learns who won
 NEVER = (StoreAway, FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 # What does the same when it is done twice.
-CALLS = frozenset("info modified ls glob find isfile isdir size cat_file get_file put_file copy makedirs".split())
+CALLS = frozenset("info modified ls glob find isfile isdir size cat_file get_file put_file makedirs".split())
 
 
 def may_pass(error: BaseException) -> bool:
@@ -210,6 +210,15 @@ class PatientStore(Patient):
         if end is not None and len(data) < end - start and start + len(data) < int(self.size(path)):
             raise ConnectionAbortedError(errno.ECONNABORTED, f"it broke off at byte {start + len(data)}", path)
         return data
+
+    def copy(self, path: str, to: str, *, before: Callable[[], object] = bool) -> None:
+        """Copies a file within the store, and calls `before` before each attempt."""
+
+        def put(to: str) -> None:
+            before()
+            self._store.copy(path, to)
+
+        patient(put)(to)
 
     def put_new(self, local: str, path: str) -> None:
         """Puts a copy of a local file under a name that nobody gives to other bytes; may raise FileExistsError where it is

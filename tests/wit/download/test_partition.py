@@ -25,6 +25,7 @@ from PIL import Image
 
 import wit.download.partition
 from wit.download.partition import (
+    Owner,
     PartShards,
     PlanPart,
     Progress,
@@ -170,6 +171,27 @@ def test_published_shards_are_not_fetched_again(tmp_path: Path, web: Any) -> Non
     both = download(part, [0, 1], tmp_path, web)
     assert both[0] == first[0]
     assert web.counts.total() == before + 10  # and robots.txt was remembered
+
+
+@pytest.mark.parametrize("robots_of, requests", [(HOSTS, 8), (HOSTS[:1], 8 + 3)])
+def test_an_owner_hears_what_earlier_owners_were_told_of_its_hosts(
+    robots_of: list[str], requests: int, tmp_path: Path, web: Any
+) -> None:
+    """robots.txt of its own hosts is not asked for again; of others it is not kept; what hosts wish is kept of all."""
+    part = write_plan(tmp_path, serve(web, 8), 8)
+    said = {"fetched": time.time(), "text": "", "agent": FetchConfig().user_agent}
+    wish = {"delays_s": {}, "closed_until": 0.0, "status": 0}
+    for name, hosts in (("00001", robots_of), ("r0001", ["other.example"])):
+        robots = {f"http://{host}:80": said for host in hosts}
+        fs.write_bytes(str(tmp_path / f"raw/{name}.robots.json"), to_json({"robots": robots, "hosts": {name: wish}}))
+    hears = tuple(f"raw/{name}.robots.json" for name in ("00001", "00002", "r0001"))
+    owner = Owner("r0002", ((PartShards("r0002", part, (0,)),),), hears)
+    fetch = for_local_web(web.endpoints(*HOSTS))
+    how = {"out": str(tmp_path), "fingerprint": "f1", "seed": 7, "image": ImageConfig()}
+    (marker,) = wit.download.partition.download(owner, fetch=fetch, **how)
+    assert marker.out == 8 and web.counts.total() == requests
+    kept = json.loads((tmp_path / "raw/r0002.robots.json").read_bytes())
+    assert set(kept["robots"]) == {f"http://{host}:80" for host in HOSTS} and set(kept["hosts"]) >= {"00001", "r0001"}
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from wit.publish.shard import extents, read_pictures, write_shard, write_tar
 from wit.records import KEEP
 from wit.shards import iter_members, iter_samples, list_shards
 from wit.store import fs
-from wit.store.manifests import Manifest, Marker, Published, read_manifest
+from wit.store.manifests import File, Manifest, Marker, Published, read_manifest
 from wit.store.parts import StageDir
 from wit.typed import to_json
 
@@ -170,7 +170,7 @@ def test_killed_at_any_step_of_the_exchange_there_is_a_whole_set_and_a_restart_h
     download = make_raw(out, raw, raw_row)
     for step in ("copy", "exchange", "remove"):
 
-        def killed(*_: object) -> None:
+        def killed(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
         Path(f"{out}/shards/removed.txt").write_bytes(b"0" * 64)
@@ -190,9 +190,10 @@ def test_killed_at_any_step_of_the_exchange_there_is_a_whole_set_and_a_restart_h
     assert not fs.exists(f"{out}/_shards")
 
 
-def manifest_under(fingerprint: str) -> Published:
+def manifest_under(fingerprint: str, *names: str) -> Published:
     """Of a set without samples."""
-    nothing: dict[str, Any] = {"into": 0, "out": 0, "dropped": {}, "shards": 0, "samples": 0, "files": ()}
+    files = tuple(File(name, len(fingerprint + name)) for name in names)
+    nothing: dict[str, Any] = {"into": 0, "out": 0, "dropped": {}, "shards": 0, "samples": 0, "files": files}
     return Published(stage="publish", fingerprint=fingerprint, schema_version=2, **nothing)
 
 
@@ -202,21 +203,24 @@ def test_on_an_object_store_a_set_that_is_half_copied_is_none_until_the_copy_goe
     out, old, new = "memory://half-copied", StageDir("memory://half-copied", "publish", "o"), {}
     for directory, mark in (("shards", "o"), ("_shards", "n")):
         new = {name: (mark + name).encode() for name in ("00000.tar", "00001.tar", "sizes.json")}
-        new["MANIFEST.json"] = to_json(manifest_under(mark))
+        new["MANIFEST.json"] = to_json(manifest_under(mark, *new))
         for name, data in new.items():
             fs.write_bytes(f"{out}/{directory}/{name}", data)
     stage, copy = StageDir(out, "publish", "n"), fs.copy
 
-    def cut_off(path: str, to: str) -> None:
+    def cut_off(path: str, to: str, **before: Any) -> None:
         if path.endswith("00001.tar"):
             raise KeyboardInterrupt
-        copy(path, to)
+        copy(path, to, **before)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(whole.fs, "copy", cut_off)
         whole.install(out)
     assert old.manifest() is None and read_manifest(out, "publish") is None
     assert whole.begin(stage) == f"{out}/_shards"
+    with pytest.raises(Stopped, match="1 of the 3 units of publish were not published"):
+        whole.install(out, lambda copier, files: [copier(whole.Names(files[0].names[1:]))])  # as engines lose things
+    assert old.manifest() is None and whole.begin(stage) == f"{out}/_shards"
     whole.install(out)
     assert contents(f"{out}/shards") == new and fs.list_dir(f"{out}/_shards") == []
 

@@ -84,6 +84,16 @@ def test_a_late_duplicate_leaves_alone_what_a_marker_names(out: str, tmp_path: P
     assert path.read_bytes() == b"x" * 100_000
 
 
+def test_a_copy_is_asked_for_before_it_is_put_in_its_place(out: str) -> None:
+    fs.write_bytes(f"{out}/a", b"new")
+    fs.write_bytes(f"{out}/b", b"old")
+    with pytest.raises(ZeroDivisionError):
+        fs.copy(f"{out}/a", f"{out}/b", before=lambda: 1 / 0)
+    assert fs.read_bytes(f"{out}/b") == b"old" and fs.list_dir(out) == ["a", "b"]
+    fs.copy(f"{out}/a", f"{out}/b")
+    assert fs.read_bytes(f"{out}/b") == b"new" and fs.list_dir(out) == ["a", "b"]
+
+
 class LostAnswers(hdfs.HdfsClient):
     """Every first call that moves a file or writes one fails after all was done."""
 

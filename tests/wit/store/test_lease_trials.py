@@ -6,6 +6,7 @@ tried at each of its places: the single request that was asked for before a proc
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import random
@@ -22,11 +23,13 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from wit.errors import Busy, Stopped
-from wit.layout import LEASES, next_shards_path, run_path
+from wit.layout import LEASES, next_shards_path, run_path, shards_path
+from wit.publish import whole
 from wit.store import fs, lease, patience
-from wit.store.manifests import Marker, Unit
+from wit.store.manifests import File, Marker, Published, Unit
 from wit.store.parts import StageDir
 from wit.tally import Tally
+from wit.typed import to_json
 
 sys.path.append(str(Path(__file__).parents[2]))
 
@@ -91,9 +94,10 @@ def published(out: str, fingerprint: str) -> tuple[StageDir, Marker]:
 
 
 def snapshot(out: str) -> dict[str, bytes]:
-    """All files below OUT but leases."""
+    """All files below OUT but leases, and what is on its way."""
     root = Path(out.removeprefix("other://"))
     paths = [path for path in root.rglob("*") if path.is_file() and LEASES not in path.parts]
+    paths = [path for path in paths if not path.name.startswith(stores.UNFINISHED)]
     return {str(path.relative_to(root)): path.read_bytes() for path in paths}
 
 
@@ -183,6 +187,76 @@ def test_a_builder_that_freezes_anywhere_does_no_harm_when_it_wakes(out: str) ->
         held.__exit__(None, None, None)
         seen.append(frozen)
     assert len(seen) >= PLACES and {"put", "remove", "list"} <= {*seen} and frozen == "ended"
+
+
+SHARDS = 12
+
+
+def put_set(directory: str, fingerprint: str) -> None:
+    """A set whose bytes, and their number, tell its settings."""
+    endings = (".tar", ".parquet", "_stats.json")
+    held = {name: f"{fingerprint} {name}".encode() for n in range(SHARDS) for name in (f"{n:05d}{e}" for e in endings)}
+    for name, data in held.items():
+        fs.write_bytes(f"{directory}/{name}", data)
+    files = tuple(File(name, len(data)) for name, data in held.items())
+    nothing: dict[str, Any] = {"into": 0, "out": 0, "dropped": {}, "shards": SHARDS, "samples": 0, "files": files}
+    manifest = Published(stage="publish", fingerprint=fingerprint, schema_version=2, **nothing)
+    fs.write_bytes(f"{directory}/{whole.MANIFEST_FILE}", to_json(manifest))
+
+
+def freezing_while_it_copies(out: str, at: int, told: Any) -> None:
+    """A builder that stops itself before it sends the copy with that number, with others as far, and goes on later. A copy
+    is the store's own work: a process that stops does not stop it midway."""
+    calls, real, sending = itertools.count(), stores._answered, threading.Lock()
+
+    def answered(call: Any, work: Any) -> Any:
+        if call.name != "copy":
+            return real(call, work)
+        with sending:
+            if next(calls) == at:
+                time.sleep(0.05)  # until others have asked for the lease
+                told.send("freezes")
+                os.kill(os.getpid(), signal.SIGSTOP)
+                time.sleep(0.1)  # the signal may find another thread first
+            return real(call, work)
+
+    stores._answered = answered
+    try:
+        with lease.held(out):
+            whole.install(out)
+    except Stopped:
+        told.send("stopped")
+    else:
+        told.send("ended")
+
+
+@pytest.mark.parametrize("settings", ["the same", "others"])
+@FEW_AND_MANY
+def test_a_builder_that_freezes_while_it_copies_a_set_harms_none_that_stands(
+    out: str, trials: int, settings: str
+) -> None:
+    for number in range(trials):
+        place = f"{out}{number}"
+        put_set(shards_path(place), "old")
+        put_set(next_shards_path(place), "new")
+        process, heard = start(freezing_while_it_copies, place, number * 3 * SHARDS // trials)
+        assert heard.recv() == "freezes"
+        wait_until_stopped(process)
+        held = taken(place)
+        mine = StageDir(place, "publish", "new" if settings == "the same" else "another")
+        directory = whole.begin(mine)
+        if settings == "the same":
+            whole.install(place)
+        else:
+            put_set(directory, "another")
+        built = snapshot(place)
+        assert len(built) == 3 * SHARDS + 1 and not any(name.startswith("_shards") for name in built)
+        assert all(data.startswith(mine.fingerprint.encode()) for name, data in built.items() if "MANIFEST" not in name)
+        os.kill(process.pid, signal.SIGCONT)
+        assert heard.recv() == "stopped"
+        process.join()
+        assert snapshot(place) == built
+        held.__exit__(None, None, None)
 
 
 def working(out: str, told: Any) -> None:
