@@ -9,9 +9,10 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.pvalue import AsSingleton
 
 from wit.arithmetic import ceil_div
-from wit.plan.ranks import Cells, add_cells
+from wit.plan.ranks import ROUNDS, Cells, Search, add_cells, joined, narrow
 
 SLAB = 512  # elements that meet on one key: 4 kB from each bundle, 25 MB from 6,000
 
@@ -95,22 +96,6 @@ def _pooled(parts: list[Cells]) -> list[Cells]:
     return [add_cells(parts)] if held > max(HELD_CELLS, len(parts[0][0])) else parts
 
 
-class Concatenate(beam.CombineFn):  # type: ignore[misc]
-    """Joins arrays; the order is the engine's, so whoever uses them sorts or partitions."""
-
-    def create_accumulator(self) -> list[Any]:
-        return []
-
-    def add_input(self, parts: list[Any], part: Any) -> list[Any]:
-        return [*parts, part]
-
-    def merge_accumulators(self, accumulators: Iterable[list[Any]]) -> list[Any]:
-        return [part for parts in accumulators for part in parts]
-
-    def extract_output(self, parts: list[Any]) -> Any:
-        return np.concatenate(parts) if parts else np.zeros(0)
-
-
 def whole(slabs: list[tuple[int, Any]], shape: tuple[int, ...]) -> Any:
     """The array of these slabs; zeros where there is none."""
     size = math.prod(shape)
@@ -134,3 +119,28 @@ class Summed(beam.PTransform):  # type: ignore[misc]
             | "All" >> beam.combiners.ToList()
             | "Whole" >> beam.Map(whole, self.shape)
         )
+
+
+@dataclass(eq=False)  # not frozen: Beam sets attributes of its own
+class FindRanks(beam.PTransform):  # type: ignore[misc]
+    """A search that begins (`wit.plan.ranks`) -> the same when all rounds are done. `count` gives a part's (slab, counts) in a
+    round; each round reads all parts."""
+
+    parts: beam.PCollection
+    count: Callable[..., Iterable[tuple[int, Cells]]]
+
+    def expand(self, search: beam.PCollection) -> beam.PCollection:
+        """One round behind the other."""
+        for number in range(ROUNDS):
+            search = (
+                self.parts
+                | f"Count{number}" >> beam.FlatMap(self.count, AsSingleton(search))
+                | f"Sum{number}" >> beam.CombinePerKey(SumCells())
+                | f"Narrow{number}" >> beam.Map(_narrow, AsSingleton(search))
+                | f"Join{number}" >> beam.CombineGlobally(SumWith(joined))
+            )
+        return search
+
+
+def _narrow(slab: tuple[int, Cells], search: Search) -> Search:
+    return narrow(slab[1], search)

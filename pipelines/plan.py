@@ -10,7 +10,7 @@ import apache_beam as beam
 from apache_beam.pvalue import AsList, AsSingleton
 
 from pipelines import progress
-from pipelines.combine import Concatenate, Summed, SumWith
+from pipelines.combine import FindRanks, Summed, SumWith
 from pipelines.context import Context
 from pipelines.gather import gather, remove_work
 from pipelines.progress import Counted
@@ -28,7 +28,7 @@ from wit.plan.passes import (
     passes,
     wanted_units,
 )
-from wit.plan.threshold import effective_counts, solve, target_cell
+from wit.plan.threshold import begin, effective_counts, solve
 from wit.store.manifests import Manifest, Marker
 from wit.store.shuffle import Shuffle
 
@@ -74,13 +74,7 @@ class Plan(beam.PTransform):  # type: ignore[misc]
         weights = counts | "Weights" >> beam.Map(effective_counts, AsList(self.hard_counts(thinned, counts)))
         weighed = thinned | "Weigh" >> beam.Map(Counted(plan.weigh), AsSingleton(weights))
         cells = weighed | "Histogram" >> beam.Map(plan.histogram) | "SumCells" >> Summed((1 << balance.CELL_BITS,))
-        cell = cells | "TargetCell" >> beam.Map(target_cell, config=config)
-        values = (
-            weighed
-            | "ValuesOfCell" >> beam.Map(plan.values_of_cell, AsSingleton(cell))
-            | "AllValues" >> beam.CombineGlobally(Concatenate())
-        )
-        threshold = cells | "Solve" >> beam.Map(solve, AsSingleton(values), config=config)
+        threshold = cells | "Solve" >> beam.Map(solve, AsSingleton(self.searched(weighed)), config=config)
         facts = threshold | "Facts" >> beam.Map(plan.publish_facts, AsSingleton(counts), AsSingleton(weights))
         by_domain, _ = weighed | "ByDomain" >> self.shuffled(plan.by_domain, plan.own, AsSingleton(threshold))
         owners = (
@@ -105,6 +99,11 @@ class Plan(beam.PTransform):  # type: ignore[misc]
             | f"All{name}" >> beam.combiners.ToList()
             | f"Wanted{name}" >> beam.Map(Wanted.of, kinds=kinds)
         )
+
+    def searched(self, weighed: beam.PCollection) -> beam.PCollection:
+        """The search for a target's cap when it is done; one for nothing where the cap is given."""
+        begun = weighed.pipeline | "BeginSearch" >> beam.Create([begin(self.passes.config)], reshuffle=False)
+        return begun if self.passes.config.target is None else begun | "Find" >> FindRanks(weighed, self.passes.rank)
 
     def hard_counts(self, thinned: beam.PCollection, counts: beam.PCollection) -> beam.PCollection:
         """(query, effective count) of the queries that `--cap hard` bounds; none for an expected cap."""

@@ -10,12 +10,11 @@ import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
 from pipelines import progress
-from pipelines.combine import SumCells, Summed, SumWith
+from pipelines.combine import FindRanks, Summed
 from pipelines.context import Context
 from pipelines.gather import gather, remove_work
 from pipelines.progress import Counted
 from pipelines.shuffle import Shuffled
-from wit.plan.ranks import ROUNDS, joined
 from wit.querylist import load_queries
 from wit.select.cut import Cut, balance_under
 from wit.select.passes import Numbered, Passes, dedup_buckets, lacking
@@ -65,15 +64,7 @@ class Select(beam.PTransform):  # type: ignore[misc]
     ) -> beam.PCollection:
         """The cut that follows from all clusters, found in rounds."""
         select = self.passes
-        search = capped | "Begin" >> beam.Map(select.begin)
-        for number in range(ROUNDS):
-            search = (
-                clustered
-                | f"Cells{number}" >> beam.FlatMap(select.cells, AsSingleton(search))
-                | f"SumCells{number}" >> beam.CombinePerKey(SumCells())
-                | f"Narrow{number}" >> beam.Map(select.narrow, AsSingleton(search))
-                | f"Search{number}" >> beam.CombineGlobally(SumWith(joined))
-            )
+        search = capped | "Begin" >> beam.Map(select.begin) | "Find" >> FindRanks(clustered, select.cells)
         return search | "Cut" >> beam.Map(select.cut, AsSingleton(memberships))
 
 

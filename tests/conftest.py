@@ -20,7 +20,7 @@ from PIL import Image
 
 from wit import ledger
 from wit.download.published import raw_shards
-from wit.plan.ranks import ROUNDS, Cells, add_cells, joined
+from wit.plan.ranks import ROUNDS, Cells, add_cells, joined, narrow
 from wit.publish import order, whole
 from wit.publish.config import PublishConfig
 from wit.publish.shard import write_shard
@@ -208,7 +208,7 @@ def solved(passes: Passes, clustered: Sequence[Clustered], memberships: Any, cap
         of_slab: dict[int, list[Cells]] = {}
         for slab, cells in (found for marker in clustered for found in passes.cells(marker, search)):
             of_slab.setdefault(slab, []).append(cells)
-        search = joined(passes.narrow((slab, add_cells(cells)), search) for slab, cells in of_slab.items())
+        search = joined(narrow(add_cells(cells), search) for cells in of_slab.values())
     return passes.cut(search, memberships)
 
 

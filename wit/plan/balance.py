@@ -37,31 +37,14 @@ def count_queries(ids: Ids, queries: int) -> Ints:
     return np.bincount(ids, minlength=queries).astype(np.int64)
 
 
-# The N-th smallest critical t of any number of parts, exactly, in two passes of bounded memory: a histogram over the
-# leading bits of the float (non-negative floats order like their bits), then the values of one cell.
-CELL_BITS = 18  # 2 MB of counts; a cell spans 1/64 of its values, so the second pass holds about that share
+CELL_BITS = 18  # 2 MB of counts; a cell spans 1/64 of its values
 
 
 def cells_of(values: Floats) -> Ints:
-    """The cell of each value: its leading CELL_BITS bits. Values must not be negative."""
+    """The cell of each value: its leading CELL_BITS bits. Values must not be negative: such floats order like their bits."""
     return (values.view(np.uint64) >> np.uint64(64 - CELL_BITS)).astype(np.int64)
 
 
 def cell_counts(values: Floats) -> Ints:
     """[2 ** CELL_BITS] how many values each cell holds; arrays of several parts add up."""
     return np.bincount(cells_of(values), minlength=1 << CELL_BITS).astype(np.int64)
-
-
-def cell_of_rank(counts: Ints, rank: int) -> tuple[int, int]:
-    """(cell, rank within the cell) of the value at a 0-based rank, by the counts of all cells."""
-    ends = np.cumsum(counts)
-    cell = int(np.searchsorted(ends, rank, side="right"))
-    return cell, rank - (int(ends[cell - 1]) if cell else 0)
-
-
-def threshold_for(target: int, counts: Ints, values_of_cell: Floats, rank: int) -> float:
-    """The cap t below which exactly `target` critical t lie; infinite if there are no more. `rank` is within the cell."""
-    total = int(counts.sum())
-    if target >= total:
-        return float("inf")
-    return float(np.partition(values_of_cell, rank)[rank])

@@ -1,7 +1,7 @@
 """The passes of plan, each named once: a unit of work reads its inputs, calls the maths, publishes its part and its marker.
 
-    scatter -> merge -> (count -> find_frequent) -> thin -> (count_queries) -> weigh -> (histogram; own -> find_owners) -> admit
-            -> arrange
+    scatter -> merge -> (count -> find_frequent) -> thin -> (count_queries) -> weigh -> (histogram, rank; own -> find_owners)
+            -> admit -> arrange
 
 Arrows that change the key go through a shuffle: by URL, by the hash of a name and back, by domain, by host partition. Rows are
 read and written whole four times: by scatter, merge, admit and arrange. The passes between read NARROW, a tenth of their bytes,
@@ -24,11 +24,12 @@ from wit import ledger
 from wit.arithmetic import ceil_div
 from wit.arrays import Floats, Ints, Mask
 from wit.layout import DROPPED as DROPPED_LABEL
-from wit.plan import balance, counts, owners
+from wit.plan import balance, counts, owners, ranks
 from wit.plan import pairs as maths
 from wit.plan.config import PlanConfig
 from wit.plan.facts import QUERIES, RATES, Begun, Pairs, Partition, Shape, Solved
 from wit.plan.owners import Owners, Rates, Routing
+from wit.plan.ranks import Cells, Search
 from wit.plan.threshold import Threshold, hard_count
 from wit.querylist import hashes_of, load_queries
 from wit.records import DROPPED, PLAN
@@ -213,16 +214,15 @@ class Passes:
         return replace(thinned, weighed=self.work.once(unit, work))
 
     def histogram(self, weighed: Bucket) -> Ints:
-        """[cells] counts of the rows' critical t, to find the cap that keeps `target` rows."""
+        """[cells] counts of the rows' critical t: about how many rows a threshold plans."""
         return balance.cell_counts(maths.critical_of_rows(self._weighed(weighed)))
 
-    def values_of_cell(self, weighed: Bucket, cell: int) -> Floats:
-        """Those rows' critical t that lie in one cell of the histogram; none for cell -1."""
-        if cell < 0:
-            return np.zeros(0)
+    def rank(self, weighed: Bucket, search: Search) -> list[tuple[int, Cells]]:
+        """(slab, counts) of the rows' critical t in one round of the search for a target's cap."""
+        if not len(search.groups):
+            return []
         values = maths.critical_of_rows(self._weighed(weighed))
-        inside: Floats = values[balance.cells_of(values) == cell]
-        return inside
+        return list(ranks.count(search, np.zeros(len(values), np.int32), values))
 
     def own(self, weighed: Bucket, threshold: Threshold) -> Task:
         """The bucket's counts of planned rows by host, by ranges of their domains' hashes."""

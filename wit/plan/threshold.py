@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from wit.arrays import Floats, Ints
-from wit.plan import balance
+from wit.plan import balance, ranks
 from wit.plan.config import PlanConfig
+from wit.plan.ranks import Search
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,27 +23,21 @@ class Threshold:
     rows: int
 
 
-def solve(cells: Ints, values: Floats, *, config: PlanConfig) -> Threshold:
-    """The cap that was asked for; for a target, the N-th smallest critical t."""
-    total = int(cells.sum())
-    if config.target is None:
-        cap = float(config.max_per_query)
-    elif config.target >= total:
-        cap = float("inf")
-    else:
-        _, rank = balance.cell_of_rank(cells, config.target)
-        cap = balance.threshold_for(config.target, cells, values, rank)
+def begin(config: PlanConfig) -> Search:
+    """The search for the cap that a target asks for: among all rows, the critical t that so many are below. For nothing where the
+    cap is given."""
+    groups = np.zeros(0 if config.target is None else 1, np.int32)
+    return ranks.begin(groups, config.target or 0)
+
+
+def solve(cells: Ints, found: Search, *, config: PlanConfig) -> Threshold:
+    """The cap that was asked for; for a target, what was found: infinite where there are no more rows."""
+    reached = float(found.values[0]) if len(found.groups) else float("inf")
+    cap = float(config.max_per_query) if config.target is None else reached
     t = cap * config.oversample
     cell = int(balance.cells_of(np.array([t]))[0]) if np.isfinite(t) else len(cells)
     rows = int(cells[: cell + 1].sum())  # up to one cell too many: it only sizes partitions
     return Threshold(cap, t, rows)
-
-
-def target_cell(cells: Ints, *, config: PlanConfig) -> int:
-    """The cell of the histogram in which the cap for a target lies; -1 where no cell need be read."""
-    if config.target is None or config.target >= int(cells.sum()):
-        return -1
-    return balance.cell_of_rank(cells, config.target)[0]
 
 
 def effective_counts(counts: Ints, hard: Sequence[tuple[int, float]]) -> Floats:

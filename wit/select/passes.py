@@ -1,6 +1,6 @@
 """The passes of select, each named once. A pass depends on published files alone; it may run anywhere, any number of times.
 
-    count -> weights -> scatter -> cluster -> (begin -> (cells -> narrow) x ROUNDS) -> cut -> keep
+    count -> weights -> scatter -> cluster -> (begin -> cells, ROUNDS times) -> cut -> keep
 
 `count` gives numbers that add up over raw shards; `scatter` deals pictures, as dedup.PICTURE, to buckets by perceptual hash;
 `cluster` merges the duplicates of a bucket, and its verdicts are dealt to raw shards; `keep` joins a raw shard with its
@@ -142,10 +142,6 @@ class Passes:
         """(slab, counts) of a bucket's clusters in one round of the search."""
         ranked = self._handed_on(clustered, "ranked")
         return list(ranks.count(search, ranked["group"].to_numpy(), ranked["value"].to_numpy()))
-
-    def narrow(self, slab: tuple[int, Cells], search: Search) -> Search:
-        """What the search knows of one slab after a round, by the counts of all buckets."""
-        return ranks.narrow(slab[1], search)
 
     def cut(self, search: Search, memberships: Ints) -> Cut:
         """The cut, after the last round."""

@@ -1,6 +1,4 @@
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
 
 from wit.hashing import name_hashes
 from wit.plan import balance
@@ -49,17 +47,3 @@ def test_a_pair_without_queries_is_never_kept() -> None:
     offsets = np.array([0, 0, 1, 1])
     result = balance.critical_t(np.array([0.5]), np.array([10]), offsets, np.array([0], np.int32))
     assert result.tolist() == [np.inf, 5.0, np.inf]
-
-
-@given(st.lists(st.floats(0, 1e12), min_size=1, max_size=200), st.integers(0, 250), st.integers(1, 5))
-def test_the_threshold_keeps_the_target_smallest_however_parts_are_cut(
-    values: list[float], target: int, parts: int
-) -> None:
-    split = np.array_split(np.array(values, np.float64), parts)
-    counts = sum((balance.cell_counts(p) for p in split), np.zeros(1 << balance.CELL_BITS, np.int64))
-    if target >= len(values):
-        assert balance.threshold_for(target, counts, np.array([]), 0) == np.inf
-        return
-    cell, rank = balance.cell_of_rank(counts, target)
-    in_cell = np.concatenate([p[balance.cells_of(p) == cell] for p in split])
-    assert balance.threshold_for(target, counts, in_cell, rank) == sorted(values)[target]

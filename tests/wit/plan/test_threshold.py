@@ -7,17 +7,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wit.plan import balance
+from wit.plan import balance, ranks
 from wit.plan.config import PlanConfig
-from wit.plan.threshold import effective_counts, hard_count, solve, target_cell
+from wit.plan.ranks import Search
+from wit.plan.threshold import begin, effective_counts, hard_count, solve
 
 VALUES = np.array([0.5, 1.0, 1.5, 3.0, 3.0, 7.0, 100.0, np.inf])
 CELLS = balance.cell_counts(VALUES)
 
 
-def in_cell(config: PlanConfig) -> np.ndarray:
-    """The values that the second pass finds."""
-    return VALUES[balance.cells_of(VALUES) == target_cell(CELLS, config=config)]
+def found_in(values: np.ndarray, config: PlanConfig, parts: int = 3) -> Search:
+    """The search for the cap, through its rounds."""
+    search = begin(config)
+    for _ in range(ranks.ROUNDS):
+        slabs = [
+            cells
+            for part in np.array_split(values, parts)
+            for _, cells in ranks.count(search, np.zeros(len(part), int), part)
+        ]
+        search = ranks.narrow(ranks.add_cells(slabs), search) if slabs else ranks.joined([])
+    return search
 
 
 @pytest.mark.parametrize(
@@ -25,18 +34,17 @@ def in_cell(config: PlanConfig) -> np.ndarray:
 )
 def test_the_cap_for_a_target_is_what_so_many_are_below(target: int, cap: float) -> None:
     config = PlanConfig(target=target, oversample=1.0)
-    found = solve(CELLS, in_cell(config), config=config)
+    found = solve(CELLS, found_in(VALUES, config), config=config)
     assert found.cap == found.t == cap
     assert found.cap == np.inf or (found.cap > VALUES).sum() == target
 
 
-@pytest.mark.parametrize("target, cell", [(None, -1), (8, -1), (9, -1), (7, balance.cells_of(np.array([np.inf]))[0])])
-def test_no_cell_is_looked_into_where_all_stay_or_the_cap_is_given(target: int | None, cell: int) -> None:
-    assert target_cell(CELLS, config=PlanConfig(target=target)) == cell
+def test_nothing_is_searched_for_where_the_cap_is_given() -> None:
+    assert len(begin(PlanConfig()).groups) == 0 and len(begin(PlanConfig(target=5)).groups) == 1
 
 
 def test_a_cap_that_is_given_is_the_cap_and_more_is_planned() -> None:
-    found = solve(CELLS, np.zeros(0), config=PlanConfig(max_per_query=3, oversample=2.0))
+    found = solve(CELLS, begin(PlanConfig()), config=PlanConfig(max_per_query=3, oversample=2.0))
     assert (found.cap, found.t) == (3.0, 6.0)
     assert found.rows == 5  # below 6 there are five, and in the cell of 6 no more
 
@@ -44,7 +52,7 @@ def test_a_cap_that_is_given_is_the_cap_and_more_is_planned() -> None:
 def test_rows_are_counted_to_the_end_of_the_cell_that_the_threshold_is_in() -> None:
     """A cell is a 64th of a power of two wide here: that of 6 ends at 6.0625."""
     values = np.array([1.0, 5.99, 6.0, 6.06, 6.07, 9.0])
-    found = solve(balance.cell_counts(values), np.zeros(0), config=PlanConfig(max_per_query=3, oversample=2.0))
+    found = solve(balance.cell_counts(values), begin(PlanConfig()), config=PlanConfig(max_per_query=3, oversample=2.0))
     assert found.rows == 4
 
 
@@ -58,14 +66,15 @@ def test_as_many_rows_are_announced_as_are_planned_and_those_of_one_cell(
 ) -> None:
     found = np.array(values, np.float64)
     cells, config = balance.cell_counts(found), PlanConfig(max_per_query=50, target=target, oversample=oversample)
-    cell = target_cell(cells, config=config)
-    threshold = solve(cells, found[balance.cells_of(found) == cell], config=config)
+    threshold = solve(cells, found_in(found, config), config=config)
     planned = int((found < threshold.t).sum())
     same = int((balance.cells_of(found) == balance.cells_of(np.array([threshold.t]))[0]).sum())
     assert threshold.t == threshold.cap * oversample
     assert planned <= threshold.rows <= planned + same
     if target is None:
         assert threshold.cap == 50
+    elif target < len(values):
+        assert threshold.cap == sorted(values)[target]
     elif target >= len(values):
         assert threshold.cap == np.inf and threshold.rows == len(values) == planned
 
