@@ -73,7 +73,8 @@ def balance_under(schema: int, plan: PlanConfig, facts: PlanFacts) -> Balance:
 @dataclass(frozen=True, slots=True)
 class Target:
     """The facts of a part of the keep list under --target: the critical t that exactly so many samples are below, and the one
-    beyond which plan did not sample every query. None stands for infinite: there are no more samples; plan cut no query."""
+    beyond which plan did not sample the queries that it cut. None stands for infinite: there are no more samples; plan cut no
+    query."""
 
     target: int
     reached_at: float | None
@@ -93,7 +94,7 @@ class Target:
         if not stops or self.sampled_to is None:
             none = "All that arrived are kept: no --oversample would bring more, only other sources."
             return sentence + (none if self.reached_at is None else "Samples that tie at the border stay out together.")
-        sentence += "Beyond those that are kept plan has not sampled every query: "
+        sentence += "Beyond those that are kept plan has not sampled frequent queries: "
         if self.reached_at is None:  # so many samples are kept at most in proportion to t
             needed = oversample * self.target / max(samples, 1)
             return sentence + f"it takes an --oversample of {_up(needed):.2f} at least, it was {oversample:g}."
@@ -107,11 +108,11 @@ def _up(number: float) -> float:
 
 def sampled_to(weights: Floats, memberships: Memberships, sampled: float) -> float:
     """The new critical t up to which the survivors are all that there would be of a larger sample: `sampled` x survival of the
-    query that survived worst among those that plan cut, whose weight is above `sampled`; infinite if there are none. A query of
-    which nothing survives bounds nothing: no larger sample is known to bring more of it."""
-    cut = (weights > sampled) & (memberships.surviving > 0)
-    survival = memberships.surviving[cut] / np.maximum(memberships.planned[cut], 1)
-    return sampled * float(survival.min()) if len(survival) else math.inf
+    queries that plan cut, whose weight is above `sampled`, all their pairs together; infinite if it cut none of which anything
+    survives. What single queries lack below it, the report tells: one whose pictures are lost stops no target."""
+    cut = weights > sampled
+    surviving, planned = int(memberships.surviving[cut].sum()), int(memberships.planned[cut].sum())
+    return sampled * (surviving / planned) if surviving else math.inf
 
 
 @dataclass(frozen=True, slots=True)

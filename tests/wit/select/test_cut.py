@@ -116,9 +116,9 @@ def twin(rows: list[Planned], balance: Balance) -> Twin:
         return found
     t = balance.cap
     if balance.target is not None:
-        for q in range(6):
-            if COUNTS[q] > balance.sampled and surviving[q]:
-                found.bound = min(found.bound, balance.sampled * survival[q])
+        cut = [q for q in range(6) if COUNTS[q] > balance.sampled]
+        if any(surviving[q] for q in cut):
+            found.bound = balance.sampled * (sum(surviving[q] for q in cut) / sum(planned[q] for q in cut))
         t = min(
             [*sorted(critical.values()), math.inf][balance.target] if balance.target < len(critical) else math.inf,
             found.bound,
@@ -276,13 +276,13 @@ def test_duplicates_keep_their_reason_and_what_no_query_asks_for_goes() -> None:
 @pytest.mark.parametrize(
     "weights, planned, surviving, end",
     [
-        ([100, 100, 5], [20, 20, 5], [10, 13, 1], 10.0),
-        ([100, 100, 5], [20, 20, 5], [0, 13, 1], 13.0),  # no sample brings more of a query of which nothing survives
+        ([100, 100, 5], [20, 20, 5], [10, 13, 1], 11.5),
+        ([100, 100, 5], [20, 20, 5], [0, 13, 1], 6.5),
         ([20, 5, 5], [20, 5, 5], [1, 1, 1], math.inf),  # all of them were planned
         ([100, 0, 0], [0, 0, 0], [0, 0, 0], math.inf),
     ],
 )
-def test_a_target_ends_where_the_worst_query_that_plan_cut_has_no_more(
+def test_a_target_ends_where_the_queries_that_plan_cut_have_no_more(
     weights: list[float], planned: list[int], surviving: list[int], end: float
 ) -> None:
     memberships = Memberships(np.array(planned), np.array(surviving))
@@ -294,9 +294,9 @@ def test_a_target_ends_where_the_worst_query_that_plan_cut_has_no_more(
     [
         (30.0, 40.0, 3_000, ""),
         (30.0, None, 3_000, ""),
-        (30.0, 20.0, 2_313, "687 samples are lacking. Beyond those that are kept plan has not sampled every query: "
+        (30.0, 20.0, 2_313, "687 samples are lacking. Beyond those that are kept plan has not sampled frequent queries: "
          "--oversample 3.00 would have been enough, it was 2."),
-        (None, 20.0, 2_000, "1,000 samples are lacking. Beyond those that are kept plan has not sampled every query: "
+        (None, 20.0, 2_000, "1,000 samples are lacking. Beyond those that are kept plan has not sampled frequent queries: "
          "it takes an --oversample of 3.00 at least, it was 2."),
         (None, None, 2_000, "1,000 samples are lacking. All that arrived are kept: no --oversample would bring more, only other "
          "sources."),
