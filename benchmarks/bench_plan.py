@@ -1,4 +1,5 @@
-"""plan at growing sizes: time a row, peak memory, on one machine, beside a native GroupByKey of the same rows.
+"""plan at growing sizes: time a row, peak memory, peak disk as a multiple of the input, on one machine, beside a native
+GroupByKey of the same rows.
 
     python benchmarks/bench_plan.py [--rows 1000000 3000000 10000000] [--peer-rows 300000]
 
@@ -9,6 +10,7 @@ The candidates are synthetic: 20 % of rows share a URL with another, queries are
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
@@ -121,17 +123,28 @@ def run_peer(directory: str, rows: int) -> None:
         )
 
 
-def measured(kind: str, directory: str, rows: int) -> tuple[float, float, float]:
-    """(wall seconds, CPU seconds, peak MB of the tree) of a run in its own process."""
+def bytes_below(directory: str) -> int:
+    """What lies on the disk below a directory."""
+    total = 0
+    for at, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                total += os.stat(os.path.join(at, name)).st_size
+    return total
+
+
+def measured(kind: str, directory: str, rows: int) -> tuple[float, float, float, float]:
+    """(wall seconds, CPU seconds, peak MB of the tree, peak bytes on the disk beside the input) of a run in its own process."""
     started = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, __file__, "--run", kind, "--directory", directory, "--rows", str(rows)],
         stdout=subprocess.DEVNULL,
     )
-    tree, peak, stop = psutil.Process(process.pid), [0.0], threading.Event()
+    tree, peak, disk, stop = psutil.Process(process.pid), [0.0], [0], threading.Event()
 
     def watch() -> None:
         while not stop.wait(0.3):
+            disk[0] = max(disk[0], bytes_below(f"{directory}/out"))
             try:
                 peak[0] = max(peak[0], sum(p.memory_info().rss for p in [tree, *tree.children(recursive=True)]) / 1e6)
             except psutil.Error:
@@ -145,7 +158,7 @@ def measured(kind: str, directory: str, rows: int) -> tuple[float, float, float]
     thread.join()
     if process.returncode:
         raise SystemExit(f"{kind} at {rows} rows ended with {process.returncode}")
-    return time.monotonic() - started, usage.ru_utime + usage.ru_stime, peak[0]
+    return time.monotonic() - started, usage.ru_utime + usage.ru_stime, peak[0], disk[0]
 
 
 def main() -> None:
@@ -158,7 +171,9 @@ def main() -> None:
     if given.run:
         {"ours": run_ours, "peer": run_peer}[given.run](given.directory, given.rows[0])
         return
-    print(f"{'rows':>12} {'what':<22} {'wall s':>8} {'CPU s':>8} {'CPU us/row':>11} {'peak MB':>8} {'B/row':>7}")
+    print(
+        f"{'rows':>12} {'what':<22} {'wall s':>8} {'CPU s':>8} {'CPU us/row':>11} {'peak MB':>8} {'B/row':>7} {'disk':>7}"
+    )
     for kind, sizes in (("ours", given.rows), ("peer", [given.peer_rows])):
         for rows in sizes:
             with tempfile.TemporaryDirectory() as directory:
@@ -166,10 +181,12 @@ def main() -> None:
                     "\n".join(f"query {i}" for i in range(QUERIES)), encoding="utf-8"
                 )
                 make_parts(directory, rows)
-                wall, cpu, peak = measured(kind, directory, rows)
+                given_bytes = bytes_below(directory)
+                wall, cpu, peak, disk = measured(kind, directory, rows)
             name = "wit plan, all passes" if kind == "ours" else "GroupByKey of rows"
             print(
-                f"{rows:>12,} {name:<22} {wall:8.1f} {cpu:8.1f} {cpu / rows * 1e6:11.1f} {peak:8.0f} {peak / rows * 1e6:7.0f}",
+                f"{rows:>12,} {name:<22} {wall:8.1f} {cpu:8.1f} {cpu / rows * 1e6:11.1f} {peak:8.0f} {peak / rows * 1e6:7.0f} "
+                f"{disk / given_bytes:6.1f}x",
                 flush=True,
             )
 
