@@ -20,6 +20,7 @@ from PIL import Image
 
 from wit import ledger
 from wit.download.published import raw_shards
+from wit.layout import WORK
 from wit.plan.ranks import ROUNDS, Cells, add_cells, joined, narrow
 from wit.publish import order, whole
 from wit.publish.config import PublishConfig
@@ -188,7 +189,9 @@ def select_all(
     verdicts = shuffled(passes.by_shard, [passes.verdicts(bucket) for bucket in clustered])
     for one in raw:
         passes.keep(one.shard, verdicts.get(one.number, ()), cut)
-    return stage.finish(keep_parts(stage.markers()), [])
+    finished = stage.finish(keep_parts(stage.markers()), [])
+    fs.remove(fs.join(out, WORK))
+    return finished
 
 
 def shuffled(shuffle: Shuffle, tasks: Sequence[Task]) -> dict[int, list[Batch]]:

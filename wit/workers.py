@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ParamSpec, TypeVar
 
@@ -83,10 +83,8 @@ class Pool:
     def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`work(*args)` in a worker, tried again in a fresh one if the worker died. Raises WorkerLost after ATTEMPTS deaths."""
         for _ in range(ATTEMPTS):
-            executor = self._current()
+            executor, future = self._begun(functools.partial(work, *args, **kwargs))
             try:
-                with _unborn_deaf():
-                    future = executor.submit(_counting, functools.partial(work, *args, **kwargs))
                 result, asked_again = future.result()
             except BrokenProcessPool:
                 self._discard(executor)
@@ -95,6 +93,16 @@ class Pool:
                 return result
         name = getattr(work, "__name__", repr(work))
         raise WorkerLost(f"{name} ended its worker process {ATTEMPTS} times: out of memory? Try fewer --workers")
+
+    def _begun(self, work: Callable[[], T]) -> tuple[ProcessPoolExecutor, Future[tuple[T, dict[str, int]]]]:
+        """The work handed to a pool. One that another thread's work broke meanwhile is no death of this work's worker."""
+        while True:
+            executor = self._current()
+            try:
+                with _unborn_deaf():
+                    return executor, executor.submit(_counting, work)
+            except BrokenProcessPool:
+                self._discard(executor)
 
     def close(self) -> None:
         with self._lock:

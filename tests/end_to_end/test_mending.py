@@ -24,7 +24,7 @@ FILES = (
     *("README.md", "croissant.json", "ledger.json", "ledger/*.parquet", "report/index.html", "run.json"),
     *("candidates/_MANIFEST.json", "candidates/part-*[0-9].json", "candidates/part-*.parquet"),
     *("plan/_MANIFEST.json", "plan/part-*.json", "plan/part-*.parquet", "plan/queries.json", "plan/queries.*.parquet"),
-    *(PASSES := [f"plan/{unit}.json" for unit in ("admit-*", "merge-*", "rates", "scatter-*", "thin-*", "weigh-*")]),
+    *(PASSES := [f"plan/{unit}.json" for unit in ("admit-*", "merge-*", "rates", "scatter-*", "thin-*")]),
     *("raw/_MANIFEST.json", "raw/*-*[0-9].json", "raw/*.tar", "raw/*.fetch.parquet", "raw/*-????.????????????.parquet"),
     "raw/*.robots.json",
     *("select/_MANIFEST.json", "select/part-*.json", "select/part-*.parquet"),

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import psutil
@@ -81,3 +82,13 @@ def test_what_workers_asked_of_stores_again_is_counted_in_their_owner() -> None:
     with workers.closing_pools():
         assert {workers.run(2, asked_again, times) for times in (1, 2, 4)}.isdisjoint({os.getpid()})
     assert patience.counted() == {"503": 7}
+
+
+def test_a_pool_that_other_work_broke_is_no_attempt_of_this_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "ATTEMPTS", 1)
+    shared = workers.Pool(1)
+    try:
+        assert isinstance(shared._current().submit(os._exit, 9).exception(), BrokenProcessPool)
+        assert shared.run(len, "three") == 5
+    finally:
+        shared.close()

@@ -250,10 +250,12 @@ class Shuffle:
         """Publishes what the task dropped."""
         if task.counted is None or (there := self.stage.done(task.counted)) is not None:
             return None if task.counted is None else there
-        dropped = pa.concat_tables([chunk.dropped for chunk in seen if chunk.dropped is not None])
-        tally = Tally(into=sum(chunk.into for chunk in seen), out=0, dropped=ledger.reason_counts(dropped))
+        parts = [chunk.dropped for chunk in seen if chunk.dropped is not None]
+        tables = {layout.DROPPED: pa.concat_tables(parts)} if parts else {}
+        lost = ledger.reason_counts(tables[layout.DROPPED]) if parts else {}
         with scratch_dir(self.stage.out) as scratch:
-            return self.stage.publish(task.counted, write_tables(scratch, {layout.DROPPED: dropped}), tally)
+            tally = Tally(into=sum(chunk.into for chunk in seen), out=0, dropped=lost)
+            return self.stage.publish(task.counted, write_tables(scratch, tables), tally)
 
 
 def _noted(chunk: Dealt, seen: list[Dealt]) -> Dealt:

@@ -125,7 +125,7 @@ def freezing(out: str, at: int, told: Any) -> None:
     try:
         with lease.held(out):
             stage, marker = published(out, "stale")
-            for loser in range(12):
+            for loser in range(16):
                 fs.write_bytes(f"{out}/candidates/part-{loser:05d}.left.parquet", b"a loser's")
             fs.write_bytes(f"{next_shards_path(out)}/00000.tar", b"a shard")
             stores._answered = answered

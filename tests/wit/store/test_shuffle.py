@@ -128,6 +128,8 @@ def test_what_a_task_drops_is_counted_alike_by_files_and_by_the_engine(stage: St
     assert by_files_.unit == Unit.numbered("scatter", 3) and list(by_files_.files) == ["dropped"]
     assert len(batches) == 6
     assert one.deal(Task(4, list))[1] is None
+    nothing = one.deal(Task(5, list, Unit.numbered("scatter", 5)))[1]
+    assert nothing is not None and (nothing.into, nothing.dropped, nothing.files) == (0, {}, {})
 
 
 def test_a_stage_may_change_its_way_half_done(stage: StageDir) -> None:
