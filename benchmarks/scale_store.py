@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import ctypes
+import gc
 import io
 import json
 import threading
@@ -358,6 +360,8 @@ def measured(stage: str, what: str, work: Callable[[], Any]) -> Line:
     """Runs the work, and counts its requests, its seconds, and how far memory rises above what it was."""
     Counted.calls.clear()
     Line.graph = 0
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what the stage before has left would be taken again, and not be counted
     process, done = psutil.Process(), threading.Event()
     before = peak = process.memory_info().rss
 

@@ -11,8 +11,9 @@ import dataclasses
 import functools
 import hashlib
 import json
+import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, NewType, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -50,14 +51,20 @@ def dump(value: Any) -> Any:
         return str(value) if hasattr(value, "parse") else {name: dump(one) for name, one in _held(value).items()}
     if isinstance(value, Mapping):
         return {str(name): dump(one) for name, one in value.items()}
-    if isinstance(value, tuple | list):
+    if isinstance(value, Sequence) and not isinstance(value, str):
         return [dump(one) for one in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def json_digest(*parts: Any) -> str:
     """32 hex digits of the SHA-256 of these dataclasses and plain values, as JSON."""
-    return hashlib.sha256(to_json(list(parts))).hexdigest()[:32]
+    if not parts:
+        return hashlib.sha256(to_json([])).hexdigest()[:32]
+    line, hasher = "\n  ", hashlib.sha256(b"[")
+    for number, part in enumerate(parts):  # as `to_json` of the list, which may be long
+        hasher.update(f"{',' if number else ''}{line}{json_text(part, line)}".encode())
+    hasher.update(b"\n]\n")
+    return hasher.hexdigest()[:32]
 
 
 def to_json(value: object) -> bytes:
@@ -69,8 +76,8 @@ GAP = "\ue000"  # stands for the items of a long list
 
 
 def json_pieces(value: Any, name: str) -> Iterator[bytes]:
-    """`to_json` of a dataclass, with one piece for each item of its field `name`, a tuple that may be long."""
-    items: tuple[Any, ...] = getattr(value, name)
+    """`to_json` of a dataclass, with one piece for each item of its field `name`, a list that may be long."""
+    items: Sequence[Any] = getattr(value, name)
     if not items:
         yield to_json(value)
         return
@@ -104,7 +111,7 @@ def _new_writer(kind: type) -> Writer:
         return _write_int
     if kind is type(None) or issubclass(kind, int | float):
         return _write_plain
-    if issubclass(kind, tuple | list):
+    if issubclass(kind, Sequence):
         return _write_list
     if issubclass(kind, Mapping):
         return _write_mapping
@@ -202,6 +209,9 @@ def _fields(kind: type) -> tuple[_Field, ...]:
     )
 
 
+NONE: dict[str, Any] = {}  # all mappings without items that were loaded: nobody changes one
+
+
 @functools.cache
 def _loader(kind: Any) -> Loader:
     if hasattr(kind, "parse"):
@@ -211,8 +221,8 @@ def _loader(kind: Any) -> Loader:
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return functools.partial(_load_any_of, inner)
-    if origin in (tuple, list):
-        return functools.partial(_load_list, origin, _loader(inner[0]))
+    if origin in (tuple, list, Sequence):
+        return functools.partial(_load_list, list if origin is list else tuple, _loader(inner[0]))
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return functools.partial(_load_mapping, _loader(inner[1]))
     if origin is Literal:
@@ -254,7 +264,7 @@ def _load_fields(kind: type, value: Any) -> Any:
         elif needed:
             raise ValueError(f"it lacks {place}")
     if keeps is not None:
-        given[keeps] = {name: one for name, one in value.items() if name not in known}
+        given[keeps] = {name: one for name, one in value.items() if name not in known} if value.keys() - known else NONE
     return kind(**given)
 
 
@@ -279,7 +289,7 @@ def _load_list(kind: Callable[[Any], Any], one: Loader, value: Any) -> Any:
 def _load_mapping(one: Loader, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError("it is no JSON object")
-    return {name: one(item) for name, item in value.items()}
+    return {sys.intern(name): one(item) for name, item in value.items()} or NONE
 
 
 def _load_one_of(values: tuple[Any, ...], value: Any) -> Any:

@@ -23,7 +23,6 @@ import pyarrow.compute as pc
 from wit import layout
 from wit.arithmetic import ceil_div
 from wit.download.partition import SPLIT, Owner, PartShards, PlanPart
-from wit.download.published import with_pictures
 from wit.download.rounds import (
     Rounds,
     accounting_unit,
@@ -88,12 +87,12 @@ class Attempted:
     later: tuple[str, ...]
 
 
-def attempted(markers: Sequence[Marker]) -> list[Attempted]:
+def attempted(markers: Iterable[Marker]) -> list[Attempted]:
     """The partitions of the plan of which a row may have to be fetched again, by the raw shards of a finished download."""
     tables: dict[str, list[str]] = {}
-    for marker in sorted(with_pictures(markers), key=lambda one: one.unit):
-        if marker.dropped or marker.unit.is_retry:
-            tables.setdefault(partition_of(marker.unit), []).append(marker.files["parquet"].name)
+    raw = (marker for marker in markers if not is_accounting(marker.unit))
+    for unit, table in sorted((one.unit, one.files["parquet"].name) for one in raw if one.dropped or one.unit.is_retry):
+        tables.setdefault(partition_of(unit), []).append(table)
     rounds = Rounds(tables)
     return [
         Attempted(name, tuple(lost), tuple(table for later in rounds.after(name) for table in tables[later]))
@@ -211,11 +210,11 @@ def planned(
     return plan
 
 
-def hearing(owners: Iterable[Owner], parts: Iterable[RoundPart], markers: Sequence[Marker]) -> list[Owner]:
+def hearing(owners: Iterable[Owner], parts: Iterable[RoundPart], markers: Iterable[Marker]) -> list[Owner]:
     """The owners of a round, each with the files in which earlier owners of the same domains kept what servers told them; the
     markers of their raw shards name these files."""
     files: dict[str, set[str]] = {}
-    for marker in with_pictures(markers):
+    for marker in (one for one in markers if not is_accounting(one.unit)):
         name = partition_of(marker.unit)
         kept = [beside.name for beside in marker.beside] or [f"{layout.directory_of('download')}/{name}{KNOWN_ENDING}"]
         files.setdefault(name, set()).update(kept)

@@ -383,7 +383,9 @@ def write_pieces(path: str, pieces: Iterable[bytes | memoryview], *, before: Cal
     """As `write_bytes` of all pieces behind one another; locally it holds one of them at a time."""
     inner = file_system(path)[1]
     if not is_local(path):
-        write_bytes(path, b"".join(pieces), before=before)
+        whole = io.BytesIO()  # its value is no second copy, as what is joined would be
+        whole.writelines(pieces)
+        write_bytes(path, whole.getvalue(), before=before)
         return
     before()
     with temporary(inner) as name:

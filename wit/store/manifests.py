@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from wit import layout
 from wit.damage import NO_FILE, damaged
 from wit.stages import SCHEMAS
 from wit.store import fs
+from wit.store.packed import Packed
 from wit.tally import Tally
 from wit.typed import Rest, json_digest, json_pieces, load, optional, rest, to_json
 
@@ -35,7 +37,7 @@ class Unit:
         if re.fullmatch(r"r?\d+-\d+", name):
             return cls("", name)
         kind, _, place = name.partition("-")
-        return cls(kind, place)
+        return cls(sys.intern(kind), place)
 
     @classmethod
     def numbered(cls, kind: str, number: int) -> Unit:
@@ -95,6 +97,9 @@ class Beside:
 
     name: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", sys.intern(self.name))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marker(Tally):
@@ -109,6 +114,11 @@ class Marker(Tally):
     marker_bytes: int | None = optional(None)
     facts: Rest = rest()
     """What the stage itself records of the unit; `StageDir.facts` reads it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "fingerprint", sys.intern(self.fingerprint)
+        )  # a driver holds 80,000 markers with the same
 
     @property
     def bare(self) -> Marker:
@@ -136,16 +146,16 @@ class Finished(Tally):
 class Manifest(Finished):
     """_MANIFEST.json: the sum of a stage's markers, and the markers."""
 
-    parts: tuple[Marker, ...]
+    parts: Sequence[Marker]
 
     def of(self, kind: str) -> list[Marker]:
         """The markers of the units of that kind."""
         return [part for part in self.parts if part.unit.kind == kind]
 
     @property
-    def entries(self) -> list[File]:
+    def entries(self) -> Iterator[File]:
         """Every file that it names, relative to OUT."""
-        return [file for part in self.parts for file in part.files.values()]
+        return (file for part in self.parts for file in part.files.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,12 +164,12 @@ class Published(Finished):
 
     shards: int
     samples: int
-    files: tuple[File, ...]
+    files: Sequence[File]
 
     @property
-    def entries(self) -> list[File]:
+    def entries(self) -> Iterator[File]:
         """Every file that it names, relative to OUT."""
-        return [replace(file, name=f"{layout.directory_of('publish')}/{file.name}") for file in self.files]
+        return (replace(file, name=f"{layout.directory_of('publish')}/{file.name}") for file in self.files)
 
 
 AnyManifest = Manifest | Published
@@ -241,14 +251,13 @@ def pieces_of(manifest: AnyManifest) -> Iterator[bytes]:
 
 
 def _read_long(path: str, kind: type[T], name: str, of: type[Any]) -> T | None:
-    """`read_json` of an object with one long list, which is never there as a whole between its bytes and its dataclasses: that
-    is ten times as large as either."""
+    """`read_json` of an object with one long list, which is packed: as a tree of dicts it is ten times as large as the file."""
     try:
         with fs.naming(path):
             raw = msgspec.json.decode(fs.read_bytes(path), type=dict[str, msgspec.Raw])
         items = msgspec.json.decode(raw.pop(name), type=list[msgspec.Raw])
         fields = {field: json.loads(bytes(value)) for field, value in raw.items()} | {name: []}
-        return replace(load(kind, fields), **{name: tuple(load(of, json.loads(bytes(item))) for item in items)})  # type: ignore[type-var]
+        return replace(load(kind, fields), **{name: Packed(of, map(bytes, items))})  # type: ignore[type-var]
     except (OSError, KeyError, ValueError, RecursionError, msgspec.MsgspecError):
         return read_json(path, kind)  # says what is wrong with it
 
@@ -267,5 +276,5 @@ def described(out: str, name: str) -> File:
 
 def wrote(manifest: AnyManifest) -> str:
     """One digest of all files of a finished stage, as 32 hex digits; fetch tables, which vary from run to run, are left out."""
-    digests = [[file.name, *file.digests] for file in manifest.entries if not file.name.endswith(".fetch.parquet")]
+    digests = [(file.name, *file.digests) for file in manifest.entries if not file.name.endswith(".fetch.parquet")]
     return json_digest(*sorted(digests))

@@ -148,7 +148,7 @@ class StageDir:
         reads everything, finds a flipped byte. What a listing lacks, which may be late, is asked for, up to the first that is
         gone."""
         lacks = lacking(self.present(), manifest.entries)
-        sizes = {file.name: file.bytes for file in manifest.entries}
+        sizes = {file.name: file.bytes for file in (manifest.entries if lacks else ())}
         return list(itertools.dropwhile(lambda name: fs.size_of_file(fs.join(self.out, name)) == sizes[name], lacks))
 
     def forget(self, units: Iterable[Unit] | None = None) -> None:
@@ -254,18 +254,19 @@ class StageDir:
     def tidy(self, markers: Sequence[Marker], there: Sizes | None = None) -> None:
         """Removes every file of the stage that these markers do not name: a lost race's, unfinished ones, another fingerprint's.
         Writes a marker again that is gone, or of another size; a listing that is late is not believed there."""
-        by_name = {f"{self.directory}/{marker.unit}.json": marker for marker in markers}
-        keep = set(by_name) | {file.name for m in markers for file in m.files.values()}
-        keep |= {file.name for m in markers for file in m.beside}
-        own = {f"{self.directory}/{name}" for name in (fs.name_of(self.manifest_path), *KEPT)}
         there = self.present() if there is None else there
-        self._remove({name: there[name] for name in there.keys() - keep - own})
-        for name, part in sorted(by_name.items()):
-            if there.get(name) is None or there[name] != part.marker_bytes:
-                data = to_json(part.bare)
-                sizes, path = (len(data), part.marker_bytes or len(data)), fs.join(self.out, name)
-                if there.get(name) not in sizes and fs.size_of_file(path) not in sizes:
-                    lease.write(self.out, path, data)
+        keep = {f"{self.directory}/{name}" for name in (fs.name_of(self.manifest_path), *KEPT)}
+        lost: list[tuple[str, Marker]] = []
+        for part in markers:
+            name = f"{self.directory}/{part.unit}.json"
+            keep |= {name, *(file.name for file in part.files.values()), *(beside.name for beside in part.beside)}
+            if there.get(name) is None or there[name] not in (part.marker_bytes, len(to_json(part.bare))):
+                lost.append((name, part))
+        self._remove({name: there[name] for name in there.keys() - keep})
+        for name, part in lost:
+            data, path = to_json(part.bare), fs.join(self.out, name)
+            if fs.size_of_file(path) not in (len(data), part.marker_bytes or len(data)):
+                lease.write(self.out, path, data)
 
     def _remove(self, there: Sizes) -> None:
         """Removes what stands under these names, relative to OUT. One request at a time: whoever freezes between asking for the
