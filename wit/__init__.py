@@ -1,3 +1,3 @@
 """wit: from a query list to a trained CLIP. The domain in plain Python; Beam is in `pipelines`, torch in `trainer`."""
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"

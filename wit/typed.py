@@ -91,7 +91,7 @@ def json_pieces(value: Any, name: str) -> Iterator[bytes]:
 
 def json_text(value: Any, line: str = "\n") -> str:
     """The value as `json.dumps` of its `dump` writes it, sorted and with two spaces; `line` begins each of its lines but the
-    first. The library does that in plain Python, with a call for each token: this takes a third of the time."""
+    first. The library does that in plain Python, with a call for each token: this takes a quarter to four fifths of the time."""
     return (WRITERS.get(type(value)) or _writer(type(value)))(value, line)
 
 

@@ -93,7 +93,7 @@ def test_what_an_earlier_version_left_half_done_is_begun_anew(tmp_path: Path, pa
     assert kept is not None
     begun = stage.facts(kept, Begun)
     Path(stage.marker_path(RATES)).unlink()
-    stage.publish(RATES, {}, facts=Begun(begun.rates))  # as versions up to 0.4 did
+    stage.publish(RATES, {}, facts=Begun(begun.rates))  # as versions up to 0.5 did
     _, stage = planned(tmp_path, "old", parts, (), 1, **KNOBS)
     named = {f"plan/{marker.unit}.json" for marker in stage.markers()} | {
         file.name for marker in stage.markers() for file in marker.files.values()

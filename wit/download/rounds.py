@@ -2,7 +2,7 @@
 
 The plan routed its rows by domain, so a round need not: each of its partitions takes over a run of the plan's, whole. The first
 of a round is named `rNNNN`, any other `rNNNNPPPPP` after the partition of the plan that it begins with; it ends where the next of
-its round begins. A round of few rows is one partition; so were all rounds up to version 0.4. Names sort by round, then by
+its round begins. A round of few rows is one partition; so were all rounds up to version 0.5. Names sort by round, then by
 partition.
 """
 

@@ -57,7 +57,7 @@ class Shape:
 @dataclass(frozen=True, slots=True)
 class Begun:
     """The facts of the whole set that a plan's first start decides: the rates that it goes by, and its shape, which versions up
-    to 0.4 did not keep."""
+    to 0.5 did not keep."""
 
     rates: KeptRates
     shape: Shape | None = optional(None)

@@ -374,7 +374,7 @@ def wanted_units(scattered: Iterable[Unit], wanted: Iterable[Wanted]) -> set[Uni
 
 
 def without_work(marker: Marker) -> Marker:
-    """The marker of a plan unit as manifests of versions up to 0.4 have it: without the files between passes, which the marker on
+    """The marker of a plan unit as manifests of versions up to 0.5 have it: without the files between passes, which the marker on
     disk still names; its digest and size are added."""
     files = {label: file for label, file in marker.files.items() if label in ("rows", DROPPED_LABEL)}
     # Up to version 0.3 slices stood in the marker itself.
