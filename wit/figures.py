@@ -153,7 +153,7 @@ def _work(
     why = f"{slowest.name}, {slowest.rows:,} planned rows" + ("" if rate else ", no rate set")
     yield Line("slowest_domain_hours", "slowest domain", slowest.hours, "hours", COMPUTED, why)
     what = f"hours at {wish.workers:,} workers"
-    why = f"stages and driver in turn; download {hours['download']:,.1f}"
+    why = f"--workers; stages and driver in turn; download {hours['download']:,.1f}"
     yield Line("hours", what, sum(hours.values()) + driver, "hours", COMPUTED, why)
 
 
@@ -202,9 +202,9 @@ def _cost(costs: Costs, wish: Wish) -> Iterator[Line]:
     for name, what, price, amount, per in priced:
         if price is not None:
             total, given = total + price * amount, given + 1
-            yield Line(name, what, price * amount, "of your money", ASSUMED, f"{price:g} {per}")
+            yield Line(name, what, price * amount, "as priced", ASSUMED, f"{price:g} {per}")
     if given > 1:
-        yield Line("cost", "cost", total, "of your money", ASSUMED, "of what has a price")
+        yield Line("cost", "cost", total, "as priced", ASSUMED, "of what has a price")
 
 
 def _notes(pilot: Pilot, size: Size, wish: Wish, slowest: Slowest) -> Iterator[str]:

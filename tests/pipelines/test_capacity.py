@@ -1,6 +1,6 @@
 import json
 import shutil
-import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,11 @@ from pipelines.capacity import figure, main, samples_of
 from wit.errors import InputError
 from wit.runfile import sealed
 
-FIXTURE = Path(__file__).parents[1] / "fixtures/upgrade/0.5.0.tar.xz"
-
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
+def out(earlier: Callable[..., Path]) -> Path:
     """A finished set of 26 samples."""
-    with tarfile.open(FIXTURE) as archive:
-        members = [member for member in archive.getmembers() if member.name.split("/")[0] == "finished"]
-        archive.extractall(tmp_path, members, filter="data")
-    return tmp_path / "finished"
+    return earlier()
 
 
 def test_one_screen_says_what_a_target_takes_and_where_each_figure_comes_from(

@@ -1,6 +1,6 @@
 """Every figure says its unit and where it comes from; what is not known is said, not invented."""
 
-import tarfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,16 +10,11 @@ from wit.capacity import Wish
 from wit.figures import ASSUMED, MEASURED, Line, capacity
 from wit.pilot import Pilot, Source, read_pilot
 
-FIXTURE = Path(__file__).parents[1] / "fixtures/upgrade/0.5.0.tar.xz"
-
 
 @pytest.fixture
-def pilot(tmp_path: Path) -> Pilot:
+def pilot(earlier: Callable[..., Path]) -> Pilot:
     """26 samples of a table of 33 rows, made by one worker."""
-    with tarfile.open(FIXTURE) as archive:
-        members = [member for member in archive.getmembers() if member.name.split("/")[0] == "finished"]
-        archive.extractall(tmp_path, members, filter="data")
-    return read_pilot(str(tmp_path / "finished"))
+    return read_pilot(str(earlier()))
 
 
 def figures(pilot: Pilot, target: int = 2_600, **wish: float) -> dict[str, Line]:

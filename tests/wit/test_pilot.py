@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,20 +18,11 @@ from wit.typed import to_json
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/upgrade"
 VERSIONS = sorted(path.name.removesuffix(".tar.xz") for path in FIXTURES.glob("*.tar.xz"))
-LATEST = VERSIONS[-1]
-
-
-def left(folder: Path, version: str, state: str = "finished") -> Path:
-    """The OUT that the version left in that state."""
-    with tarfile.open(FIXTURES / f"{version}.tar.xz") as archive:
-        members = [member for member in archive.getmembers() if member.name.split("/")[0] == state]
-        archive.extractall(folder, members, filter="data")
-    return folder / state
 
 
 @pytest.fixture
-def finished(tmp_path: Path) -> Path:
-    return left(tmp_path, LATEST)
+def finished(earlier: Callable[..., Path]) -> Path:
+    return earlier()
 
 
 def change_run(out: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -44,8 +34,8 @@ def change_run(out: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("state", ["finished", "retried"])
-def test_sets_of_every_version_are_pilots(version: str, state: str, tmp_path: Path) -> None:
-    out = left(tmp_path, version, state)
+def test_sets_of_every_version_are_pilots(version: str, state: str, earlier: Callable[..., Path]) -> None:
+    out = earlier(version, state)
     pilot = read_pilot(str(out))
     tables = [pq.read_table(path, use_threads=False) for path in out.glob("raw/*.fetch.parquet")]
     assert pilot.samples == len(list_of_samples(out)) and pilot.planned == sum(pilot.hosts["rows"].to_pylist())
@@ -68,9 +58,9 @@ def test_a_directory_without_a_build_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_interrupted_build_is_refused(version: str, tmp_path: Path) -> None:
+def test_an_interrupted_build_is_refused(version: str, earlier: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match="download is still to come|has no raw/_MANIFEST.json"):
-        read_pilot(str(left(tmp_path, version, "interrupted")))
+        read_pilot(str(earlier(version, "interrupted")))
 
 
 @pytest.mark.parametrize("gone", ["candidates", "plan", "raw", "select", "shards"])
