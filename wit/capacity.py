@@ -204,7 +204,7 @@ def solve(draws: Draws, target: float, cap: float) -> tuple[float, float]:
     low = high = without
     while kept(draws, high, cap) < target:
         low, high = high, 2 * high
-    for _ in range(40):  # to 1e-12 of it
+    while high > low * (1 + 1e-8):
         middle = (low + high) / 2
         low, high = (middle, high) if kept(draws, middle, cap) < target else (low, middle)
     return high, most

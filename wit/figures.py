@@ -126,7 +126,7 @@ def _network(pilot: Pilot, size: Size, wish: Wish, hours: float, work: float) ->
     each = pilot.fetched.wire_bytes / pilot.planned
     why = f"originals: {each:,.0f} bytes a picture asked for, on the wire"
     yield Line("ingress_tb", "ingress from sites", ingress / TB, "TB", MEASURED, why)
-    why = f"while stage download runs, {hours:,.1f} hours"
+    why = f"while stage download runs, {_short(hours)} hours"
     yield Line("ingress_gbit_s", "that is on average", ingress * 8 / seconds / 1e9, "Gbit/s", COMPUTED, why)
     why = f"at most: A and AAAA of {size.hosts:,} hosts, kept for {MIN_TTL_S} s"
     yield Line("dns_s", "DNS queries", dns_questions(pilot, size, work) / seconds, "a second", COMPUTED, why)
@@ -153,15 +153,20 @@ def _work(
     why = f"{slowest.name}, {slowest.rows:,} planned rows" + ("" if rate else ", no rate set")
     yield Line("slowest_domain_hours", "slowest domain", slowest.hours, "hours", COMPUTED, why)
     what = f"hours at {wish.workers:,} workers"
-    why = f"--workers; stages and driver in turn; download {hours['download']:,.1f}"
+    why = f"--workers; stages and driver in turn; download {_short(hours['download'])}"
     yield Line("hours", what, sum(hours.values()) + driver, "hours", COMPUTED, why)
 
 
 def _stored(pilot: Pilot, size: Size, rest: Mapping[str, float]) -> Iterator[Line]:
-    why = f"raw {rest['download'] / TB:,.2f}, shards {rest['publish'] / TB:,.2f}, the rest tables"
-    yield Line("at_rest_tb", "at rest", sum(rest.values()) / TB, "TB", MEASURED, why)
+    whole = sum(rest.values())
+    why = f"raw {rest['download'] / whole:.0%}, shards {rest['publish'] / whole:.0%}, other tables the rest"
+    yield Line("at_rest_tb", "at rest", whole / TB, "TB", MEASURED, why)
     why = "sources, written, read back, shuffled; ingress is apart"
     yield Line("moved_tb", "moved", bytes_moved(pilot, size, rest) / TB, "TB", COMPUTED, why)
+
+
+def _short(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
 
 
 def _training(wish: Wish) -> Iterator[Line]:
