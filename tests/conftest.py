@@ -5,6 +5,7 @@ import importlib.util
 import io
 import os
 import sys
+import tarfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,24 @@ def load_upgrade() -> Any:
 @pytest.fixture
 def upgrade() -> Any:
     return load_upgrade()
+
+
+UPGRADE = Path(__file__).parent / "fixtures/upgrade"
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Callable[..., Path]:
+    """(version, the newest by default; state: finished, retried, interrupted) -> the OUT that it left, unpacked. A finished one
+    has 26 samples."""
+
+    def unpack(version: str = "", state: str = "finished") -> Path:
+        newest = max(path.name.removesuffix(".tar.xz") for path in UPGRADE.glob("*.tar.xz"))
+        with tarfile.open(UPGRADE / f"{version or newest}.tar.xz") as archive:
+            members = [member for member in archive.getmembers() if member.name.split("/")[0] == state]
+            archive.extractall(tmp_path, members, filter="data")
+        return tmp_path / state
+
+    return unpack
 
 
 Rows = list[tuple[str, str, list[int]]]

@@ -55,6 +55,7 @@ def commands(build: Sequence[str]) -> list[Command]:
     made += [(f"verify {level}, sound", ["pipelines.verify", "set", "--level", level], 0) for level in levels]
     made += [(f"verify {level}, broken", ["pipelines.verify", "broken", "--level", level], 1) for level in levels]
     made += [("verify, no set", ["pipelines.verify", "empty"], 2), ("show", ["pipelines.show", "set"], 0)]
+    made += [("capacity", ["pipelines.capacity", "set", "--target", "1M"], 0)]
     few = ["--model", "demo", "--output", "new-{}", "--batch-size", "8", "--epochs", "1", "--warmup-steps", "1"]
     made += [
         ("train, a few steps", ["trainer.train", "--shards", "set/shards", *few], 0),

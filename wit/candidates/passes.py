@@ -33,11 +33,14 @@ class Group:
 
 def group_files(files: Sequence[SourceFile], *, files_per_part: int, limit: int | None) -> list[Group]:
     """Groups of files, a function of the list alone. With a limit on pairs there is one group, since one reader must count."""
-    size = files_per_part or min(MOST_FILES_PER_PART, max(1, len(files) // 64))
-    if limit is not None:
-        size = len(files)
+    size = len(files) if limit is not None else files_a_part(len(files), files_per_part)
     starts = range(0, len(files), size)
     return [Group(Unit.numbered("part", i), tuple(files[start : start + size])) for i, start in enumerate(starts)]
+
+
+def files_a_part(files: int, files_per_part: int) -> int:
+    """How many of so many files one unit reads; `files_per_part` says it where it is not 0."""
+    return files_per_part or min(MOST_FILES_PER_PART, max(1, files // 64))
 
 
 def dropped_one_in(files: Sequence[SourceFile]) -> int:
