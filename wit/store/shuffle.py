@@ -148,6 +148,7 @@ class Shuffle:
     @classmethod
     def of(cls, stage: StageDir, name: str, schema: pa.Schema, buckets: int, *, rows: int, tasks: int) -> Shuffle:
         """The shuffle of that many rows out of that many tasks; all three numbers may be too high."""
+        buckets = max(1, buckets)
         chunks = max(tasks, ceil_div(rows, CHUNK_ROWS))
         many = min(chunks, ceil_div(rows, buckets)) > FAN_IN and rows < SLICE_ROWS * chunks * buckets
         return cls(stage, name, schema, buckets, many)

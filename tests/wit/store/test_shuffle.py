@@ -196,6 +196,7 @@ def test_a_key_holds_neither_more_rows_nor_more_bytes_than_it_may(
         (80_000, 8_000, 800_000_000, True),
         (400, 8_000, 80_000, False),  # a bucket of ten rows reads ten pieces at most
         (10, 80_000, 1_000_000, False),
+        (0, 0, 0, False),
     ],
 )
 def test_there_are_two_levels_where_many_tasks_have_little_for_many_buckets(
