@@ -114,8 +114,8 @@ class Extent:
 
 
 def read_rows(pieces: Iterable[Slice | Batch], schema: pa.Schema) -> pa.Table:
-    """The rows of a bucket in the order of the tasks, whatever order its pieces came in."""
-    ordered = sorted(pieces)
+    """The rows of a bucket in the order of the tasks, whatever order its pieces came in; one that came twice is read once."""
+    ordered = sorted(set(pieces))
     if not ordered:
         return schema.empty_table()
     return pa.concat_tables(_each(ordered, schema)).combine_chunks()

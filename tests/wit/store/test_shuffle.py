@@ -70,7 +70,7 @@ def by_engine(one: Shuffle, given_: Given) -> dict[int, list[Batch]]:
 
 
 def read(pieces: dict[int, tuple[Slice, ...]] | dict[int, list[Batch]]) -> dict[int, pa.Table]:
-    return {bucket: read_rows(reversed(some), SCHEMA) for bucket, some in pieces.items()}
+    return {bucket: read_rows([*reversed(some), *some[:1]], SCHEMA) for bucket, some in pieces.items()}
 
 
 @given(given_=TASKS, blocks=st.integers(1, 12), fan_in=st.integers(1, 3), chunk=st.integers(1, 40))
