@@ -103,6 +103,10 @@ class Pool:
                     return executor, executor.submit(_counting, work)
             except BrokenProcessPool:
                 self._discard(executor)
+            except OSError as error:
+                if error.errno is not None:
+                    raise
+                self._discard(executor)  # "handle is closed": it broke while it started a worker
 
     def close(self) -> None:
         with self._lock:

@@ -92,3 +92,23 @@ def test_a_pool_that_other_work_broke_is_no_attempt_of_this_work(monkeypatch: py
         assert shared.run(len, "three") == 5
     finally:
         shared.close()
+
+
+def test_a_pool_that_breaks_while_it_starts_a_worker_is_no_attempt_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue to its workers is closed by then; seen when a worker was killed at the wrong moment."""
+    monkeypatch.setattr(workers, "ATTEMPTS", 1)
+    real, failures = workers.ProcessPoolExecutor.submit, [OSError("handle is closed"), OSError(12, "no memory")]
+
+    def submit(self: object, *given: object) -> object:
+        if failures:
+            raise failures.pop(0)
+        return real(self, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(workers.ProcessPoolExecutor, "submit", submit)
+    shared = workers.Pool(1)
+    try:
+        with pytest.raises(OSError, match="no memory"):
+            shared.run(len, "three")
+        assert shared.run(len, "three") == 5
+    finally:
+        shared.close()
