@@ -34,11 +34,17 @@ def left(
         yield upgrade.inputs(tmp_path, port)
 
 
-def of(*states: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("left", [(v, s) for v in VERSIONS for s in states], indirect=True, ids="-".join)
+def of(*states: str, often: tuple[str, ...] = (VERSIONS[0], VERSIONS[-1])) -> pytest.MarkDecorator:
+    """Each version, each state; versions that are not in `often` are seldom tried."""
+    cases = [
+        pytest.param((v, s), id=f"{v}-{s}", marks=() if v in often else pytest.mark.slow)
+        for v in VERSIONS
+        for s in states
+    ]
+    return pytest.mark.parametrize("left", cases, indirect=True)
 
 
-@of("finished", "retried")
+@of("finished", "retried", often=tuple(VERSIONS))
 def test_a_finished_set_of_an_earlier_version_goes_on_and_is_cut_anew_without_a_request(
     left: list[str], upgrade: Any
 ) -> None:
@@ -57,7 +63,7 @@ def test_a_finished_set_of_an_earlier_version_goes_on_and_is_cut_anew_without_a_
     assert {path: path.stat().st_mtime_ns for path in Path("set/raw").iterdir()} == raw
 
 
-@of("interrupted")
+@of("interrupted", often=tuple(VERSIONS))
 def test_a_download_that_an_earlier_version_was_stopped_in_goes_on_with_what_is_missing(
     left: list[str], upgrade: Any
 ) -> None:

@@ -27,7 +27,7 @@ def parts(tmp_path: Path, candidates: Callable[..., pa.Table]) -> list[Candidate
     return found
 
 
-KNOBS = {"max_per_query": 200, "max_urls_per_caption": 2, "max_urls_per_domain": 120, "rows_a_key": 100}
+KNOBS = {"max_per_query": 200, "max_urls_per_caption": 2, "max_urls_per_domain": 120, "rows_a_key": 250}
 
 
 def everything(stage: StageDir) -> dict[str, bytes]:
@@ -81,7 +81,7 @@ def test_a_plan_goes_on_by_another_way_than_it_began(tmp_path: Path, parts: list
 
 def test_a_plan_keeps_its_pieces_though_the_setting_changes(tmp_path: Path, parts: list[CandidatesPart]) -> None:
     first = everything(planned(tmp_path, "x", parts, (), 1, **KNOBS)[1])
-    again = everything(planned(tmp_path, "x", parts, (), 1, **KNOBS | {"rows_a_key": 30})[1])
+    again = everything(planned(tmp_path, "x", parts, (), 1, **KNOBS | {"rows_a_key": 60})[1])
     assert again == first
 
 
