@@ -81,10 +81,8 @@ def survey(out: str, run: RunFile, config: Any, inputs: Inputs) -> dict[str, Sta
         known = {above: form for above, form in read.items() if form is not None and (form.wrote or name == "plan")}
         if known == read:
             possible = forms(name, config, inputs, known)
-            if (
-                name == "select" and name in run.rebuild.pending
-            ):  # by the rules of today: nothing is fetched again for it
-                possible = possible[:1]
+            if name == "select" and name in run.rebuild.pending:
+                possible = possible[:1]  # by the rules of today: nothing is fetched again for it
             stages[name] = _stage(out, run, name, manifests.get(name), possible)
             if name == "download":
                 stages[name] = _with_rounds(stages[name], run, config, inputs)

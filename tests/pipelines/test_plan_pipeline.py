@@ -25,12 +25,16 @@ ROWS = [
 
 @pytest.fixture
 def parts(tmp_path: Path, candidates: Callable[..., pa.Table]) -> list[CandidatesPart]:
+    return written(tmp_path, candidates(ROWS), 4)
+
+
+def written(tmp_path: Path, table: pa.Table, count: int) -> list[CandidatesPart]:
+    """The list of queries, and so many parts of candidates of a size."""
     (tmp_path / "queries.txt").write_text("\n".join(QUERIES))
-    table = candidates(ROWS)
-    found = []
-    for i in range(4):
+    size, found = len(table) // count, []
+    for i in range(count):
         path = str(tmp_path / f"candidates-{i}.parquet")
-        write_parquet(table.slice(i * 500, 500), path)
+        write_parquet(table.slice(i * size, size), path)
         found.append(CandidatesPart(Unit.numbered("scatter", i), path))
     return found
 

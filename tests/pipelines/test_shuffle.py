@@ -6,25 +6,16 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.pipelines.test_plan_pipeline import QUERIES, ROWS, planned
+from tests.pipelines.test_plan_pipeline import ROWS, planned, written
 from wit.plan.facts import RATES, Begun
 from wit.plan.passes import CandidatesPart
 from wit.store import shuffle
-from wit.store.manifests import Unit
-from wit.store.parquet import write_parquet
 from wit.store.parts import StageDir
 
 
 @pytest.fixture
 def parts(tmp_path: Path, candidates: Callable[..., pa.Table]) -> list[CandidatesPart]:
-    (tmp_path / "queries.txt").write_text("\n".join(QUERIES))
-    table = candidates(ROWS)
-    found = []
-    for i in range(8):
-        path = str(tmp_path / f"candidates-{i}.parquet")
-        write_parquet(table.slice(i * 250, 250), path)
-        found.append(CandidatesPart(Unit.numbered("scatter", i), path))
-    return found
+    return written(tmp_path, candidates(ROWS), 8)
 
 
 KNOBS = {"max_per_query": 200, "max_urls_per_caption": 2, "max_urls_per_domain": 120, "rows_a_key": 250}

@@ -28,9 +28,7 @@ def count_names(narrow: pa.Table, bucket: int, ranges: int, config: PlanConfig) 
         first = changes(narrow["row"].to_numpy())
         tables.append(_counts(DOMAINS, narrow["domain_hash"].to_numpy()[first], bucket))
     rows = pa.concat_tables(tables)
-    place = bucket_of(rows["hash"].to_numpy(), ranges)
-    order = np.argsort(place, kind="stable")
-    return Dealt(rows.take(pa.array(order)), place[order])
+    return Dealt.ordered(rows, bucket_of(rows["hash"].to_numpy(), ranges))
 
 
 def _counts(kind: int, hashes: Hashes, bucket: int) -> pa.Table:
@@ -48,10 +46,9 @@ def too_frequent(counts: pa.Table, config: PlanConfig) -> Dealt:
     sums = np.repeat(np.add.reduceat(rows, first) if len(first) else rows, run_lengths(first, len(order)))
     caps = np.array([config.max_urls_per_caption, config.max_urls_per_domain])
     over = np.flatnonzero(sums > caps[kinds])
-    bucket = counts["bucket"].to_numpy()[order][over].astype(np.int64)
-    place = np.argsort(bucket, kind="stable")
-    columns = [kinds[over][place], hashes[over][place], sums[over][place], bucket[place].astype(np.int32)]
-    return Dealt(pa.table([pa.array(column) for column in columns], schema=COUNT), bucket[place])
+    bucket = counts["bucket"].to_numpy()[order][over]
+    columns = [kinds[over], hashes[over], sums[over], bucket]
+    return Dealt.ordered(pa.table([pa.array(column) for column in columns], schema=COUNT), bucket.astype(np.int64))
 
 
 def over_caps(

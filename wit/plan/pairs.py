@@ -1,8 +1,8 @@
 """From candidates to shard lists: one row per canonical URL, capped, counted, balanced and routed to host partitions.
 
 Every function here works on the *pairs of one bucket*: a flat table, one row per (canonical URL, caption), the captions of
-a URL adjacent. Buckets are ranges of a hash of the canonical URL, so all pairs of a URL meet in one bucket. Global facts (caption
-and domain counts, query counts, the cap) are small arrays that add up over buckets.
+a URL adjacent. Buckets are ranges of a hash of the canonical URL, so all pairs of a URL meet in one bucket. Global facts (query
+counts, the cap) add up over buckets; captions and domains are counted by ranges of their hashes (`wit.plan.counts`).
 """
 
 from __future__ import annotations
@@ -142,10 +142,10 @@ def memberships(pairs: pa.Table) -> tuple[Ints, Ids]:
     return offsets, ids.to_numpy()
 
 
-def weigh(pairs: pa.Table, kept: Mask, weights: Floats | Ints, hashes: Hashes, *, seed: int) -> pa.Table:
-    """WEIGHED: the kept pairs (NARROW, or PAIRS) by URL, then critical t, then key; and where each stood."""
+def weigh(pairs: pa.Table, kept: Mask | None, weights: Floats | Ints, hashes: Hashes, *, seed: int) -> pa.Table:
+    """WEIGHED: the kept pairs (NARROW, or PAIRS; all for None) by URL, then critical t, then key; and where each stood."""
     pairs = pairs.select(["key", "query_ids", "row"]).append_column("place", pa.array(range(len(pairs)), pa.int32()))
-    pairs = pairs if kept.all() else pairs.filter(pa.array(kept))
+    pairs = pairs if kept is None else pairs.filter(pa.array(kept))
     offsets, ids = memberships(pairs)
     keys = keys_of(pairs)
     critical = balance.critical_t(balance.pair_draws(seed, keys, offsets, ids, hashes), weights, offsets, ids)

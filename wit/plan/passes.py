@@ -39,7 +39,6 @@ from wit.store.parquet import write_parquet
 from wit.store.parts import StageDir, check_complete, write_tables
 from wit.store.scratch import scratch_dir
 from wit.store.shuffle import Batch, Dealt, Shuffle, Slice, Task, read_rows
-from wit.store.streams import read_stream, write_stream
 from wit.tally import NOTHING, Tally
 from wit.typed import Rest
 
@@ -155,7 +154,7 @@ class Passes:
         rows = read_rows(pieces, maths.SCATTERED)
         pairs, dropped = maths.merge(rows, seed=self.seed, captions=self.config.max_captions_per_url)
         narrow, wide = maths.split(pairs)
-        work = self._hand_on(unit, {"narrow": narrow, "wide": wide})
+        work = self.work.publish_streams(unit, {"narrow": narrow, "wide": wide})
         return Bucket(number, (self._count(unit, dropped, Pairs(len(pairs))),), work)
 
     def count(self, merged: Bucket) -> Task:
@@ -183,20 +182,18 @@ class Passes:
         lost = counts.over_caps(narrow, heavy, urls, seed=self.seed, config=self.config)
         kept, dropped = None, DROPPED.empty_table()
         if lost.any():
-            kept = self._hand_on(unit, {"kept": pa.table({"kept": lost == 0})})
+            kept = self.work.publish_streams(unit, {"kept": pa.table({"kept": lost == 0})})
             dropped = maths.drop_over_caps(maths.joined(narrow, self._wide(merged)), lost)
         return replace(merged, counted=(*merged.counted, self._count(unit, dropped)), kept=kept)
 
     def count_queries(self, thinned: Bucket) -> Ints:
         """[queries] memberships of a bucket."""
-        pairs = self._narrow(thinned).filter(pa.array(self._kept(thinned)))
-        return balance.count_queries(maths.memberships(pairs)[1], self.query_count)
+        return balance.count_queries(maths.memberships(self._left(thinned))[1], self.query_count)
 
     def smallest_draws(self, thinned: Bucket, memberships: Ints) -> list[tuple[int, Floats]]:
         """For `--cap hard`: (query, draws that may be among its smallest)."""
-        pairs = self._narrow(thinned).filter(pa.array(self._kept(thinned)))
         hashes, cap = hashes_of(self.queries), self.config.max_per_query
-        return list(maths.smallest_draws(pairs, memberships, hashes, seed=self.seed, cap=cap))
+        return list(maths.smallest_draws(self._left(thinned), memberships, hashes, seed=self.seed, cap=cap))
 
     def hard_count(self, draws: tuple[int, Iterable[Floats]]) -> tuple[int, float]:
         """(query, the count that makes its hard cap exact)."""
@@ -209,7 +206,7 @@ class Passes:
         def work() -> Marker:
             narrow, hashes = self._narrow(thinned), hashes_of(self.queries)
             weighed = maths.weigh(narrow, self._kept(thinned), weights, hashes, seed=self.seed)
-            return self._hand_on(unit, {"weighed": weighed})
+            return self.work.publish_streams(unit, {"weighed": weighed})
 
         return replace(thinned, weighed=self.work.once(unit, work))
 
@@ -284,27 +281,26 @@ class Passes:
     # What passes hand on.
 
     def _narrow(self, bucket: Bucket) -> pa.Table:
-        return read_stream(self.work.file(bucket.pairs, "narrow")).combine_chunks()
+        return self.work.read(bucket.pairs, "narrow")
 
     def _wide(self, bucket: Bucket) -> pa.Table:
-        return read_stream(self.work.file(bucket.pairs, "wide")).combine_chunks()
+        return self.work.read(bucket.pairs, "wide")
 
-    def _kept(self, bucket: Bucket) -> Mask:
+    def _kept(self, bucket: Bucket) -> Mask | None:
+        """Which pairs stay; None where all do."""
         if bucket.kept is None:
-            return np.ones(len(self._narrow(bucket)), bool)
-        kept: Mask = read_stream(self.work.file(bucket.kept, "kept"))["kept"].to_numpy()
+            return None
+        kept: Mask = self.work.read(bucket.kept, "kept")["kept"].to_numpy()
         return kept
+
+    def _left(self, bucket: Bucket) -> pa.Table:
+        """The pairs that stay, as NARROW."""
+        kept, narrow = self._kept(bucket), self._narrow(bucket)
+        return narrow if kept is None else narrow.filter(pa.array(kept))
 
     def _weighed(self, bucket: Bucket) -> pa.Table:
         assert bucket.weighed is not None
-        return read_stream(self.work.file(bucket.weighed, "weighed")).combine_chunks()
-
-    def _hand_on(self, unit: Unit, tables: dict[str, pa.Table]) -> Marker:
-        with scratch_dir(self.stage.out) as scratch:
-            files = {label: fs.join(scratch, f"{label}.arrow") for label in tables}
-            for label, path in files.items():
-                write_stream(tables[label], path)
-            return self.work.publish(unit, files)
+        return self.work.read(bucket.weighed, "weighed")
 
     def _count(self, unit: Unit, dropped: pa.Table, facts: object = None) -> Marker:
         tally = Tally(into=0, out=0, dropped=ledger.reason_counts(dropped))

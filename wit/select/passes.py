@@ -37,7 +37,6 @@ from wit.store.manifests import Manifest, Marker, Unit
 from wit.store.parts import StageDir, write_tables
 from wit.store.scratch import scratch_dir
 from wit.store.shuffle import Batch, Dealt, Shuffle, Slice, Task, buckets_for, read_rows
-from wit.store.streams import read_stream, write_stream
 from wit.tally import Tally
 
 PICTURE_BYTES = 900  # about, of a picture with its captions in a shuffle
@@ -108,7 +107,7 @@ class Passes:
         def chunks() -> list[Dealt]:
             table, hashes = read_raw(self.stage.out, raw.shard, self.config), hashes_of(self.queries)
             survivors = pictures(table, raw.number, weights, hashes, seed=self.seed, config=self.config)
-            return [_dealt(survivors, bucket_of(survivors, self.buckets))]
+            return [Dealt.ordered(survivors, bucket_of(survivors, self.buckets))]
 
         return Task(raw.number, chunks)
 
@@ -120,7 +119,8 @@ class Passes:
             found, hashes = read_rows(pieces, PICTURE), hashes_of(self.queries)
             captions = self.config.max_captions_per_sample
             verdicts, ranked = cluster(found, self.balance, capped, hashes, seed=self.seed, max_captions=captions)
-            return self._hand_on(unit, {"verdicts": verdicts} | ({"ranked": ranked} if self.balance.is_solved else {}))
+            tables = {"verdicts": verdicts} | ({"ranked": ranked} if self.balance.is_solved else {})
+            return self.stage.at_work.publish_streams(unit, tables)
 
         unit = Unit.numbered(f"merge{self.buckets}", number)
         return Clustered(number, self.stage.at_work.once(unit, work))
@@ -129,8 +129,8 @@ class Passes:
         """The verdicts of a bucket by raw shard."""
 
         def chunks() -> list[Dealt]:
-            verdicts = self._handed_on(clustered, "verdicts")
-            return [_dealt(verdicts, verdicts["raw"].to_numpy().astype(np.int64))]
+            verdicts = self.stage.at_work.read(clustered.work, "verdicts")
+            return [Dealt.ordered(verdicts, verdicts["raw"].to_numpy().astype(np.int64))]
 
         return Task(clustered.number, chunks)
 
@@ -140,7 +140,7 @@ class Passes:
 
     def cells(self, clustered: Clustered, search: Search) -> list[tuple[int, Cells]]:
         """(slab, counts) of a bucket's clusters in one round of the search."""
-        ranked = self._handed_on(clustered, "ranked")
+        ranked = self.stage.at_work.read(clustered.work, "ranked")
         return list(ranks.count(search, ranked["group"].to_numpy(), ranked["value"].to_numpy()))
 
     def cut(self, search: Search, memberships: Ints) -> Cut:
@@ -175,21 +175,6 @@ class Passes:
         """[queries] the factor that plan weighed the draws with."""
         weights: Floats = parquet.read_table(self.facts, ["weight"])["weight"].to_numpy()
         return weights
-
-    def _hand_on(self, unit: Unit, tables: dict[str, pa.Table]) -> Marker:
-        with scratch_dir(self.stage.out) as scratch:
-            files = {label: fs.join(scratch, f"{label}.arrow") for label in tables}
-            for label, path in files.items():
-                write_stream(tables[label], path)
-            return self.stage.at_work.publish(unit, files)
-
-    def _handed_on(self, clustered: Clustered, label: str) -> pa.Table:
-        return read_stream(self.stage.at_work.file(clustered.work, label)).combine_chunks()
-
-
-def _dealt(rows: pa.Table, bucket: Ints) -> Dealt:
-    order = np.argsort(bucket, kind="stable")
-    return Dealt(rows.take(pa.array(order)), bucket[order])
 
 
 def read_raw(out: str, shard: FetchedShard, config: SelectConfig) -> pa.Table:

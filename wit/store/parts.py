@@ -40,6 +40,7 @@ from wit.store.manifests import (
 )
 from wit.store.parquet import write_parquet
 from wit.store.scratch import scratch_dir
+from wit.store.streams import read_stream, write_stream
 from wit.tally import NOTHING, Tally, add_up
 from wit.typed import Rest, dump, load, to_json
 
@@ -208,6 +209,18 @@ class StageDir:
         with scratch_dir(self.out) as scratch:
             files = write_tables(scratch, tables)
             return self.publish(unit, files, tally, **more)
+
+    def publish_streams(self, unit: Unit, tables: Mapping[str, pa.Table]) -> Marker:
+        """`publish` of tables by label, as Arrow streams: what one pass hands on to another, which `read` gives back."""
+        with scratch_dir(self.out) as scratch:
+            files = {label: fs.join(scratch, f"{label}.arrow") for label in tables}
+            for label, path in files.items():
+                write_stream(tables[label], path)
+            return self.publish(unit, files)
+
+    def read(self, marker: Marker, label: str) -> pa.Table:
+        """The table that `publish_streams` wrote, in one chunk; raises DamagedFile where it is no such file."""
+        return read_stream(self.file(marker, label)).combine_chunks()
 
     def file(self, marker: Marker, label: str) -> str:
         """The path of the unit's file with that label; raises KeyError where it has none."""

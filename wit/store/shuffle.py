@@ -37,13 +37,14 @@ from wit.tally import Tally
 
 # What one key may hold: engines bring the values of a key to one worker, and some stop at 100 MB (design section 11).
 KEY_ROWS, KEY_BYTES = 125_000, 25_000_000
+# Whoever changes one of these four gives the units other names: what an earlier version left half done is cut by its own.
 CHUNK_ROWS = 250_000  # that a task holds at a time
 SLICE_ROWS = 256  # in a smaller batch the description of its columns weighs more than they do
 FAN_IN = 64  # pieces that one unit reads
 BLOCKS = 512
 SLICES, INDEX = "slices", "index"  # labels of a unit's files
 BUCKET = "_bucket"  # the column that a piece for several buckets has beside its rows
-INDEXED = pa.schema([("bucket", pa.int32()), ("start", pa.int64()), ("length", pa.int64()), ("rows", pa.int32())])
+INDEXED = pa.schema([("bucket", pa.int32()), ("start", pa.int64()), ("length", pa.int64())])
 
 
 def buckets_for(rows: int, *, bytes_a_row: int, rows_a_key: int = KEY_ROWS) -> int:
@@ -59,6 +60,12 @@ class Dealt:
     bucket: Ints
     dropped: pa.Table | None = None
     into: int = 0
+
+    @classmethod
+    def ordered(cls, rows: pa.Table, bucket: Ints) -> Dealt:
+        """The rows in the order of their buckets; those of one bucket stay in theirs."""
+        order = np.argsort(bucket, kind="stable")
+        return cls(rows.take(pa.array(order)), bucket[order])
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +179,7 @@ class Shuffle:
             return dealt, counted
         seen: list[Dealt] = []
         chunks = (_noted(chunk, seen) for chunk in task.chunks())
-        pieces = (self._by_block(chunk) if self.two_levels else (chunk.rows, chunk.bucket) for chunk in chunks)
-        dealt = self._write(unit, pieces)
+        dealt = self._write(unit, map(self._by_block, chunks) if self.two_levels else chunks)
         return dealt, self._count(task, seen)
 
     def batches(self, task: Task) -> Iterator[tuple[int, Batch] | Marker]:
@@ -181,8 +187,9 @@ class Shuffle:
         seen: list[Dealt] = []
         for place, chunk in enumerate(task.chunks()):
             sink = io.BytesIO()
-            for bucket, start, length, _ in _write_slices(sink, [_noted(chunk, seen)], self.schema):
-                yield bucket, Batch(task.number, place, sink.getvalue()[start : start + length])
+            for bucket, start, length in _write_slices(sink, [_noted(chunk, seen)], self.schema):
+                sink.seek(start)  # its whole value would be copied each time
+                yield bucket, Batch(task.number, place, sink.read(length))
         if (counted := self._count(task, seen)) is not None:
             yield counted
 
@@ -221,36 +228,38 @@ class Shuffle:
         for bucket in sorted(pieces):
             yield bucket, tuple(sorted(pieces[bucket]))
 
-    def _by_block(self, chunk: Dealt) -> tuple[pa.Table, Ints]:
-        return chunk.rows.append_column(BUCKET, pa.array(chunk.bucket, pa.int32())), chunk.bucket // self.width
+    def _by_block(self, chunk: Dealt) -> Dealt:
+        return Dealt(chunk.rows.append_column(BUCKET, pa.array(chunk.bucket, pa.int32())), chunk.bucket // self.width)
 
-    def _by_bucket(self, pieces: Sequence[Slice]) -> Iterator[tuple[pa.Table, Ints]]:
+    def _by_bucket(self, pieces: Sequence[Slice]) -> Iterator[Dealt]:
         schema = self.schema.append(pa.field(BUCKET, pa.int32()))
         held: list[pa.Table] = []
         for rows in _each(pieces, schema):
             held.append(rows)
             if sum(map(len, held)) >= CHUNK_ROWS:
-                yield _ordered(pa.concat_tables(held))
+                yield _without_bucket(pa.concat_tables(held))
                 held = []
         if held:
-            yield _ordered(pa.concat_tables(held))
+            yield _without_bucket(pa.concat_tables(held))
 
-    def _write(self, unit: Unit, chunks: Iterable[tuple[pa.Table, Ints]]) -> Marker:
+    def _write(self, unit: Unit, chunks: Iterable[Dealt]) -> Marker:
         """Writes the slices of a unit and their index, and claims it."""
-        first = next(chunks := iter(chunks), None)
-        schema = first[0].schema if first else self.schema
+        first = next(chunks := iter(chunks), Dealt(self.schema.empty_table(), np.zeros(0, np.int64)))
+        every = itertools.chain([first], chunks)
         with scratch_dir(self.stage.out) as scratch:
             files = {SLICES: fs.join(scratch, "slices.arrow"), INDEX: fs.join(scratch, "index.arrow")}
-            both = (Dealt(rows, bucket) for rows, bucket in itertools.chain([first] if first else [], chunks))
             with fs.open_write(files[SLICES]) as sink:
-                index = np.array(list(_write_slices(sink, both, schema)), np.int64).reshape(-1, len(INDEXED))
+                slices = list(_write_slices(sink, every, first.rows.schema))
+            index = np.array(slices, np.int64).reshape(-1, len(INDEXED))
             write_stream(pa.table(list(index.T), names=INDEXED.names).cast(INDEXED), files[INDEX])
             return self.work.publish(unit, files)
 
     def _count(self, task: Task, seen: Sequence[Dealt]) -> Marker | None:
         """Publishes what the task dropped."""
-        if task.counted is None or (there := self.stage.done(task.counted)) is not None:
-            return None if task.counted is None else there
+        if task.counted is None:
+            return None
+        if (there := self.stage.done(task.counted)) is not None:
+            return there
         parts = [chunk.dropped for chunk in seen if chunk.dropped is not None]
         tables = {layout.DROPPED: pa.concat_tables(parts)} if parts else {}
         lost = ledger.reason_counts(tables[layout.DROPPED]) if parts else {}
@@ -265,22 +274,22 @@ def _noted(chunk: Dealt, seen: list[Dealt]) -> Dealt:
     return chunk
 
 
-def _ordered(rows: pa.Table) -> tuple[pa.Table, Ints]:
-    bucket = rows[BUCKET].to_numpy().astype(np.int64)
-    order = np.argsort(bucket, kind="stable")
-    return rows.drop_columns([BUCKET]).take(pa.array(order)), bucket[order]
+def _without_bucket(rows: pa.Table) -> Dealt:
+    return Dealt.ordered(rows.drop_columns([BUCKET]), rows[BUCKET].to_numpy().astype(np.int64))
 
 
 def _write_slices(sink: IO[bytes], chunks: Iterable[Dealt], schema: pa.Schema) -> Iterator[tuple[int, ...]]:
-    """Writes the schema, and a record batch for each run of equal buckets; yields (bucket, start, length, rows) of each."""
+    """Writes the schema, and a record batch for each run of equal buckets; yields (bucket, start, length) of each.
+    A bucket whose texts are too large for one array has several."""
     with pa.ipc.new_stream(sink, schema, options=OPTIONS) as writer:
         writer.write_batch(pa.RecordBatch.from_pylist([], schema))  # the schema is written with the first batch
         for chunk in chunks:
             rows = chunk.rows.combine_chunks()
             for start, end in itertools.pairwise([*run_starts(chunk.bucket).tolist(), len(chunk.bucket)]):
-                before = sink.tell()
-                writer.write_batch(rows.slice(start, end - start).to_batches()[0])
-                yield int(chunk.bucket[start]), before, sink.tell() - before, end - start
+                for batch in rows.slice(start, end - start).to_batches():
+                    before = sink.tell()
+                    writer.write_batch(batch)
+                    yield int(chunk.bucket[start]), before, sink.tell() - before
 
 
 def _read_index(path: str) -> Ints:
@@ -288,5 +297,5 @@ def _read_index(path: str) -> Ints:
     table = read_stream(path)
     if table.schema != INDEXED:
         raise damaged(path, "it is no index of a shuffle")
-    index: Ints = np.stack([table[name].to_numpy().astype(np.int64) for name in ("bucket", "start", "length")], axis=1)
+    index: Ints = np.stack([column.to_numpy().astype(np.int64) for column in table.columns], axis=1)
     return index

@@ -101,7 +101,6 @@ def obvious_critical_t(rows: set[tuple[str, str, tuple[int, ...]]]) -> dict[str,
 def weigh(pairs: pa.Table, weights, kept=None) -> pa.Table:
     """The pairs in their final order, with their critical t."""
     narrow, wide = maths.split(pairs)
-    kept = np.ones(len(pairs), bool) if kept is None else kept
     return maths.joined(narrow, wide, maths.weigh(narrow, kept, weights, name_hashes(QUERIES), seed=SEED))
 
 
