@@ -347,9 +347,12 @@ def bytes_at_rest(pilot: Pilot, size: Size) -> dict[str, float]:
     return found
 
 
+NARROW_SHARE = 0.43  # 70 of 161 bytes a row on the disk, of the rows of benchmarks/bench_plan.py
+
+
 def bytes_moved(pilot: Pilot, size: Size, at_rest: Mapping[str, float]) -> float:
     """Bytes between workers, store and source, besides those from sites: what is written, what later stages read of it, and the
-    shuffles out and in. Plan has its rows whole in hand four times and a tenth of them seven times (`wit.plan.passes`)."""
+    shuffles out and in. Plan has its rows whole in hand four times, and what decides about them six times (`wit.plan.passes`)."""
     raw, times = pilot.stored["download"], size.planned / pilot.planned
     read_back = (
         at_rest["candidates"]
@@ -358,7 +361,7 @@ def bytes_moved(pilot: Pilot, size: Size, at_rest: Mapping[str, float]) -> float
         + raw.pictures * times * size.samples / max(size.downloaded, 1)  # publish copies what is kept
         + 2 * at_rest["select"]
     )
-    shuffled = size.candidates * ROW_BYTES * (2 * 3 + 0.1 * 7) + size.planned * ROW_BYTES * 2
+    shuffled = size.candidates * ROW_BYTES * (2 * 3 + NARROW_SHARE * 6) + size.planned * ROW_BYTES * 2
     shuffled += size.survivors * PICTURE_BYTES * 2
     return pilot.source.bytes * size.times + sum(at_rest.values()) + read_back + shuffled
 

@@ -46,7 +46,7 @@ PAIRS = pa.schema(
     ]
 )
 SCATTERED = pa.schema([field for field in PAIRS if field.name not in ("row", "host", "domain", "critical_t")])
-# What decides about a pair, a tenth of its bytes; the passes between merge and admit read no more.
+# What decides about a pair, under half of its bytes on the disk; the passes between merge and admit read no more.
 NARROW = pa.schema(
     [
         *[PAIRS.field(name) for name in ("key", "query_ids", "row")],

@@ -4,8 +4,8 @@
             -> admit -> arrange
 
 Arrows that change the key go through a shuffle: by URL, by the hash of a name and back, by domain, by host partition. Rows are
-read and written whole four times: by scatter, merge, admit and arrange. The passes between read NARROW, a tenth of their bytes,
-and write what changes: which pairs are thinned, and their critical t.
+read and written whole four times: by scatter, merge, admit and arrange. The passes between read NARROW, under half of their
+bytes, and write what changes: which pairs are thinned, and their critical t.
 
 A unit depends only on its arguments and on published files. It may run anywhere and any number of times, and returns at once
 what was published before. Only the first pass counts pairs in, and only the last counts them out, so that the manifest is the
