@@ -12,7 +12,7 @@ from pipelines.context import Context
 from pipelines.gather import gather
 from wit import notes, workers
 from wit.candidates.config import CandidatesConfig, rules_under
-from wit.candidates.passes import Group, dropped_one_in, extract, group_files
+from wit.candidates.passes import Group, dropped_one_in, extract, group_files, notes_path
 from wit.errors import WorkerLost
 from wit.sources import RequestBudget
 from wit.store.manifests import Manifest, Marker
@@ -40,14 +40,14 @@ class ExtractGroup(beam.DoFn):  # type: ignore[misc]
         yield marker
 
     def extract(self, group: Group) -> Marker:
-        """Extracts the group; tries again if, meanwhile, any group gave up a step that killed workers."""
-        folder = local_scratch(self.stage.out)
+        """Extracts the group; tries again if, meanwhile, it gave up a step that killed workers."""
+        path = notes_path(self.stage, group.unit)
         while True:
-            before = notes.given_up(folder)
+            before = notes.given_up(path)
             try:
                 return self.attempt(group)
             except WorkerLost:
-                if notes.given_up(folder) == before:
+                if notes.given_up(path) == before:
                     raise
 
     def attempt(self, group: Group) -> Marker:

@@ -2,7 +2,7 @@
 third try only that step is left out.
 
 A step is named by its file, its kind and a number, so it has the same name in every attempt. A process that SIGTERM ends blames
-no step: that is how the other processes of a pool end when one dies.
+no step: whoever sent it did not mean the record.
 """
 
 from __future__ import annotations
@@ -89,11 +89,10 @@ def begin(name: str, kind: int, number: int) -> bool:
     return _here.notes is None or _here.notes.begin(name, kind, number)
 
 
-def given_up(folder: str) -> int:
-    """How many steps have been given up, over all units whose notes are in a folder."""
-    names = [name for name in fs.list_dir(folder) if name.endswith(DEATHS_FILE)]
-    deaths = [json.loads(fs.read_bytes(fs.join(folder, name))) for name in names]
-    return sum(times >= DEATHS for one in deaths for times in one.values())
+def given_up(path: str) -> int:
+    """How many steps the unit whose notes are at `path` has given up."""
+    deaths = json.loads(fs.read_bytes(path + DEATHS_FILE)) if fs.exists(path + DEATHS_FILE) else {}
+    return sum(times >= DEATHS for times in deaths.values())
 
 
 def clear(folder: str) -> None:
@@ -104,7 +103,7 @@ def clear(folder: str) -> None:
 
 
 def blame_nobody_on_sigterm() -> None:
-    """Has SIGTERM end this process at once, with no step blamed: so a pool ends its other processes when one dies."""
+    """Has SIGTERM end this process at once, with no step blamed."""
     signal.signal(signal.SIGTERM, _end)
 
 

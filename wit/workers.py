@@ -10,6 +10,7 @@ import contextlib
 import functools
 import multiprocessing
 import os
+import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -58,59 +59,73 @@ def _counting(work: Callable[[], T]) -> tuple[T, dict[str, int]]:
 
 
 class Pool:
-    """A process pool that survives its workers; shared by the threads of one process."""
+    """Worker processes, each its own executor: one that dies ends no other's work, and whose work killed it is never in doubt.
+
+    The threads of one process share it; a thread waits for an idle worker.
+    """
 
     def __init__(self, processes: int) -> None:
         self.processes = processes
-        self._lock = threading.Lock()
-        self._executor: ProcessPoolExecutor | None = None
-
-    def _current(self) -> ProcessPoolExecutor:
-        with self._lock:
-            if _given_up.is_set():
-                raise WorkerLost("this process is ending")
-            if self._executor is None:
-                context = multiprocessing.get_context("spawn")
-                self._executor = ProcessPoolExecutor(self.processes, context, _end_with_parent)
-            return self._executor
-
-    def _discard(self, broken: ProcessPoolExecutor) -> None:
-        with self._lock:
-            if self._executor is broken:
-                self._executor = None
-        broken.shutdown(wait=False, cancel_futures=True)
+        self._idle: queue.LifoQueue[_Worker] = (
+            queue.LifoQueue()
+        )  # the last one used first: its models and queries are loaded
+        self._workers = [_Worker() for _ in range(processes)]
+        for worker in reversed(self._workers):
+            self._idle.put(worker)
 
     def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`work(*args)` in a worker, tried again in a fresh one if the worker died. Raises WorkerLost after ATTEMPTS deaths."""
-        for _ in range(ATTEMPTS):
-            executor, future = self._begun(functools.partial(work, *args, **kwargs))
-            try:
-                result, asked_again = future.result()
-            except BrokenProcessPool:
-                self._discard(executor)
-            else:
-                patience.count(asked_again)
-                return result
+        task = functools.partial(_counting, functools.partial(work, *args, **kwargs))
+        worker = self._idle.get()
+        try:
+            for _ in range(ATTEMPTS):
+                future = worker.begin(task)
+                try:
+                    result, asked_again = future.result()
+                except BrokenProcessPool:
+                    worker.end()
+                else:
+                    patience.count(asked_again)
+                    return result
+        finally:
+            self._idle.put(worker)
         name = getattr(work, "__name__", repr(work))
         raise WorkerLost(f"{name} ended its worker process {ATTEMPTS} times: out of memory? Try fewer --workers")
 
-    def _begun(self, work: Callable[[], T]) -> tuple[ProcessPoolExecutor, Future[tuple[T, dict[str, int]]]]:
-        """The work handed to a pool. One that another thread's work broke meanwhile is no death of this work's worker."""
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.end()
+
+
+class _Worker:
+    """One process, started when work first asks for it and after it died."""
+
+    def __init__(self) -> None:
+        self._executor: ProcessPoolExecutor | None = None
+
+    def begin(self, work: Callable[[], T]) -> Future[T]:
+        """The work, handed to the process. A process that had ended before, idle, is no death of this work's."""
         while True:
-            executor = self._current()
+            executor = self._started()
             try:
                 with _unborn_deaf():
-                    return executor, executor.submit(_counting, work)
+                    return executor.submit(work)
             except BrokenProcessPool:
-                self._discard(executor)
+                self.end()
             except OSError as error:
                 if error.errno is not None:
                     raise
-                self._discard(executor)  # "handle is closed": it broke while it started a worker
+                self.end()  # "handle is closed": it died while it was started
 
-    def close(self) -> None:
-        with self._lock:
-            executor, self._executor = self._executor, None
+    def _started(self) -> ProcessPoolExecutor:
+        if _given_up.is_set():
+            raise WorkerLost("this process is ending")
+        if self._executor is None:
+            self._executor = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_parent)
+        return self._executor
+
+    def end(self) -> None:
+        executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown()
 

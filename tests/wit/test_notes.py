@@ -17,10 +17,10 @@ def attempt(path: Path, *steps: tuple[str, int, int]) -> list[bool]:
 def test_a_step_is_given_up_after_two_deaths(tmp_path: Path) -> None:
     path, steps = tmp_path / "unit.notes", [("a", READ, 0), ("a", RECORD, 0), ("a", RECORD, 1)]
     assert attempt(path, *steps) == [True, True, True]
-    assert notes.given_up(str(tmp_path)) == 0
+    assert notes.given_up(str(path)) == 0
     assert attempt(path, *steps) == [True, True, True]
     assert attempt(path, *steps, ("a", BATCH, 1)) == [True, True, False, True]
-    assert notes.given_up(str(tmp_path)) == 1
+    assert notes.given_up(str(path)) == 1
     assert attempt(path, ("b", RECORD, 1)) == [True]  # of another file
 
 
@@ -39,4 +39,4 @@ def test_a_stray_death_costs_nothing(tmp_path: Path) -> None:
     path = tmp_path / "unit.notes"
     for number in range(10):
         assert attempt(path, ("a", RECORD, number)) == [True]
-    assert notes.given_up(str(tmp_path)) == 0
+    assert notes.given_up(str(path)) == 0

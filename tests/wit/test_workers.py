@@ -3,7 +3,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -84,18 +84,55 @@ def test_what_workers_asked_of_stores_again_is_counted_in_their_owner() -> None:
     assert patience.counted() == {"503": 7}
 
 
-def test_a_pool_that_other_work_broke_is_no_attempt_of_this_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def meet(folder: str, name: str, others: int) -> None:
+    """Ends once work in so many other processes is here too."""
+    Path(folder, name).touch()
+    while len(os.listdir(folder)) <= others:
+        time.sleep(0.01)
+
+
+def stay_after(folder: str, name: str, others: int) -> None:
+    """As `meet`, and for so long that the neighbour is dead before."""
+    meet(folder, name, others)
+    time.sleep(0.5)
+
+
+def meet_and_die(folder: str, name: str, others: int) -> None:
+    meet(folder, name, others)
+    die()
+
+
+def test_who_kills_a_worker_costs_its_neighbours_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are at work when one dies, again and again: the other is not begun anew, though no attempt is left to it."""
+    monkeypatch.setattr(workers, "ATTEMPTS", 1)
+    shared = workers.Pool(2)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            for round_ in range(3):
+                (folder := tmp_path / str(round_)).mkdir()
+                deadly = threads.submit(shared.run, meet_and_die, str(folder), "deadly", 1)
+                harmless = threads.submit(shared.run, stay_after, str(folder), "harmless", 1)
+                assert isinstance(deadly.exception(), WorkerLost)
+                assert harmless.result() is None
+    finally:
+        shared.close()
+
+
+def test_an_idle_worker_that_died_is_no_attempt_of_the_next_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "ATTEMPTS", 1)
     shared = workers.Pool(1)
     try:
-        assert isinstance(shared._current().submit(os._exit, 9).exception(), BrokenProcessPool)
+        os.kill(shared.run(os.getpid), signal.SIGKILL)
+        (executor,) = (worker._executor for worker in shared._workers)
+        while not executor._broken:  # type: ignore[union-attr]
+            time.sleep(0.01)
         assert shared.run(len, "three") == 5
     finally:
         shared.close()
 
 
-def test_a_pool_that_breaks_while_it_starts_a_worker_is_no_attempt_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The queue to its workers is closed by then; seen when a worker was killed at the wrong moment."""
+def test_a_worker_that_dies_while_it_starts_is_no_attempt_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue to it is closed by then; seen when a worker was killed at the wrong moment."""
     monkeypatch.setattr(workers, "ATTEMPTS", 1)
     real, failures = workers.ProcessPoolExecutor.submit, [OSError("handle is closed"), OSError(12, "no memory")]
 
