@@ -14,13 +14,16 @@ from pipelines.combine import FindRanks, Summed, SumWith
 from pipelines.context import Context
 from pipelines.gather import gather, remove_work
 from pipelines.progress import Counted
-from pipelines.shuffle import Shuffled
+from pipelines.shuffle import Groups, Shuffled, spend_slices
+from pipelines.spent import Spend
 from wit.plan import balance
+from wit.plan.facts import RATES
 from wit.plan.owners import add_owners, rates_of
 from wit.plan.passes import (
+    HANDED_ON,
     OF_BUCKETS,
     OF_PARTITIONS,
-    RATES,
+    SPENT,
     Bucket,
     CandidatesPart,
     Passes,
@@ -50,43 +53,89 @@ def _counted(bucket: Bucket) -> tuple[Marker, ...]:
     return bucket.counted
 
 
+def _handed_on(bucket: Bucket, _: Any) -> tuple[Marker, ...]:
+    return bucket.handed_on
+
+
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
 class Plan(beam.PTransform):  # type: ignore[misc]
     """Candidates parts -> the markers of all passes, partitions last, and which units were wanted. Every pass publishes its
-    parts, so a restart resumes in the middle."""
+    parts, so a restart resumes in the middle. By files, rows are removed as soon as all of the next pass are there."""
 
     passes: Passes
     by_engine: bool = False
 
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.by_engine = self.by_engine and not self.passes.is_spent
+
     def expand(self, parts: beam.PCollection) -> beam.PCollection:
         """The passes in order; those that add up over buckets reach later ones as side inputs."""
-        plan, config = self.passes, self.passes.config
-        by_url, scattered = parts | "ByUrl" >> self.shuffled(plan.by_url, plan.scatter)
-        merged = by_url | "Merge" >> beam.Map(Counted(plan.merge)) | "Merged" >> beam.Reshuffle()
-        by_name, _ = merged | "ByName" >> self.shuffled(plan.by_name, plan.count)
-        frequent, _ = by_name | "Frequent" >> self.shuffled(plan.frequent, plan.find_frequent)
+        plan = self.passes
+        by_url = parts | "ByUrl" >> self.shuffled(plan.by_url, plan.scatter)
+        merged = by_url.buckets | "Merge" >> beam.Map(Counted(plan.merge)) | "Merged" >> self.without_slices(by_url)
+        by_name = merged | "ByName" >> self.shuffled(plan.by_name, plan.count)
+        frequent = by_name.buckets | "Frequent" >> self.shuffled(plan.frequent, plan.find_frequent)
         thinned = (
-            {"buckets": merged | "ByNumber" >> beam.Map(_by_number), "frequent": frequent}
+            {"buckets": merged | "ByNumber" >> beam.Map(_by_number), "frequent": frequent.buckets}
             | "WithFrequent" >> beam.CoGroupByKey()
             | "Thin" >> beam.FlatMap(_thin, Counted(plan.thin))
         )
+        weighed, threshold, facts = self.counted_before(thinned) if plan.threshold else self.counted(thinned)
+        by_domain = weighed | "ByDomain" >> self.shuffled(plan.by_domain, plan.own, AsSingleton(threshold))
+        owners = (
+            by_domain.buckets
+            | "Owners" >> beam.Map(plan.find_owners)
+            | "AddUp" >> beam.CombineGlobally(SumWith(add_owners))
+        )
+        routing = owners | "Routing" >> beam.Map(plan.routing, AsSingleton(threshold))
+        read = weighed | "HandedOn" >> beam.FlatMap(_handed_on, AsSingleton(facts))
+        admit = Shuffled(
+            plan.by_partition,
+            plan.admit,
+            self.by_engine,
+            (AsSingleton(threshold), AsSingleton(routing)),
+            Spend(plan.work, HANDED_ON, read, SPENT),
+        )
+        by_partition = weighed | "ByPartition" >> admit
+        arranged = by_partition.buckets | "Arrange" >> beam.Map(Counted(plan.arrange), AsSingleton(routing))
+        wanted = [
+            self.wanted(by_url.buckets, "Buckets", OF_BUCKETS),
+            self.wanted(by_partition.buckets, "Partitions", OF_PARTITIONS),
+        ]
+        of_buckets = weighed | "Counted" >> beam.FlatMap(_counted)
+        return (
+            by_url.counted,
+            of_buckets,
+            facts,
+            by_partition.counted,
+            arranged,
+            *wanted,
+        ) | "Units" >> beam.Flatten()
+
+    def counted(self, thinned: beam.PCollection) -> tuple[beam.PCollection, beam.PCollection, beam.PCollection]:
+        """(weighed buckets, the threshold, the marker of the facts): what is counted over all buckets, and follows."""
+        plan, config = self.passes, self.passes.config
         counts = thinned | "CountQueries" >> beam.Map(plan.count_queries) | "SumCounts" >> Summed((plan.query_count,))
         weights = counts | "Weights" >> beam.Map(effective_counts, AsList(self.hard_counts(thinned, counts)))
         weighed = thinned | "Weigh" >> beam.Map(Counted(plan.weigh), AsSingleton(weights))
         cells = weighed | "Histogram" >> beam.Map(plan.histogram) | "SumCells" >> Summed((1 << balance.CELL_BITS,))
         threshold = cells | "Solve" >> beam.Map(solve, AsSingleton(self.searched(weighed)), config=config)
         facts = threshold | "Facts" >> beam.Map(plan.publish_facts, AsSingleton(counts), AsSingleton(weights))
-        by_domain, _ = weighed | "ByDomain" >> self.shuffled(plan.by_domain, plan.own, AsSingleton(threshold))
-        owners = (
-            by_domain | "Owners" >> beam.Map(plan.find_owners) | "AddUp" >> beam.CombineGlobally(SumWith(add_owners))
+        return weighed, threshold, facts
+
+    def counted_before(self, thinned: beam.PCollection) -> tuple[beam.PCollection, beam.PCollection, beam.PCollection]:
+        """As `counted`, where an earlier start came so far: nothing is counted again."""
+        plan = self.passes
+        threshold, facts = (
+            thinned.pipeline | name >> beam.Create([known], reshuffle=False)
+            for name, known in (("Threshold", plan.threshold), ("Facts", plan.facts))
         )
-        routing = owners | "Routing" >> beam.Map(plan.routing, AsSingleton(threshold))
-        sides = AsSingleton(threshold), AsSingleton(routing)
-        by_partition, admitted = weighed | "ByPartition" >> self.shuffled(plan.by_partition, plan.admit, *sides)
-        arranged = by_partition | "Arrange" >> beam.Map(Counted(plan.arrange), AsSingleton(routing))
-        wanted = [self.wanted(by_url, "Buckets", OF_BUCKETS), self.wanted(by_partition, "Partitions", OF_PARTITIONS)]
-        counted = weighed | "Counted" >> beam.FlatMap(_counted)
-        return (scattered, counted, facts, admitted, arranged, *wanted) | "Units" >> beam.Flatten()
+        return thinned | "Weigh" >> beam.Map(plan.weighed_before), threshold, facts
+
+    def without_slices(self, shuffled: Groups) -> beam.PTransform:
+        """For what is made of a shuffle's rows: removes the rows then, if they are files."""
+        return beam.Reshuffle() if self.by_engine else spend_slices(self.passes.by_url, shuffled.files)
 
     def shuffled(self, shuffle: Shuffle, task: Any, *sides: Any) -> Shuffled:
         return Shuffled(shuffle, task, self.by_engine, sides)

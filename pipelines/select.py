@@ -14,7 +14,7 @@ from pipelines.combine import FindRanks, Summed
 from pipelines.context import Context
 from pipelines.gather import gather, remove_work
 from pipelines.progress import Counted
-from pipelines.shuffle import Shuffled
+from pipelines.shuffle import Shuffled, spend_slices
 from wit.querylist import load_queries
 from wit.select.cut import Cut, balance_under
 from wit.select.passes import Numbered, Passes, dedup_buckets, lacking
@@ -42,15 +42,16 @@ class Select(beam.PTransform):  # type: ignore[misc]
         weights = memberships | "Weights" >> beam.Map(select.weights)
         capped = memberships | "Capped" >> beam.Map(select.capped)
         scatter = Shuffled(select.by_picture, select.scatter, self.by_engine, (AsSingleton(weights),))
-        buckets, _ = shards | "ByPicture" >> scatter
+        by_picture = shards | "ByPicture" >> scatter
+        spend = beam.Reshuffle() if self.by_engine else spend_slices(select.by_picture, by_picture.files)
         clustered = (
-            buckets | "Cluster" >> beam.Map(select.cluster, AsSingleton(capped)) | "Clustered" >> beam.Reshuffle()
+            by_picture.buckets | "Cluster" >> beam.Map(select.cluster, AsSingleton(capped)) | "Clustered" >> spend
         )
         cut = self.solved(clustered, memberships, capped) if select.balance.is_solved else self.given(shards)
-        verdicts, _ = clustered | "ByShard" >> Shuffled(select.by_shard, select.verdicts, self.by_engine)
+        by_shard = clustered | "ByShard" >> Shuffled(select.by_shard, select.verdicts, self.by_engine)
         every_shard = shards | "EveryShard" >> beam.Map(select.by_number)  # one without survivors too
         return (
-            {"shard": every_shard, "verdicts": verdicts}
+            {"shard": every_shard, "verdicts": by_shard.buckets}
             | "WithVerdicts" >> beam.CoGroupByKey()
             | "Keep" >> beam.FlatMap(_keep, Counted(select.keep), AsSingleton(cut))
         )

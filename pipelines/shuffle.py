@@ -4,47 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from pipelines import progress
+from pipelines.spent import Spend
 from wit.store.manifests import Marker
-from wit.store.shuffle import Shuffle, Task
+from wit.store.shuffle import SLICES, Shuffle, Task
 
 COUNTED = "counted"
 
 
+class Groups(NamedTuple):
+    """What comes out of a shuffle."""
+
+    buckets: beam.PCollection
+    """(number, pieces of its rows) of each bucket."""
+    counted: beam.PCollection
+    """The markers of what was dropped."""
+    files: beam.PCollection
+    """The markers of the files that hold the pieces; none where they travel through an engine."""
+
+
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
 class Shuffled(beam.PTransform):  # type: ignore[misc]
-    """Items -> (what each bucket gets, as (number, pieces of its rows); the markers of what was dropped). `task` makes an item,
-    with the side inputs `sides`, a task of the shuffle."""
+    """Items -> Groups. `task` makes an item, with the side inputs `sides`, a task of the shuffle. By files, `spend` is applied to
+    what was dealt: it may remove what the tasks read."""
 
     shuffle: Shuffle
     task: Callable[..., Task]
     by_engine: bool
     sides: tuple[Any, ...] = ()
+    spend: Spend | None = None
 
-    def expand(self, items: beam.PCollection) -> tuple[beam.PCollection, beam.PCollection]:
+    def expand(self, items: beam.PCollection) -> Groups:
         """Deals, groups, and leaves the rows where they are until a bucket reads them."""
         deal = _DealBatches if self.by_engine else _DealFiles
         dealt = items | "Deal" >> beam.ParDo(deal(self.shuffle, self.task), *self.sides).with_outputs(
             COUNTED, main="dealt"
         )
         if self.by_engine:
-            return dealt.dealt | "ByBucket" >> beam.GroupByKey(), dealt[COUNTED]
-        extents = dealt.dealt | "Extents" >> beam.FlatMap(self.shuffle.extents)
+            no_files = items.pipeline | "NoFiles" >> beam.Create([], reshuffle=False)
+            return Groups(dealt.dealt | "ByBucket" >> beam.GroupByKey(), dealt[COUNTED], no_files)
+        files = dealt.dealt if self.spend is None else dealt.dealt | "Spend" >> self.spend
+        extents = files | "Extents" >> beam.FlatMap(self.shuffle.extents)
         if self.shuffle.two_levels:
-            extents = (
+            files = (
                 extents
                 | "Grouped" >> beam.Map(self.shuffle.grouped)
                 | "ByGroup" >> beam.GroupByKey()
                 | "Regroup" >> beam.Map(self.shuffle.regroup)
-                | "Regrouped" >> beam.FlatMap(self.shuffle.extents)
+                | "SpendLevel" >> spend_slices(self.shuffle, files)
             )
+            extents = files | "Regrouped" >> beam.FlatMap(self.shuffle.extents)
         blocks = extents | "ByBlock" >> beam.GroupByKey()
-        return blocks | "Buckets" >> beam.FlatMap(self.shuffle.of_buckets), dealt[COUNTED]
+        return Groups(blocks | "Buckets" >> beam.FlatMap(self.shuffle.of_buckets), dealt[COUNTED], files)
+
+
+def spend_slices(shuffle: Shuffle, files: beam.PCollection) -> Spend:
+    """For what is made of a shuffle's rows: removes the rows then. Their index stays: it tells which buckets there are."""
+    return Spend(shuffle.work, (SLICES,), files)
 
 
 @dataclass(eq=False)

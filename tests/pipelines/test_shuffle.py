@@ -1,5 +1,6 @@
 """The plan by files, by files in two levels, and by the engine's own shuffle: the same bytes, in any order and half done."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from tests.pipelines.test_plan_pipeline import ROWS, planned, written
+from wit.plan import pairs as maths
 from wit.plan.facts import RATES, Begun
 from wit.plan.passes import CandidatesPart
 from wit.store import shuffle
@@ -19,6 +21,7 @@ def parts(tmp_path: Path, candidates: Callable[..., pa.Table]) -> list[Candidate
 
 
 KNOBS = {"max_per_query": 200, "max_urls_per_caption": 2, "max_urls_per_domain": 120, "rows_a_key": 250}
+BUCKETS = 8  # that these make
 
 
 def everything(stage: StageDir) -> dict[str, bytes]:
@@ -54,20 +57,73 @@ def test_files_two_levels_of_them_and_the_engine_give_the_same_bytes(
     assert not list(Path(engine.at_work.path).rglob("url-*")), "rows that the engine moves are in no files"
 
 
-def test_a_plan_goes_on_by_another_way_than_it_began(tmp_path: Path, parts: list[CandidatesPart]) -> None:
-    whole = everything(planned(tmp_path, "whole", parts, (), 1, **KNOBS)[1])
-    for first, then in ((False, True), (True, False)):
-        name = f"begun-{first}"
-        _, stage = planned(tmp_path, name, parts, (), 2, by_engine=first, **KNOBS)
-        for path in [*Path(stage.path).glob("admit-*"), *Path(stage.path).glob("part-*")][1:]:
-            path.unlink()
-        for path in [
-            *Path(stage.at_work.path).rglob("partition-*.json"),
-            *Path(stage.at_work.path).rglob("thin-*.json"),
-        ]:
-            path.unlink()
-        _, stage = planned(tmp_path, name, parts, (), 2, by_engine=then, **KNOBS)
-        assert everything(stage) == whole
+class Cut(Exception):
+    """The end of a build at a place of our choice."""
+
+
+@pytest.fixture
+def ends_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[object, str, int], None]:
+    """Has the `number`-th call of a function end the build: that function does its work before it is cut off."""
+
+    def patch(owner: object, name: str, number: int) -> None:
+        real, calls = getattr(owner, name), itertools.count(1)
+
+        def until(*given: object, **named: object) -> object:
+            done = real(*given, **named)
+            if next(calls) == number:
+                raise Cut(name)
+            return done
+
+        monkeypatch.setattr(owner, name, until)
+
+    return patch
+
+
+# Which call of which function: the first, and one behind which a pass or a removal is half done or just done.
+PLACES = [
+    *[(name, number) for name in ("merge", "weigh", "admit") for number in (1, BUCKETS)],
+    *[("spend", number) for number in (1, 8, 9, 20)],
+    *[("arrange", number) for number in (1, 2)],
+]
+SOME = [("spend", 9, False, True), ("admit", BUCKETS, False, True), ("weigh", BUCKETS, True, False)]
+ALL = [(*place, *way) for place in PLACES for way in ((False, True), (True, False), (False, False))]
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "first", "then"),
+    [*SOME, *(pytest.param(*one, marks=pytest.mark.slow) for one in ALL if one not in SOME)],
+)
+def test_a_plan_goes_on_from_wherever_it_ended_and_by_another_way_than_it_began(
+    tmp_path: Path,
+    parts: list[CandidatesPart],
+    ends_at: Callable[[object, str, int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    number: int,
+    first: bool,
+    then: bool,
+) -> None:
+    if (name, first) != ("spend", True):  # on an engine nothing is spent
+        ends_at(StageDir if name == "spend" else maths, name, number)
+        with pytest.raises(Exception, match=f"Cut: {name}"):
+            planned(tmp_path, "cut", parts, (), 2, by_engine=first, **KNOBS)
+        monkeypatch.undo()
+    _, again = planned(tmp_path, "cut", parts, (), 2, by_engine=then, **KNOBS)
+    _, whole = planned(tmp_path, "whole", parts, (), 1, **KNOBS)
+    assert everything(again) == everything(whole)
+    assert len(list(Path(whole.path).glob("merge-*.json"))) == BUCKETS
+
+
+def test_rows_are_gone_once_the_next_pass_has_read_them_all(
+    tmp_path: Path, parts: list[CandidatesPart], two_levels: Callable[[], None]
+) -> None:
+    """What is left of a plan on the disk: its last rows, and what tells where the others lay."""
+    two_levels()
+    stage = planned(tmp_path, "files", parts, (), 2, **KNOBS)[1]
+    large = {
+        path.name.partition("-")[0] for path in Path(stage.at_work.path).rglob("*.arrow") if path.stat().st_size > 3_000
+    }
+    assert large == {"partition2", "name2", "frequent"}
 
 
 def test_a_plan_keeps_its_pieces_though_the_setting_changes(tmp_path: Path, parts: list[CandidatesPart]) -> None:

@@ -13,6 +13,7 @@ from wit.store.parts import StageDir
 from wit.typed import optional
 
 RATES, QUERIES = Unit("rates"), Unit("queries")  # units that stand for the whole set
+COUNTED, SPENT = Unit("counted"), Unit("spent")  # and how far its passes have come, among what they hand on
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,14 @@ class Solved:
 
     threshold: float | None
     cap: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Below:
+    """The facts of the whole set that only a half-done plan needs, once it is counted."""
+
+    rows: int
+    """About how many rows are below the threshold."""
 
 
 @dataclass(frozen=True, slots=True)

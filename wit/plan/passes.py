@@ -14,6 +14,7 @@ plain sum. What passes hand on stands apart (`StageDir.at_work`) and is removed 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -27,7 +28,7 @@ from wit.layout import DROPPED as DROPPED_LABEL
 from wit.plan import balance, counts, owners, ranks
 from wit.plan import pairs as maths
 from wit.plan.config import PlanConfig
-from wit.plan.facts import QUERIES, RATES, Begun, Pairs, Partition, Shape, Solved
+from wit.plan.facts import COUNTED, QUERIES, RATES, SPENT, Begun, Below, Pairs, Partition, Shape, Solved
 from wit.plan.owners import Owners, Rates, Routing
 from wit.plan.ranks import Cells, Search
 from wit.plan.threshold import Threshold, hard_count
@@ -36,7 +37,7 @@ from wit.records import DROPPED, PLAN
 from wit.store import fs, parquet, shuffle
 from wit.store.manifests import Marker, Unit, with_digest
 from wit.store.parquet import write_parquet
-from wit.store.parts import StageDir, check_complete, write_tables
+from wit.store.parts import StageDir, check_complete, work_lost, write_tables
 from wit.store.scratch import scratch_dir
 from wit.store.shuffle import Batch, Dealt, Shuffle, Slice, Task, read_rows
 from wit.tally import NOTHING, Tally
@@ -73,6 +74,7 @@ class Wanted:
 
 
 OF_BUCKETS, OF_PARTITIONS = ("merge", "thin", "admit"), ("part",)  # units that follow from the two large shuffles
+HANDED_ON = ("narrow", "wide", "kept", "weighed")  # labels of what a bucket's passes leave to later ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +88,15 @@ class Bucket:
     """Where pairs were thinned: which of them stay."""
     weighed: Marker | None = None
 
+    @property
+    def handed_on(self) -> tuple[Marker, ...]:
+        """The markers of what passes have made of it."""
+        return tuple(marker for marker in (self.pairs, self.kept, self.weighed) if marker is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """What all passes need: the settings, the rates of hosts, and the shuffles between passes."""
+    """What all passes need: the settings, the rates of hosts, the shuffles between passes, and how far an earlier start came."""
 
     stage: StageDir
     config: PlanConfig
@@ -100,6 +107,11 @@ class Passes:
     shape: Shape
     rows: int
     parts: int
+    facts: Marker | None = None
+    """Where the whole set has been counted: the marker of its facts, and the threshold."""
+    threshold: Threshold | None = None
+    is_spent: bool = False
+    """Whether what buckets handed on is being removed, since all of it is dealt in files: then the plan goes on by files."""
 
     @property
     def work(self) -> StageDir:
@@ -210,6 +222,13 @@ class Passes:
 
         return replace(thinned, weighed=self.work.once(unit, work))
 
+    def weighed_before(self, thinned: Bucket) -> Bucket:
+        """The bucket with what an earlier start weighed."""
+        weighed = self.work.done(Unit.numbered("weigh", thinned.number))
+        if weighed is None:
+            raise work_lost(f"{self.work.path}: weigh-{thinned.number:05d}")
+        return replace(thinned, weighed=weighed)
+
     def histogram(self, weighed: Bucket) -> Ints:
         """[cells] counts of the rows' critical t: about how many rows a threshold plans."""
         return balance.cell_counts(maths.critical_of_rows(self._weighed(weighed)))
@@ -268,7 +287,8 @@ class Passes:
         return self.stage.once(unit, work)
 
     def publish_facts(self, threshold: Threshold, memberships: Ints, weights: Floats) -> Marker:
-        """Publishes the memberships and the weight of each query, and the cap with its threshold (see `wit.plan.facts`)."""
+        """Publishes the memberships and the weight of each query, and the cap with its threshold (see `wit.plan.facts`): no start
+        counts them again."""
 
         def work() -> Marker:
             entries = load_queries(self.queries).entries
@@ -276,7 +296,9 @@ class Passes:
             solved = Solved(threshold.t, threshold.cap) if np.isfinite(threshold.t) else Solved(None)
             return self.stage.publish_tables(QUERIES, {"rows": table}, NOTHING, facts=solved)
 
-        return self.stage.once(QUERIES, work)
+        facts = self.stage.once(QUERIES, work)
+        self.work.once(COUNTED, lambda: self.work.publish(COUNTED, {}, facts=Below(threshold.rows)))
+        return facts
 
     # What passes hand on.
 
@@ -344,9 +366,31 @@ def passes(
     """The passes over `rows` candidate rows in `parts` parts, at the rates and in the shape of the plan's first start."""
     begun = begin(stage, rates, shape_of(rows, config, rows_a_key=rows_a_key))
     assert begun.shape is not None
+    facts, threshold = counted_before(stage)
     return Passes(
-        stage, config, queries, len(load_queries(queries)), seed, begun.rates.rates(), begun.shape, rows, parts
+        stage,
+        config,
+        queries,
+        len(load_queries(queries)),
+        seed,
+        begun.rates.rates(),
+        begun.shape,
+        rows,
+        parts,
+        facts,
+        threshold,
+        stage.at_work.done(SPENT) is not None,
     )
+
+
+def counted_before(stage: StageDir) -> tuple[Marker | None, Threshold | None]:
+    """The marker of the facts of the whole set, and the threshold, if an earlier start has counted it."""
+    facts, counted = stage.done(QUERIES), stage.at_work.done(COUNTED)
+    if facts is None or counted is None:
+        return None, None
+    solved, rows = stage.facts(facts, Solved), stage.at_work.facts(counted, Below).rows
+    cap, t = (math.inf if value is None else value for value in (solved.cap, solved.threshold))
+    return facts, Threshold(cap, t, rows)
 
 
 def begin(stage: StageDir, rates: Rates, shape: Shape) -> Begun:

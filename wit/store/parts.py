@@ -219,8 +219,23 @@ class StageDir:
             return self.publish(unit, files)
 
     def read(self, marker: Marker, label: str) -> pa.Table:
-        """The table that `publish_streams` wrote, in one chunk; raises DamagedFile where it is no such file."""
+        """The table that `publish_streams` wrote, in one chunk; raises DamagedFile where it is no such file, Stopped where it was
+        spent."""
+        if label not in marker.files:
+            raise work_lost(f"{self.path}: {marker.unit} ({label})")
         return read_stream(self.file(marker, label)).combine_chunks()
+
+    def spend(self, marker: Marker, labels: Collection[str], held: int) -> Marker:
+        """Removes the unit's files with these labels, which nobody reads any more. Its marker stays and names them no longer, so
+        that the unit is not made again. `held` is the number of the lease under which that is done (`lease.number_held`): once
+        another builder has taken it, nothing is removed."""
+        gone = {label: file for label, file in marker.files.items() if label in labels}
+        if not gone or lease.is_taken(self.out, held):
+            return marker
+        left = replace(marker, files={label: file for label, file in marker.files.items() if label not in gone})
+        fs.rewrite_bytes(self.marker_path(marker.unit), to_json(left))
+        self._remove({file.name: file.bytes for file in gone.values()})
+        return left
 
     def file(self, marker: Marker, label: str) -> str:
         """The path of the unit's file with that label; raises KeyError where it has none."""
@@ -285,6 +300,11 @@ class StageDir:
         """Removes what stands under these names, relative to OUT. One request at a time: whoever freezes between asking for the
         lease and removing removes but what is in that one."""
         fs.remove_entries(self.out, there)
+
+
+def work_lost(what: str) -> Stopped:
+    """The error where a pass is to read what was spent: some of what was made of it must have been removed by hand."""
+    return Stopped(f"{what} is gone: remove all of {layout.WORK} in the output, and start the build again")
 
 
 def check_complete(stage: str, wanted: Collection[str], published: Iterable[str]) -> None:

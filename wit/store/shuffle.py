@@ -30,7 +30,7 @@ from wit.damage import damaged
 from wit.store import fs
 from wit.store.flight import side_by_side
 from wit.store.manifests import Marker, Unit
-from wit.store.parts import StageDir, write_tables
+from wit.store.parts import StageDir, work_lost, write_tables
 from wit.store.scratch import scratch_dir
 from wit.store.streams import OPTIONS, read_stream, write_stream
 from wit.tally import Tally
@@ -88,8 +88,11 @@ class Slice:
     length: int
 
     def read(self, schema: pa.Schema) -> pa.Table:
-        """The rows; raises DamagedFile where there are none of that schema."""
-        return _parse(self.path, fs.read_range(self.path, self.start, self.length), schema)
+        """The rows; raises DamagedFile where there are none of that schema, Stopped where they were spent."""
+        try:
+            return _parse(self.path, fs.read_range(self.path, self.start, self.length), schema)
+        except FileNotFoundError as error:
+            raise work_lost(self.path) from error
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -200,7 +203,12 @@ class Shuffle:
         blocks = bucket if self.two_levels and dealt.unit.kind == self.name else bucket // self.width
         order = np.argsort(blocks, kind="stable")
         index, blocks = index[order], blocks[order]
-        number, path = int(dealt.unit.place.partition("-")[0]), self.work.file(dealt, SLICES)
+        number = int(dealt.unit.place.partition("-")[0])
+        path = (
+            self.work.file(dealt, SLICES)
+            if SLICES in dealt.files
+            else fs.join(self.work.path, f"{dealt.unit}.{SLICES}")
+        )
         ends = [*run_starts(blocks).tolist(), len(blocks)]
         return [(int(blocks[a]), Extent(number, path, index[a:b])) for a, b in itertools.pairwise(ends)]
 

@@ -1,0 +1,50 @@
+"""Removes what a pass handed on as soon as everything was made of it, so that a disk holds few copies of the rows at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import AsSingleton
+
+from wit.store import lease
+from wit.store.manifests import Marker, Unit
+from wit.store.parts import StageDir
+
+
+@dataclass(eq=False)  # not frozen: Beam sets attributes of its own
+class Spend(beam.PTransform):  # type: ignore[misc]
+    """Items -> the same items, once all are there and the files that they were made of are gone. The markers `read` name these;
+    they stay, so that a restart makes none of them again. `note` is published before anything is removed."""
+
+    work: StageDir
+    labels: tuple[str, ...]
+    read: beam.PCollection
+    note: Unit | None = None
+    held: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.held = lease.number_held(self.work.out)
+
+    def expand(self, made: beam.PCollection) -> beam.PCollection:
+        """Two barriers: what is made, and what is removed."""
+        all_made = made | "Made" >> beam.combiners.Count.Globally() | "Note" >> beam.Map(self.noted)
+        removed = self.read | "Remove" >> beam.Map(self.removed, AsSingleton(all_made))
+        all_removed = removed | "Removed" >> beam.combiners.Count.Globally()
+        return made | "Then" >> beam.Map(_first, AsSingleton(all_removed))
+
+    def noted(self, made: int) -> int:
+        """Publishes the note."""
+        if self.note is not None and self.work.done(self.note) is None:
+            self.work.publish(self.note, {})
+        return made
+
+    def removed(self, marker: Marker, _: int) -> Marker:
+        """The marker without what was removed."""
+        return self.work.spend(marker, self.labels, self.held)
+
+
+def _first(item: Any, _: int) -> Any:
+    return item
