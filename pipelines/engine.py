@@ -9,9 +9,13 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions, TypeOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineState
+from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment, python_sdk_capabilities
 
 from wit.errors import InputError, Stopped
+
+NEVER_MS = 10**12  # in some 30 years; Beam takes 0 for its default
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +23,9 @@ class Engine:
     """Beam flags as the user gave them; if they name no runner, FnApiRunner with `threads` bundles in flight.
 
     FnApiRunner is asked for by name: `DirectRunner` of Beam 2.77 first tries to download a Prism binary and waits for ever
-    behind a filtered network; its `multi_processing` mode waits for ever for a killed worker."""
+    behind a filtered network; its `multi_processing` mode waits for ever for a killed worker. Its `multi_threading` mode flushes
+    buffers every second from a thread of its own, in the middle of an element if one is being written: what is read then is
+    another value, or an error. So that mode is not asked for; the environment is the same but for that."""
 
     flags: tuple[str, ...]
     threads: int
@@ -33,6 +39,17 @@ class Engine:
     def runner(self) -> str:
         """The runner that the flags name; FnApiRunner without one."""
         return str(self.options().view_as(StandardOptions).runner or "FnApiRunner")
+
+    def on_this_machine(self) -> FnApiRunner:
+        """FnApiRunner, and where threads work side by side an environment for them whose buffers are flushed when they are full
+        or their bundle ends, and never by time."""
+        if self.threads == 1:
+            return FnApiRunner()
+        return FnApiRunner(
+            EmbeddedPythonGrpcEnvironment(
+                data_buffer_time_limit_ms=NEVER_MS, capabilities=python_sdk_capabilities(), artifacts=()
+            )
+        )
 
     def options(self) -> PipelineOptions:
         """The flags as Beam reads them; a new object each time, since a run changes it."""
@@ -54,10 +71,8 @@ class Engine:
         options = self.options()
         options.view_as(TypeOptions).pipeline_type_check = False  # mypy has checked; Beam's reading of hints is its own
         if self.local:
-            direct = options.view_as(DirectOptions)
-            direct.direct_running_mode = "multi_threading" if self.threads > 1 else "in_memory"
-            direct.direct_num_workers = self.threads
-        pipeline = beam.Pipeline(runner=self.runner, options=options)
+            options.view_as(DirectOptions).direct_num_workers = self.threads
+        pipeline = beam.Pipeline(runner=self.on_this_machine() if self.local else self.runner, options=options)
         build(pipeline)
         try:
             result = pipeline.run()

@@ -347,7 +347,7 @@ def bytes_at_rest(pilot: Pilot, size: Size) -> dict[str, float]:
     return found
 
 
-NARROW_SHARE = 0.43  # 70 of 161 bytes a row on the disk, of the rows of benchmarks/bench_plan.py
+NARROW_SHARE = 0.42  # 44 of 104 bytes a row on the disk, of the rows of benchmarks/bench_plan.py
 
 
 def bytes_moved(pilot: Pilot, size: Size, at_rest: Mapping[str, float]) -> float:

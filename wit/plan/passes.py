@@ -9,7 +9,8 @@ bytes, and write what changes: which pairs are thinned, and their critical t.
 
 A unit depends only on its arguments and on published files. It may run anywhere and any number of times, and returns at once
 what was published before. Only the first pass counts pairs in, and only the last counts them out, so that the manifest is the
-plain sum. What passes hand on stands apart (`StageDir.at_work`) and is removed when the plan is finished.
+plain sum. What passes hand on stands apart (`StageDir.at_work`): rows in files are removed as soon as all of the next pass are
+there (`pipelines.spent`), the rest when the plan is finished.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ Tasks times buckets grow with the square of the rows, while what one task has fo
 two levels of files: tasks write a piece for a block of buckets; then, for each block and FAN_IN tasks, one unit puts these
 pieces in the order of the buckets (`Shuffle.regroup`). A bucket then reads FAN_IN times fewer pieces.
 
-A shuffle's files are work: they stand apart from the stage's own (`StageDir.at_work`), and no manifest names them.
+A shuffle's files are work: they stand apart from the stage's own (`StageDir.at_work`), and no manifest names them. Once all
+buckets are worked out their rows may be removed (`StageDir.spend`); the index stays, and tells a restart which buckets there are.
 """
 
 from __future__ import annotations
