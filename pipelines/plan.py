@@ -127,11 +127,10 @@ class Plan(beam.PTransform):  # type: ignore[misc]
     def counted_before(self, thinned: beam.PCollection) -> tuple[beam.PCollection, beam.PCollection, beam.PCollection]:
         """As `counted`, where an earlier start came so far: nothing is counted again."""
         plan = self.passes
-        threshold, facts = (
-            thinned.pipeline | name >> beam.Create([known], reshuffle=False)
-            for name, known in (("Threshold", plan.threshold), ("Facts", plan.facts))
-        )
-        return thinned | "Weigh" >> beam.Map(plan.weighed_before), threshold, facts
+        threshold = thinned.pipeline | "Threshold" >> beam.Create([plan.threshold], reshuffle=False)
+        facts = thinned.pipeline | "Facts" >> beam.Create([plan.facts], reshuffle=False)
+        weights = facts | "Weights" >> beam.Map(plan.weights_before)
+        return thinned | "Weigh" >> beam.Map(Counted(plan.weigh), AsSingleton(weights)), threshold, facts
 
     def without_slices(self, shuffled: Groups) -> beam.PTransform:
         """For what is made of a shuffle's rows: removes the rows then, if they are files."""

@@ -42,7 +42,7 @@ def written(tmp_path: Path, table: pa.Table, count: int) -> list[CandidatesPart]
 def planned(
     tmp_path: Path, name: str, parts: list[CandidatesPart], flags: tuple[str, ...], threads: int, **knobs: object
 ) -> tuple[dict[str, bytes], StageDir]:
-    stage = StageDir(str(tmp_path / name), "plan", "f" * 32)
+    stage = StageDir(str(tmp_path / name), "plan", str(knobs.pop("fingerprint", "f" * 32)))
     rates, by_engine, rows_a_key = (
         knobs.pop("rates", Rates()),
         knobs.pop("by_engine", False),

@@ -114,6 +114,28 @@ def test_a_plan_goes_on_from_wherever_it_ended_and_by_another_way_than_it_began(
     assert len(list(Path(whole.path).glob("merge-*.json"))) == BUCKETS
 
 
+@pytest.mark.parametrize(("name", "number"), [("merge", 3), pytest.param("weigh", 3, marks=pytest.mark.slow)])
+def test_a_plan_goes_on_by_its_own_rules_after_others_were_tried(
+    tmp_path: Path,
+    parts: list[CandidatesPart],
+    ends_at: Callable[[object, str, int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    number: int,
+) -> None:
+    """It had removed its rows; a start with other settings has put some of its own in their places."""
+    others = KNOBS | {"max_per_query": 90, "fingerprint": "e" * 32}
+    for function, calls, knobs in (("arrange", 1, KNOBS), (name, number, others)):
+        ends_at(maths, function, calls)
+        with pytest.raises(Exception, match=f"Cut: {function}"):
+            planned(tmp_path, "cut", parts, (), 2, **knobs)
+        monkeypatch.undo()
+    _, again = planned(tmp_path, "cut", parts, (), 2, **KNOBS)
+    _, whole = planned(tmp_path, "whole", parts, (), 1, **KNOBS)
+    named = {str(unit): marker for unit in again.units() if (marker := again.marker(unit))}
+    assert named == {str(unit): whole.marker(unit) for unit in whole.units()}
+
+
 def test_rows_are_gone_once_the_next_pass_has_read_them_all(
     tmp_path: Path, parts: list[CandidatesPart], two_levels: Callable[[], None]
 ) -> None:

@@ -38,7 +38,7 @@ from wit.records import DROPPED, PLAN
 from wit.store import fs, parquet, shuffle
 from wit.store.manifests import Marker, Unit, with_digest
 from wit.store.parquet import write_parquet
-from wit.store.parts import StageDir, check_complete, work_lost, write_tables
+from wit.store.parts import StageDir, check_complete, write_tables
 from wit.store.scratch import scratch_dir
 from wit.store.shuffle import Batch, Dealt, Shuffle, Slice, Task, read_rows
 from wit.tally import NOTHING, Tally
@@ -223,13 +223,6 @@ class Passes:
 
         return replace(thinned, weighed=self.work.once(unit, work))
 
-    def weighed_before(self, thinned: Bucket) -> Bucket:
-        """The bucket with what an earlier start weighed."""
-        weighed = self.work.done(Unit.numbered("weigh", thinned.number))
-        if weighed is None:
-            raise work_lost(f"{self.work.path}: weigh-{thinned.number:05d}")
-        return replace(thinned, weighed=weighed)
-
     def histogram(self, weighed: Bucket) -> Ints:
         """[cells] counts of the rows' critical t: about how many rows a threshold plans."""
         return balance.cell_counts(maths.critical_of_rows(self._weighed(weighed)))
@@ -300,6 +293,11 @@ class Passes:
         facts = self.stage.once(QUERIES, work)
         self.work.once(COUNTED, lambda: self.work.publish(COUNTED, {}, facts=Below(threshold.rows)))
         return facts
+
+    def weights_before(self, facts: Marker) -> Floats:
+        """[queries] the weights that an earlier start has published."""
+        weights: Floats = parquet.read_table(self.stage.file(facts, "rows"), ["weight"])["weight"].to_numpy()
+        return weights
 
     # What passes hand on.
 
