@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 OUT ?= out/demo
 
-.PHONY: demo test test-slow test-exits test-stores simulate stats check format lint types bench-candidates bench-download bench-scale driver report verify growth width clean
+.PHONY: demo test test-slow test-exits test-stores simulate stats check format lint types bench-candidates bench-download bench-scale driver report verify growth width build clean
 
 .venv: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
@@ -61,12 +61,12 @@ bench-candidates: .venv
 bench-download: .venv
 	$(RUN) benchmarks/bench_download.py $(if $(CORPUS),--corpus $(CORPUS))
 
-# `make bench-scale driver`, report, verify, growth or width
+# `make bench-scale driver`, report, verify, growth, width or build
 bench-scale: .venv
 	$(RUN) benchmarks/bench_scale.py $(or $(filter-out $@,$(MAKECMDGOALS)),driver) $(if $(BEFORE),--before $(BEFORE))
 
 ifneq ($(filter bench-scale,$(MAKECMDGOALS)),)
-driver report verify growth width:
+driver report verify growth width build:
 	@:
 endif
 
