@@ -107,8 +107,8 @@ def mended(command: list[str], whole: Path) -> None:
 @pytest.mark.parametrize(
     "kind, how",
     [
-        slow_unless(kind not in SELDOM and (kind, how) != ("raw/*.tar", "flipped"), kind, how)
-        for kind in FILES
+        slow_unless(kind not in SELDOM and (how == "gone") == (place % 2 == 0 or kind == "raw/*.tar"), kind, how)
+        for place, kind in enumerate(FILES)
         for how in ("gone", "flipped")
     ],
 )
