@@ -13,7 +13,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineState
 from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment, python_sdk_capabilities
 
-from wit.errors import InputError, Stopped
+from wit.errors import InputError, Stopped, WorkLost
 
 NEVER_MS = 10**12  # in some 30 years; Beam takes 0 for its default
 
@@ -85,7 +85,7 @@ class Engine:
             raise Stopped(f"the job on {self.runner} ended {result.state}, not DONE: start the build again to go on")
 
 
-RAISED = re.compile(r"^wit\.errors\.(InputError|DamagedFile|StoreAway): ([^\n]*)", re.MULTILINE)
+RAISED = re.compile(r"^wit\.errors\.(InputError|DamagedFile|StoreAway|WorkLost): ([^\n]*)", re.MULTILINE)
 
 
 def ended_by(error: Exception) -> InputError | Stopped | None:
@@ -98,7 +98,7 @@ def ended_by(error: Exception) -> InputError | Stopped | None:
         return None
     kind, words = raised[-1]
     sentence = words.split(" [while running")[0].strip()
-    return Stopped(sentence) if kind == "StoreAway" else InputError(sentence)
+    return {"StoreAway": Stopped, "WorkLost": WorkLost}.get(kind, InputError)(sentence)
 
 
 def quiet_beam() -> None:

@@ -15,7 +15,7 @@ from pipelines.context import Context
 from pipelines.gather import gather, remove_work
 from pipelines.progress import Counted
 from pipelines.shuffle import Groups, Shuffled, spend_slices
-from pipelines.spent import Spend
+from pipelines.spent import Spend, made
 from wit.plan import balance
 from wit.plan.facts import RATES
 from wit.plan.owners import add_owners, rates_of
@@ -171,27 +171,32 @@ def run_plan(context: Context) -> Manifest:
     candidates, above = context.manifest("candidates"), context.stage("candidates")
     parts = [CandidatesPart(part.unit.as_("scatter"), above.file(part, "rows")) for part in candidates.parts]
     rates, rows = rates_of(config, context.config.fetch), candidates.out
-    all_passes = passes(
-        stage,
-        config,
-        queries=context.config.queries,
-        seed=context.seed,
-        rows=rows,
-        rates=rates,
-        parts=len(parts),
-        rows_a_key=context.config.rows_per_key,
-    )
-    plan = Plan(all_passes, context.by_engine)
-    with progress.bar("plan", stage, total=None, unit="units"):
-        units = gather(
+
+    def make() -> list[Marker | Wanted]:
+        all_passes = passes(
+            stage,
+            config,
+            queries=context.config.queries,
+            seed=context.seed,
+            rows=rows,
+            rates=rates,
+            parts=len(parts),
+            rows_a_key=context.config.rows_per_key,
+        )
+        plan = Plan(all_passes, context.by_engine)
+        expected = len(parts) + UNITS_A_BUCKET * all_passes.shape.buckets
+        return gather(
             context.engine,
             parts,
             CandidatesPart,
             lambda every: every | plan,
             Marker | Wanted,
             out=stage.out,
-            expected=len(parts) + UNITS_A_BUCKET * plan.passes.shape.buckets,
+            expected=expected,
         )
+
+    with progress.bar("plan", stage, total=None, unit="units"):
+        units = made(stage, make)
     rates_kept = stage.marker(RATES)
     published = [one for one in units if isinstance(one, Marker)]
     there = stage.present()

@@ -15,6 +15,7 @@ from pipelines.context import Context
 from pipelines.gather import gather, remove_work
 from pipelines.progress import Counted
 from pipelines.shuffle import Shuffled, spend_slices
+from pipelines.spent import made
 from wit.querylist import load_queries
 from wit.select.cut import Cut, balance_under
 from wit.select.passes import Numbered, Passes, dedup_buckets, lacking
@@ -87,15 +88,14 @@ def run_select(context: Context) -> Manifest:
         pictures,
         len(shards),
     )
+    numbered = [Numbered(number, shard) for number, shard in enumerate(shards)]
+
+    def make() -> list[Marker]:
+        select = Select(passes, context.by_engine)
+        return gather(context.engine, numbered, Numbered, lambda every: every | select, Marker, out=stage.out)
+
     with progress.bar("select", stage, total=len(shards), unit="raw shards"):
-        parts = gather(
-            context.engine,
-            [Numbered(number, shard) for number, shard in enumerate(shards)],
-            Numbered,
-            lambda numbered: numbered | Select(passes, context.by_engine),
-            Marker,
-            out=stage.out,
-        )
+        parts = made(stage, make)
     there, units = stage.present(), (shard.unit.as_("part") for shard in shards)
     manifest = stage.finish(stage.standing(parts, there), units, there=there, schema_version=max(2, schema))
     remove_work(context.engine, stage)

@@ -1,16 +1,37 @@
-"""Removes what a pass handed on as soon as everything was made of it, so that a disk holds few copies of the rows at a time."""
+"""Removes what a pass handed on as soon as everything was made of it, so that a disk holds few copies of the rows at a time; and
+begins with nothing handed on where what was made of it is gone."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
-from wit.store import lease
+from wit.errors import WorkLost
+from wit.store import fs, lease
 from wit.store.manifests import Marker, Unit
 from wit.store.parts import StageDir
+
+T = TypeVar("T")
+
+
+def made(stage: StageDir, make: Callable[[], T]) -> T:
+    """What `make`, the passes of a stage, returns. Where it misses what was spent, all that was handed on is removed, and it is
+    made again: once, since nothing can be missed then."""
+    try:
+        return make()
+    except WorkLost as error:
+        print(
+            f"{stage.stage:<10} {str(error).partition(':')[0]}: its passes begin anew, by what is published",
+            file=sys.stderr,
+        )
+        lease.check(stage.out)
+        fs.remove(stage.at_work.path)
+        return make()
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own

@@ -29,6 +29,10 @@ class StoreAway(Stopped):
     """A store failed every time it was asked, for a reason that may pass."""
 
 
+class WorkLost(Stopped):
+    """Rows that a pass is to read were removed, since they were read before; but what was made of them is gone."""
+
+
 class OutageError(RuntimeError):
     """This machine's network seems to be away: nothing was published as lost. Start the build again when it is back. Command
     lines print it and exit with 3."""

@@ -11,7 +11,7 @@ from tests.pipelines.test_plan_pipeline import ROWS, planned, written
 from wit.plan import pairs as maths
 from wit.plan.facts import RATES, Begun
 from wit.plan.passes import CandidatesPart
-from wit.store import shuffle
+from wit.store import fs, shuffle
 from wit.store.parts import StageDir
 
 
@@ -134,6 +134,23 @@ def test_a_plan_goes_on_by_its_own_rules_after_others_were_tried(
     _, whole = planned(tmp_path, "whole", parts, (), 1, **KNOBS)
     named = {str(unit): marker for unit in again.units() if (marker := again.marker(unit))}
     assert named == {str(unit): whole.marker(unit) for unit in whole.units()}
+
+
+def test_a_plan_whose_settings_change_leaves_nothing_that_it_would_take_up_half_removed(
+    tmp_path: Path,
+    parts: list[CandidatesPart],
+    ends_at: Callable[[object, str, int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ended while the markers of other settings were being removed, whose rows were spent; then these are taken again."""
+    for owner, function, knobs in ((maths, "arrange", KNOBS), (fs, "remove", KNOBS | {"fingerprint": "e" * 32})):
+        ends_at(owner, function, 1)
+        with pytest.raises(Exception, match=function):
+            planned(tmp_path, "cut", parts, (), 1, **knobs)
+        monkeypatch.undo()
+    _, again = planned(tmp_path, "cut", parts, (), 2, **KNOBS)
+    _, whole = planned(tmp_path, "whole", parts, (), 1, **KNOBS)
+    assert everything(again) == everything(whole)
 
 
 def test_rows_are_gone_once_the_next_pass_has_read_them_all(

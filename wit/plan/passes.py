@@ -399,8 +399,11 @@ def begin(stage: StageDir, rates: Rates, shape: Shape) -> Begun:
     begun = stage.facts(kept, Begun) if kept else Begun(rates.kept())
     if begun.shape is not None:
         return begun
-    stage.forget()
+    fs.remove(
+        stage.marker_path(RATES)
+    )  # first: who is stopped here begins anew as well, and takes up nothing half removed
     fs.remove(stage.at_work.path)
+    stage.forget()
     return stage.facts(stage.publish(RATES, {}, facts=replace(begun, shape=shape)), Begun)
 
 

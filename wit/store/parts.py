@@ -18,7 +18,7 @@ import xxhash
 
 from wit import layout
 from wit.damage import damaged
-from wit.errors import Stopped
+from wit.errors import Stopped, WorkLost
 from wit.layout import APART, REMOVED_FILE
 from wit.stages import SCHEMAS
 from wit.store import claims, fs, lease
@@ -219,8 +219,8 @@ class StageDir:
             return self.publish(unit, files)
 
     def read(self, marker: Marker, label: str) -> pa.Table:
-        """The table that `publish_streams` wrote, in one chunk; raises DamagedFile where it is no such file, Stopped where it was
-        spent."""
+        """The table that `publish_streams` wrote, in one chunk; raises DamagedFile where it is no such file, and WorkLost where
+        it was spent."""
         if label not in marker.files:
             raise work_lost(f"{self.path}: {marker.unit} ({label})")
         return read_stream(self.file(marker, label)).combine_chunks()
@@ -302,9 +302,9 @@ class StageDir:
         fs.remove_entries(self.out, there)
 
 
-def work_lost(what: str) -> Stopped:
-    """The error where a pass is to read what was spent: some of what was made of it must have been removed by hand."""
-    return Stopped(f"{what} is gone: remove all of {layout.WORK} in the output, and start the build again")
+def work_lost(what: str) -> WorkLost:
+    """The error where a pass is to read what was spent."""
+    return WorkLost(f"{what} is gone: remove all of {layout.WORK} in the output, and start the build again")
 
 
 def check_complete(stage: str, wanted: Collection[str], published: Iterable[str]) -> None:

@@ -89,7 +89,7 @@ class Slice:
     length: int
 
     def read(self, schema: pa.Schema) -> pa.Table:
-        """The rows; raises DamagedFile where there are none of that schema, Stopped where they were spent."""
+        """The rows; raises DamagedFile where there are none of that schema, WorkLost where they were spent."""
         try:
             return _parse(self.path, fs.read_range(self.path, self.start, self.length), schema)
         except FileNotFoundError as error:
