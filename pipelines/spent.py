@@ -25,10 +25,8 @@ def made(stage: StageDir, make: Callable[[], T]) -> T:
     try:
         return make()
     except WorkLost as error:
-        print(
-            f"{stage.stage:<10} {str(error).partition(':')[0]}: its passes begin anew, by what is published",
-            file=sys.stderr,
-        )
+        gone = str(error).partition(" is gone")[0]
+        print(f"{stage.stage:<10} {gone} is gone: its passes begin anew, by what is published", file=sys.stderr)
         lease.check(stage.out)
         fs.remove(stage.at_work.path)
         return make()
