@@ -14,7 +14,7 @@ from pipelines.combine import FindRanks, Summed, SumWith
 from pipelines.context import Context
 from pipelines.gather import gather, remove_work
 from pipelines.progress import Counted
-from pipelines.shuffle import Groups, Shuffled, spend_slices
+from pipelines.shuffle import Shuffled, once_read
 from pipelines.spent import Spend, made
 from wit.plan import balance
 from wit.plan.facts import RATES
@@ -73,7 +73,8 @@ class Plan(beam.PTransform):  # type: ignore[misc]
         """The passes in order; those that add up over buckets reach later ones as side inputs."""
         plan = self.passes
         by_url = parts | "ByUrl" >> self.shuffled(plan.by_url, plan.scatter)
-        merged = by_url.buckets | "Merge" >> beam.Map(Counted(plan.merge)) | "Merged" >> self.without_slices(by_url)
+        barrier = once_read(plan.by_url, by_url, self.by_engine)
+        merged = by_url.buckets | "Merge" >> beam.Map(Counted(plan.merge)) | "Merged" >> barrier
         by_name = merged | "ByName" >> self.shuffled(plan.by_name, plan.count)
         frequent = by_name.buckets | "Frequent" >> self.shuffled(plan.frequent, plan.find_frequent)
         thinned = (
@@ -131,10 +132,6 @@ class Plan(beam.PTransform):  # type: ignore[misc]
         facts = thinned.pipeline | "Facts" >> beam.Create([plan.facts], reshuffle=False)
         weights = facts | "Weights" >> beam.Map(plan.weights_before)
         return thinned | "Weigh" >> beam.Map(Counted(plan.weigh), AsSingleton(weights)), threshold, facts
-
-    def without_slices(self, shuffled: Groups) -> beam.PTransform:
-        """For what is made of a shuffle's rows: removes the rows then, if they are files."""
-        return beam.Reshuffle() if self.by_engine else spend_slices(self.passes.by_url, shuffled.files)
 
     def shuffled(self, shuffle: Shuffle, task: Any, *sides: Any) -> Shuffled:
         return Shuffled(shuffle, task, self.by_engine, sides)

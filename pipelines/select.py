@@ -14,7 +14,7 @@ from pipelines.combine import FindRanks, Summed
 from pipelines.context import Context
 from pipelines.gather import gather, remove_work
 from pipelines.progress import Counted
-from pipelines.shuffle import Shuffled, spend_slices
+from pipelines.shuffle import Shuffled, once_read
 from pipelines.spent import made
 from wit.querylist import load_queries
 from wit.select.cut import Cut, balance_under
@@ -44,9 +44,9 @@ class Select(beam.PTransform):  # type: ignore[misc]
         capped = memberships | "Capped" >> beam.Map(select.capped)
         scatter = Shuffled(select.by_picture, select.scatter, self.by_engine, (AsSingleton(weights),))
         by_picture = shards | "ByPicture" >> scatter
-        spend = beam.Reshuffle() if self.by_engine else spend_slices(select.by_picture, by_picture.files)
+        barrier = once_read(select.by_picture, by_picture, self.by_engine)
         clustered = (
-            by_picture.buckets | "Cluster" >> beam.Map(select.cluster, AsSingleton(capped)) | "Clustered" >> spend
+            by_picture.buckets | "Cluster" >> beam.Map(select.cluster, AsSingleton(capped)) | "Clustered" >> barrier
         )
         cut = self.solved(clustered, memberships, capped) if select.balance.is_solved else self.given(shards)
         by_shard = clustered | "ByShard" >> Shuffled(select.by_shard, select.verdicts, self.by_engine)

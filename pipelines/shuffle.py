@@ -56,15 +56,20 @@ class Shuffled(beam.PTransform):  # type: ignore[misc]
                 | "Grouped" >> beam.Map(self.shuffle.grouped)
                 | "ByGroup" >> beam.GroupByKey()
                 | "Regroup" >> beam.Map(self.shuffle.regroup)
-                | "SpendLevel" >> spend_slices(self.shuffle, files)
+                | "SpendLevel" >> _spend_slices(self.shuffle, files)
             )
             extents = files | "Regrouped" >> beam.FlatMap(self.shuffle.extents)
         blocks = extents | "ByBlock" >> beam.GroupByKey()
         return Groups(blocks | "Buckets" >> beam.FlatMap(self.shuffle.of_buckets), dealt[COUNTED], files)
 
 
-def spend_slices(shuffle: Shuffle, files: beam.PCollection) -> Spend:
-    """For what is made of a shuffle's rows: removes the rows then. Their index stays: it tells which buckets there are."""
+def once_read(shuffle: Shuffle, groups: Groups, by_engine: bool) -> beam.PTransform:
+    """For what is made of each bucket of a shuffle: a barrier behind which its rows are removed, if they are files."""
+    return beam.Reshuffle() if by_engine else _spend_slices(shuffle, groups.files)
+
+
+def _spend_slices(shuffle: Shuffle, files: beam.PCollection) -> Spend:
+    """Removes rows; their index stays, and tells which buckets there are."""
     return Spend(shuffle.work, (SLICES,), files)
 
 

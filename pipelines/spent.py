@@ -47,12 +47,12 @@ class Spend(beam.PTransform):  # type: ignore[misc]
         super().__init__()
         self.held = lease.number_held(self.work.out)
 
-    def expand(self, made: beam.PCollection) -> beam.PCollection:
+    def expand(self, items: beam.PCollection) -> beam.PCollection:
         """Two barriers: what is made, and what is removed."""
-        all_made = made | "Made" >> beam.combiners.Count.Globally() | "Note" >> beam.Map(self.noted)
+        all_made = items | "Made" >> beam.combiners.Count.Globally() | "Note" >> beam.Map(self.noted)
         removed = self.read | "Remove" >> beam.Map(self.removed, AsSingleton(all_made))
         all_removed = removed | "Removed" >> beam.combiners.Count.Globally()
-        return made | "Then" >> beam.Map(_first, AsSingleton(all_removed))
+        return items | "Then" >> beam.Map(_first, AsSingleton(all_removed))
 
     def noted(self, made: int) -> int:
         """Publishes the note."""

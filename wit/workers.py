@@ -65,10 +65,8 @@ class Pool:
     """
 
     def __init__(self, processes: int) -> None:
-        self.processes = processes
-        self._idle: queue.LifoQueue[_Worker] = (
-            queue.LifoQueue()
-        )  # the last one used first: its models and queries are loaded
+        # The last one used first: its models and queries are loaded.
+        self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         self._workers = [_Worker() for _ in range(processes)]
         for worker in reversed(self._workers):
             self._idle.put(worker)

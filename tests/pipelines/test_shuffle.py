@@ -62,10 +62,10 @@ class Cut(Exception):
 
 
 @pytest.fixture
-def ends_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[object, str, int], None]:
-    """Has the `number`-th call of a function end the build: that function does its work before it is cut off."""
+def cut_off(tmp_path: Path, parts: list[CandidatesPart], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Begins the plan `cut`, which ends with the `number`-th call of a function, once that function has done its work."""
 
-    def patch(owner: object, name: str, number: int) -> None:
+    def plan(owner: object, name: str, number: int, **knobs: object) -> None:
         real, calls = getattr(owner, name), itertools.count(1)
 
         def until(*given: object, **named: object) -> object:
@@ -74,9 +74,22 @@ def ends_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[object, str, int], Non
                 raise Cut(name)
             return done
 
-        monkeypatch.setattr(owner, name, until)
+        with monkeypatch.context() as patched, pytest.raises(Exception, match=f"Cut: {name}|^{name}$"):
+            patched.setattr(owner, name, until)
+            planned(tmp_path, "cut", parts, (), 2, **knobs)
 
-    return patch
+    return plan
+
+
+@pytest.fixture
+def finished(tmp_path: Path, parts: list[CandidatesPart]) -> Callable[..., tuple[StageDir, StageDir]]:
+    """The plan `cut`, started again and finished; and one that nobody disturbed."""
+
+    def plans(**more: object) -> tuple[StageDir, StageDir]:
+        _, again = planned(tmp_path, "cut", parts, (), 2, **KNOBS, **more)
+        return again, planned(tmp_path, "whole", parts, (), 1, **KNOBS)[1]
+
+    return plans
 
 
 # Which call of which function: the first, and one behind which a pass or a removal is half done or just done.
@@ -94,62 +107,42 @@ ALL = [(*place, *way) for place in PLACES for way in ((False, True), (True, Fals
     [*SOME, *(pytest.param(*one, marks=pytest.mark.slow) for one in ALL if one not in SOME)],
 )
 def test_a_plan_goes_on_from_wherever_it_ended_and_by_another_way_than_it_began(
-    tmp_path: Path,
-    parts: list[CandidatesPart],
-    ends_at: Callable[[object, str, int], None],
-    monkeypatch: pytest.MonkeyPatch,
+    cut_off: Callable[..., None],
+    finished: Callable[..., tuple[StageDir, StageDir]],
     name: str,
     number: int,
     first: bool,
     then: bool,
 ) -> None:
     if (name, first) != ("spend", True):  # on an engine nothing is spent
-        ends_at(StageDir if name == "spend" else maths, name, number)
-        with pytest.raises(Exception, match=f"Cut: {name}"):
-            planned(tmp_path, "cut", parts, (), 2, by_engine=first, **KNOBS)
-        monkeypatch.undo()
-    _, again = planned(tmp_path, "cut", parts, (), 2, by_engine=then, **KNOBS)
-    _, whole = planned(tmp_path, "whole", parts, (), 1, **KNOBS)
+        cut_off(StageDir if name == "spend" else maths, name, number, by_engine=first, **KNOBS)
+    again, whole = finished(by_engine=then)
     assert everything(again) == everything(whole)
     assert len(list(Path(whole.path).glob("merge-*.json"))) == BUCKETS
 
 
+OTHERS = KNOBS | {"max_per_query": 90, "fingerprint": "e" * 32}
+
+
 @pytest.mark.parametrize(("name", "number"), [("merge", 3), pytest.param("weigh", 3, marks=pytest.mark.slow)])
 def test_a_plan_goes_on_by_its_own_rules_after_others_were_tried(
-    tmp_path: Path,
-    parts: list[CandidatesPart],
-    ends_at: Callable[[object, str, int], None],
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-    number: int,
+    cut_off: Callable[..., None], finished: Callable[..., tuple[StageDir, StageDir]], name: str, number: int
 ) -> None:
     """It had removed its rows; a start with other settings has put some of its own in their places."""
-    others = KNOBS | {"max_per_query": 90, "fingerprint": "e" * 32}
-    for function, calls, knobs in (("arrange", 1, KNOBS), (name, number, others)):
-        ends_at(maths, function, calls)
-        with pytest.raises(Exception, match=f"Cut: {function}"):
-            planned(tmp_path, "cut", parts, (), 2, **knobs)
-        monkeypatch.undo()
-    _, again = planned(tmp_path, "cut", parts, (), 2, **KNOBS)
-    _, whole = planned(tmp_path, "whole", parts, (), 1, **KNOBS)
+    cut_off(maths, "arrange", 1, **KNOBS)
+    cut_off(maths, name, number, **OTHERS)
+    again, whole = finished()
     named = {str(unit): marker for unit in again.units() if (marker := again.marker(unit))}
     assert named == {str(unit): whole.marker(unit) for unit in whole.units()}
 
 
 def test_a_plan_whose_settings_change_leaves_nothing_that_it_would_take_up_half_removed(
-    tmp_path: Path,
-    parts: list[CandidatesPart],
-    ends_at: Callable[[object, str, int], None],
-    monkeypatch: pytest.MonkeyPatch,
+    cut_off: Callable[..., None], finished: Callable[..., tuple[StageDir, StageDir]]
 ) -> None:
     """Ended while the markers of other settings were being removed, whose rows were spent; then these are taken again."""
-    for owner, function, knobs in ((maths, "arrange", KNOBS), (fs, "remove", KNOBS | {"fingerprint": "e" * 32})):
-        ends_at(owner, function, 1)
-        with pytest.raises(Exception, match=function):
-            planned(tmp_path, "cut", parts, (), 1, **knobs)
-        monkeypatch.undo()
-    _, again = planned(tmp_path, "cut", parts, (), 2, **KNOBS)
-    _, whole = planned(tmp_path, "whole", parts, (), 1, **KNOBS)
+    cut_off(maths, "arrange", 1, **KNOBS)
+    cut_off(fs, "remove", 1, **OTHERS)
+    again, whole = finished()
     assert everything(again) == everything(whole)
 
 
