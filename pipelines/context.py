@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from pipelines import jobs
 from pipelines.engine import Engine
 from wit.candidates.passes import Extracted
 from wit.config import BuildConfig
 from wit.download.published import FetchedShard, raw_shards
 from wit.errors import InputError
 from wit.plan.facts import PlanFacts, read_facts
-from wit.runfile import Record
+from wit.runfile import Job, Record
 from wit.score import Scorer
 from wit.sources import SourceFile
 from wit.stages import STAGES
@@ -47,6 +48,11 @@ class Context:
     def processes(self) -> int:
         """Worker processes that the local engine's DoFns share; 0 where the engine brings its own."""
         return self.config.processes() if self.engine.local else 0
+
+    def at_work_on(self, stage: str, on_job: Callable[[Job], None]) -> Context:
+        """The context of a stage that runs: its jobs bear its name and that of OUT."""
+        name = jobs.name_of(self.config.output, stage)
+        return replace(self, engine=replace(self.engine, stage=stage, job_name=name, on_job=on_job))
 
     def stage(self, name: str) -> StageDir:
         """The directory of that stage; only parts with this build's fingerprint count there."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 
@@ -29,16 +30,18 @@ from wit.download.partition import (
     resume,
 )
 from wit.download.retry import Attempted, Failed, RoundPart
+from wit.download.watch import Watch
 from wit.early import handled
-from wit.errors import Drained, OutageError, Stopped
+from wit.errors import Busy, Drained, OutageError, Stopped
 from wit.fetch.config import FetchConfig
 from wit.images.config import ImageConfig
-from wit.layout import OUTAGE_FILE, RETRY
+from wit.layout import DRAIN_FILE, OUTAGE_FILE, RETRY
 from wit.plan.facts import GIANT_UNKNOWN, Partition
 from wit.stages import before_stage
 from wit.store import fs
 from wit.store.manifests import Manifest, Marker, Unit
 from wit.store.parts import StageDir, check_complete
+from wit.store.turns import forget_turns, never, turn
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
@@ -49,6 +52,8 @@ class DownloadOwner(beam.DoFn):  # type: ignore[misc]
     seed: int
     fetch: FetchConfig
     image: ImageConfig
+    elsewhere: bool = False
+    """Whether an engine has workers that are not this process's: then one may be run twice at once, and hears no signal."""
 
     def process(self, owner: Owner) -> Iterator[Marker]:
         """Yields the markers of the owner; after an outage none, and the reason is in `outage_path`."""
@@ -58,7 +63,23 @@ class DownloadOwner(beam.DoFn):  # type: ignore[misc]
             fs.write_bytes(outage_path(self.stage), str(error).encode())
 
     def download(self, owner: Owner) -> list[Marker]:
-        """Publishes the owner's raw shards; raises OutageError where the network is away."""
+        """Publishes the owner's raw shards, when nobody else is at work on them; raises OutageError where the network is away."""
+        if not self.elsewhere:
+            return self.publish(owner, never)
+        with (
+            contextlib.suppress(Busy),  # the job is to stop, and another is at work on these
+            turn(self.stage.out, owner.name, self.is_drained) as lost,
+            Watch(self.is_drained, lost) as over,
+        ):
+            return self.publish(owner, over)
+        return []
+
+    def is_drained(self) -> bool:
+        """Whether the driver was told to stop."""
+        return fs.exists(drain_path(self.stage))
+
+    def publish(self, owner: Owner, is_over: Callable[[], bool]) -> list[Marker]:
+        """The markers of the owner's raw shards: all, unless `is_over` says so."""
         return download(
             owner,
             out=self.stage.out,
@@ -67,6 +88,7 @@ class DownloadOwner(beam.DoFn):  # type: ignore[misc]
             fetch=self.fetch,
             image=self.image,
             on_progress=lambda done: progress.advance(done.shards, pairs=done.rows),
+            is_over=is_over,
         )
 
 
@@ -80,8 +102,18 @@ def outage_path(stage: StageDir) -> str:
     return fs.join(stage.path, OUTAGE_FILE)
 
 
+def drain_path(stage: StageDir) -> str:
+    """Where the driver leaves word that workers are to stop; they look for it."""
+    return fs.join(stage.path, DRAIN_FILE)
+
+
+def tell_workers_to_stop(stage: StageDir) -> None:
+    """Leaves word for workers elsewhere, from a thread: a handler of a signal must not wait for a store."""
+    threading.Thread(target=fs.write_bytes, args=(drain_path(stage), b""), daemon=True).start()
+
+
 @contextlib.contextmanager
-def draining_on_sigterm() -> Iterator[threading.Event]:
+def draining_on_sigterm(stop_workers: Callable[[], None] = drain) -> Iterator[threading.Event]:
     """While the block runs, the first SIGTERM sets the event that is yielded, lets requests in flight finish, and leaves the rest
     unpublished. A second SIGTERM goes to the handler that was set before."""
     asked = threading.Event()
@@ -91,7 +123,7 @@ def draining_on_sigterm() -> Iterator[threading.Event]:
         if asked.is_set() and callable(before):
             before(number, frame)
         asked.set()
-        drain()
+        stop_workers()
 
     with handled(stop, signal.SIGTERM):
         try:
@@ -231,10 +263,13 @@ def download_parts(context: Context, owners: list[Owner], pending: list[Owner]) 
     where the network is away, Drained after SIGTERM, and Stopped where a shard is missing without either."""
     config, stage = context.config, context.stage("download")
     wanted = set(units_of(owners))
-    fs.remove(outage_path(stage))
-    download = DownloadOwner(stage, context.seed, config.fetch, config.image)
+    for word in (outage_path(stage), drain_path(stage)):
+        fs.remove(word)
+    local = context.engine.local
+    download = DownloadOwner(stage, context.seed, config.fetch, config.image, elsewhere=not local)
+    stop_workers = drain if local else functools.partial(tell_workers_to_stop, stage)
     left = len(units_of(pending))
-    with draining_on_sigterm() as asked_to_stop, progress.bar("download", stage, total=left, unit="shards"):
+    with draining_on_sigterm(stop_workers) as asked_to_stop, progress.bar("download", stage, total=left, unit="shards"):
         published = gather(
             context.engine,
             owners,
@@ -244,6 +279,8 @@ def download_parts(context: Context, owners: list[Owner], pending: list[Owner]) 
             out=stage.out,
             expected=len(wanted),
         )
+    forget_turns(stage.out)
+    fs.remove(drain_path(stage))
     markers = stage.standing(published)
     if fs.exists(outage_path(stage)):
         raise OutageError(fs.read_bytes(outage_path(stage)).decode())

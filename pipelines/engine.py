@@ -5,17 +5,46 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions, TypeOptions
+import grpc
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    GoogleCloudOptions,
+    JobServerOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+    TypeOptions,
+)
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineState
 from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment, python_sdk_capabilities
 
+from pipelines import jobs
 from wit.errors import InputError, Stopped, WorkLost
+from wit.runfile import Job
 
+STARTED = ("SparkRunner", "FlinkRunner")  # whose job server Beam starts, as a process that outlives this one
 NEVER_MS = 10**12  # in some 30 years; Beam takes 0 for its default
+
+
+def _ignored(_: Job) -> None:
+    pass
+
+
+class Options(PipelineOptions):  # type: ignore[misc]
+    """Beam's options, each view of which is made once. Beam asks for a view at every step of a pipeline that it builds, and for
+    each parses all flags anew: a quarter of what a small build takes."""
+
+    def view_as(self, cls: type[Any]) -> Any:
+        """The view: all of them share their values."""
+        views = self.__dict__.setdefault("views", {})
+        if cls not in views:
+            views[cls] = super().view_as(cls)
+        return views[cls]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +58,12 @@ class Engine:
 
     flags: tuple[str, ...]
     threads: int
+    stage: str = ""
+    """Of which its jobs are."""
+    job_name: str = ""
+    """What its jobs are called, unless the flags say it."""
+    on_job: Callable[[Job], None] = _ignored
+    """Is told of each job that an engine elsewhere takes, and of the state in which it ends."""
 
     @property
     def local(self) -> bool:
@@ -39,6 +74,12 @@ class Engine:
     def runner(self) -> str:
         """The runner that the flags name; FnApiRunner without one."""
         return str(self.options().view_as(StandardOptions).runner or "FnApiRunner")
+
+    @property
+    def endpoint(self) -> str:
+        """HOST:PORT of the job server that the flags name; empty without one."""
+        given = str(self.options().view_as(PortableOptions).job_endpoint or "")
+        return "" if given == "embed" else given
 
     def on_this_machine(self) -> FnApiRunner:
         """FnApiRunner, and where threads work side by side an environment for them whose buffers are flushed when they are full
@@ -51,9 +92,9 @@ class Engine:
             )
         )
 
-    def options(self) -> PipelineOptions:
+    def options(self) -> Options:
         """The flags as Beam reads them; a new object each time, since a run changes it."""
-        return PipelineOptions(list(self.flags))
+        return Options(list(self.flags))
 
     def check(self) -> None:
         """Raises InputError for a runner that does not exist, and for options that Beam refuses."""
@@ -64,6 +105,8 @@ class Engine:
             raise InputError(
                 f"--runner {self.runner} cannot be used ({why}): give what is missing, another runner, or none for this machine"
             ) from error
+        if self.endpoint:
+            jobs.check_endpoint(self.endpoint)
 
     def run(self, build: Callable[[beam.Pipeline], object]) -> None:
         """Builds the pipeline and waits for its end. Raises what the pipeline raised, InputError where bad input ended a worker,
@@ -72,17 +115,49 @@ class Engine:
         options.view_as(TypeOptions).pipeline_type_check = False  # mypy has checked; Beam's reading of hints is its own
         if self.local:
             options.view_as(DirectOptions).direct_num_workers = self.threads
+        else:
+            self._name(options)
         pipeline = beam.Pipeline(runner=self.on_this_machine() if self.local else self.runner, options=options)
         build(pipeline)
         try:
-            result = pipeline.run()
-            result.wait_until_finish()
+            state = pipeline.run().wait_until_finish() if self.local else self._ended(pipeline, options)
         except (InputError, Stopped, RuntimeError) as error:
             if (ended := ended_by(error)) is None:
                 raise
             raise ended from error
-        if result.state != PipelineState.DONE:
-            raise Stopped(f"the job on {self.runner} ended {result.state}, not DONE: start the build again to go on")
+        if state != PipelineState.DONE:
+            raise Stopped(f"the job on {self.runner} ended {state}, not DONE: start the build again to go on")
+
+    def _name(self, options: PipelineOptions) -> None:
+        """Names the job, and the port of a job server that Beam starts for it: so the next start finds both."""
+        named, server = options.view_as(GoogleCloudOptions), options.view_as(JobServerOptions)
+        named.job_name = named.job_name or self.job_name or None
+        if not self.endpoint and not server.job_port:
+            server.job_port = jobs.free_port()
+
+    def _ended(self, pipeline: beam.Pipeline, options: PipelineOptions) -> str:
+        """Hands the job to the engine and waits for the state in which it ends. Raises RuntimeError with what its workers raised,
+        and Stopped where that is nothing of ours, or the job server is lost. If this process is told to end meanwhile, so is the
+        job."""
+        started = f"localhost:{options.view_as(JobServerOptions).job_port}" if self.runner in STARTED else ""
+        name = options.view_as(GoogleCloudOptions).job_name or ""
+        job = Job(stage=self.stage, name=name, id="", endpoint=self.endpoint or started)
+        try:
+            result = pipeline.run()
+            job = replace(job, id=jobs.id_of(result))
+            self.on_job(job)
+            state = str(result.wait_until_finish())
+        except (grpc.RpcError, grpc.FutureTimeoutError) as error:
+            raise Stopped(jobs.lost(job, self.runner, error)) from error
+        except RuntimeError as error:
+            if ended_by(error) is not None:
+                raise
+            raise Stopped(jobs.failed(job, self.runner, error)) from error
+        except BaseException:
+            jobs.cancel(job)
+            raise
+        self.on_job(replace(job, state=state))
+        return state
 
 
 RAISED = re.compile(r"^wit\.errors\.(InputError|DamagedFile|StoreAway|WorkLost): ([^\n]*)", re.MULTILINE)

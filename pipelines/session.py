@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
 
+from pipelines import jobs
 from pipelines.context import Context
 from pipelines.engine import Engine, quiet_beam
 from pipelines.memory import PeakMemory, few_arenas
@@ -22,7 +23,7 @@ from wit.fingerprints import Inputs
 from wit.querycheck import remarks
 from wit.report.tables import source_reports
 from wit.resume import Stage
-from wit.runfile import Record, RunFile, read_run, recorded, sealed
+from wit.runfile import Job, Record, RunFile, read_run, recorded, sealed
 from wit.score import Scorer
 from wit.sources import SourceFile, made_here
 from wit.stages import PRODUCTS, STAGES
@@ -52,6 +53,9 @@ def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_builder(config.output))
         before = read_run(config.output)
+        left = before.job.endpoint if before is not None and before.job is not None else ""
+        endpoints = dict.fromkeys(filter(None, (engine.endpoint, left)))
+        jobs.end_of_earlier(config.output, endpoints, cancel=config.cancel_running)
         for kind in webs:
             served = stack.enter_context(kind.serve(config.output))
             sources += served.files
@@ -174,7 +178,7 @@ class Session:
         if name in rebuild.pending and name not in rebuild.begun:
             self.throw_away(name)
         started = time.monotonic()
-        made = work(self.context)
+        made = work(self.context.at_work_on(name, self.take_job))
         self.run.timings_s[name] = round(time.monotonic() - started, 2)
         self.run.peak_memory_mb = max(self.run.peak_memory_mb, self.peak.megabytes)
         self.settle(name)
@@ -185,6 +189,11 @@ class Session:
         if name == "download":
             self.run.records[name].fetch = self.run.section("fetch")
         self.run.at_work = []
+        self.save()
+
+    def take_job(self, job: Job) -> None:
+        """Keeps in run.json which job an engine is at work on: should this process die, the next start finds it."""
+        self.run.job = job
         self.save()
 
     def settle(self, name: str) -> bool:

@@ -83,6 +83,18 @@ def earlier(tmp_path: Path) -> Callable[..., Path]:
     return unpack
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test with `variants(keep)`, all parameters but the first few are slow."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        if (marker := item.get_closest_marker("variants")) is not None:
+            name = item.nodeid.partition("[")[0]
+            seen[name] += 1
+            if seen[name] > marker.args[0]:
+                item.add_marker(pytest.mark.slow)
+
+
 Rows = list[tuple[str, str, list[int]]]
 
 

@@ -54,6 +54,8 @@ class BuildConfig:
     """as --retry-failed, for rows that were lost to these reasons, comma-separated: after a change of what refused them"""
     dry_run: bool = False
     """only what comes before the first request: candidates, plan, and what the download will take"""
+    cancel_running: bool = False
+    """end a job that an earlier start left at work on an engine; without it the build waits for that job's end"""
     picture_bytes: int | None = None
     """stored bytes of a picture that the check of the disk reckons with (default: by the image settings)"""
     seed: int | None = None

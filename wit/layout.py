@@ -15,12 +15,24 @@ APART = (DROPPED, RESTRICTED)  # labels of files that stand in a directory of th
 SCRATCH, WORK, RETRY, NEXT_SHARDS, DEMO = "_tmp", "_work", "_retry", "_shards", "_demo"
 UNFINISHED = ".tmp"  # the end of the name of what a killed process left
 LOCK_FILE, LEASES, OLD_LEASE = ".lock", "_lease", "_LEASE.json"  # of who builds; the last up to version 0.4
+TURNS = "_turns"  # who is at work on which partition of a download, where an engine may run one twice
 DIRECTORIES = frozenset(
-    [*APART, LEDGER, SCRATCH, WORK, RETRY, NEXT_SHARDS, DEMO, LEASES, *(kind.directory for kind in KINDS.values())]
+    [
+        *APART,
+        LEDGER,
+        SCRATCH,
+        WORK,
+        RETRY,
+        NEXT_SHARDS,
+        DEMO,
+        LEASES,
+        TURNS,
+        *(kind.directory for kind in KINDS.values()),
+    ]
 )
 KNOWN_ENDING = ".robots.json"  # what servers told the owner of a partition, beside its raw shards
 SIZES_FILE, SHARD_ENDING = "sizes.json", "_stats.json"
-OUTAGE_FILE = "_OUTAGE.txt"
+OUTAGE_FILE, DRAIN_FILE = "_OUTAGE.txt", "_DRAIN.txt"  # a worker's word that the network is away; the driver's to stop
 REMOVED_FILE = "removed.txt"  # tombstones, in shards/
 PLACES_FILE = "places"  # in which all workers of a build on this machine count their requests
 

@@ -92,6 +92,20 @@ class SeenSource:
         return self.label or self.path
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """The last job that an engine elsewhere was given: a driver that dies leaves it running, and the next start finds it by
+    this."""
+
+    stage: str
+    name: str
+    id: str
+    endpoint: str = ""
+    """HOST:PORT of its job server; empty where it has none that outlives the driver."""
+    state: str = "RUNNING"
+    others: Rest = rest()
+
+
 @dataclass(slots=True, kw_only=True)
 class RunFile:
     """run.json. Version 0.1.0 had neither records nor a digest: `stages` is None."""
@@ -112,6 +126,8 @@ class RunFile:
     stages: dict[str, Record] | None = None
     at_work: list[str] | None = None
     """The stages whose manifests may differ from the records; None if an earlier version wrote it, which did not say."""
+    job: Job | None = optional(None)
+    """None as long as all jobs ran on this machine's own engine."""
     rebuild: Rebuild = field(default_factory=Rebuild)
     retry: Retry = field(default_factory=Retry)
     score_model: Mapping[str, str] | None = optional(None)

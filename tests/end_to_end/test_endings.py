@@ -56,6 +56,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.variants(4)
 @pytest.mark.parametrize(
     "moment, number, name",
     [
@@ -99,6 +100,7 @@ def file_size(limit: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 
+@pytest.mark.variants(2)
 @pytest.mark.parametrize("limit", [4_000, 9_000, 16_000, 24_000, 45_000])
 def test_a_disk_that_takes_no_more_is_one_sentence_and_no_loss(limit: int, command: list[str]) -> None:
     process = start(command, file_size(limit))
@@ -129,6 +131,7 @@ def large_picture(number: int) -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.variants(2)
 @pytest.mark.parametrize("size, large", [("300k", False), ("430k", False), ("900k", True), ("1300k", True)])
 def test_a_full_disk_is_one_sentence_and_the_build_goes_on_with_more_room(
     size: str, large: bool, command: list[str], small_disk: Path, upgrade: Any, monkeypatch: pytest.MonkeyPatch

@@ -41,6 +41,7 @@ def remove(*stages: str) -> None:
 PRODUCTS = ("shards", "report", "ledger")
 
 
+@pytest.mark.variants(3)
 @pytest.mark.parametrize(
     "gone", [["download"], ["candidates"], ["plan"], ["select"], ["candidates", "plan"], [*STAGES[:4]]], ids="-".join
 )
@@ -82,6 +83,7 @@ def test_what_needs_raw_says_so_before_it_acts(
     assert contents("") == before and upgrade.Web.asked == []
 
 
+@pytest.mark.variants(2)
 @pytest.mark.parametrize("gone", [["candidates"], ["plan"], ["select"], ["candidates", "plan", "select"]], ids="-".join)
 def test_stages_that_are_functions_of_others_are_made_again_where_a_change_needs_them(
     gone: list[str], command: list[str], upgrade: Any
@@ -176,6 +178,7 @@ def raw_retries() -> int:
     return int(json.loads(Path("set/raw/_MANIFEST.json").read_bytes()).get("retries", 0))
 
 
+@pytest.mark.variants(2)
 @pytest.mark.parametrize(
     "retry", [["--retry-failed"], ["--retry-reason", "http_not_found"]], ids=lambda given: given[0]
 )
@@ -718,6 +721,7 @@ def test_rebuild_from_keeps_the_set_until_the_new_one_stands_and_goes_on_after_a
     assert json.loads(Path("set/run.json").read_bytes())["rebuild"]["pending"] == []
 
 
+@pytest.mark.variants(2)
 @pytest.mark.parametrize("stage", ["candidates", "plan", "select", "publish"])
 def test_a_rebuild_gives_the_same_bytes(stage: str, command: list[str], upgrade: Any) -> None:
     upgrade.Web.broken = {3}

@@ -146,6 +146,7 @@ def test_without_raw_it_says_what_can_be_done_then(kind: str, how: str, command:
 # Whole stages.
 
 
+@pytest.mark.variants(4)
 @pytest.mark.parametrize(
     "gone, problem, note",
     [
@@ -209,6 +210,7 @@ def restricted(command: list[str], upgrade: Any) -> list[str]:
     return command
 
 
+@pytest.mark.variants(1)
 @pytest.mark.parametrize("how", ["flipped", "gone"])
 def test_what_no_stage_reads_does_not_keep_shards_from_being_made(how: str, restricted: list[str]) -> None:
     shutil.copytree("set", "whole")
@@ -302,6 +304,7 @@ def test_a_set_that_was_stopped_before_anything_was_finished_is_a_set(
     assert "begun: not finished: no stage is finished; still to come: candidates, plan, dow" in capsys.readouterr().out
 
 
+@pytest.mark.variants(2)
 @pytest.mark.parametrize(
     "more, module, name, to_come",
     [

@@ -17,6 +17,7 @@ def command(upgrade: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
         yield upgrade.inputs(tmp_path, port)
 
 
+@pytest.mark.variants(2)
 @pytest.mark.parametrize(
     "more, said",
     [
@@ -41,6 +42,7 @@ def test_an_empty_set_is_exit_code_4_and_one_sentence(
     assert verify("set", "full").problems == ()
 
 
+@pytest.mark.variants(1)
 @pytest.mark.parametrize("more", [["--queries", "none.txt"], ["--allow-addresses", "10.0.0.0/8", "--image-size", "64"]])
 def test_where_nothing_was_fetched_nothing_can_be_lost_and_nobody_is_asked(
     more: list[str], command: list[str], upgrade: Any

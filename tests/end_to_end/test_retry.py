@@ -228,6 +228,7 @@ def killed_in_its_round(command: list[str], out: Path, *flags: str) -> set[int]:
     return set().union(*of_round(out, 1).values())
 
 
+@pytest.mark.variants(1)
 @pytest.mark.parametrize("flag, fetched", [(["--retry-failed"], LOST), (["--retry-reason", "http_not_found"], {35})])
 def test_a_round_of_several_partitions_that_was_killed_goes_on_and_another_takes_its_place(
     flag: list[str], fetched: set[int], command_of_several: list[str], tmp_path: Path

@@ -95,6 +95,7 @@ def test_a_set_keeps_the_rules_it_was_made_by(tmp_path: Path, upgrade: Any, monk
         assert b"caption_is_file_name" not in Path("new/ledger.json").read_bytes()
 
 
+@pytest.mark.variants(1)
 @pytest.mark.parametrize("asked, kept", [(["--target", "12"], 12), (["--cap", "hard", "--max-per-query", "6"], 16)])
 def test_a_set_that_was_cut_at_the_cap_of_its_plan_stays_so_until_select_is_made_anew(
     asked: list[str], kept: int, tmp_path: Path, upgrade: Any, monkeypatch: pytest.MonkeyPatch
@@ -172,6 +173,7 @@ def test_nothing_of_a_set_is_a_stranger_once_a_later_version_was_at_it(left: lis
     assert (verify("set", "full").problems, verify("set", "full").notes) == ((), ())
 
 
+@pytest.mark.variants(4)
 @first("finished", "retried")
 @pytest.mark.parametrize(
     "gone", [["candidates"], ["plan"], ["raw"], ["select"], ["candidates", "plan", "raw", "select"]], ids="+".join

@@ -76,6 +76,7 @@ def command(
 STAGES = ("candidates", "plan", "download", "score", "select", "publish")
 
 
+@pytest.mark.variants(3)
 @pytest.mark.parametrize(
     "stage, state",
     [

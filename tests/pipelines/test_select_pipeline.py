@@ -74,6 +74,7 @@ def kept(stage: StageDir) -> int:
 BALANCES = [Balance(30.0), Balance(30.0, 70), Balance(10.0, 500, sampled=60.0), Balance(17.0, hard=True)]
 
 
+@pytest.mark.variants(2)
 @pytest.mark.parametrize("balance", BALANCES, ids=["given", "target", "bounded", "hard"])
 def test_the_same_bytes_from_any_threads_buckets_and_replayed_bundles_and_from_no_engine(
     tmp_path: Path, download: Manifest, balance: Balance, run_select: Any
@@ -109,6 +110,7 @@ def test_a_start_anew_joins_what_was_clustered_and_gives_the_same_bytes(
     assert {path: path.stat().st_mtime_ns for path in Path(stage.at_work.path).rglob("*.*")} == written
 
 
+@pytest.mark.variants(2)
 @pytest.mark.parametrize("balance", BALANCES, ids=["given", "target", "bounded", "hard"])
 def test_verdicts_that_an_earlier_version_left_half_done_are_not_taken_for_these(
     tmp_path: Path, download: Manifest, balance: Balance

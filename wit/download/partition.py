@@ -34,6 +34,7 @@ from wit.store.flight import side_by_side
 from wit.store.manifests import Beside, Marker, Unit, read_object
 from wit.store.parts import StageDir
 from wit.store.scratch import local_scratch, scratch_dir
+from wit.store.turns import never
 from wit.tally import Tally, add_counts
 from wit.typed import load, to_json
 from wit.urls import host_of
@@ -190,8 +191,9 @@ def download(
     fetch: FetchConfig,
     image: ImageConfig,
     on_progress: Callable[[Progress], None] | None = None,
+    is_over: Callable[[], bool] = never,
 ) -> list[Marker]:
-    """Publishes the raw shards of an owner and returns their markers in order.
+    """Publishes the raw shards of an owner and returns their markers in order. Once `is_over` says so, it stops as after `drain`.
 
     Shards already published under this fingerprint are left as they are. Raises OutageError when this machine's network seems to
     be away. If it is killed, only the shards in flight are left unpublished."""
@@ -201,7 +203,7 @@ def download(
     there = {unit: marker for unit in units if (marker := stage.done(unit)) is not None}
     todo = [[one for one in chain if one.unit not in there] for chain in planned]
     if any(todo):
-        work = Work(owner, stage, seed, fetch, image, on_progress or (lambda progress: None))
+        work = Work(owner, stage, seed, fetch, image, on_progress or (lambda progress: None), is_over)
         with scratch_dir(out) as scratch:
             work.run(todo, scratch)
     markers = [there.get(unit) or stage.marker(unit) for unit in units]
@@ -242,7 +244,9 @@ class Work:
         fetch: FetchConfig,
         image: ImageConfig,
         on_progress: Callable[[Progress], None],
+        is_over: Callable[[], bool] = never,
     ) -> None:
+        self.is_over = is_over
         self.stage, self.seed, self.fetch, self.image = stage, seed, fetch, image
         self.on_progress = on_progress
         self.owner, self.known_path = owner, fs.join(stage.path, owner.name + KNOWN_ENDING)
@@ -286,14 +290,18 @@ class Work:
 
     def _drained(self) -> bool:
         """Whether a drain was asked for, and no request is in flight any more."""
-        return _draining.is_set() and not self.engine.pending
+        return self._drains() and not self.engine.pending
+
+    def _drains(self) -> bool:
+        """Whether no more requests are to be sent."""
+        return _draining.is_set() or self.is_over()
 
     # --- rows in -------------------------------------------------------------------------------------------------------
 
     def _feed(self) -> None:
         """Keeps the engine's window filled, an equal share for each chain. Does nothing during an outage's pause; for a drain it
         takes back what was not sent yet, or a slow host would keep the process for as long as its share of the window takes."""
-        if _draining.is_set():
+        if self._drains():
             self.engine.recall()
             return
         if self.outage.is_pausing():

@@ -26,9 +26,19 @@ def _local_lock(out: str) -> Iterator[None]:
         os.makedirs(out, exist_ok=True)
     except (FileNotFoundError, FileExistsError) as error:  # /proc/x; a link to nowhere
         raise InputError(f"no directory can be made at --output {out}: choose another place") from error
-    with open(os.path.join(out, LOCK_FILE), "a", encoding="utf-8") as lock:
+    busy = f"another build is at work in {out}: wait for its end, or choose another --output"
+    with kernel_lock(os.path.join(out, LOCK_FILE), busy):
+        yield
+
+
+@contextlib.contextmanager
+def kernel_lock(path: str, busy: str) -> Iterator[None]:
+    """Holds the kernel's lock of a file, which ends with its process, for the block; makes file and directory if need be. Raises
+    Busy, with that text, where another holds it."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "a", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Busy(f"another build is at work in {out}: wait for its end, or choose another --output") from None
+            raise Busy(busy) from None
         yield

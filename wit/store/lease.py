@@ -1,7 +1,7 @@
 """One builder per OUT on an object store: a lease that needs no clock but the store's, and no compare-and-swap.
 
 Leases are numbered files, `_lease/NNNNNNNN.json`. Who takes one creates the file of the next number exclusively, so of many
-takers one wins. A holder writes to its own file alone, every third of LEASE_S, and holds the lease as long as no higher number
+takers one wins. A holder writes to its own file alone, every quarter of LEASE_S, and holds the lease as long as no higher number
 is there. The times that the store gave its file and a probe tell how long it has been silent: no clock of a machine is read. A
 builder that froze and comes back finds a higher number, and stops before it removes or finishes anything: `held` has every
 removal under OUT ask, and manifests and run.json are put by `write`, which asks before each attempt. What remains is the one
@@ -86,8 +86,8 @@ class Lease:
             self.check()
 
     def renew(self) -> None:
-        """Writes every third of LEASE_S until the lease ends; a store that fails meanwhile is written to the next time."""
-        while not self.ended.wait(LEASE_S / 3):
+        """Writes every quarter of LEASE_S until the lease ends; a store that fails meanwhile is written to the next time."""
+        while not self.ended.wait(LEASE_S / 4):
             # Clients share no class of errors, and this thread must not end by one.
             with contextlib.suppress(Exception):
                 fs.rewrite_bytes(self.path, to_json(self.holder))

@@ -21,6 +21,7 @@ from wit.tally import Tally
 from wit.typed import Rest, json_digest, json_pieces, load, optional, rest, to_json
 
 T = TypeVar("T")
+RAW_SHARD = re.compile(r"r?\d+-\d+")
 Sizes = Mapping[str, int | None]  # by name relative to OUT; None for anything that is no file
 
 
@@ -34,7 +35,7 @@ class Unit:
     @classmethod
     def parse(cls, name: str) -> Unit:
         """The unit whose `str` is this name."""
-        if re.fullmatch(r"r?\d+-\d+", name):
+        if RAW_SHARD.fullmatch(name):
             return cls("", name)
         kind, _, place = name.partition("-")
         return cls(sys.intern(kind), place)
@@ -123,7 +124,12 @@ class Marker(Tally):
     @property
     def bare(self) -> Marker:
         """The marker as it lies on disk, without what a manifest added."""
-        return replace(self, marker_sha256="", marker_bytes=None)
+        return replace(self, marker_sha256="", marker_bytes=None) if self.marker_sha256 else self
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has on disk."""
+        return self.marker_bytes or len(to_json(self.bare))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,9 +251,9 @@ def read_manifest(out: str, stage: str) -> AnyManifest | None:
     return manifest
 
 
-def pieces_of(manifest: AnyManifest) -> Iterator[bytes]:
-    """The JSON of a manifest, an item of its long list at a time."""
-    return json_pieces(manifest, "files" if isinstance(manifest, Published) else "parts")
+def pieces_of(manifest: AnyManifest, sizes: list[int] | None = None) -> Iterator[bytes]:
+    """The JSON of a manifest, an item of its long list at a time; the size of each item as a file is appended to `sizes`."""
+    return json_pieces(manifest, "files" if isinstance(manifest, Published) else "parts", sizes)
 
 
 def _read_long(path: str, kind: type[T], name: str, of: type[Any]) -> T | None:

@@ -256,8 +256,9 @@ class StageDir:
         units = sorted(map(str, wanted))
         check_complete(self.stage, units, (str(marker.unit) for marker in markers))
         manifest = self.summed(markers, wanted=tuple(units), **info)
-        lease.write_pieces(self.out, self.manifest_path, pieces_of(manifest))
-        self.tidy(markers, there)
+        sizes: list[int] = []
+        lease.write_pieces(self.out, self.manifest_path, pieces_of(manifest, sizes))
+        self.tidy(markers, there, sizes)
         return manifest
 
     def summed(self, markers: Sequence[Marker], **info: Any) -> Manifest:
@@ -279,16 +280,18 @@ class StageDir:
         fs.remove(self.manifest_path)
         self.tidy(())
 
-    def tidy(self, markers: Sequence[Marker], there: Sizes | None = None) -> None:
+    def tidy(self, markers: Sequence[Marker], there: Sizes | None = None, sizes: Sequence[int] | None = None) -> None:
         """Removes every file of the stage that these markers do not name: a lost race's, unfinished ones, another fingerprint's.
-        Writes a marker again that is gone, or of another size; a listing that is late is not believed there."""
+        Writes a marker again that is gone, or of another size; a listing that is late is not believed there. `sizes` are those
+        of the markers' JSON, where they are known."""
         there = self.present() if there is None else there
         keep = {f"{self.directory}/{name}" for name in (fs.name_of(self.manifest_path), *KEPT)}
         lost: list[tuple[str, Marker]] = []
-        for part in markers:
+        for number, part in enumerate(markers):
             name = f"{self.directory}/{part.unit}.json"
             keep |= {name, *(file.name for file in part.files.values()), *(beside.name for beside in part.beside)}
-            if there.get(name) is None or there[name] not in (part.marker_bytes, len(to_json(part.bare))):
+            size = part.size if sizes is None or part.marker_bytes else sizes[number]
+            if there.get(name) != size:
                 lost.append((name, part))
         self._remove({name: there[name] for name in there.keys() - keep})
         for name, part in lost:

@@ -50,6 +50,7 @@ def dripping(ask: object) -> Iterator[bytes]:
         time.sleep(0.25)
 
 
+@pytest.mark.variants(1)
 @pytest.mark.parametrize("reply", [silent, dripping])
 def test_large_bodies_that_fall_silent_give_their_memory_back(fetch_all: FetchAll, reply: object) -> None:
     """Eight URLs that send 19.9 MB and fall silent held the memory of all for a minute: 300 pictures took 60.8 s for 1.9."""

@@ -1,0 +1,96 @@
+"""A download whose workers are an engine's: one partition run twice at once asks every host once, and the driver's word to stop
+reaches a worker through the store."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines import download
+from pipelines.build import main
+from pipelines.download import DownloadOwner
+from wit.download import watch
+from wit.download.partition import Owner
+from wit.store import fs
+from wit.store.manifests import Marker
+
+
+@pytest.fixture
+def command(upgrade: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    monkeypatch.chdir(tmp_path)
+    with upgrade.web() as port:
+        yield upgrade.inputs(tmp_path, port)
+
+
+def pictures(asked: list[str]) -> Counter[str]:
+    return Counter(path for path in asked if path.endswith(".png"))
+
+
+def test_of_two_executions_of_one_partition_at_once_one_asks_and_both_have_all(
+    command: list[str], upgrade: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[list[Marker]] = []
+
+    def twice(self: DownloadOwner, owner: Owner) -> Iterator[Marker]:
+        mine = dataclasses.replace(self, elsewhere=True)
+        threads = [threading.Thread(target=lambda: ends.append(mine.download(owner))) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        yield from ends[-1]
+
+    assert main([*command, "--output", "alone"]) == 0
+    alone = pictures(upgrade.Web.asked)
+    upgrade.Web.asked.clear()
+    monkeypatch.setattr(DownloadOwner, "process", twice)
+    assert main(command) == 0
+    assert len(ends) >= 2 and all(one == other for one, other in zip(ends[::2], ends[1::2], strict=True)) and ends[0]
+    assert pictures(upgrade.Web.asked) == alone
+    assert not Path("set/_turns").exists()
+
+
+def test_the_drivers_word_stops_a_worker_in_the_middle_and_the_next_start_goes_on(
+    command: list[str], upgrade: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watch, "ASKED_EVERY_S", 0.01)
+    told = threading.Event()
+
+    def elsewhere(self: DownloadOwner, owner: Owner) -> Iterator[Marker]:
+        yield from dataclasses.replace(self, elsewhere=True).download(owner)
+
+    def drained(self: DownloadOwner) -> bool:
+        if len(upgrade.Web.asked) > 8:
+            told.set()
+        return told.is_set()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DownloadOwner, "process", elsewhere)
+        patched.setattr(DownloadOwner, "is_drained", drained)
+        assert main([*command, "--host-rate-per-s", "20"]) == 3
+    assert "stopped: " in capsys.readouterr().err
+    asked = pictures(upgrade.Web.asked)
+    assert 0 < len(asked) < upgrade.PICTURES
+    published = len(list(Path("set/raw").glob("*.tar")))
+    assert main(command) == 0
+    assert published < len(list(Path("set/raw").glob("*.tar")))
+
+
+def test_a_worker_that_begins_after_the_word_asks_for_nothing(
+    command: list[str], upgrade: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begins(self: DownloadOwner, owner: Owner) -> Iterator[Marker]:
+        fs.write_bytes(download.drain_path(self.stage), b"")
+        yield from dataclasses.replace(self, elsewhere=True).download(owner)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DownloadOwner, "process", begins)
+        assert main(command) == 3
+    assert not pictures(upgrade.Web.asked) and not Path("set/raw/_DRAIN.txt").exists()
+    assert main(command) == 0

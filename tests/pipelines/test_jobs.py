@@ -1,0 +1,221 @@
+"""The life of a job, on Beam's own job server (in Python, in a process of its own, which has the workers too): a driver that dies
+leaves its job at work; the next start waits for it, or ends it; whatever happens to it is one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pytest
+
+from pipelines import jobs
+from pipelines.engine import Engine
+from wit.errors import InputError, Stopped
+from wit.runfile import Job
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@dataclass
+class JobServer:
+    """Beam's job server at a port of this machine."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def endpoint(self) -> str:
+        return f"localhost:{self.port}"
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        environment = "--environment_type=beam:env:embedded_python:v1"  # workers are threads of the server
+        return ("--runner=PortableRunner", f"--job_endpoint={self.endpoint}", environment)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[JobServer]:
+    """One for each test: what it did is no other's."""
+    port = free_port()
+    command = [sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main"]
+    command += [f"--port={port}", f"--staging_dir={tmp_path}/staged"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests/pipelines")])}
+    with (tmp_path / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=environment)
+    until(lambda: jobs.listens(f"localhost:{port}"))
+    try:
+        yield JobServer(port, process)
+    finally:
+        process.kill()
+        process.wait(30)
+
+
+def until(done: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+OUT = "/data/set"
+LASTING = """
+import sys
+from pathlib import Path
+import apache_beam as beam
+from pipelines import jobs
+from pipelines.engine import Engine
+
+def lasts(folder):
+    import time
+    from pathlib import Path
+    Path(folder, "began").touch()
+    while not Path(folder, "may_end").exists():
+        time.sleep(0.05)
+    Path(folder, "ended").touch()
+
+folder, out, *flags = sys.argv[1:]
+told = lambda job: print(job.state, job.id, flush=True)
+engine = Engine(tuple(flags), 1, "plan", jobs.name_of(out, "plan"), told)
+engine.run(lambda p: p | beam.Create([folder]) | beam.Map(lasts))
+"""
+
+
+@contextlib.contextmanager
+def lasting(server: JobServer, folder: Path, out: str = OUT) -> Iterator[subprocess.Popen[str]]:
+    """A driver whose job of the stage plan of OUT lasts until `may_end` is there."""
+    command = [sys.executable, "-c", LASTING, str(folder), out, *server.flags]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as driver:
+        until(lambda: (folder / "began").exists() or driver.poll() is not None)
+        assert driver.poll() is None, driver.communicate()[1]
+        yield driver
+        driver.kill()
+
+
+def test_a_name_tells_the_stage_and_the_output_and_is_one_that_dataflow_takes() -> None:
+    outs = ["/data/My Sets/büild_1", "s3://bucket/set", "s3://bucket/set2", "/", "x" * 3_000, "/data/my-sets/b-ild-1"]
+    names = [jobs.name_of(out, "select") for out in outs]
+    assert len(set(names)) == len(outs)
+    assert all(re.fullmatch(r"wit-select-[-a-z0-9]{0,60}[a-z0-9]", name) for name in names)
+    assert "bucket-set" in names[1]
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:1", "nowhere.invalid:8099", "localhost", "localhost:x", "[::1]:1"])
+def test_where_nobody_listens_it_is_one_sentence_within_seconds(endpoint: str) -> None:
+    with pytest.raises(InputError, match=re.escape(endpoint)):
+        Engine(("--runner=PortableRunner", f"--job_endpoint={endpoint}"), 1).check()
+
+
+def test_a_job_is_told_of_and_a_driver_that_dies_leaves_it_for_the_next_start(
+    server: JobServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with lasting(server, tmp_path) as driver:
+        assert driver.stdout is not None
+        state, job = driver.stdout.readline().split()
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+        assert state == "RUNNING"
+        jobs.end_of_earlier("/data/another", [server.endpoint], cancel=False)  # is not its job
+        assert capsys.readouterr().err == ""
+        with jobs.Server(server.endpoint) as asked:
+            (at_work,) = asked.at_work(OUT)
+        assert (at_work.id, at_work.stage, at_work.name) == (job, "plan", jobs.name_of(OUT, "plan"))
+        threading.Timer(1.0, (tmp_path / "may_end").touch).start()
+        jobs.end_of_earlier(OUT, [server.endpoint], cancel=False)
+    said = capsys.readouterr().err
+    assert f"job {job} " in said and "--cancel-running" in said and f"job {job} ended DONE" in said
+    assert (tmp_path / "ended").exists()
+
+
+def test_a_job_of_an_earlier_start_is_ended_where_that_is_asked_for(
+    server: JobServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with lasting(server, tmp_path) as driver:
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+        jobs.end_of_earlier(OUT, [server.endpoint], cancel=True)
+        assert "ended CANCELLED" in capsys.readouterr().err
+
+
+def test_a_job_server_that_dies_is_one_sentence(server: JobServer, tmp_path: Path) -> None:
+    with lasting(server, tmp_path) as driver:
+        server.process.kill()
+        server.process.wait()
+        _, said = driver.communicate(timeout=60)
+    last = said.strip().splitlines()[-1]
+    assert last.startswith("wit.errors.Stopped: the job server of the job ") and last.endswith("to go on")
+
+
+def fails(_: int) -> None:
+    raise ValueError("three is no number")
+
+
+def test_a_job_that_fails_tells_its_id_and_the_first_cause(server: JobServer) -> None:
+    with pytest.raises(Stopped) as stopped:
+        Engine(server.flags, 1).run(lambda p: p | beam.Create([3]) | beam.Map(fails))
+    assert re.search(r"job job-\S+ on PortableRunner", str(stopped.value)) and len(str(stopped.value).splitlines()) == 1
+
+
+JAVA = "x\njava.lang.RuntimeException: Error received\nTraceback (most recent call last):\n  File a\n"
+CAUSES = [
+    (JAVA + "ValueError: it is odd [while running 'B']\n", "ValueError: it is odd"),
+    ("Traceback:\nModuleNotFoundError: No module named 'wit'\n", "ModuleNotFoundError: No module named 'wit'"),
+    ("a.b.IOException: a\n\tat b.c(D.java:1)\nCaused by: e.G: disk\n\tat h\nCaused by: i.J: no room\n", "i.J: no room"),
+    (
+        "Pipeline job-1 failed in state CANCELLED: unknown error",
+        "Pipeline job-1 failed in state CANCELLED: unknown error",
+    ),
+    ("", "RuntimeError"),
+]
+
+
+@pytest.mark.parametrize("text, cause", CAUSES)
+def test_the_first_cause_is_one_line(text: str, cause: str) -> None:
+    assert jobs.cause(RuntimeError(text)) == cause
+
+
+def test_a_build_on_a_job_server_is_that_of_this_machine_and_its_run_file_names_the_job(
+    server: JobServer, upgrade: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipelines.build import main
+
+    with upgrade.web() as port:
+        sets = {}
+        for name, flags in {"here": (), "there": server.flags}.items():
+            (tmp_path / name).mkdir()
+            monkeypatch.chdir(tmp_path / name)
+            assert main([*upgrade.inputs(tmp_path / name, port), *flags]) == 0
+            sets[name] = {
+                path.relative_to(tmp_path / name): path.read_bytes()
+                for stage in ("plan", "select", "shards")
+                for path in (tmp_path / name / "set" / stage).iterdir()
+                if path.suffix in (".parquet", ".tar")
+            }
+    assert sets["here"] == sets["there"]
+    run = json.loads(Path("set/run.json").read_bytes())
+    assert Job(**run["job"]).name == jobs.name_of(str(tmp_path / "there" / "set"), "report")
+    assert run["job"]["state"] == "DONE" and run["job"]["endpoint"] == server.endpoint
+    assert not [path for path in Path("set").iterdir() if path.name in ("_turns", "_work")]
+    assert "Traceback" not in capsys.readouterr().err

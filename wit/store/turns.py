@@ -1,0 +1,55 @@
+"""One execution at a time of one piece of work. An engine may run a piece twice at once: by speculation, or where a worker that
+it took for dead lives on. Who comes second waits until the first is done or gone."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from wit.errors import Busy
+from wit.layout import TURNS, under
+from wit.store import fs, lease
+from wit.store.builder import kernel_lock
+
+WAIT_S = 2.0  # between two tries
+
+
+def never() -> bool:
+    return False
+
+
+@contextlib.contextmanager
+def turn(out: str, name: str, give_up: Callable[[], bool] = never) -> Iterator[Callable[[], bool]]:
+    """Waits for the turn of the piece with that name, and holds it for the block: a kernel lock where OUT is local, which ends
+    with its process, and a lease elsewhere, which is taken over when its holder has been silent for `lease.LEASE_S`. Yields a
+    function that says whether another has taken it since; raises Busy where `give_up` says so while it waits."""
+    place = under(out, TURNS, name)
+    hold = _locked if fs.is_local(out) else _leased
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                lost = stack.enter_context(hold(place))
+                break
+            except Busy:
+                if give_up():
+                    raise
+                time.sleep(WAIT_S)
+        yield lost
+
+
+@contextlib.contextmanager
+def _locked(place: str) -> Iterator[Callable[[], bool]]:
+    with kernel_lock(place.removeprefix("file://"), f"another execution holds {place}"):
+        yield never
+
+
+@contextlib.contextmanager
+def _leased(place: str) -> Iterator[Callable[[], bool]]:
+    with lease.held(place) as mine:
+        yield lambda: lease.is_taken(place, mine.number)
+
+
+def forget_turns(out: str) -> None:
+    """Removes what turns leave under OUT. For the end of a stage, when nobody is at work."""
+    fs.remove(under(out, TURNS))
