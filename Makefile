@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 OUT ?= out/demo
 
-.PHONY: demo test test-slow test-exits test-stores simulate stats check format lint types bench-candidates bench-download bench-scale driver report verify growth width build clean
+.PHONY: demo test test-slow test-exits test-stores test-spark test-flink test-prism simulate stats check format lint types bench-candidates bench-download bench-scale driver report verify growth width build clean
 
 .venv: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
@@ -38,6 +38,11 @@ simulate: .venv
 test-stores: .venv
 	$(RUN) -m pip install --quiet --only-binary=:all: --no-build-isolation --constraint constraints.txt --editable '.[stores]'
 	$(RUN) -m pytest -m stores tests/stores_real
+
+# The demonstration web on a real engine. What the engine is made of is taken from the folder WIT_ENGINES, by default
+# ~/.cache/wit/engines, and fetched where it is not there: by Maven, Go and pip.
+test-spark test-flink test-prism: .venv
+	$(RUN) -m pytest -m $(@:test-%=%) tests/engines
 
 stats:
 	@$(RUN) tests/stats.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -180,3 +181,18 @@ def quiet_beam() -> None:
     """Silences Beam's log: it warns of Google libraries that a local build never needs, and repeats every error."""
     for name in ("apache_beam", "root"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # at ERROR it logs the traceback of what it raises
+    if not isinstance(threading.excepthook, _ButHangingUp):
+        threading.excepthook = _ButHangingUp(threading.excepthook)
+
+
+@dataclass(frozen=True, slots=True)
+class _ButHangingUp:
+    """What threads that end by an error call. A job server of Java's that is done with a worker hangs up; Beam's threads end by
+    that, with a traceback each, of a good run dozens."""
+
+    before: Callable[[threading.ExceptHookArgs], object]
+
+    def __call__(self, args: threading.ExceptHookArgs) -> None:
+        code = getattr(args.exc_value, "code", None)
+        if not (isinstance(args.exc_value, grpc.RpcError) and callable(code) and code() == grpc.StatusCode.CANCELLED):
+            self.before(args)

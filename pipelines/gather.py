@@ -18,12 +18,14 @@ from typing import Any, TypeVar, cast
 import apache_beam as beam
 import xxhash
 
+from pipelines import progress
 from pipelines.engine import Engine
 from wit import layout
 from wit.arithmetic import ceil_div
 from wit.errors import Stopped
 from wit.store import fs, lease, patience
 from wit.store.flight import side_by_side
+from wit.store.manifests import Marker
 from wit.store.parts import StageDir
 from wit.store.roster import Roster, roster
 from wit.typed import load, to_json
@@ -111,7 +113,9 @@ def gather(
     with scratch_folder(out) as folder:
         with roster(items, of, out=out) as listed:
             engine.run(lambda p: work(p | Dealt(listed)) | "Gather" >> WriteBatches(folder, files))
-        return read_back(folder, files, kind)
+        elements = read_back(folder, files, kind)
+    progress.learn([one for one in elements if isinstance(one, Marker)])
+    return elements
 
 
 def remove_work(engine: Engine, stage: StageDir) -> None:

@@ -1,4 +1,5 @@
-"""Progress bars with rates and time left. A local run's DoFns count here; on a cluster the bar counts published markers."""
+"""Progress bars with rates and time left. A local run's DoFns count here; on a cluster the bar counts published markers, and the
+last line what came back from workers."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,12 @@ def advance(units: int, pairs: int = 0) -> None:
     with _lock:
         _counts["units"] += units
         _counts["pairs"] += pairs
+
+
+def learn(markers: Sequence[Marker]) -> None:
+    """Counts what workers elsewhere have done, by the markers that they gave back, where nothing was counted here."""
+    if not _counts["units"]:
+        advance(len(markers), pairs=sum(marker.into for marker in markers))
 
 
 @dataclass(frozen=True, slots=True)

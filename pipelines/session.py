@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
 
-from pipelines import jobs
+from pipelines import jobs, probe
 from pipelines.context import Context
 from pipelines.engine import Engine, quiet_beam
 from pipelines.memory import PeakMemory, few_arenas
@@ -76,6 +76,7 @@ class Session:
     inputs: Inputs
     stages: dict[str, Stage] = dataclasses.field(default_factory=dict)
     asked_again: Counter[str] = dataclasses.field(default_factory=Counter)  # of the store, in this start
+    probed: bool = False
 
     @classmethod
     def start(
@@ -172,6 +173,7 @@ class Session:
             self.pass_over(name)
             return
         self.check()  # the stages before it may have written something new
+        self.probe(name)
         rebuild = self.run.rebuild
         self.run.at_work = [name]  # from here on run.json's digest of its manifest may be out of date
         self.save()
@@ -190,6 +192,12 @@ class Session:
             self.run.records[name].fetch = self.run.section("fetch")
         self.run.at_work = []
         self.save()
+
+    def probe(self, name: str) -> None:
+        """Before the first stage that an engine elsewhere runs, a worker of it is asked what it is."""
+        if not self.probed and not self.context.engine.local:
+            probe.probe(self.context.at_work_on(name, self.take_job))
+        self.probed = True
 
     def take_job(self, job: Job) -> None:
         """Keeps in run.json which job an engine is at work on: should this process die, the next start finds it."""

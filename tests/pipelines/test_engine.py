@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import apache_beam as beam
+import grpc
 import pytest
 
-from pipelines.engine import Engine
+from pipelines.engine import Engine, quiet_beam
 
 
 class Slow:
@@ -39,3 +41,26 @@ def test_elements_that_are_written_slowly_arrive_whole(tmp_path: Path, threads: 
     Engine((), threads).run(build)
     found = {path.stem: json.loads(path.read_text()) for path in tmp_path.iterdir()}
     assert found == {str(key): list(range(key, 40, 3)) for key in range(3)}
+
+
+class HungUp(grpc.RpcError):
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.CANCELLED
+
+
+@pytest.mark.parametrize("error, told", [(HungUp(), 0), (grpc.RpcError(), 1), (ValueError(), 1)])
+def test_a_thread_whose_server_hung_up_ends_without_a_word(
+    error: Exception, told: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", ended.append)
+    quiet_beam()
+    quiet_beam()
+
+    def end() -> None:
+        raise error
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    thread.join()
+    assert len(ended) == told

@@ -56,10 +56,17 @@ def free_port() -> int:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[JobServer]:
     """One for each test: what it did is no other's."""
+    with job_server(tmp_path) as one:
+        yield one
+
+
+@contextlib.contextmanager
+def job_server(tmp_path: Path, *more: str) -> Iterator[JobServer]:
+    """A server, and workers with these folders in their path, too."""
     port = free_port()
     command = [sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main"]
     command += [f"--port={port}", f"--staging_dir={tmp_path}/staged"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests/pipelines")])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*more, str(ROOT), str(ROOT / "tests/pipelines")])}
     with (tmp_path / "server.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=environment)
     until(lambda: jobs.listens(f"localhost:{port}"))
@@ -218,4 +225,40 @@ def test_a_build_on_a_job_server_is_that_of_this_machine_and_its_run_file_names_
     assert Job(**run["job"]).name == jobs.name_of(str(tmp_path / "there" / "set"), "report")
     assert run["job"]["state"] == "DONE" and run["job"]["endpoint"] == server.endpoint
     assert not [path for path in Path("set").iterdir() if path.name in ("_turns", "_work")]
-    assert "Traceback" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert (
+        "Traceback" not in said
+        and len(re.findall(r"^workers    PortableRunner: wit \S+ with Beam", said, re.MULTILINE)) == 1
+    )
+
+
+@pytest.mark.parametrize(
+    "lacks, said",
+    [
+        ("sys.modules['pipelines.probe'] = None", "cannot run the package (ModuleNotFoundError: "),
+        (
+            "import importlib.metadata as m; real = m.version; m.version = lambda n: '0.0.1' if n == 'wit' else real(n)",
+            "have wit 0.0.1 ",
+        ),
+        (
+            "import wit.store.fs as fs; fs.write_bytes = lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, 'no'))",
+            "must reach --output",
+        ),
+        ("import wit.store.fs as fs; fs.write_bytes = lambda *_, **__: None", "must be the same place on all machines"),
+    ],
+)
+def test_a_worker_that_could_not_do_its_part_is_found_out_before_the_first_stage(
+    lacks: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipelines.build import main
+
+    (tmp_path / "site").mkdir()
+    late = "import sys, threading\nsys.path.insert(0, '')\n" if "wit.store" in lacks else "import sys\n"
+    (tmp_path / "site" / "sitecustomize.py").write_text(late + lacks + "\n")
+    (tmp_path / "q.txt").write_text("dog\n")
+    given = ["--queries", str(tmp_path / "q.txt"), "--output", str(tmp_path / "set"), "--limit", "10"]
+    with job_server(tmp_path, str(tmp_path / "site")) as server:
+        assert main([*given, *server.flags]) == 2
+    told = capsys.readouterr().err
+    assert said in told.splitlines()[-1] and "Traceback" not in told
+    assert not (tmp_path / "set/candidates").exists()

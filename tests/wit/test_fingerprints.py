@@ -27,7 +27,7 @@ FIRST = {
 }
 IN_NO_FINGERPRINT = (
     "queries output source stages score_checkpoint rebuild_from retry_failed retry_reason dry_run picture_bytes seed workers "
-    "shuffle rows_per_key "
+    "shuffle rows_per_key cancel_running "
     "fetch sources"
 )
 
