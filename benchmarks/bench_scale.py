@@ -49,6 +49,7 @@ from wit.layout import manifest_of
 from wit.querylist import load_queries
 from wit.resume import survey
 from wit.sources import SourceFile
+from wit.stages import SCHEMAS
 from wit.store.parts import StageDir
 
 STAGES = {
@@ -130,7 +131,7 @@ def driver(scale: float, latency_s: float) -> Iterator[Line]:
                 whole.finish(stage, prints[stage])
                 scale_store.drop(f"{OUT}/{manifest_of(stage)}")
             whole.give_back(answers(whole, stage, prints[stage]), folder)
-            context = Context(config, tuple(sources), run.seed, Idle((), 2), dict(prints), schemas={stage: 99})
+            context = Context(config, tuple(sources), run.seed, Idle((), 2), dict(prints), schemas={stage: SCHEMAS[stage]})
             Counted.latency_s = latency_s
             if stage != "publish":
                 yield measured(

@@ -122,6 +122,7 @@ def growth() -> None:
     fsspec.register_implementation("counted", Counted, clobber=True)
     heads = f"{'units':>8}{'rows':>8}{'requests':>10}{'bytes':>12}{'peak kB':>9}   to the first line"
     print(f"{'tasks x buckets':<18}{'form':<10}{'unit':<9}{heads}")
+    worst: dict[str, float] = {}
     of_ten: tuple[Callable[[int, int], int], ...] = (lambda t, b: 10 * b // t, lambda t, b: 10 * b)
     for title, rows_a_task in zip(TITLES, of_ten, strict=True):
         print(title)
@@ -144,11 +145,26 @@ def growth() -> None:
                         f"{value / max(was, 1e-9):.2f}"
                         for value, was in zip(line, first.setdefault(name, line), strict=True)
                     ]
+                    if title == TITLES[0]:
+                        worst |= {
+                            what: max(worst.get(what, 0), float(r)) for what, r in zip(PER_UNIT, ratios, strict=True)
+                        }
                     print(
                         f"{f'{tasks} x {buckets:,}':<18}{form.__name__[3:]:<10}{name:<9}{units.count:>8,}{of_rows:>8,.0f}"
                         f"{line[0]:>10.1f}{line[1]:>12,.1f}{line[2]:>9.3f}   {' '.join(ratios)}",
                         flush=True,
                     )
+
+    for what, ratio in worst.items():
+        print(bound(f"{what} of a unit, constant within 10 % as tasks and buckets grow fourfold", ratio, 1.1))
+
+
+PER_UNIT = ("requests", "bytes", "memory")
+
+
+def bound(what: str, measured: float, most: float, unit: str = "") -> str:
+    """A line for a bound of design section 11, with what was measured, and whether it holds."""
+    return f"{what}: {measured:,.2f}{unit} of {most:,.2f}{unit}, {'within' if measured <= most else 'BEYOND'}"
 
 
 def forget() -> None:
@@ -162,40 +178,54 @@ def forget() -> None:
 def width(latency_s: float) -> None:
     """Single units at full width, each request slept for."""
     fsspec.register_implementation("counted", Counted, clobber=True)
-    stage = StageDir(OUT, "plan", "f" * 32)
+    stage, most = StageDir(OUT, "plan", "f" * 32), list[float]()
     print(f"{'one unit at full width':<58}{'requests':>10}{'seconds':>9}{'peak MB':>9}")
     url = Shuffle.of(stage, "url", SCHEMA, FULL["buckets"], rows=10**10, tasks=FULL["tasks"])
     forget()
-    report("one task of 5M rows into 80,000 buckets", lambda: url.deal(task(0, 5_000_000, FULL["buckets"])), latency_s)
+    most.append(
+        report(
+            "one task of 5M rows into 80,000 buckets", lambda: url.deal(task(0, 5_000_000, FULL["buckets"])), latency_s
+        )
+    )
     forget()
     some = [url.deal(task(n, 20_000, FULL["buckets"]))[0] for n in range(shuffle.FAN_IN)]
     block, pieces = max(grouped(url.grouped(e) for m in some for e in url.extents(m)).items(), key=lambda g: len(g[1]))
-    report(
-        f"one block of {url.width} buckets out of {len(pieces)} tasks", lambda: url.regroup((block, pieces)), latency_s
+    most.append(
+        report(
+            f"one block of {url.width} buckets out of {len(pieces)} tasks",
+            lambda: url.regroup((block, pieces)),
+            latency_s,
+        )
     )
     forget()
     flat = Shuffle(stage, "flat", SCHEMA, 1)
     every = [flat.deal(task(n, 62, 1))[0] for n in range(FULL["tasks"] // shuffle.FAN_IN + 1)]
     ((_, slices),) = flat.of_buckets((0, [e for m in every for _, e in flat.extents(m)]))
-    report(
-        f"one bucket of 2,000 tasks: {len(slices)} pieces of the second level",
-        lambda: read_rows(slices, SCHEMA),
-        latency_s,
+    most.append(
+        report(
+            f"one bucket of 2,000 tasks: {len(slices)} pieces of the second level",
+            lambda: read_rows(slices, SCHEMA),
+            latency_s,
+        )
     )
     forget()
     every = [flat.deal(task(n, 62, 1))[0] for n in range(FULL["tasks"])]
     ((_, slices),) = flat.of_buckets((0, [e for m in every for _, e in flat.extents(m)]))
-    report("the same, had it but one level: 2,000 pieces", lambda: read_rows(slices, SCHEMA), latency_s)
+    most.append(report("the same, had it but one level: 2,000 pieces", lambda: read_rows(slices, SCHEMA), latency_s))
     forget()
     hashes = Shuffle.of(stage, "hash", SCHEMA, FULL["pictures"] * 4, rows=520_000_000, tasks=FULL["raw"])
-    report(
-        f"one raw shard into {hashes.buckets:,} buckets of pictures",
-        lambda: hashes.deal(task(0, 6_500, hashes.buckets)),
-        latency_s,
+    most.append(
+        report(
+            f"one raw shard into {hashes.buckets:,} buckets of pictures",
+            lambda: hashes.deal(task(0, 6_500, hashes.buckets)),
+            latency_s,
+        )
     )
+    print(bound("memory of a worker, whatever the unit", max(most), 2_000, " MB"))
 
 
-def report(name: str, work: Any, latency_s: float) -> None:
+def report(name: str, work: Any, latency_s: float) -> float:
+    """Prints what a unit takes; returns its peak of memory in megabytes."""
     Counted.calls.clear()
     Counted.latency_s = latency_s
     gc.collect()
@@ -210,4 +240,6 @@ def report(name: str, work: Any, latency_s: float) -> None:
         tracemalloc.stop()
     seconds = time.monotonic() - started
     arrow = max(0, pool.max_memory() - before)
-    print(f"{name:<58}{sum(Counted.calls.values()):>10,}{seconds:>9.2f}{(peak + arrow) / 1e6:>9.1f}", flush=True)
+    megabytes = (peak + arrow) / 1e6
+    print(f"{name:<58}{sum(Counted.calls.values()):>10,}{seconds:>9.2f}{megabytes:>9.1f}", flush=True)
+    return megabytes

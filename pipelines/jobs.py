@@ -7,7 +7,7 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -66,11 +66,11 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self._channel.close()
 
-    def at_work(self, out: str) -> list[Job]:
-        """The jobs of OUT that have not ended."""
+    def at_work(self, out: str, known: str = "") -> list[Job]:
+        """The jobs of OUT that have not ended, by their names; and the one of the id `known`, whatever its name."""
         answer = self._asked.GetJobs(beam_job_api_pb2.GetJobsRequest(), timeout=ANSWER_S)
         jobs = [_job(info, self.endpoint) for info in answer.job_info if info.state not in TERMINAL_STATES]
-        return [job for job in jobs if job.name.endswith(_mark(out))]
+        return [job for job in jobs if job.name.endswith(_mark(out)) or (known and job.id == known)]
 
     def state(self, job: Job) -> int:
         """The state of a job, as Beam counts them."""
@@ -100,15 +100,14 @@ def _job(info: Any, endpoint: str) -> Job:
     return Job(stage=name.split("-")[1] if "-" in name else "", name=name, id=info.job_id, endpoint=endpoint)
 
 
-def end_of_earlier(out: str, endpoints: Iterable[str], *, cancel: bool) -> None:
-    """Waits for the end of every job of OUT that an earlier start left at work, or ends it; with a line for each. Raises Stopped
-    where one is not to be ended. A server that does not answer is taken for gone: what its workers may still publish is the
-    same."""
-    for endpoint in endpoints:
-        if not listens(endpoint):
-            continue
-        with Server(endpoint) as server, _one_sentence(endpoint):
-            for job in server.at_work(out):
+def end_of_earlier(out: str, endpoint: str, last: Job | None, *, cancel: bool) -> None:
+    """Waits for the end of every job of OUT that an earlier start left at work, or ends it; with a line for each. Asked are the
+    job server at `endpoint`, if any, and that of the last job. One at which nobody listens is taken for gone: what its workers
+    may still publish is the same. Raises Stopped where one refuses to say."""
+    asked = dict.fromkeys((endpoint, last.endpoint if last else ""))
+    for place in filter(listens, asked):
+        with Server(place) as server, _one_sentence(place):
+            for job in server.at_work(out, last.id if last else ""):
                 print(_words(job, cancel), file=sys.stderr)
                 if cancel:
                     server.cancel(job)

@@ -20,11 +20,8 @@ from wit.errors import InputError, Stopped
 from wit.store import fs
 from wit.typed import load, to_json
 
-MISSING = (
-    "ModuleNotFoundError",
-    "ImportError",
-    "AttributeError",
-)  # of a package that is not there, or another version's
+# Of a package that is not there, or is of another version.
+MISSING = ("ModuleNotFoundError", "ImportError", "AttributeError")
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,9 +53,8 @@ def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_builder(config.output))
         before = read_run(config.output)
-        left = before.job.endpoint if before is not None and before.job is not None else ""
-        endpoints = dict.fromkeys(filter(None, (engine.endpoint, left)))
-        jobs.end_of_earlier(config.output, endpoints, cancel=config.cancel_running)
+        last = before.job if before is not None else None
+        jobs.end_of_earlier(config.output, engine.endpoint, last, cancel=config.cancel_running)
         for kind in webs:
             served = stack.enter_context(kind.serve(config.output))
             sources += served.files

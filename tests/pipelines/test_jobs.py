@@ -144,13 +144,13 @@ def test_a_job_is_told_of_and_a_driver_that_dies_leaves_it_for_the_next_start(
         driver.send_signal(signal.SIGKILL)
         driver.wait()
         assert state == "RUNNING"
-        jobs.end_of_earlier("/data/another", [server.endpoint], cancel=False)  # is not its job
+        jobs.end_of_earlier("/data/another", server.endpoint, None, cancel=False)  # is not its job
         assert capsys.readouterr().err == ""
         with jobs.Server(server.endpoint) as asked:
             (at_work,) = asked.at_work(OUT)
         assert (at_work.id, at_work.stage, at_work.name) == (job, "plan", jobs.name_of(OUT, "plan"))
         threading.Timer(1.0, (tmp_path / "may_end").touch).start()
-        jobs.end_of_earlier(OUT, [server.endpoint], cancel=False)
+        jobs.end_of_earlier(OUT, server.endpoint, None, cancel=False)
     said = capsys.readouterr().err
     assert f"job {job} " in said and "--cancel-running" in said and f"job {job} ended DONE" in said
     assert (tmp_path / "ended").exists()
@@ -162,7 +162,13 @@ def test_a_job_of_an_earlier_start_is_ended_where_that_is_asked_for(
     with lasting(server, tmp_path) as driver:
         driver.send_signal(signal.SIGKILL)
         driver.wait()
-        jobs.end_of_earlier(OUT, [server.endpoint], cancel=True)
+        assert driver.stdout is not None
+        _, job = driver.stdout.readline().split()
+        known = Job(stage="plan", name="called otherwise", id=job, endpoint=server.endpoint)
+        gone = Job(stage="plan", name="", id=job, endpoint="localhost:1")
+        jobs.end_of_earlier("/data/other", "", gone, cancel=True)  # its server is gone
+        assert capsys.readouterr().err == ""
+        jobs.end_of_earlier("/data/other", "", known, cancel=True)
         assert "ended CANCELLED" in capsys.readouterr().err
 
 
