@@ -14,7 +14,7 @@ import json
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Literal, NamedTuple, NewType, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
@@ -151,15 +151,21 @@ def _write_mapping(value: Mapping[Any, Any], line: str) -> str:
 
 
 def _write_fields(fields: tuple[_Field, ...], keeps: str | None, value: Any, line: str) -> str:
-    if keeps is not None and getattr(value, keeps):
-        return _write_mapping(_held(value), line)
     inner = line + "  "
     items = []
     for field in fields:
         one = getattr(value, field.name)
         if not (field.optional and one == field.default):
-            items.append(f"{field.quoted}: {json_text(one, inner)}")
-    return _bracketed("{}", items, line)
+            items.append((field.place, f"{field.quoted}: {json_text(one, inner)}"))
+    if keeps is not None and (more := getattr(value, keeps)):
+        if not more.keys().isdisjoint(field.place for field in fields):
+            return _write_mapping(_held(value), line)
+        items += [(name, f"{quoted(name)}: {json_text(one, inner)}") for name, one in more.items()]
+        items.sort(key=PLACE)
+    return _bracketed("{}", [text for _, text in items], line)
+
+
+PLACE = itemgetter(0)
 
 
 def _bracketed(ends: str, items: list[str], line: str) -> str:
