@@ -131,7 +131,9 @@ def driver(scale: float, latency_s: float) -> Iterator[Line]:
                 whole.finish(stage, prints[stage])
                 scale_store.drop(f"{OUT}/{manifest_of(stage)}")
             whole.give_back(answers(whole, stage, prints[stage]), folder)
-            context = Context(config, tuple(sources), run.seed, Idle((), 2), dict(prints), schemas={stage: SCHEMAS[stage]})
+            context = Context(
+                config, tuple(sources), run.seed, Idle((), 2), dict(prints), schemas={stage: SCHEMAS[stage]}
+            )
             Counted.latency_s = latency_s
             if stage != "publish":
                 yield measured(
