@@ -147,7 +147,7 @@ class Engine:
             result = pipeline.run()
             job = replace(job, id=jobs.id_of(result))
             self.on_job(job)
-            state = str(result.wait_until_finish())
+            state = str(result.wait_until_finish() or result.state)  # some runners wait and say nothing
         except (grpc.RpcError, grpc.FutureTimeoutError) as error:
             raise Stopped(jobs.lost(job, self.runner, error)) from error
         except RuntimeError as error:

@@ -87,7 +87,9 @@ def _one_sentence(runner: str, out: str) -> Iterator[None]:
     try:
         yield
     except Stopped as error:
-        why = str(error).partition(" failed (")[2].rpartition("): mend that")[0]
+        # One that was never taken has no id; what is wrong with it is no worker's.
+        taken = str(error).startswith("the job ") and not str(error).startswith("the job on ")
+        why = str(error).partition(" failed (")[2].rpartition("): mend that")[0] if taken else ""
         if why.startswith(MISSING):
             raise InputError(
                 f"a worker of {runner} cannot run the package ({why}): install it for the worker's Python (docs/engines.md)"

@@ -255,17 +255,36 @@ def test_a_build_on_a_job_server_is_that_of_this_machine_and_its_run_file_names_
     ],
 )
 def test_a_worker_that_could_not_do_its_part_is_found_out_before_the_first_stage(
-    lacks: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    lacks: str,
+    said: str,
+    upgrade: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from pipelines.build import main
 
     (tmp_path / "site").mkdir()
     late = "import sys, threading\nsys.path.insert(0, '')\n" if "wit.store" in lacks else "import sys\n"
     (tmp_path / "site" / "sitecustomize.py").write_text(late + lacks + "\n")
-    (tmp_path / "q.txt").write_text("dog\n")
-    given = ["--queries", str(tmp_path / "q.txt"), "--output", str(tmp_path / "set"), "--limit", "10"]
-    with job_server(tmp_path, str(tmp_path / "site")) as server:
-        assert main([*given, *server.flags]) == 2
+    monkeypatch.chdir(tmp_path)
+    with upgrade.web() as port, job_server(tmp_path, str(tmp_path / "site")) as server:
+        assert main([*upgrade.inputs(tmp_path, port), *server.flags]) == 2
     told = capsys.readouterr().err
     assert said in told.splitlines()[-1] and "Traceback" not in told
     assert not (tmp_path / "set/candidates").exists()
+
+
+def test_a_runner_that_takes_no_job_says_why(
+    upgrade: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipelines.build import main
+
+    monkeypatch.chdir(tmp_path)
+    with upgrade.web() as port:
+        assert main([*upgrade.inputs(tmp_path, port), "--runner=PortableRunner"]) == 3
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert (
+        last.startswith("stopped: the job on PortableRunner failed (You must specify a --job_endpoint")
+        and "worker" not in last
+    )
