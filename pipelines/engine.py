@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import threading
@@ -151,9 +152,13 @@ class Engine:
         except (grpc.RpcError, grpc.FutureTimeoutError) as error:
             raise Stopped(jobs.lost(job, self.runner, error)) from error
         except RuntimeError as error:
+            if job.id:
+                with contextlib.suppress(grpc.RpcError):
+                    job = replace(job, state=str(result.state))
+                self.on_job(job)
             if ended_by(error) is not None:
                 raise
-            raise Stopped(jobs.failed(job, self.runner, error)) from error
+            raise jobs.failed(job, self.runner, error) from error
         except BaseException:
             jobs.cancel(job)
             raise
@@ -181,18 +186,17 @@ def quiet_beam() -> None:
     """Silences Beam's log: it warns of Google libraries that a local build never needs, and repeats every error."""
     for name in ("apache_beam", "root"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # at ERROR it logs the traceback of what it raises
-    if not isinstance(threading.excepthook, _ButHangingUp):
-        threading.excepthook = _ButHangingUp(threading.excepthook)
+    if not isinstance(threading.excepthook, _ButOfServers):
+        threading.excepthook = _ButOfServers(threading.excepthook)
 
 
 @dataclass(frozen=True, slots=True)
-class _ButHangingUp:
-    """What threads that end by an error call. A job server of Java's that is done with a worker hangs up; Beam's threads end by
-    that, with a traceback each, of a good run dozens."""
+class _ButOfServers:
+    """What threads that end by an error call. A job server of Java's that is done with a worker hangs up, and one that dies is
+    told of by the main thread: Beam's threads end by either, with a traceback each, of a good run dozens."""
 
     before: Callable[[threading.ExceptHookArgs], object]
 
     def __call__(self, args: threading.ExceptHookArgs) -> None:
-        code = getattr(args.exc_value, "code", None)
-        if not (isinstance(args.exc_value, grpc.RpcError) and callable(code) and code() == grpc.StatusCode.CANCELLED):
+        if not isinstance(args.exc_value, grpc.RpcError):
             self.before(args)

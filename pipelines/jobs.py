@@ -15,8 +15,8 @@ import xxhash
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from apache_beam.runners.portability.portable_runner import TERMINAL_STATES
 
-from wit.errors import InputError, Stopped
-from wit.runfile import Job
+from wit.errors import InputError, JobFailed, Stopped
+from wit.runfile import AT_WORK, Job
 
 ANSWER_S = 10.0  # after which a job server that says nothing is taken for gone
 ASKED_EVERY_S = 2.0
@@ -85,12 +85,7 @@ class Server:
         """Waits for the end of a job; returns its last state in a word."""
         while (state := self.state(job)) not in TERMINAL_STATES:
             time.sleep(ASKED_EVERY_S)
-        return state_word(state)
-
-
-def state_word(state: int) -> str:
-    """DONE, FAILED, CANCELLED, RUNNING, ..."""
-    return str(beam_job_api_pb2.JobState.Enum.Name(state))
+        return str(beam_job_api_pb2.JobState.Enum.Name(state))
 
 
 def _job(info: Any, endpoint: str) -> Job:
@@ -102,9 +97,9 @@ def _job(info: Any, endpoint: str) -> Job:
 
 def end_of_earlier(out: str, endpoint: str, last: Job | None, *, cancel: bool) -> None:
     """Waits for the end of every job of OUT that an earlier start left at work, or ends it; with a line for each. Asked are the
-    job server at `endpoint`, if any, and that of the last job. One at which nobody listens is taken for gone: what its workers
-    may still publish is the same. Raises Stopped where one refuses to say."""
-    asked = dict.fromkeys((endpoint, last.endpoint if last else ""))
+    job server at `endpoint`, if any, and that of the last job, unless run.json knows its end. One at which nobody listens is
+    taken for gone: what its workers may still publish is the same. Raises Stopped where one refuses to say."""
+    asked = dict.fromkeys((endpoint, last.endpoint if last and last.state == AT_WORK else ""))
     for place in filter(listens, asked):
         with Server(place) as server, _one_sentence(place):
             for job in server.at_work(out, last.id if last else ""):
@@ -160,9 +155,16 @@ def lost(job: Job, runner: str, error: BaseException) -> str:
     return f"the job server of the {words(job, runner)} is lost ({first_line(error)}): start the build again to go on"
 
 
-def failed(job: Job, runner: str, error: BaseException) -> str:
-    """The sentence where a job ends with something that is none of ours."""
-    return f"the {words(job, runner)} failed ({cause(error)}): mend that, and start the build again to go on"
+def failed(job: Job, runner: str, error: BaseException) -> JobFailed:
+    """The error where a job ends with something that is none of ours."""
+    why = cause(error)
+    return JobFailed(
+        f"the {words(job, runner)} ended {job.state} ({why}): mend that, and start the build again to go on"
+        if job.id
+        else f"{runner} does not take the job ({why}): mend that, and start the build again",
+        why,
+        bool(job.id),
+    )
 
 
 def cause(error: BaseException) -> str:

@@ -16,7 +16,7 @@ import apache_beam as beam
 
 from pipelines.context import Context
 from pipelines.gather import scratch_folder
-from wit.errors import InputError, Stopped
+from wit.errors import InputError, JobFailed
 from wit.store import fs
 from wit.typed import load, to_json
 
@@ -43,14 +43,16 @@ class Worker:
 def this_process() -> Worker:
     """What this process would say."""
     try:
-        user = os.environ.get("USER") or str(os.getuid())
-    except AttributeError:
-        user = ""
-    try:
         mine = version("wit")
     except PackageNotFoundError:  # it lies in the path, and was never installed
         mine = ""
-    return Worker(mine, platform.python_version(), beam.version.__version__, user, platform.node())
+    return Worker(
+        mine,
+        platform.python_version(),
+        beam.version.__version__,
+        os.environ.get("USER") or f"{os.getuid()}",
+        platform.node(),
+    )
 
 
 def tell(path: str) -> None:
@@ -86,16 +88,14 @@ def probe(context: Context) -> None:
 def _one_sentence(runner: str, out: str) -> Iterator[None]:
     try:
         yield
-    except Stopped as error:
-        # One that was never taken has no id; what is wrong with it is no worker's.
-        taken = str(error).startswith("the job ") and not str(error).startswith("the job on ")
-        why = str(error).partition(" failed (")[2].rpartition("): mend that")[0] if taken else ""
+    except JobFailed as error:
+        if not error.taken:
+            raise
+        why = error.cause
         if why.startswith(MISSING):
             raise InputError(
                 f"a worker of {runner} cannot run the package ({why}): install it for the worker's Python (docs/engines.md)"
             ) from error
-        if why:
-            raise InputError(
-                f"a worker of {runner} cannot do its part ({why}): it must reach --output {out}, and be allowed to write there"
-            ) from error
-        raise
+        raise InputError(
+            f"a worker of {runner} cannot do its part ({why}): it must reach --output {out}, and be allowed to write there"
+        ) from error

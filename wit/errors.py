@@ -33,6 +33,15 @@ class WorkLost(Stopped):
     """Rows that a pass is to read were removed, since they were read before; but what was made of them is gone."""
 
 
+class JobFailed(Stopped):
+    """A job on an engine elsewhere ended in any state but DONE, for a reason that is none of ours: `cause`, in a line. `taken`
+    says whether the engine had taken it; else no worker has seen it."""
+
+    def __init__(self, words: str, cause: str = "", taken: bool = False) -> None:
+        super().__init__(words)
+        self.cause, self.taken = cause, taken
+
+
 class OutageError(RuntimeError):
     """This machine's network seems to be away: nothing was published as lost. Start the build again when it is back. Command
     lines print it and exit with 3."""

@@ -16,19 +16,8 @@ SCRATCH, WORK, RETRY, NEXT_SHARDS, DEMO = "_tmp", "_work", "_retry", "_shards", 
 UNFINISHED = ".tmp"  # the end of the name of what a killed process left
 LOCK_FILE, LEASES, OLD_LEASE = ".lock", "_lease", "_LEASE.json"  # of who builds; the last up to version 0.4
 TURNS = "_turns"  # who is at work on which partition of a download, where an engine may run one twice
-DIRECTORIES = frozenset(
-    [
-        *APART,
-        LEDGER,
-        SCRATCH,
-        WORK,
-        RETRY,
-        NEXT_SHARDS,
-        DEMO,
-        LEASES,
-        TURNS,
-        *(kind.directory for kind in KINDS.values()),
-    ]
+DIRECTORIES = frozenset([*APART, LEDGER, SCRATCH, WORK, RETRY, NEXT_SHARDS, DEMO, LEASES, TURNS]).union(
+    kind.directory for kind in KINDS.values()
 )
 KNOWN_ENDING = ".robots.json"  # what servers told the owner of a partition, beside its raw shards
 SIZES_FILE, SHARD_ENDING = "sizes.json", "_stats.json"

@@ -18,6 +18,7 @@ from wit.typed import Rest, dump, load, optional, rest, to_json
 
 IMPLIED = "implied"  # stands in `Record.wrote` instead of a digest
 READERS = 8  # requests in flight
+AT_WORK = "RUNNING"  # the state of a job, as Beam calls it, of whose end nothing is known
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,7 +103,8 @@ class Job:
     id: str
     endpoint: str = ""
     """HOST:PORT of its job server; empty where it has none that outlives the driver."""
-    state: str = "RUNNING"
+    state: str = AT_WORK
+    """In which it ended, if its driver saw that."""
     others: Rest = rest()
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from pipelines.jobs import free_port, listens
 
 ROOT = Path(__file__).parents[2]
 HOME = Path(os.environ.get("WIT_ENGINES", Path.home() / ".cache" / "wit" / "engines")).absolute()
@@ -105,12 +106,6 @@ def package(folder: Path) -> Path:
     return installed
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 def until(done: Callable[[], object], what: str, seconds: float = 90.0) -> None:
     """Returns when it is done; raises RuntimeError after so many seconds."""
     deadline = time.monotonic() + seconds
@@ -118,12 +113,6 @@ def until(done: Callable[[], object], what: str, seconds: float = 90.0) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError(f"{what}: not within {seconds:.0f} s")
         time.sleep(0.1)
-
-
-def listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
 
 
 @contextlib.contextmanager
@@ -156,7 +145,7 @@ def job_server(engine: str, folder: Path, master: str) -> Iterator[str]:
     command += ["--job-port", str(port), "--artifact-port", "0", "--expansion-port", "0"]
     command += ["--artifacts-dir", str(folder / "artifacts")]
     with started(command, folder / f"{engine}-job-server.log") as process:
-        until(lambda: listens(port) or process.poll() is not None, f"the job server of {engine}")
+        until(lambda: listens(f"127.0.0.1:{port}") or process.poll() is not None, f"the job server of {engine}")
         yield f"localhost:{port}"
 
 
@@ -203,7 +192,7 @@ def spark_cluster(folder: Path, workers: int = 2) -> Iterator[Cluster]:
     master = [*begin, f"{named}.master.Master", "--host", "127.0.0.1", "--port", port, "--webui-port", free_port()]
     with contextlib.ExitStack() as stack:
         stack.enter_context(started(master, folder / "master.log", **kept))
-        until(lambda: listens(port), "Spark's master")
+        until(lambda: listens(f"127.0.0.1:{port}"), "Spark's master")
         url = f"spark://127.0.0.1:{port}"
         at_work = []
         for number in range(workers):

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -47,12 +46,6 @@ class JobServer:
         return ("--runner=PortableRunner", f"--job_endpoint={self.endpoint}", environment)
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[JobServer]:
     """One for each test: what it did is no other's."""
@@ -63,7 +56,7 @@ def server(tmp_path: Path) -> Iterator[JobServer]:
 @contextlib.contextmanager
 def job_server(tmp_path: Path, *more: str) -> Iterator[JobServer]:
     """A server, and workers with these folders in their path, too."""
-    port = free_port()
+    port = jobs.free_port()
     command = [sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main"]
     command += [f"--port={port}", f"--staging_dir={tmp_path}/staged"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([*more, str(ROOT), str(ROOT / "tests/pipelines")])}
@@ -90,7 +83,8 @@ import sys
 from pathlib import Path
 import apache_beam as beam
 from pipelines import jobs
-from pipelines.engine import Engine
+from pipelines.engine import Engine, quiet_beam
+from wit.errors import Stopped
 
 def lasts(folder):
     import time
@@ -103,7 +97,11 @@ def lasts(folder):
 folder, out, *flags = sys.argv[1:]
 told = lambda job: print(job.state, job.id, flush=True)
 engine = Engine(tuple(flags), 1, "plan", jobs.name_of(out, "plan"), told)
-engine.run(lambda p: p | beam.Create([folder]) | beam.Map(lasts))
+quiet_beam()
+try:
+    engine.run(lambda p: p | beam.Create([folder]) | beam.Map(lasts))
+except Stopped as error:
+    print(error, flush=True)
 """
 
 
@@ -166,6 +164,8 @@ def test_a_job_of_an_earlier_start_is_ended_where_that_is_asked_for(
         _, job = driver.stdout.readline().split()
         known = Job(stage="plan", name="called otherwise", id=job, endpoint=server.endpoint)
         gone = Job(stage="plan", name="", id=job, endpoint="localhost:1")
+        ended = Job(stage="plan", name="", id=job, endpoint=server.endpoint, state="DONE")
+        jobs.end_of_earlier("/data/other", "", ended, cancel=True)  # nobody is asked
         jobs.end_of_earlier("/data/other", "", gone, cancel=True)  # its server is gone
         assert capsys.readouterr().err == ""
         jobs.end_of_earlier("/data/other", "", known, cancel=True)
@@ -176,10 +176,36 @@ def test_a_job_server_that_dies_is_one_sentence(server: JobServer, tmp_path: Pat
     with lasting(server, tmp_path) as driver:
         server.process.kill()
         server.process.wait()
-        _, said = driver.communicate(timeout=60)
-    assert re.search(
-        r"the job server of the job job-\S+ on PortableRunner is lost \(.*\): start .* to go on$", said, re.M
-    )
+        told, said = driver.communicate(timeout=60)
+    last = told.splitlines()[-1]
+    assert re.fullmatch(r"the job server of the job job-\S+ on PortableRunner is lost \(.*\): start .* to go on", last)
+    assert "Traceback" not in said
+
+
+def ends(server: JobServer, job: str) -> str:
+    """The state in which a job ends."""
+    with jobs.Server(server.endpoint) as asked:
+        return asked.wait(Job(stage="", name="", id=job))
+
+
+def test_ctrl_c_ends_the_job_with_its_driver(server: JobServer, tmp_path: Path) -> None:
+    with lasting(server, tmp_path) as driver:
+        assert driver.stdout is not None
+        _, job = driver.stdout.readline().split()
+        driver.send_signal(signal.SIGINT)
+        driver.wait(60)
+        assert ends(server, job) == "CANCELLED"
+
+
+def test_a_job_that_somebody_ends_is_one_sentence_and_its_state_is_kept(server: JobServer, tmp_path: Path) -> None:
+    with lasting(server, tmp_path) as driver:
+        assert driver.stdout is not None
+        _, job = driver.stdout.readline().split()
+        jobs.cancel(Job(stage="", name="", id=job, endpoint=server.endpoint))
+        told, said = driver.communicate(timeout=60)
+    state, last = told.splitlines()
+    assert state == f"CANCELLED {job}" and "Traceback" not in said
+    assert re.fullmatch(rf"the job {job} on PortableRunner ended CANCELLED \(.*\): mend .* to go on", last)
 
 
 def fails(_: int) -> None:
@@ -284,7 +310,4 @@ def test_a_runner_that_takes_no_job_says_why(
     with upgrade.web() as port:
         assert main([*upgrade.inputs(tmp_path, port), "--runner=PortableRunner"]) == 3
     last = capsys.readouterr().err.splitlines()[-1]
-    assert (
-        last.startswith("stopped: the job on PortableRunner failed (You must specify a --job_endpoint")
-        and "worker" not in last
-    )
+    assert last.startswith("stopped: PortableRunner does not take the job (You must specify a --job_endpoint")

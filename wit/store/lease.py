@@ -17,6 +17,7 @@ import os
 import platform
 import secrets
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -28,6 +29,7 @@ from wit.typed import load, to_json
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"  # Linux's
 LEASE_S = 120.0  # after which a holder that has not written is taken for gone
+WITHDRAWS_S = 1.0  # in which a taker that finds the holder alive after all has removed its file again
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,14 @@ def number_held(out: str) -> int:
 
 
 def is_taken(out: str, number: int) -> bool:
-    """Whether somebody has taken the lease from the holder of that number; nobody has from 0, who holds none."""
-    return bool(number) and max(numbers(out), default=0) > number
+    """Whether somebody has taken the lease from the holder of that number; nobody has from 0, who holds none. A taker that
+    withdraws has not: its file is waited for to go."""
+    until = time.monotonic() + WITHDRAWS_S
+    while number and max(numbers(out), default=0) > number:
+        if time.monotonic() >= until:
+            return True
+        time.sleep(WITHDRAWS_S / 20)
+    return False
 
 
 def began(out: str) -> float | None:

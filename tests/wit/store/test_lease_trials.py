@@ -69,6 +69,7 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     fsspec.register_implementation("other", Jumping, clobber=True)
     monkeypatch.setattr(Jumping, "clock", tmp_path / "clock", raising=False)
     monkeypatch.setattr(lease, "LEASE_S", LEASE_S)
+    monkeypatch.setattr(lease, "WITHDRAWS_S", 0.2)
     monkeypatch.setattr(patience, "FIRST_PAUSE_S", 1e-4)
     set_clock(0)
     yield f"other://{tmp_path}/set"
@@ -327,9 +328,8 @@ def test_a_clock_that_jumps_or_is_wrong_gives_no_two_builders(out: str, trials: 
         time.sleep(draw.random() * LEASE_S / 2)
         held = jumped(place, WRONG[number % len(WRONG)])
         if held is None:
-            # It works on; or it met a taker that had frozen between looking and taking, and withdrew: then nobody builds.
-            assert not heard.poll() or heard.recv() == "stopped"
             kept += 1
+            assert not heard.poll()  # it works on
             os.kill(process.pid, signal.SIGKILL)
             process.join()
             continue
