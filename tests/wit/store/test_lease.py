@@ -37,6 +37,7 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
     fsspec.register_implementation("other", stores.OtherStore, clobber=True)
     monkeypatch.setattr(lease, "LEASE_S", 1.5)
+    monkeypatch.setattr(lease, "WITHDRAWS_S", 0.02)
     monkeypatch.setattr(patience, "FIRST_PAUSE_S", 1e-4)
     yield f"other://{tmp_path}/set"
 
@@ -252,3 +253,20 @@ def test_an_error_of_a_clients_own_ends_no_renewals(out: str, monkeypatch: pytes
             pass
         mine.check()
     assert len(failed) == 2
+
+
+def test_a_taker_that_withdraws_has_taken_nothing_and_one_that_stays_has(
+    out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "WITHDRAWS_S", 0.5)
+    with lease.held(out) as mine:
+        taker = path_of(out, mine.number + 1)
+        fs.write_bytes(taker, b"{}")
+        gone = threading.Timer(0.1, fs.remove, [taker])
+        gone.start()
+        mine.check()
+        gone.join()
+        fs.write_bytes(taker, b"{}")
+        with pytest.raises(Stopped):
+            mine.check()
+        fs.remove(taker)
