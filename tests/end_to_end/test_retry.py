@@ -97,7 +97,8 @@ def command_for(
     config = (
         f'[fetch]\nendpoints = [{hosts}]\nallow_addresses = ["127.0.0.1/32"]\nbackoff_s = 0.05\nhost_rate_per_s = 0\n'
     )
-    config += "domain_rate_per_s = 0\naddress_rate_per_s = 0\nretries = 1\n"
+    # no host is given up: which of its pictures that costs would follow from the order of their answers
+    config += "domain_rate_per_s = 0\naddress_rate_per_s = 0\nretries = 1\nbreaker_failures = 100\n"
     (tmp_path / "build.toml").write_text(config + "[plan]\n" + plan + "\n[select]\nmax_aspect_ratio = 4.0\n")
     given = {
         "--config": "build.toml",
