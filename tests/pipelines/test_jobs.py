@@ -79,6 +79,7 @@ def until(done: Callable[[], bool], seconds: float = 60.0) -> None:
 
 OUT = "/data/set"
 LASTING = """
+import signal
 import sys
 from pathlib import Path
 import apache_beam as beam
@@ -94,6 +95,7 @@ def lasts(folder):
         time.sleep(0.05)
     Path(folder, "ended").touch()
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who started the tests in the background has it ignored
 folder, out, *flags = sys.argv[1:]
 told = lambda job: print(job.state, job.id, flush=True)
 engine = Engine(tuple(flags), 1, "plan", jobs.name_of(out, "plan"), told)
@@ -113,10 +115,12 @@ def lasting(server: JobServer, folder: Path, out: str = OUT) -> Iterator[subproc
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as driver:
-        until(lambda: (folder / "began").exists() or driver.poll() is not None)
-        assert driver.poll() is None, driver.communicate()[1]
-        yield driver
-        driver.kill()
+        try:
+            until(lambda: (folder / "began").exists() or driver.poll() is not None)
+            assert driver.poll() is None, driver.communicate()[1]
+            yield driver
+        finally:
+            driver.kill()
 
 
 def test_a_name_tells_the_stage_and_the_output_and_is_one_that_dataflow_takes() -> None:
