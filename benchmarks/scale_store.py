@@ -8,6 +8,8 @@ import ctypes
 import gc
 import io
 import json
+import shutil
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -38,6 +40,7 @@ except ImportError:  # an earlier commit
     Begun = Shape = None
 OUT = "counted://out"
 NAMES_A_REQUEST = 1_000  # of a listing or a removal, on S3
+LARGE = 1 << 20  # bytes
 
 
 class Counted(AbstractFileSystem):  # type: ignore[misc]
@@ -48,8 +51,10 @@ class Counted(AbstractFileSystem):  # type: ignore[misc]
     latency_s = 0.0
     folders: dict[str, dict[str, int]] = {}
     makers: dict[str, Callable[[str], bytes]] = {}
-    written: dict[str, bytes] = {}
+    written: dict[str, bytes | Path] = {}
+    """What was put there. What is large lies in a file: in memory it would count as the driver's."""
     sorted: dict[str, list[str]] = {}
+    large = tempfile.TemporaryDirectory()
     calls: Counter[str] = Counter()
     moved = 0
     """Bytes that were got and put."""
@@ -117,7 +122,8 @@ class Counted(AbstractFileSystem):  # type: ignore[misc]
         if self._size(path) is None:
             raise FileNotFoundError(path)
         folder, _, name = path.rpartition("/")
-        data = (self.written[path] if path in self.written else self.makers[folder](name))[start:end]
+        held = self.written[path] if path in self.written else self.makers[folder](name)
+        data = (held.read_bytes() if isinstance(held, Path) else held)[start:end]
         Counted.moved += len(data)
         return data
 
@@ -132,9 +138,8 @@ class Counted(AbstractFileSystem):  # type: ignore[misc]
 
     def put_file(self, lpath: str, rpath: str, **_: Any) -> None:
         self._request("put")
-        data = Path(lpath).read_bytes()
-        Counted.moved += len(data)
-        put(rpath, data)
+        Counted.moved += Path(lpath).stat().st_size
+        put(rpath, Path(lpath))
 
     def rm(self, path: str | list[str], recursive: bool = False, maxdepth: int | None = None) -> None:
         paths = [self._strip_protocol(one) for one in ([path] if isinstance(path, str) else path)]
@@ -143,11 +148,20 @@ class Counted(AbstractFileSystem):  # type: ignore[misc]
             drop(one, recursive)
 
 
-def put(path: str, data: bytes) -> None:
+def put(path: str, data: bytes | Path) -> None:
     """Puts a file, uncounted."""
     folder, _, name = path.removeprefix("counted://").rpartition("/")
-    Counted.folders.setdefault(folder, {})[name] = len(data)
-    Counted.written[f"{folder}/{name}"] = data
+    size = data.stat().st_size if isinstance(data, Path) else len(data)
+    Counted.folders.setdefault(folder, {})[name] = size
+    if size <= LARGE:
+        Counted.written[f"{folder}/{name}"] = data.read_bytes() if isinstance(data, Path) else data
+        return
+    held = Path(tempfile.mkdtemp(dir=Counted.large.name), "data")
+    Counted.written[f"{folder}/{name}"] = held
+    if isinstance(data, Path):
+        shutil.copyfile(data, held)
+    else:
+        held.write_bytes(data)
 
 
 def drop(path: str, recursive: bool = False) -> None:

@@ -35,7 +35,7 @@ def verify_on_engine(out: str, level: Level, flags: Sequence[str]) -> Verdict:
 def on(engine: Engine, place: str) -> Look:
     """Looks at all checks as one job of the engine."""
 
-    def job(checks: Sequence[Check]) -> list[Seen]:
+    def job(checks: Sequence[Check]) -> Sequence[Seen]:
         return gather(engine, checks, Check, lambda every: every | "Look" >> beam.Map(look), Seen, out=place)
 
     return job

@@ -11,11 +11,12 @@ import contextlib
 import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import UnionType
 from typing import Any, TypeVar, cast
 
 import apache_beam as beam
+import msgspec
 import xxhash
 
 from pipelines import progress
@@ -25,7 +26,8 @@ from wit.arithmetic import ceil_div
 from wit.errors import Stopped
 from wit.store import fs, lease, patience
 from wit.store.flight import side_by_side
-from wit.store.manifests import Marker
+from wit.store.manifests import Marker, named
+from wit.store.packed import Packed
 from wit.store.parts import StageDir
 from wit.store.roster import Roster, roster
 from wit.typed import load, to_json
@@ -105,17 +107,33 @@ def gather(
     *,
     out: str,
     expected: int | None = None,
-) -> list[T]:
-    """Runs a job on items, dataclasses (or numbers) of the type `of`; returns its elements, dataclasses of that kind, each once,
-    in no order. `expected` is about how many there will be: as many as items, if it is not given. Raises what `Engine.run`
-    raises."""
+) -> Packed[T]:
+    """Runs a job on items, dataclasses (or numbers) of the type `of`; returns its elements, dataclasses of that kind, each once:
+    markers in the order of their names, others in none. `expected` is about how many there will be: as many as items, if it is
+    not given. Raises what `Engine.run` raises."""
+    return gather_apart(engine, items, of, work, kind, (), out=out, expected=expected)[0]
+
+
+def gather_apart(
+    engine: Engine,
+    items: Sequence[S],
+    of: type[S],
+    work: Callable[[beam.PCollection], beam.PCollection],
+    kind: type[T] | UnionType,
+    few: tuple[type[Any], ...],
+    *,
+    out: str,
+    expected: int | None = None,
+) -> tuple[Packed[T], list[Any]]:
+    """As `gather` of a job with elements of other kinds, too: (those of `kind`, the few others)."""
     files = max(1, ceil_div(len(items) if expected is None else expected, BATCH))
     with scratch_folder(out) as folder:
         with roster(items, of, out=out) as listed:
             engine.run(lambda p: work(p | Dealt(listed)) | "Gather" >> WriteBatches(folder, files))
-        elements = read_back(folder, files, kind)
-    progress.learn([one for one in elements if isinstance(one, Marker)])
-    return elements
+        elements, others = read_back(folder, files, kind, few)
+    if kind is Marker:
+        progress.learn(cast(Packed[Marker], elements))
+    return elements, others
 
 
 def remove_work(engine: Engine, stage: StageDir) -> None:
@@ -139,11 +157,32 @@ def scratch_folder(out: str) -> Iterator[str]:
             fs.remove(folder)
 
 
-def read_back(folder: str, files: int, kind: type[T] | UnionType) -> list[T]:
-    """The elements in the files that `WriteBatches` wrote."""
+def read_back(
+    folder: str, files: int, kind: type[T] | UnionType, few: tuple[type[Any], ...]
+) -> tuple[Packed[T], list[Any]]:
+    """(the elements of that kind, the few of other kinds) in the files that `WriteBatches` wrote."""
     read = side_by_side(lambda number: _read(number, folder), range(files))
-    elements = (element for batch in read for element in json.loads(batch))
-    return [load(cast(type[T], kind), element) for element in elements if not _is_count(element)]
+    elements = (bytes(element) for batch in read for element in split(batch))
+    others = list[Any]()
+    names = {one: frozenset(field.name for field in fields(one)) for one in (AskedAgain, *few)}
+    signs = [(one, [f'"{name}"'.encode() for name in sorted(names[one])]) for one in names]
+
+    def is_other(element: bytes) -> bool:
+        """Whether it is of one of the few kinds, with all of its fields and no others; then it is kept."""
+        for one, quoted in signs:
+            if all(sign in element for sign in quoted) and (parsed := json.loads(element)).keys() == names[one]:
+                others.append(load(one, parsed))
+                return True
+        return False
+
+    many = (element for element in elements if not is_other(element))
+    found = Packed[T].in_order(kind, named(many)) if kind is Marker else Packed[T](kind, many)
+    for one in (one for one in others if isinstance(one, AskedAgain)):
+        patience.count(one.asked_again)
+    return found, [one for one in others if not isinstance(one, AskedAgain)]
+
+
+split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def _read(number: int, folder: str) -> bytes:
@@ -152,14 +191,6 @@ def _read(number: int, folder: str) -> bytes:
         return fs.read_bytes(_path(number, folder))
     except FileNotFoundError:
         return b"[]"
-
-
-def _is_count(element: Any) -> bool:
-    """Whether the element is an AskedAgain, which is added to what this process counts."""
-    if "asked_again" not in element:
-        return False
-    patience.count(load(AskedAgain, element).asked_again)
-    return True
 
 
 def _path(number: int, folder: str) -> str:

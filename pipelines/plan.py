@@ -12,7 +12,7 @@ from apache_beam.pvalue import AsList, AsSingleton
 from pipelines import progress
 from pipelines.combine import FindRanks, Summed, SumWith
 from pipelines.context import Context
-from pipelines.gather import gather, remove_work
+from pipelines.gather import gather_apart, remove_work
 from pipelines.progress import Counted
 from pipelines.shuffle import Shuffled, once_read
 from pipelines.spent import Spend, made
@@ -33,6 +33,7 @@ from wit.plan.passes import (
 )
 from wit.plan.threshold import begin, effective_counts, solve
 from wit.store.manifests import Manifest, Marker
+from wit.store.packed import Packed
 from wit.store.shuffle import Shuffle
 
 UNITS_A_BUCKET = 4  # merge, thin, admit, and about one partition
@@ -104,8 +105,10 @@ class Plan(beam.PTransform):  # type: ignore[misc]
             self.wanted(by_url.buckets, "Buckets", OF_BUCKETS),
             self.wanted(by_partition.buckets, "Partitions", OF_PARTITIONS),
         ]
+        begun = parts.pipeline | "Begun" >> beam.Create([plan.stage.marker(RATES)], reshuffle=False)
         of_buckets = weighed | "Counted" >> beam.FlatMap(_counted)
         return (
+            begun,
             by_url.counted,
             of_buckets,
             facts,
@@ -169,7 +172,7 @@ def run_plan(context: Context) -> Manifest:
     parts = [CandidatesPart(part.unit.as_("scatter"), above.file(part, "rows")) for part in candidates.parts]
     rates, rows = rates_of(config, context.config.fetch), candidates.out
 
-    def make() -> list[Marker | Wanted]:
+    def make() -> tuple[Packed[Marker], list[Wanted]]:
         all_passes = passes(
             stage,
             config,
@@ -182,24 +185,22 @@ def run_plan(context: Context) -> Manifest:
         )
         plan = Plan(all_passes, context.by_engine)
         expected = len(parts) + UNITS_A_BUCKET * all_passes.shape.buckets
-        return gather(
+        return gather_apart(
             context.engine,
             parts,
             CandidatesPart,
             lambda every: every | plan,
-            Marker | Wanted,
+            Marker,
+            (Wanted,),
             out=stage.out,
             expected=expected,
         )
 
     with progress.bar("plan", stage, total=None, unit="units"):
-        units = made(stage, make)
-    rates_kept = stage.marker(RATES)
-    published = [one for one in units if isinstance(one, Marker)]
+        units, follow = made(stage, make)
     there = stage.present()
-    markers = stage.standing([*published, *([rates_kept] if rates_kept else [])], there)
-    follow = [one for one in units if isinstance(one, Wanted)]
     wanted = wanted_units((part.unit for part in parts), follow)
+    markers = stage.standing(units, there)
     manifest = stage.finish(markers, wanted, there=there)
     remove_work(context.engine, stage)
     return manifest

@@ -22,7 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from wit.store.manifests import Marker
+from wit.store.manifests import Marker, outlined
 from wit.store.parts import StageDir
 
 POLL_S = 0.5
@@ -44,7 +44,7 @@ def advance(units: int, pairs: int = 0) -> None:
 def learn(markers: Sequence[Marker]) -> None:
     """Counts what workers elsewhere have done, by the markers that they gave back, where nothing was counted here."""
     if not _counts["units"]:
-        advance(len(markers), pairs=sum(marker.into for marker in markers))
+        advance(len(markers), pairs=sum(one.into for one, _ in outlined(markers)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from wit.select.cut import Cut, balance_under
 from wit.select.passes import Numbered, Passes, dedup_buckets, lacking
 from wit.stages import SCHEMAS
 from wit.store.manifests import Manifest, Marker
+from wit.store.packed import Packed
 
 
 def _keep(joined: tuple[int, dict[str, Any]], keep: Any, cut: Cut) -> list[Marker]:
@@ -90,7 +91,7 @@ def run_select(context: Context) -> Manifest:
     )
     numbered = [Numbered(number, shard) for number, shard in enumerate(shards)]
 
-    def make() -> list[Marker]:
+    def make() -> Packed[Marker]:
         select = Select(passes, context.by_engine)
         return gather(context.engine, numbered, Numbered, lambda every: every | select, Marker, out=stage.out)
 

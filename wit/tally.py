@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from wit.typed import named
 
@@ -22,11 +22,25 @@ class Tally:
 NOTHING = Tally(into=0, out=0, dropped={})
 
 
-def add_up(parts: Iterable[Tally]) -> Tally:
+class Counts(Protocol):
+    """What has statistics."""
+
+    @property
+    def into(self) -> int: ...
+    @property
+    def out(self) -> int: ...
+    @property
+    def dropped(self) -> Mapping[str, int]: ...
+
+
+def add_up(parts: Iterable[Counts]) -> Tally:
     """The sum of some statistics."""
-    tallies = list(parts)
-    dropped = add_counts(one.dropped for one in tallies)
-    return Tally(into=sum(one.into for one in tallies), out=sum(one.out for one in tallies), dropped=dropped)
+    into, out, dropped = 0, 0, dict[str, int]()
+    for part in parts:
+        into, out = into + part.into, out + part.out
+        for name, count in part.dropped.items():
+            dropped[name] = dropped.get(name, 0) + count
+    return Tally(into=into, out=out, dropped=add_counts([dropped]))
 
 
 def add_counts(parts: Iterable[Mapping[Any, int]]) -> dict[str, int]:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter, itemgetter
 from typing import Any, Literal, NamedTuple, NewType, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -75,20 +75,16 @@ def to_json(value: object) -> bytes:
 GAP = "\ue000"  # stands for the items of a long list
 
 
-def json_pieces(value: Any, name: str, sizes: list[int] | None = None) -> Iterator[bytes]:
-    """`to_json` of a dataclass, with one piece for each item of its field `name`, a list that may be long. How many bytes the
-    `to_json` of each item has is appended to `sizes`."""
-    items: Sequence[Any] = getattr(value, name)
-    if not items:
+def json_pieces(value: Any, name: str, items: Iterable[bytes]) -> Iterator[bytes]:
+    """`to_json` of a dataclass, with one piece for each item of its field `name`, a list that may be long; `items` are the
+    `to_json` of these."""
+    if not getattr(value, name):
         yield to_json(value)
         return
     line = "\n    "
     head, tail = json_text(dataclasses.replace(value, **{name: (GAP,)})).split(quoted(GAP))
     yield head.encode()
-    for number, item in enumerate(items):
-        text = to_json(item)
-        if sizes is not None:
-            sizes.append(len(text))
+    for number, text in enumerate(items):
         yield (f",{line}" if number else "").encode() + text.rstrip().replace(b"\n", line.encode())
     yield f"{tail}\n".encode()
 

@@ -15,6 +15,7 @@ import hashlib
 import io
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -380,12 +381,13 @@ def write_bytes(path: str, data: bytes | memoryview, *, before: Callable[[], obj
 
 
 def write_pieces(path: str, pieces: Iterable[bytes | memoryview], *, before: Callable[[], object] = bool) -> None:
-    """As `write_bytes` of all pieces behind one another; locally it holds one of them at a time."""
-    inner = file_system(path)[1]
+    """As `write_bytes` of all pieces behind one another, of which it holds one at a time."""
+    store, inner = file_system(path)
     if not is_local(path):
-        whole = io.BytesIO()  # its value is no second copy, as what is joined would be
-        whole.writelines(pieces)
-        write_bytes(path, whole.getvalue(), before=before)
+        with tempfile.NamedTemporaryFile() as whole:
+            whole.writelines(pieces)
+            whole.flush()
+            store.put_file(whole.name, inner, before=before)
         return
     before()
     with temporary(inner) as name:

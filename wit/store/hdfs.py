@@ -27,9 +27,9 @@ class HdfsStore(PatientStore):
         the name is taken."""
         self._put(path, lambda aside: self._store.pipe_file(aside, data), mode == "overwrite", before)
 
-    def put_file(self, local: str, path: str) -> None:
-        """Puts a copy of a local file, whole."""
-        self._put(path, lambda aside: self._store.put_file(local, aside), True)
+    def put_file(self, local: str, path: str, *, before: Callable[[], object] = bool) -> None:
+        """Puts a copy of a local file, whole, and calls `before` before each attempt to."""
+        self._put(path, lambda aside: self._store.put_file(local, aside), True, before)
 
     def copy(self, path: str, to: str, *, before: Callable[[], object] = bool) -> None:
         """Copies a file, which its client reads and writes, and calls `before` before each attempt to put it in its place."""

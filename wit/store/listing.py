@@ -4,25 +4,140 @@ names by their beginning, several such listings are under way at a time."""
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Iterator
+import struct
+import zlib
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
 
+import numpy as np
+import xxhash
+
+from wit.arithmetic import batches
+from wit.arrays import Ints
 from wit.store import fs
 from wit.store.flight import side_by_side
 from wit.store.manifests import Sizes
 
 BY_BEGINNING = {"s3", "gs"}  # s3fs and gcsfs: `find` takes a prefix
 FIRST = string.digits + string.ascii_lowercase + "_"  # of the names that a build writes; others are nobody's to remove
+PIECE = 1_000  # names that are compressed together
+HALVES = struct.Struct(">QQ")
+NO_FILE = -1  # the size of a directory
+NOWHERE = -1  # the place of a name that is not there
 
 
-def sizes_side_by_side(places: Iterable[tuple[str, str]]) -> list[Sizes]:
-    """For each (directory, beginning): {name: size in bytes} of its files whose names begin so, and go on as a build's do."""
-    every = list(places)
-    parts = [(n, part) for n, (path, beginning) in enumerate(every) for part in _parts(path, beginning)]
-    found: list[dict[str, int | None]] = [{} for _ in every]
-    listed = side_by_side(lambda one: _list(every[one[0]][0], one[1]), parts)
-    for (number, _), sizes in zip(parts, listed, strict=True):
-        found[number] |= sizes
-    return found  # type: ignore[return-value]
+class Listing(Mapping[str, int | None]):
+    """Sizes by name, in some 35 bytes a name where a dict takes 230: hashes of 128 bits, in order, and the names compressed."""
+
+    def __init__(self, pieces: Iterable[_Piece]) -> None:
+        every = list(pieces)
+        self._names = [piece.names for piece in every]
+        self._ends = np.cumsum([piece.count for piece in every], dtype=np.int64)
+        low, high, size = (
+            np.concatenate([np.frombuffer(getattr(piece, column), kind) for piece in every] or [np.zeros(0, kind)])
+            for column, kind in (("low", np.uint64), ("high", np.uint64), ("size", np.int64))
+        )
+        self._place = np.argsort(low, kind="stable")
+        self._low, self._high, self._size = (  # arrays of Python's: numpy's take longer to give one number
+            array(code, column[self._place].tobytes()) for code, column in (("Q", low), ("Q", high), ("q", size))
+        )
+
+    @classmethod
+    def of(cls, sizes: Sizes) -> Listing:
+        """The same names and sizes."""
+        return sizes if isinstance(sizes, Listing) else cls(pieces_of(sizes))
+
+    def __getitem__(self, name: str) -> int | None:
+        if (at := self._find(name)) is None:
+            raise KeyError(name)
+        return None if self._size[at] == NO_FILE else self._size[at]
+
+    def __len__(self) -> int:
+        return len(self._low)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for piece in self._names for name in _unpacked(piece))
+
+    def besides(self, kept: Iterable[str]) -> dict[str, int | None]:
+        """What is there under other names than these."""
+        others = np.ones(len(self), bool)
+        for some in batches(kept, PIECE):
+            at = self._find_all(some)
+            others[at[at != NOWHERE]] = False
+        places = np.sort(self._place[others])
+        piece, begins = np.searchsorted(self._ends, places, side="right"), np.append(0, self._ends)
+        found = {number: _unpacked(self._names[number]) for number in np.unique(piece).tolist()}
+        names = [found[n][place - begins[n]] for n, place in zip(piece.tolist(), places.tolist(), strict=True)]
+        return {name: self[name] for name in names}
+
+    def sizes_of(self, names: list[str]) -> list[int | None]:
+        """The size of each; None for one that is not there, or is no file. It takes a third of the time of one by one."""
+        at = self._find_all(names)
+        sizes = np.append(np.frombuffer(self._size, np.int64), NO_FILE)[at]  # behind the last: NOWHERE
+        return [None if size == NO_FILE else size for size in sizes.tolist()]
+
+    def _find_all(self, names: list[str]) -> Ints:
+        """Where each name is, or NOWHERE: as `_find`."""
+        if not len(self) or not names:
+            return np.full(len(names), NOWHERE)
+        lows, highs = (np.frombuffer(column, np.uint64) for column in (self._low, self._high))
+        high, low = np.frombuffer(b"".join(map(_digest, names)), ">u8").reshape(-1, 2).astype(np.uint64).T
+        at = np.minimum(np.searchsorted(lows, low), len(lows) - 1)
+        same, alike = highs[at] == high, lows[at] == low
+        found = np.where(alike & same, at, NOWHERE)
+        for n in np.flatnonzero(alike & ~same).tolist():
+            place = self._find(names[n])
+            found[n] = NOWHERE if place is None else place
+        return found
+
+    def _find(self, name: str) -> int | None:
+        high, low = _hashes(name)
+        at = bisect_left(self._low, low)
+        while at < len(self._low) and self._low[at] == low:
+            if self._high[at] == high:
+                return at
+            at += 1
+        return None
+
+
+class _Piece:
+    """Some names with their sizes."""
+
+    def __init__(self, sizes: Iterable[tuple[str, int | None]]) -> None:
+        every = list(sizes)
+        self.count, self.names = len(every), zlib.compress("\0".join(name for name, _ in every).encode(*WRITTEN), 1)
+        hashes = [_hashes(name) for name, _ in every]
+        self.high, self.low = (array("Q", (one[half] for one in hashes)) for half in (0, 1))
+        self.size = array("q", (NO_FILE if size is None else size for _, size in every))
+
+
+WRITTEN = ("utf-8", "surrogateescape")  # a name on this machine may be any bytes
+
+
+def _digest(name: str) -> bytes:
+    return xxhash.xxh3_128_digest(name.encode(*WRITTEN))
+
+
+def _hashes(name: str) -> tuple[int, int]:
+    high, low = HALVES.unpack(_digest(name))
+    return high, low
+
+
+def _unpacked(names: bytes) -> list[str]:
+    return zlib.decompress(names).decode(*WRITTEN).split("\0")
+
+
+def pieces_of(sizes: Sizes, place: str = "") -> list[_Piece]:
+    """Names, each behind `place`, with their sizes."""
+    return [_Piece((place + name, size) for name, size in some) for some in batches(sizes.items(), PIECE)]
+
+
+def listed(directories: Iterable[tuple[str, str, str]]) -> Listing:
+    """For each (directory, what its names are to bear in front, beginning): the files whose names begin so, and go on as a
+    build's do."""
+    parts = [(path, place, part) for path, place, beginning in directories for part in _parts(path, beginning)]
+    return Listing(piece for pieces in side_by_side(_list, parts) for piece in pieces)
 
 
 def _parts(path: str, beginning: str) -> Iterator[str]:
@@ -32,10 +147,12 @@ def _parts(path: str, beginning: str) -> Iterator[str]:
         yield beginning
 
 
-def _list(path: str, beginning: str) -> Sizes:
+def _list(part: tuple[str, str, str]) -> list[_Piece]:
+    path, place, beginning = part
     if _by_beginning(path):
-        return fs.find_beginning(path, beginning)
-    return {name: size for name, size in fs.list_sizes(path).items() if name.startswith(beginning)}
+        return pieces_of(fs.find_beginning(path, beginning), place)
+    sizes = fs.list_sizes(path)
+    return pieces_of({name: size for name, size in sizes.items() if name.startswith(beginning)}, place)
 
 
 def _by_beginning(path: str) -> bool:

@@ -23,6 +23,7 @@ from wit.typed import Rest, json_digest, json_pieces, load, optional, rest, to_j
 T = TypeVar("T")
 RAW_SHARD = re.compile(r"r?\d+-\d+")
 Sizes = Mapping[str, int | None]  # by name relative to OUT; None for anything that is no file
+INSIDE = b"\n    "  # what begins the lines of an item in a manifest's list; its own lines begin without
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -132,6 +133,53 @@ class Marker(Tally):
         return self.marker_bytes or len(to_json(self.bare))
 
 
+class OutlinedFile(msgspec.Struct, frozen=True, gc=False):
+    """Name, size and digests of a File."""
+
+    name: str
+    bytes: int
+    sha256: str = ""
+    xxh3_128: str = ""
+
+
+class OutlinedBeside(msgspec.Struct, frozen=True, gc=False):
+    """A Beside."""
+
+    name: str
+
+
+class Outline(msgspec.Struct, frozen=True, gc=False):
+    """What the end of a stage asks of a marker; it is decoded in an eighth of the time."""
+
+    unit: str
+    into: int = msgspec.field(name="in")
+    out: int
+    dropped: dict[str, int]
+    files: dict[str, OutlinedFile]
+    beside: list[OutlinedBeside] = []
+    marker_bytes: int | None = None
+
+
+outline = msgspec.json.Decoder(Outline).decode
+
+
+def outlined(markers: Iterable[Marker | bytes]) -> Iterator[tuple[Outline, bytes]]:
+    """(outline, JSON without the newline at its end) of each of the markers; one may be given as its JSON."""
+    every = markers.json() if isinstance(markers, Packed) else markers
+    written = ((one if isinstance(one, bytes) else to_json(one)).rstrip() for one in every)
+    return ((outline(data), data) for data in written)
+
+
+class _Named(msgspec.Struct, frozen=True, gc=False):
+    unit: str
+
+
+def named(markers: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
+    """(name of its file, JSON) of each of the markers."""
+    name_of = msgspec.json.Decoder(_Named).decode
+    return ((f"{name_of(data).unit}.json", data) for data in markers)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished(Tally):
     """The fields that every manifest of a finished stage has."""
@@ -181,7 +229,7 @@ class Published(Finished):
 AnyManifest = Manifest | Published
 
 
-def lacking(there: Sizes, files: Iterable[File]) -> list[str]:
+def lacking(there: Sizes, files: Iterable[File | OutlinedFile]) -> list[str]:
     """The names of the files that are not there, or of another size."""
     return sorted({file.name for file in files if there.get(file.name) != file.bytes})
 
@@ -194,7 +242,7 @@ def with_digest(marker: Marker, on_disk: Marker) -> Marker:
     return replace(marker, marker_sha256=hashlib.sha256(data).hexdigest(), marker_bytes=len(data))
 
 
-def stands(directory: str, marker: str, files: Collection[File], there: Sizes) -> bool:
+def stands(directory: str, marker: str, files: Collection[File | OutlinedFile], there: Sizes) -> bool:
     """Whether a marker and its files are there, whole; all names are relative to the directory. A listing may be late: where
     `there` lacks one of them, each is asked for."""
     if there.get(marker) is not None and not lacking(there, files):
@@ -251,9 +299,10 @@ def read_manifest(out: str, stage: str) -> AnyManifest | None:
     return manifest
 
 
-def pieces_of(manifest: AnyManifest, sizes: list[int] | None = None) -> Iterator[bytes]:
-    """The JSON of a manifest, an item of its long list at a time; the size of each item as a file is appended to `sizes`."""
-    return json_pieces(manifest, "files" if isinstance(manifest, Published) else "parts", sizes)
+def pieces_of(manifest: AnyManifest) -> Iterator[bytes]:
+    """The JSON of a manifest, an item of its long list at a time."""
+    name, items = ("files", manifest.files) if isinstance(manifest, Published) else ("parts", manifest.parts)
+    return json_pieces(manifest, name, items.json() if isinstance(items, Packed) else map(to_json, items))
 
 
 def _read_long(path: str, kind: type[T], name: str, of: type[Any]) -> T | None:
@@ -263,7 +312,8 @@ def _read_long(path: str, kind: type[T], name: str, of: type[Any]) -> T | None:
             raw = msgspec.json.decode(fs.read_bytes(path), type=dict[str, msgspec.Raw])
         items = msgspec.json.decode(raw.pop(name), type=list[msgspec.Raw])
         fields = {field: json.loads(bytes(value)) for field, value in raw.items()} | {name: []}
-        return replace(load(kind, fields), **{name: Packed(of, map(bytes, items))})  # type: ignore[type-var]
+        own = (bytes(item).replace(INSIDE, b"\n") for item in items)
+        return replace(load(kind, fields), **{name: Packed.checked(of, own)})  # type: ignore[type-var]
     except (OSError, KeyError, ValueError, RecursionError, msgspec.MsgspecError):
         return read_json(path, kind)  # says what is wrong with it
 
@@ -282,5 +332,14 @@ def described(out: str, name: str) -> File:
 
 def wrote(manifest: AnyManifest) -> str:
     """One digest of all files of a finished stage, as 32 hex digits; fetch tables, which vary from run to run, are left out."""
-    digests = [(file.name, *file.digests) for file in manifest.entries if not file.name.endswith(".fetch.parquet")]
+    entries = (
+        (file for one, _ in outlined(manifest.parts) for file in one.files.values())
+        if isinstance(manifest, Manifest)
+        else manifest.entries
+    )
+    digests = [
+        (file.name, *filter(None, (file.sha256, file.xxh3_128)))
+        for file in entries
+        if not file.name.endswith(".fetch.parquet")
+    ]
     return json_digest(*sorted(digests))

@@ -8,8 +8,9 @@ when its `_MANIFEST.json` bears its fingerprint.
 from __future__ import annotations
 
 import itertools
+import json
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -17,27 +18,32 @@ import pyarrow as pa
 import xxhash
 
 from wit import layout
+from wit.arithmetic import batches
 from wit.damage import damaged
 from wit.errors import Stopped, WorkLost
 from wit.layout import APART, REMOVED_FILE
 from wit.stages import SCHEMAS
 from wit.store import claims, fs, lease
 from wit.store.flight import side_by_side
-from wit.store.listing import sizes_side_by_side
+from wit.store.listing import Listing, listed
 from wit.store.manifests import (
     AnyManifest,
     Beside,
     File,
     Manifest,
     Marker,
+    Outline,
     Sizes,
     Unit,
     lacking,
+    named,
+    outlined,
     pieces_of,
     read_json,
     read_manifest,
     stands,
 )
+from wit.store.packed import Packed
 from wit.store.parquet import write_parquet
 from wit.store.scratch import scratch_dir
 from wit.store.streams import read_stream, write_stream
@@ -46,6 +52,8 @@ from wit.typed import Rest, dump, load, to_json
 
 T = TypeVar("T")
 KEPT = (REMOVED_FILE,)  # tombstones outlive every rebuild
+NEWLINE = b"\n"  # that a file of JSON ends with
+TOGETHER = 1_000  # markers whose files are looked up together
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,27 +130,38 @@ class StageDir:
         markers = side_by_side(self.marker, self.units())
         return [m for m in markers if m is not None and not lacking(there, m.files.values())]
 
-    def standing(self, markers: Iterable[Marker], there: Sizes | None = None) -> list[Marker]:
-        """Those of the markers that are there, with all their files, whole: in the order of their names. One listing, unless
-        `present` was asked before and gave `there`, and a request for each file that it does not have: it may come late."""
+    def standing(self, markers: Iterable[Marker | bytes], there: Sizes | None = None) -> Packed[Marker]:
+        """Those of the markers (one may be given as its JSON) that are there, with all their files, whole: in the order of their
+        names. One listing, unless `present` was asked before and gave `there`, and a request for each file that it does not
+        have: it may come late."""
         there = self.present() if there is None else there
-        by_name = {f"{self.directory}/{marker.unit}.json": marker for marker in markers}
-        return [one for name, one in sorted(by_name.items()) if stands(self.out, name, one.files.values(), there)]
+        every = markers if isinstance(markers, Packed) and markers.is_ordered else packed(markers)
+        gone = {one.unit for one in self._in_doubt(every, Listing.of(there)) if not self._stands(one, there)}
+        return packed(data for one, data in outlined(every) if one.unit not in gone) if gone else every
+
+    def _in_doubt(self, markers: Iterable[Marker | bytes], there: Listing) -> Iterator[Outline]:
+        """The markers that a listing does not have, or not with all of their files, whole."""
+        for some in batches((one for one, _ in outlined(markers)), TOGETHER):
+            names = [f"{self.directory}/{one.unit}.json" for one in some]
+            files = [file for one in some for file in one.files.values()]
+            sizes = iter(there.sizes_of([file.name for file in files]))
+            for one, marked in zip(some, there.sizes_of(names), strict=True):
+                whole = [next(sizes) == file.bytes for file in one.files.values()]
+                if marked is None or not all(whole):
+                    yield one
+
+    def _stands(self, one: Outline, there: Sizes) -> bool:
+        return stands(self.out, f"{self.directory}/{one.unit}.json", one.files.values(), there)
 
     def units(self) -> list[Unit]:
         """The units that have a marker, whatever its fingerprint, in the order of their names."""
         names = [n.removesuffix(".json") for n in fs.list_dir(self.path) if n.endswith(".json")]
         return [Unit.parse(n) for n in names if not n.startswith("_") and "." not in n]
 
-    def present(self) -> Sizes:
+    def present(self) -> Listing:
         """{name relative to OUT: size} of all files that the stage has under OUT; costs one listing a directory."""
         places = [(self.directory, ""), *((place, f"{self.stage}-") for place in APART)]
-        listed = sizes_side_by_side((fs.join(self.out, place), beginning) for place, beginning in places)
-        return {
-            f"{place}/{name}": size
-            for (place, _), sizes in zip(places, listed, strict=True)
-            for name, size in sizes.items()
-        }
+        return listed((fs.join(self.out, place), f"{place}/", beginning) for place, beginning in places)
 
     def missing(self, manifest: AnyManifest) -> list[str]:
         """The files of the manifest, relative to OUT, that are gone or of another size than it says. Only `wit.verify`, which
@@ -254,20 +273,28 @@ class StageDir:
         are not in the manifest. Raises Stopped, and writes nothing, where a wanted unit is missing, even if the engine reported
         success."""
         units = sorted(map(str, wanted))
-        check_complete(self.stage, units, (str(marker.unit) for marker in markers))
-        manifest = self.summed(markers, wanted=tuple(units), **info)
-        sizes: list[int] = []
-        lease.write_pieces(self.out, self.manifest_path, pieces_of(manifest, sizes))
-        self.tidy(markers, there, sizes)
+        published = set[str]()
+
+        def noted() -> Iterator[Outline]:
+            for one, _ in outlined(markers):
+                published.add(one.unit)
+                yield one
+
+        manifest = self._manifest(markers, add_up(noted()), wanted=tuple(units), **info)
+        check_complete(self.stage, units, published)
+        lease.write_pieces(self.out, self.manifest_path, pieces_of(manifest))
+        self.tidy(markers, there)
         return manifest
 
     def summed(self, markers: Sequence[Marker], **info: Any) -> Manifest:
         """The manifest of these units; `info` sets further fields of it."""
-        total = add_up(markers)
+        return self._manifest(markers, add_up(one for one, _ in outlined(markers)), **info)
+
+    def _manifest(self, markers: Sequence[Marker], total: Tally, **info: Any) -> Manifest:
         return Manifest(
             stage=self.stage,
             fingerprint=self.fingerprint,
-            parts=tuple(markers),
+            parts=markers if isinstance(markers, Packed) else tuple(markers),
             into=total.into,
             out=total.out,
             dropped=total.dropped,
@@ -280,29 +307,37 @@ class StageDir:
         fs.remove(self.manifest_path)
         self.tidy(())
 
-    def tidy(self, markers: Sequence[Marker], there: Sizes | None = None, sizes: Sequence[int] | None = None) -> None:
+    def tidy(self, markers: Iterable[Marker], there: Sizes | None = None) -> None:
         """Removes every file of the stage that these markers do not name: a lost race's, unfinished ones, another fingerprint's.
-        Writes a marker again that is gone, or of another size; a listing that is late is not believed there. `sizes` are those
-        of the markers' JSON, where they are known."""
-        there = self.present() if there is None else there
-        keep = {f"{self.directory}/{name}" for name in (fs.name_of(self.manifest_path), *KEPT)}
-        lost: list[tuple[str, Marker]] = []
-        for number, part in enumerate(markers):
-            name = f"{self.directory}/{part.unit}.json"
-            keep |= {name, *(file.name for file in part.files.values()), *(beside.name for beside in part.beside)}
-            size = part.size if sizes is None or part.marker_bytes else sizes[number]
-            if there.get(name) != size:
-                lost.append((name, part))
-        self._remove({name: there[name] for name in there.keys() - keep})
-        for name, part in lost:
-            data, path = to_json(part.bare), fs.join(self.out, name)
-            if fs.size_of_file(path) not in (len(data), part.marker_bytes or len(data)):
+        Writes a marker again that is gone, or of another size; a listing that is late is not believed there."""
+        found, lost = Listing.of(self.present() if there is None else there), list[Marker]()
+
+        def kept() -> Iterator[str]:
+            yield from (f"{self.directory}/{name}" for name in (fs.name_of(self.manifest_path), *KEPT))
+            for some in batches(outlined(markers), TOGETHER):
+                names = [f"{self.directory}/{one.unit}.json" for one, _ in some]
+                yield from names
+                yield from (file.name for one, _ in some for file in one.files.values())
+                yield from (beside.name for one, _ in some for beside in one.beside)
+                for size, (one, data) in zip(found.sizes_of(names), some, strict=True):
+                    if size != (one.marker_bytes or len(data) + len(NEWLINE)):
+                        lost.append(load(Marker, json.loads(data)))
+
+        self._remove(found.besides(kept()))
+        for marker in lost:
+            data, path = to_json(marker.bare), self.marker_path(marker.unit)
+            if fs.size_of_file(path) not in (len(data), marker.size):
                 lease.write(self.out, path, data)
 
     def _remove(self, there: Sizes) -> None:
         """Removes what stands under these names, relative to OUT. One request at a time: whoever freezes between asking for the
         lease and removing removes but what is in that one."""
         fs.remove_entries(self.out, there)
+
+
+def packed(markers: Iterable[Marker | bytes]) -> Packed[Marker]:
+    """The markers (one may be given as its JSON) in the order of their names."""
+    return Packed.in_order(Marker, named(data for _, data in outlined(markers)))
 
 
 def work_lost(what: str) -> WorkLost:

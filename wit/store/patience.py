@@ -40,7 +40,7 @@ LOST = frozenset(
 MET_ANOTHER = 409  # S3's answer to a conditional write that met another one: who asks again learns who won
 NEVER = (StoreAway, FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 # What does the same when it is done twice.
-CALLS = frozenset("info modified ls glob find isfile isdir size cat_file get_file put_file makedirs".split())
+CALLS = frozenset("info modified ls glob find isfile isdir size cat_file get_file makedirs".split())
 
 
 def may_pass(error: BaseException) -> bool:
@@ -219,6 +219,15 @@ class PatientStore(Patient):
             self._store.copy(path, to)
 
         patient(put)(to)
+
+    def put_file(self, local: str, path: str, *, before: Callable[[], object] = bool) -> None:
+        """Puts a copy of a local file, and calls `before` before each attempt."""
+
+        def put(path: str) -> None:
+            before()
+            self._store.put_file(local, path)
+
+        patient(put)(path)
 
     def put_new(self, local: str, path: str) -> None:
         """Puts a copy of a local file under a name that nobody gives to other bytes; may raise FileExistsError where it is

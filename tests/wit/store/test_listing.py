@@ -1,13 +1,14 @@
 """Large directories are listed by the beginnings of names, several at a time, where a store can do that."""
 
 import sys
+import tracemalloc
 from pathlib import Path
 
 import fsspec
 import pytest
 
 from wit.store import fs, listing
-from wit.store.listing import sizes_side_by_side
+from wit.store.listing import HALVES, Listing, listed
 
 sys.path.append(str(Path(__file__).parents[2]))
 
@@ -34,9 +35,42 @@ def test_what_a_build_writes_is_listed_whatever_the_store_can(
     for number, name in enumerate(NAMES):
         (tmp_path / name).write_bytes(b"x" * (number + 1))
     path = f"{scheme}{tmp_path}"
-    everything, ours, none = sizes_side_by_side([(path, ""), (path, "plan-"), (fs.join(path, "gone"), "")])
+    everything, ours, none = (
+        dict(listed([place])) for place in ((path, "", ""), (path, "", "plan-"), (fs.join(path, "gone"), "", ""))
+    )
     assert everything == {name: number + 1 for number, name in enumerate(NAMES)}
     assert ours == {name: everything[name] for name in NAMES if name.startswith("plan-")}
     assert none == {}
     assert bool(asked) is (by_beginning and bool(scheme)), "a store that can is asked for beginnings, any other for all"
     assert all(asked)
+
+
+@pytest.mark.parametrize("count", [0, 1, 999, 1_000, 2_500])
+def test_a_listing_is_the_sizes_by_name_and_tells_what_is_there_besides(count: int) -> None:
+    sizes: dict[str, int | None] = {f"raw/{n:05d}-0000.\udcff.json": n << 33 for n in range(count)}
+    sizes |= {"raw/directory": None} if count else {}
+    found = Listing.of(sizes)
+    assert found == sizes and len(found) == len(sizes) and list(found) == list(sizes)
+    assert found.get("raw/nobody") is None and "raw/nobody" not in found
+    some = [name for n, name in enumerate(sizes) if n % 3 == 0]
+    assert found.besides(["raw/nobody", *some]) == {name: sizes[name] for name in sizes.keys() - set(some)}
+    assert found.besides(sizes) == {} and found.besides(()) == sizes
+    asked = ["raw/nobody", *sizes, "raw/directory"]
+    assert found.sizes_of(asked) == [sizes.get(name) for name in asked] and found.sizes_of([]) == []
+
+
+def test_names_whose_hashes_begin_alike_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "_digest", lambda name: HALVES.pack(int(name), 7))
+    sizes = {str(number): number for number in (5, 3, 9)}
+    assert Listing.of(sizes) == sizes and Listing.of(sizes).besides(["3", "4"]) == {"5": 5, "9": 9}
+    assert Listing.of(sizes).besides(["9", "5"]) == {"3": 3} and "4" not in Listing.of(sizes)
+
+
+def test_a_listing_takes_little_memory() -> None:
+    sizes = {f"plan/merge-{n:05d}.{n * 7919:012x}.dropped.parquet": n for n in range(20_000)}
+    tracemalloc.start()
+    try:
+        found = Listing.of(sizes)
+        assert tracemalloc.get_traced_memory()[0] < 60 * len(found)
+    finally:
+        tracemalloc.stop()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import pickle
-import tracemalloc
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
 
 import pytest
 
 from wit.store.manifests import File, Marker, Unit
-from wit.store.packed import PIECE, Packed
-from wit.typed import json_text, load, to_json
+from wit.store.packed import Packed
+from wit.typed import json_text, to_json
 
 
 def marker(number: int) -> Marker:
@@ -23,7 +25,7 @@ def marker(number: int) -> Marker:
     )
 
 
-@pytest.mark.parametrize("count", [0, 1, PIECE, PIECE + 1, 3 * PIECE])
+@pytest.mark.parametrize("count", [0, 1, 500, 1_501])
 def test_it_is_what_was_packed_in_the_same_order(count: int) -> None:
     items = [marker(number) for number in range(count)]
     packed = Packed(Marker, map(to_json, items))
@@ -38,18 +40,37 @@ def test_it_is_what_was_packed_in_the_same_order(count: int) -> None:
 
 def test_what_is_none_of_its_kind_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="it lacks in"):
-        Packed(Marker, [to_json(marker(0)), b'{"out": 1}'])
+        Packed.checked(Marker, [to_json(marker(0)), b'{"out": 1}'])
 
 
-def test_it_takes_a_small_part_of_the_memory() -> None:
-    """Of 1,500 markers with digests that nothing can compress."""
-    data = [to_json(marker(number)) for number in range(1_500)]
-    tracemalloc.start()
-    try:
-        packed = Packed(Marker, data)
-        small = tracemalloc.get_traced_memory()[0]
-        loaded = [load(Marker, one) for one in map(json.loads, data)]
-        large = tracemalloc.get_traced_memory()[0] - small
-    finally:
-        tracemalloc.stop()
-    assert len(packed) == len(loaded) and small * 5 < large, (small, large)
+def test_it_is_put_in_the_order_of_names_once_each() -> None:
+    items = [marker(number) for number in (3, 1, 2, 1)]
+    packed = Packed.in_order(Marker, ((str(one.unit), to_json(one)) for one in items))
+    assert packed == [items[1], items[2], items[0]] and list(packed.json()) == [to_json(one) for one in packed]
+    assert Packed.in_order(Marker, ()) == []
+
+
+def test_it_takes_no_memory_however_long_it_is() -> None:
+    """In a process of its own: what SQLite holds no counter of Python's sees."""
+    program = (
+        "import resource\n"
+        "from wit.store.packed import Packed\n"
+        "def grown(count):\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "    packed = Packed.in_order(dict, ((f'{n * 7919 % count:06d}', b'%01000d' % n) for n in range(count)))\n"
+        "    assert sum(map(len, packed.json())) == 1_000 * count\n"
+        "    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10\n"
+        "grown(5_000)\n"
+        "print(grown(60_000))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 15, "of 60 MB"
+
+
+def test_a_full_disk_is_said_with_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> Iterator[bytes]:
+        yield b"{}"
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.raises(OSError, match="SQLITE_TMPDIR.*disk is full"):
+        Packed(Marker, full())
