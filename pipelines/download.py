@@ -52,8 +52,9 @@ class DownloadOwner(beam.DoFn):  # type: ignore[misc]
     seed: int
     fetch: FetchConfig
     image: ImageConfig
-    elsewhere: bool = False
-    """Whether an engine has workers that are not this process's: then one may be run twice at once, and hears no signal."""
+    slots: int = 0
+    """How many owners are worked on at once, where an engine has workers that are not this process's: one may be run twice at
+    once there, and hears no signal. 0: all are this process's."""
 
     def process(self, owner: Owner) -> Iterator[Marker]:
         """Yields the markers of the owner; after an outage none, and the reason is in `outage_path`."""
@@ -63,13 +64,16 @@ class DownloadOwner(beam.DoFn):  # type: ignore[misc]
             fs.write_bytes(outage_path(self.stage), str(error).encode())
 
     def download(self, owner: Owner) -> list[Marker]:
-        """Publishes the owner's raw shards, when nobody else is at work on them; raises OutageError where the network is away."""
-        if not self.elsewhere:
+        """Publishes the owner's raw shards, when nobody else is at work on them and a slot is free; who waits holds no fetch
+        engine. Raises OutageError where the network is away."""
+        if not self.slots:
             return self.publish(owner, never)
+        slots = [f"slot-{number:05d}" for number in range(self.slots)]
         with (
-            contextlib.suppress(Busy),  # the job is to stop, and another is at work on these
-            turn(self.stage.out, owner.name, self.is_drained) as lost,
-            Watch(self.is_drained, lost) as over,
+            contextlib.suppress(Busy),  # the job is to stop, and others are at work
+            turn(self.stage.out, owner.name, give_up=self.is_drained) as taken,
+            turn(self.stage.out, *slots, give_up=self.is_drained) as slot_taken,
+            Watch(self.is_drained, lambda: taken() or slot_taken()) as over,
         ):
             return self.publish(owner, over)
         return []
@@ -85,7 +89,7 @@ class DownloadOwner(beam.DoFn):  # type: ignore[misc]
             out=self.stage.out,
             fingerprint=self.stage.fingerprint,
             seed=self.seed,
-            fetch=self.fetch,
+            fetch=self.fetch.shared(self.slots) if self.slots else self.fetch,
             image=self.image,
             on_progress=lambda done: progress.advance(done.shards, pairs=done.rows),
             is_over=is_over,
@@ -243,7 +247,7 @@ def tell(context: Context, pending: list[Owner]) -> None:
         asked,
         fetch=config.fetch,
         image=config.image,
-        workers=min(config.processes(), len(pending)),
+        workers=min(config.processes() if context.engine.local else config.fetch.fetch_workers, len(pending)),
         copies=1 + ("publish" in config.stage_names()),
         bytes_per_picture=config.picture_bytes,
     )
@@ -266,7 +270,8 @@ def download_parts(context: Context, owners: list[Owner], pending: list[Owner]) 
     for word in (outage_path(stage), drain_path(stage)):
         fs.remove(word)
     local = context.engine.local
-    download = DownloadOwner(stage, context.seed, config.fetch, config.image, elsewhere=not local)
+    slots = 0 if local else config.fetch.fetch_workers
+    download = DownloadOwner(stage, context.seed, config.fetch, config.image, slots)
     stop_workers = drain if local else functools.partial(tell_workers_to_stop, stage)
     left = len(units_of(pending))
     with draining_on_sigterm(stop_workers) as asked_to_stop, progress.bar("download", stage, total=left, unit="shards"):

@@ -46,6 +46,8 @@ def opened(config: BuildConfig, beam_flags: tuple[str, ...]) -> Iterator[Session
     build.check_files(config)
     engine = Engine(beam_flags, threads=config.processes())
     engine.check()
+    if not engine.local and "download" in config.stage_names():
+        config.fetch.check_shared(engine.runner)
     build.check_output(config.output, config.seed)
     sources, webs = build.check_sources(config), made_here(config.source)
     for line in [*odd, *(kind.note for kind in webs)]:

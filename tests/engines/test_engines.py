@@ -19,7 +19,16 @@ sys.path.append(str(Path(__file__).parent))
 import engines
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.filterwarnings("default")]
-BUILD = ("--queries", str(engines.ROOT / "queries" / "500k.txt"), "--seed", "7", "--rows-per-partition", "1500")
+BUILD = (
+    "--queries",
+    str(engines.ROOT / "queries" / "500k.txt"),
+    "--seed",
+    "7",
+    "--rows-per-partition",
+    "1500",
+    "--fetch-workers",
+    "2",
+)
 SAME = ("candidates", "plan", "select", "shards", "dropped")
 
 

@@ -92,7 +92,7 @@ def test_a_job_that_was_stopped_half_way_is_not_finished_and_goes_on(
     monkeypatch.setattr(HalfRunner, "state", state)
     if stage == "score":
         command += ["--stages", ",".join([*STAGES, "report"]), "--score-checkpoint", fresh_model()]
-    assert main([*command, "--runner", "half_runner.HalfRunner"]) == 3
+    assert main([*command, "--runner", "half_runner.HalfRunner", "--fetch-workers", "2"]) == 3
     said = capsys.readouterr().err
     assert "start the build again to go on" in said and (state == "DONE" or state in said)
     assert markers(stage), "a test of nothing"

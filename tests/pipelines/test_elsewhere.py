@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from pipelines.build import main
 from pipelines.download import DownloadOwner
 from wit.download import watch
 from wit.download.partition import Owner
-from wit.store import fs
+from wit.store import fs, turns
 from wit.store.manifests import Marker
 
 
@@ -38,7 +40,7 @@ def test_of_two_executions_of_one_partition_at_once_one_asks_and_both_have_all(
     ends: list[list[Marker]] = []
 
     def twice(self: DownloadOwner, owner: Owner) -> Iterator[Marker]:
-        mine = dataclasses.replace(self, elsewhere=True)
+        mine = dataclasses.replace(self, slots=4)
         threads = [threading.Thread(target=lambda: ends.append(mine.download(owner))) for _ in range(2)]
         for thread in threads:
             thread.start()
@@ -56,6 +58,52 @@ def test_of_two_executions_of_one_partition_at_once_one_asks_and_both_have_all(
     assert not Path("set/_turns").exists()
 
 
+@pytest.mark.parametrize("slots", [1, 2])
+def test_so_many_partitions_are_fetched_at_once_as_there_are_slots(
+    slots: int, command: list[str], upgrade: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four owners, each in a thread of its own, as an engine with four workers would have them."""
+    monkeypatch.setattr(turns, "WAIT_S", 0.02)
+    at_once, most, lock, publish = 0, 0, threading.Lock(), DownloadOwner.publish
+    waiting: list[Owner] = []
+
+    def counted(self: DownloadOwner, owner: Owner, is_over: Callable[[], bool]) -> list[Marker]:
+        nonlocal at_once, most
+        with lock:
+            at_once, most = at_once + 1, max(most, at_once + 1)
+        try:
+            time.sleep(0.3)
+            return publish(self, owner, is_over)
+        finally:
+            with lock:
+                at_once -= 1
+
+    def together(self: DownloadOwner, owner: Owner) -> Iterator[Marker]:
+        waiting.append(owner)
+        if len(waiting) == len(partitions):
+            with ThreadPoolExecutor(4) as pool:
+                for markers in pool.map(dataclasses.replace(self, slots=slots).download, waiting):
+                    yield from markers
+
+    several = [*command, "--rows-per-partition", "5", "--rows-per-raw-shard", "5"]
+    assert main([*several, "--stages", "candidates,plan"]) == 0
+    partitions = list(Path("set/plan").glob("part-*.json"))
+    assert len(partitions) >= 4, "a test of nothing"
+    monkeypatch.setattr(DownloadOwner, "process", together)
+    monkeypatch.setattr(DownloadOwner, "publish", counted)
+    assert main(several) == 0
+    assert most == slots
+
+
+def test_on_an_engine_the_number_of_partitions_at_a_time_must_be_said(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = ["--runner=PortableRunner", "--job_endpoint=embed"]
+    assert main([*command, *engine]) == 2
+    assert "error: on PortableRunner --fetch-workers is missing" in capsys.readouterr().err
+    assert not Path("set").exists()
+
+
 def test_the_drivers_word_stops_a_worker_in_the_middle_and_the_next_start_goes_on(
     command: list[str], upgrade: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,7 +111,7 @@ def test_the_drivers_word_stops_a_worker_in_the_middle_and_the_next_start_goes_o
     told = threading.Event()
 
     def elsewhere(self: DownloadOwner, owner: Owner) -> Iterator[Marker]:
-        yield from dataclasses.replace(self, elsewhere=True).download(owner)
+        yield from dataclasses.replace(self, slots=4).download(owner)
 
     def drained(self: DownloadOwner) -> bool:
         if len(upgrade.Web.asked) > 8:
@@ -87,7 +135,7 @@ def test_a_worker_that_begins_after_the_word_asks_for_nothing(
 ) -> None:
     def begins(self: DownloadOwner, owner: Owner) -> Iterator[Marker]:
         fs.write_bytes(download.drain_path(self.stage), b"")
-        yield from dataclasses.replace(self, elsewhere=True).download(owner)
+        yield from dataclasses.replace(self, slots=4).download(owner)
 
     with monkeypatch.context() as patched:
         patched.setattr(DownloadOwner, "process", begins)

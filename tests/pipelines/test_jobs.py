@@ -247,7 +247,7 @@ def test_a_build_on_a_job_server_is_that_of_this_machine_and_its_run_file_names_
 
     with upgrade.web() as port:
         sets = {}
-        for name, flags in {"here": (), "there": server.flags}.items():
+        for name, flags in {"here": (), "there": (*server.flags, "--fetch-workers=2")}.items():
             (tmp_path / name).mkdir()
             monkeypatch.chdir(tmp_path / name)
             assert main([*upgrade.inputs(tmp_path / name, port), *flags]) == 0
@@ -299,7 +299,7 @@ def test_a_worker_that_could_not_do_its_part_is_found_out_before_the_first_stage
     (tmp_path / "site" / "sitecustomize.py").write_text(late + lacks + "\n")
     monkeypatch.chdir(tmp_path)
     with upgrade.web() as port, job_server(tmp_path, str(tmp_path / "site")) as server:
-        assert main([*upgrade.inputs(tmp_path, port), *server.flags]) == 2
+        assert main([*upgrade.inputs(tmp_path, port), *server.flags, "--fetch-workers=2"]) == 2
     told = capsys.readouterr().err
     assert said in told.splitlines()[-1] and "Traceback" not in told
     assert not (tmp_path / "set/candidates").exists()
@@ -312,6 +312,6 @@ def test_a_runner_that_takes_no_job_says_why(
 
     monkeypatch.chdir(tmp_path)
     with upgrade.web() as port:
-        assert main([*upgrade.inputs(tmp_path, port), "--runner=PortableRunner"]) == 3
+        assert main([*upgrade.inputs(tmp_path, port), "--runner=PortableRunner", "--fetch-workers=2"]) == 3
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("stopped: PortableRunner does not take the job (You must specify a --job_endpoint")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ RANGES = {
     **dict.fromkeys(("in_flight", "per_host", "per_domain", "per_address", "breaker_failures"), Range(1, 4_096)),
     **dict.fromkeys(("host_rate_per_s", "domain_rate_per_s", "address_rate_per_s"), RATE),
     **dict.fromkeys(("timeout_s", "connect_timeout_s"), PATIENCE),
+    "fetch_workers": Range(0, 100_000),
     **dict.fromkeys(("max_redirects", "retries"), Range(0, 20)),  # RFC 9110 section 15.4 speaks of five redirects
     "max_body_bytes": Range(1_000, 1_000_000_000),
     "max_header_bytes": Range(1_000, 10_000_000),
@@ -85,6 +87,9 @@ class FetchConfig:
     """requests a second to one registrable domain, likewise (0 = no limit)"""
     address_rate_per_s: float = 50
     """requests a second to one connected address, likewise (0 = no limit)"""
+    fetch_workers: int = 0
+    """host partitions that are fetched at a time over all workers of an engine, which must be given there: each worker may give
+    an address its share of the two limits above, or one domain's own where that is more (0 = on this machine, by --workers)"""
     host_limits: str = ""
     """TOML file of rates, concurrency and `deny` by host or domain (docs/build.md); read again while the build runs"""
     breaker_failures: int = 5
@@ -160,6 +165,24 @@ class FetchConfig:
                 "--contact is missing: servers must see whom to complain to, for instance "
                 "--contact https://example.org/crawler"
             )
+
+    def check_shared(self, runner: str) -> None:
+        """Raises InputError where workers of that engine would fetch without a bound on their number."""
+        if not self.fetch_workers:
+            raise InputError(
+                f"on {runner} --fetch-workers is missing: workers there do not see each other, so say how many host partitions "
+                "are fetched at a time; the limits of an address are divided by it"
+            )
+
+    def shared(self, workers: int) -> FetchConfig:
+        """What one of so many workers keeps to that do not see each other (design section 8): a host and a domain have one
+        worker and hold exactly; an address may meet all of them."""
+        domain_rate = self.domain_rate_per_s or math.inf
+        return replace(
+            self,
+            per_address=min(self.per_address, max(self.per_domain, self.per_address // workers)),
+            address_rate_per_s=min(self.address_rate_per_s, max(domain_rate, self.address_rate_per_s / workers)),
+        )
 
     def check_ca_file(self) -> None:
         """Raises InputError where --ca-file holds no certificates."""

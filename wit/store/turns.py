@@ -4,6 +4,8 @@ it took for dead lives on. Who comes second waits until the first is done or gon
 from __future__ import annotations
 
 import contextlib
+import itertools
+import secrets
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,6 +15,7 @@ from wit.store import fs, lease
 from wit.store.builder import kernel_lock
 
 WAIT_S = 2.0  # between two tries
+AT_ONCE = 8  # names that are tried without a wait: in a store each costs some requests
 
 
 def never() -> bool:
@@ -20,20 +23,21 @@ def never() -> bool:
 
 
 @contextlib.contextmanager
-def turn(out: str, name: str, give_up: Callable[[], bool] = never) -> Iterator[Callable[[], bool]]:
-    """Waits for the turn of the piece with that name, and holds it for the block: a kernel lock where OUT is local, which ends
-    with its process, and a lease elsewhere, which is taken over when its holder has been silent for `lease.LEASE_S`. Yields a
-    function that says whether another has taken it since; raises Busy where `give_up` says so while it waits."""
-    place = under(out, TURNS, name)
+def turn(out: str, *names: str, give_up: Callable[[], bool] = never) -> Iterator[Callable[[], bool]]:
+    """Waits for the turn of a piece with one of these names, and holds it for the block: a kernel lock where OUT is local, which
+    ends with its process, and a lease elsewhere, which is taken over when its holder has been silent for `lease.LEASE_S`. Yields
+    a function that says whether another has taken it since; raises Busy where `give_up` says so while it waits."""
     hold = _locked if fs.is_local(out) else _leased
+    begin = secrets.randbelow(len(names))  # who begins elsewhere meets fewer that are taken
     with contextlib.ExitStack() as stack:
-        while True:
+        for tried, name in enumerate(itertools.cycle([*names[begin:], *names[:begin]]), 1):
             try:
-                lost = stack.enter_context(hold(place))
+                lost = stack.enter_context(hold(under(out, TURNS, name)))
                 break
             except Busy:
                 if give_up():
                     raise
+            if tried % min(AT_ONCE, len(names)) == 0:
                 time.sleep(WAIT_S)
         yield lost
 

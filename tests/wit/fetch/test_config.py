@@ -73,3 +73,25 @@ def test_certificates_to_trust_must_be_there() -> None:
 def test_the_user_agent_bears_the_version() -> None:
     header = FetchConfig(contact="you@example.org").user_agent_header
     assert header == f"wit/{wit.__version__} (+you@example.org)"
+
+
+@pytest.mark.parametrize(
+    "workers, given, at_a_time, rate",
+    [
+        (1, {}, 16, 50),
+        (2, {}, 8, 25),
+        (100, {}, 8, 20),  # one domain's own limit
+        (4, {"per_domain": 1, "domain_rate_per_s": 1}, 4, 12.5),
+        (100, {"per_domain": 1, "domain_rate_per_s": 0.1}, 1, 0.5),
+        (9, {"per_domain": 64, "domain_rate_per_s": 0}, 16, 50),  # never more than one address takes
+        (9, {"address_rate_per_s": 0}, 8, 0),
+    ],
+)
+def test_workers_that_do_not_see_each_other_share_an_address(
+    workers: int, given: dict[str, Any], at_a_time: int, rate: float
+) -> None:
+    mine = FetchConfig(**given).shared(workers)
+    assert (mine.per_address, mine.address_rate_per_s) == (at_a_time, rate)
+    assert dataclasses.replace(mine, per_address=16, address_rate_per_s=50) == dataclasses.replace(
+        FetchConfig(**given), per_address=16, address_rate_per_s=50
+    )

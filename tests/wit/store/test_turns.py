@@ -54,7 +54,7 @@ def test_other_pieces_need_not_wait_and_nothing_is_left(out: str) -> None:
 
 
 def test_who_need_not_go_on_does_not_wait(out: str) -> None:
-    with turn(out, "00000"), pytest.raises(Busy), turn(out, "00000", lambda: True):
+    with turn(out, "00000"), pytest.raises(Busy), turn(out, "00000", give_up=lambda: True):
         pass
 
 
@@ -64,7 +64,7 @@ def test_what_a_killed_process_held_is_free_at_once(out: str, other_store: Any) 
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=other_store.environment
     ) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == b"here\n"
-        with pytest.raises(Busy), turn(out, "7", lambda: True):
+        with pytest.raises(Busy), turn(out, "7", give_up=lambda: True):
             pass
         holder.send_signal(signal.SIGKILL)
         holder.wait()
