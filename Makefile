@@ -48,7 +48,7 @@ stats:
 	@$(RUN) tests/stats.py
 
 check: format lint types
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	$(RUN) -m tests.simulate
 
 format:
