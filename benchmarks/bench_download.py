@@ -1,10 +1,11 @@
-"""Download against img2dataset 1.47: `make bench-download [CORPUS=DIR]`, or with --only NAME,... for some of the rows.
+"""Download against img2dataset 1.47 and Daft 0.7: `make bench-download [CORPUS=DIR]`, or with --only NAME,... for some rows.
 
-Both fetch the same pictures from one nginx on loopback, with two cores each, in turn; what they print is measured over the
-whole run of each, start-up included, and again without the start-up (a run over 20 URLs). CPU milliseconds per image are the
-sturdy number on a busy machine; nginx's own time is not in them.
+All fetch the same pictures from one nginx on loopback, with two cores each, in turn; beside Daft, with one core each. What they
+print is measured over the whole run of each, start-up included, and again without the start-up (a run over 20 URLs). CPU
+milliseconds per image are the sturdy number on a busy machine; nginx's own time is not in them.
 
-Needs nginx and openssl on the path (Debian: apt-get install nginx-light openssl) and installs the peer into .venv-i2d.
+Needs nginx and openssl on the path (Debian: apt-get install nginx-light openssl) and installs the peers into .venv-i2d and
+.venv-daft.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ import simplejpeg  # noqa: E402
 from download_server import Server, check_programs, loopback, nginx  # noqa: E402
 from make_pictures import make  # noqa: E402
 from measured_run import Run, measured  # noqa: E402
-from picture_quality import our_pictures, peer_pictures, quality  # noqa: E402
+from picture_quality import daft_pictures, our_pictures, peer_pictures, quality, stretched  # noqa: E402
 
 from wit.fetch.config import FetchConfig  # noqa: E402
 from wit.images.config import ImageConfig  # noqa: E402
@@ -54,6 +55,8 @@ from wit.store import parquet  # noqa: E402
 
 PEER = ROOT / ".venv-i2d"
 PIN = "img2dataset==1.47.0"
+DAFT, DAFT_PIN = ROOT / ".venv-daft", "daft==0.7.26"
+ONE_CORE = ("taskset", "-c", "0")
 PROCESSES = 2
 PER_SHARD = 500
 MISSING = 0.09  # of the list: URLs that are 404
@@ -69,20 +72,29 @@ def plan_row(url: str, host: str) -> dict[str, Any]:
     return row | {"key": key, "url": url, "canonical_url": url, "host": host, "domain": host, "captions": [caption]}
 
 
-def run_ours(urls: Sequence[str], out: Path, fetch: FetchConfig, image: ImageConfig, hosts: Sequence[str] = ()) -> Run:
-    """A partition and a pair of processes for each of two cores."""
+def run_ours(
+    urls: Sequence[str],
+    out: Path,
+    fetch: FetchConfig,
+    image: ImageConfig,
+    hosts: Sequence[str] = (),
+    cores: int = PROCESSES,
+) -> Run:
+    """A partition and a pair of processes for each of one or two cores."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    for number in range(PROCESSES):
-        part = slice(len(urls) * number // PROCESSES, len(urls) * (number + 1) // PROCESSES)
+    for number in range(cores):
+        part = slice(len(urls) * number // cores, len(urls) * (number + 1) // cores)
         names = hosts[part] if hosts else ["127.0.0.1"] * len(urls)
         rows = [plan_row(url, host) for url, host in zip(urls[part], names, strict=False)]
         table = pa.Table.from_pylist(rows, schema=PLAN)
         pq.write_table(table, out / f"part-{number:05d}.parquet", row_group_size=PER_SHARD)
     job = out / "job.json"
-    told = {"out": str(out), "partitions": PROCESSES, "fetch": asdict(fetch), "image": asdict(image)}
+    told = {"out": str(out), "partitions": cores, "fetch": asdict(fetch), "image": asdict(image)}
     job.write_text(json.dumps(told))
-    wall, cpu, peak, by_role = measured([sys.executable, str(ROOT / "benchmarks" / "download_job.py"), str(job)])
+    pinned = ONE_CORE if cores == 1 else ()
+    command = [*pinned, sys.executable, str(ROOT / "benchmarks" / "download_job.py"), str(job)]
+    wall, cpu, peak, by_role = measured(command)
     markers = [json.loads(path.read_bytes()) for path in (out / "raw").glob("?????-????.json")]
     return Run(sum(marker["out"] for marker in markers), wall, cpu, peak, tuple(sorted(by_role.items())))
 
@@ -115,10 +127,25 @@ def run_peer(urls: Sequence[str], out: Path, ca: str, **options: Any) -> Run:
     return Run(sum(stat["successes"] for stat in stats), wall, cpu, peak)
 
 
-def install_peer() -> None:
-    if not (PEER / "bin/img2dataset").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(PEER)], check=True)
-        subprocess.run([str(PEER / "bin/pip"), "install", "-q", PIN], check=True)
+def run_daft(urls: Sequence[str], out: Path, kind: str) -> Run:
+    """Daft on one core; `kind` says whether it stores the pictures too (daft_job.py)."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    listed = out.with_suffix(".txt")
+    listed.write_text("\n".join(urls))
+    job = [str(DAFT / "bin/python"), str(ROOT / "benchmarks" / "daft_job.py"), str(listed), str(out), kind]
+    quiet = {"DAFT_ANALYTICS_ENABLED": "0", "DAFT_PROGRESS_BAR": "0"}
+    wall, cpu, peak, _ = measured([*ONE_CORE, *job], quiet)
+    images = sum(pq.read_metadata(path).num_rows for path in out.glob("*.parquet"))
+    return Run(images, wall, cpu, peak)
+
+
+def install(environment: Path, pin: str) -> None:
+    """An environment of a peer's own."""
+    if not (environment / "installed").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+        subprocess.run([str(environment / "bin/pip"), "install", "-q", pin], check=True)
+        (environment / "installed").touch()
 
 
 # --- steps -------------------------------------------------------------------------------------------------------------------
@@ -216,6 +243,40 @@ def compare(
     print(f"  start-up (20 URLs): img2dataset {their_start.wall_s:.1f} s, wit {our_start.wall_s:.1f} s", flush=True)
 
 
+def daft_row(corpus: Path, urls: list[str], out: Path, server: Server, repeats: int) -> None:
+    """Daft's download, decode and resize to 256 x 256, with and without storing JPEGs, and ours with robots.txt and all checks,
+    each on one core, in turn. Daft stretches pictures where ours pads them: so ours writes as many pixels."""
+    fetch = local_fetch(server.ca)
+    programs: dict[str, Callable[[Sequence[str], Path], Run]] = {
+        "Daft, pixels": lambda urls, out: run_daft(urls, out, "pixels"),
+        "Daft, stored": lambda urls, out: run_daft(urls, out, "stored"),
+        "wit": lambda urls, out: run_ours(urls, out, fetch, BORDER, cores=1),
+    }
+    start = {name: run(urls[:20], out / "start") for name, run in programs.items()}
+    turns = [{name: run(urls, out / name) for name, run in programs.items()} for _ in range(repeats)]
+    print(f"\nhttp, 256 x 256, no perceptual hashes, one core each ({len(urls)} URLs, {repeats} turns)")
+    for name in programs:
+        run = middle([turn[name] for turn in turns])
+        print(
+            f"  {name:12} {run.images} pictures   {run.row(start[name])}   CPU {run.cpu_s:.1f} s of {run.wall_s:.1f} s"
+        )
+    for name in [name for name in programs if name != "wit"]:
+        for kind, ratio in (("rate a core", _rates), ("CPU", _cpus)):
+            found = [ratio(turn["wit"], turn[name]) for turn in turns]
+            each = " ".join(f"{one:.2f}" for one in found)
+            print(f"  ratio to {name}, {kind:11} median {median(found):.2f}x   turns {each}")
+    print(f"  quality      Daft  {quality(corpus, daft_pictures(out / 'Daft, stored'), stretched)}")
+    print(f"               wit   {quality(corpus, our_pictures(out / 'wit'))}", flush=True)
+
+
+def _rates(ours: Run, theirs: Run) -> float:
+    return ours.rate / theirs.rate
+
+
+def _cpus(ours: Run, theirs: Run) -> float:
+    return theirs.cpu_ms / ours.cpu_ms
+
+
 def middle(runs: list[Run]) -> Run:
     """The run of median rate."""
     return sorted(runs, key=lambda run: run.rate)[len(runs) // 2]
@@ -288,7 +349,8 @@ def soak_row(corpus: Path, out: Path, server: Server, count: int) -> None:
         print(f"  soak, {part} images: {run.row()}", flush=True)
 
 
-ROWS = ("http", "hashes", "https", "keep", "keep-none", "keep-full", "hosts", "dead", "steps")
+BESIDE_IMG2DATASET = {"http", "https", "keep", "keep-none", "keep-full"}
+ROWS = ("http", "daft", "hashes", "https", "keep", "keep-none", "keep-full", "hosts", "dead", "steps")
 
 
 def main() -> None:
@@ -310,12 +372,16 @@ def main() -> None:
     corpus = arguments.corpus or ROOT / "build" / "pictures"
     if not arguments.corpus:
         make(corpus, 3_000)
-    install_peer()
+    if BESIDE_IMG2DATASET.intersection(rows):
+        install(PEER, PIN)
+    if "daft" in rows:
+        install(DAFT, DAFT_PIN)
     scratch = ROOT / "build"  # not the system's temporary directory: that may be memory
     scratch.mkdir(exist_ok=True)
     sizes = [path.stat().st_size for path in corpus.iterdir() if path.is_file()]
     print(
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {PIN}, pycurl {version('pycurl')}, "
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {PIN}, {DAFT_PIN}, "
+        f"pycurl {version('pycurl')}, "
         f"simplejpeg {version('simplejpeg')}, kornia-rs {version('kornia-rs')}, imagecodecs {version('imagecodecs')}, "
         f"cykooz.resizer {version('cykooz.resizer')}; load {os.getloadavg()[0]:.1f}"
     )
@@ -333,6 +399,8 @@ def main() -> None:
             compare("http, 256 border, sha256", plain, out, server, BORDER, arguments.repeats)
             print(f"  quality      img2dataset  {quality(corpus, peer_pictures(out / 'peer'))}")
             print(f"               wit          {quality(corpus, our_pictures(out / 'ours'))}", flush=True)
+        if "daft" in rows:
+            daft_row(corpus, plain, out, server, arguments.repeats)
         if "hashes" in rows:
             run = run_ours(plain, out / "ours", local_fetch(server.ca), replace(BORDER, perceptual_hashes=True))
             print(f"\nhttp, the same with pHash and PDQ\n  wit          {run.row()}")
