@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 OUT ?= out/demo
 
-.PHONY: demo test test-slow test-exits test-stores test-spark test-flink test-prism simulate stats check format lint types bench-candidates bench-download bench-scale driver report verify growth width build clean
+.PHONY: demo test test-slow test-exits test-stores test-spark test-flink test-prism test-interop simulate stats check format lint types bench-candidates bench-download bench-scale driver report verify growth width build clean
 
 .venv: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
@@ -43,6 +43,10 @@ test-stores: .venv
 # ~/.cache/wit/engines, and fetched where it is not there: by Maven, Go and pip.
 test-spark test-flink test-prism: .venv
 	$(RUN) -m pytest -m $(@:test-%=%) tests/engines
+
+# What docs/interop.md shows of Daft and Spark, each in an environment of its own in build/interop; Spark needs Java.
+test-interop: .venv
+	$(RUN) -m pytest -m interop tests/interop
 
 stats:
 	@$(RUN) tests/stats.py
