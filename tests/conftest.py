@@ -40,7 +40,7 @@ from wit.store.manifests import Manifest, Marker, Published, Unit, described, re
 from wit.store.parquet import write_parquet
 from wit.store.parts import StageDir
 from wit.store.scratch import scratch_dir
-from wit.store.shuffle import Batch, Shuffle, Task
+from wit.store.shuffle import Batch, Extent, Shuffle, Slice, Task
 from wit.tally import Tally
 from wit.typed import to_json
 
@@ -227,14 +227,17 @@ def select_all(
     seed: int,
     buckets: int = 2,
     scores: Manifest | None = None,
+    by_files: bool = False,
 ) -> Manifest:
-    """The passes of select in order, as any engine runs them; `counts` [queries], and the cap or more that is asked of it."""
+    """The passes of select in order, as any engine runs them, or as this machine does by files; `counts` [queries], and the cap
+    or more that is asked of it."""
     stage, shards, n = StageDir(out, "select", "e" * 32), tuple(raw_shards(download, scores)), len(counts)
     facts = f"{out}-facts.parquet"
     write_parquet(pa.table({"weight": np.asarray(counts, np.float64)}), facts)
     asked = balance if isinstance(balance, Balance) else Balance(balance)
     passes = Passes(stage, config, facts, asked, queries, n, seed, buckets)
     raw = [Numbered(number, shard) for number, shard in enumerate(shards)]
+    shuffled = through_files if by_files else through_engine
     memberships = sum(map(passes.count, raw), np.zeros((2, n), np.int64))
     weights, capped = passes.weights(memberships), passes.capped(memberships)
     dealt = shuffled(passes.by_picture, [passes.scatter(one, weights) for one in raw])
@@ -248,7 +251,15 @@ def select_all(
     return finished
 
 
-def shuffled(shuffle: Shuffle, tasks: Sequence[Task]) -> dict[int, list[Batch]]:
+def through_files(shuffle: Shuffle, tasks: Sequence[Task]) -> dict[int, tuple[Slice, ...]]:
+    """What each bucket gets, from files of one level."""
+    blocks: dict[int, list[Extent]] = {}
+    for block, extent in (found for task in tasks for found in shuffle.extents(shuffle.deal(task)[0])):
+        blocks.setdefault(block, []).append(extent)
+    return dict(bucket for block in blocks.items() for bucket in shuffle.of_buckets(block))
+
+
+def through_engine(shuffle: Shuffle, tasks: Sequence[Task]) -> dict[int, list[Batch]]:
     """What each bucket gets, as an engine brings it."""
     groups: dict[int, list[Batch]] = {}
     for task in tasks:

@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wit.arrays import Floats, Hashes, Ids, Ints, Mask, changes, offsets_of, owners_of
+from wit.arrays import Floats, Hashes, Ids, Ints, Mask, as_schema, changes, list_of, offsets_of, owners_of
 from wit.plan.balance import pair_draws
 from wit.plan.config import PlanConfig
 from wit.plan.facts import PlanFacts
 from wit.reasons import Reason
-from wit.select.dedup import DRAW, VERDICT, cluster_bucket, in_clusters
+from wit.select.dedup import DRAW, PICTURE, VERDICT, cluster_bucket, in_clusters, represent
 from wit.select.keep import query_ids
 from wit.select.survival import Memberships
 
@@ -158,24 +158,50 @@ class Contributions:
     def lists(self) -> pa.Array:
         """[clusters] lists of (query, draw); empty where the cluster is free."""
         bound = ~self.free[self.cluster]
-        draws = pa.StructArray.from_arrays([self.query[bound], self.draw[bound]], fields=list(DRAW))
-        offsets = np.searchsorted(self.cluster[bound], np.arange(len(self.free) + 1))
-        return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), draws)
+        return draw_lists(self.cluster[bound], self.query[bound], self.draw[bound], len(self.free))
+
+
+def smallest_draws(pictures: pa.Table, cluster: Ints, hashes: Hashes, *, seed: int) -> tuple[Ints, Ids, Floats]:
+    """(cluster, query, draw) of the smallest draw of each cluster for each query, in their order: over the captions of its
+    pictures, and those that these left out before; `cluster` [pictures] ascends from 0 without gaps."""
+    captions, owner, offsets, ids = query_ids(pictures)
+    carried, before = offsets_of(pictures["draws"])
+    draws = pair_draws(seed, captions.field("key").to_pylist(), offsets, ids, hashes)
+    of = cluster[np.concatenate([owner[owners_of(offsets)], owners_of(carried)])]
+    ids = np.concatenate([ids, before.field("query").to_numpy()])
+    draws = np.concatenate([draws, before.field("draw").to_numpy()])
+    order = np.lexsort((draws, ids, of))
+    smallest = order[changes(np.stack([of, ids], axis=1)[order])]
+    return of[smallest], ids[smallest], draws[smallest]
 
 
 def contributions(pictures: pa.Table, cluster: Ints, capped: Ids, hashes: Hashes, *, seed: int) -> Contributions:
-    """The contributions of each cluster to the queries in `capped`, which ascend; `cluster` [pictures] ascends from 0 without
-    gaps."""
-    captions, owner, offsets, ids = query_ids(pictures)
-    of = cluster[owner[owners_of(offsets)]]
+    """The contributions of each cluster to the queries in `capped`, which ascend; `cluster` is as for `smallest_draws`."""
+    of, ids, draws = smallest_draws(pictures, cluster, hashes, seed=seed)
     bounded = np.isin(ids, capped)
     free = np.zeros(int(cluster[-1]) + 1 if len(cluster) else 0, bool)
     free[of[~bounded]] = True
-    draws = pair_draws(seed, captions.field("key").to_pylist(), offsets, ids, hashes)[bounded]
-    of, ids = of[bounded], ids[bounded]
-    order = np.lexsort((draws, ids, of))
-    smallest = order[changes(np.stack([of, ids], axis=1)[order])]
-    return Contributions(of[smallest], ids[smallest], draws[smallest], free)
+    return Contributions(of[bounded], ids[bounded], draws[bounded], free)
+
+
+def draw_lists(of: Ints, queries: Ids, draws: Floats, clusters: int) -> pa.Array:
+    """[clusters] lists of (query, draw), by the cluster `of` each, which ascends."""
+    values = pa.StructArray.from_arrays([queries, draws], fields=list(DRAW))
+    return list_of(values, np.searchsorted(of, np.arange(clusters + 1)))
+
+
+def join_shard(pictures: pa.Table, balance: Balance, hashes: Hashes, *, seed: int, max_captions: int) -> pa.Table:
+    """The survivors of one raw shard as PICTURE -> one for each cluster among them. Under a hard cap one that leaves captions out
+    carries its draws: they count whichever captions the union keeps."""
+    pictures, of = in_clusters(pictures)
+    joined = represent(pictures, of, max_captions=max_captions)
+    if not balance.hard:
+        return joined
+    before, after = (pc.list_value_length(table["captions"]).to_numpy() for table in (pictures, joined))
+    lacks = np.bincount(of, before, len(joined)) > after
+    cluster, queries, draws = smallest_draws(pictures, of, hashes, seed=seed)
+    told = lacks[cluster]
+    return as_schema(PICTURE, joined, draws=draw_lists(cluster[told], queries[told], draws[told], len(joined)))
 
 
 def cluster(

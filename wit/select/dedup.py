@@ -2,6 +2,9 @@
 
 Two pictures are the same if their fetched bytes or their 64-bit perceptual hashes are equal. Equal bytes give equal hashes, so
 a bucket by perceptual hash holds whole clusters, and each bucket is judged alone.
+
+Joining is associative: a raw shard joins its own pictures first (`represent`) and sends one a cluster, buckets join these. So a
+picture on a million pages fills no bucket. The verdict on a picture that was sent is told to those it stands for (`expand`).
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ from wit.hashing import name_hashes
 from wit.reasons import Reason
 from wit.records import CAPTION
 
-# One surviving picture: the columns that decide its place in a cluster.
+DRAW = pa.struct([("query", pa.int32()), ("draw", pa.float64())])
+# One surviving picture, or the representative of several: the columns that decide its place in a cluster.
 PICTURE = pa.schema(
     [
         ("raw", pa.int32()),  # number of its raw shard
@@ -26,9 +30,13 @@ PICTURE = pa.schema(
         ("original_sha256", pa.string()),
         ("phash", pa.uint64()),
         ("captions", pa.list_(CAPTION)),  # by critical t, then key
+        ("pictures", pa.int32()),  # that it stands for, itself included
+        (
+            "draws",
+            pa.list_(DRAW),
+        ),  # under --cap hard, where captions are left out: the smallest of each query over all of them
     ]
 )
-DRAW = pa.struct([("query", pa.int32()), ("draw", pa.float64())])
 # The verdict on it: a representative (no reason; with the union of captions) or a duplicate.
 VERDICT = pa.schema(
     [
@@ -37,6 +45,7 @@ VERDICT = pa.schema(
         ("cluster_size", pa.int32()),
         ("reason", pa.string()),
         ("detail", pa.string()),  # of a duplicate: the key of its representative
+        ("original_sha256", pa.string()),  # the representative's
         ("draws", pa.list_(DRAW)),  # under --cap hard one of them must be small enough; null or empty: none has to be
     ]
 )
@@ -53,13 +62,29 @@ def _names(pictures: pa.Table) -> list[bytes]:
     return [b"sha256:%b" % digest.encode() if hashed is None else b"phash:%016x" % hashed for hashed, digest in pairs]
 
 
+def _clusters(pictures: pa.Table) -> Ints:
+    """The cluster of each picture, numbered from 0 on."""
+    return np.unique(np.array(_names(pictures), dtype=bytes), return_inverse=True)[1]
+
+
 def in_clusters(bucket: pa.Table) -> tuple[pa.Table, Ints]:
     """(the pictures of a bucket by cluster, the cluster of each, from 0 on), whatever the order of the input. First in each
     cluster is its representative: the picture with the smallest (critical t, key)."""
     pictures = bucket.combine_chunks()
-    cluster = np.unique(np.array(_names(pictures), dtype=bytes), return_inverse=True)[1]
+    cluster = _clusters(pictures)
     order = np.lexsort((_ascii(pictures["key"]), pictures["critical_t"].to_numpy(), cluster))
     return pictures.take(pa.array(order)), cluster[order]
+
+
+def represent(pictures: pa.Table, cluster: Ints, *, max_captions: int, draws: pa.Array | None = None) -> pa.Table:
+    """The representatives of the pictures that `in_clusters` gave, as PICTURE by cluster, with their `draws` [clusters]. Each
+    gets the captions of the whole cluster, each text once, the first `max_captions` by (critical t, key)."""
+    first = run_starts(cluster)
+    captions = union_captions(pictures, cluster, max_captions=max_captions)
+    counts = pictures["pictures"].to_numpy()
+    sizes = pa.array(np.add.reduceat(counts, first) if len(first) else counts, pa.int32())
+    draws = pa.nulls(len(first), PICTURE.field("draws").type) if draws is None else draws
+    return as_schema(PICTURE, pictures.take(pa.array(first)), captions=captions, pictures=sizes, draws=draws)
 
 
 def cluster_bucket(
@@ -67,37 +92,52 @@ def cluster_bucket(
 ) -> tuple[pa.Table, pa.Table]:
     """(representatives, dropped) of the pictures that `in_clusters` gave, as VERDICT ordered by (raw, row).
 
-    A representative gets the captions of the whole cluster, each text once, the first `max_captions` by (critical t, key), and
-    its `draws` [clusters]. A dropped picture is DUPLICATE_BYTES if its bytes are the representative's, else DUPLICATE_PICTURE."""
+    Representatives are those of `represent`. A dropped picture is DUPLICATE_BYTES if its bytes are the representative's, else
+    DUPLICATE_PICTURE."""
     first = run_starts(cluster)
-    sizes = run_lengths(first, len(cluster))
-    leads = np.zeros(len(cluster), bool)
-    leads[first] = True
-    leader = np.repeat(first, sizes)
-    best = pictures.filter(pa.array(leads))
-    captions = union_captions(pictures, cluster, max_captions=max_captions)
-    representatives = _verdicts(best, captions=captions, cluster_size=pa.array(sizes, pa.int32()), draws=draws)
-    dropped = _verdicts(
-        pictures.filter(pa.array(~leads)),
-        reason=pa.array(_duplicate_reasons(pictures, leader)[~leads], pa.string()),
-        detail=pictures["key"].take(pa.array(leader[~leads])),
+    best = represent(pictures, cluster, max_captions=max_captions, draws=draws)
+    others = np.delete(np.arange(len(cluster)), first)
+    leader = pictures.take(pa.array(np.repeat(first, run_lengths(first, len(cluster)))[others]))
+    dropped = pictures.take(pa.array(others))
+    why = _duplicate_reasons(dropped, leader)
+    return (
+        _verdicts(best, captions=best["captions"], cluster_size=best["pictures"], draws=best["draws"]),
+        _verdicts(dropped, reason=why, detail=leader["key"], original_sha256=leader["original_sha256"]),
     )
-    return representatives, dropped
+
+
+def expand(verdicts: pa.Table, survivors: pa.Table, rows: Ints, shard: str) -> pa.Table:
+    """The verdict on each survivor of a raw shard, which stand in `rows` of its table, from those by row on the pictures that
+    stand for them. What else is told of a duplicate means nothing. Raises ValueError where they are not one a cluster."""
+    cluster = _clusters(survivors)
+    judged = np.flatnonzero(np.isin(rows, verdicts["row"].to_numpy()))
+    of = np.argsort(cluster[judged])
+    if not np.array_equal(rows[judged], verdicts["row"]) or not np.array_equal(cluster[judged][of], np.unique(cluster)):
+        raise ValueError(f"{shard}: verdicts do not match its survivors")
+    each = verdicts.take(pa.array(of[cluster]))
+    stands = pa.array(each["row"].to_numpy() == rows)
+    return as_schema(
+        VERDICT,
+        each,
+        row=pa.array(rows, pa.int32()),
+        reason=pc.if_else(stands, each["reason"], _duplicate_reasons(survivors, each)),
+        detail=pc.if_else(stands, each["detail"], pc.coalesce(each["detail"], each["key"])),
+    )
 
 
 def _ascii(keys: pa.ChunkedArray) -> npt.NDArray[np.bytes_]:
     return np.array(keys.to_pylist(), dtype="S32")
 
 
-def _duplicate_reasons(pictures: pa.Table, leader: Ints) -> npt.NDArray[np.object_]:
-    digests = pictures["original_sha256"]
-    same_bytes = pc.equal(digests, digests.take(pa.array(leader))).to_numpy()
-    return np.where(same_bytes, str(Reason.DUPLICATE_BYTES), str(Reason.DUPLICATE_PICTURE)).astype(object)
+def _duplicate_reasons(pictures: pa.Table, leader: pa.Table) -> pa.Array:
+    """Why each picture is none but a duplicate of the leader beside it."""
+    same_bytes = pc.equal(pictures["original_sha256"], leader["original_sha256"]).to_numpy()
+    return pa.array(np.where(same_bytes, str(Reason.DUPLICATE_BYTES), str(Reason.DUPLICATE_PICTURE)), pa.string())
 
 
-def _verdicts(pictures: pa.Table, **given: pa.Array | None) -> pa.Table:
+def _verdicts(pictures: pa.Table, **given: pa.ChunkedArray | pa.Array) -> pa.Table:
     """The pictures as VERDICT, ordered by (raw, row); columns that neither they have nor `given` are null."""
-    known = pictures.select(["raw", "row", "key", "critical_t"])
+    known = pictures.select(["raw", "row", "key", "critical_t", "original_sha256"])
     return as_schema(VERDICT, known, **given).sort_by([("raw", "ascending"), ("row", "ascending")])
 
 

@@ -20,7 +20,7 @@ from wit.download.published import FetchedShard
 from wit.plan import balance
 from wit.records import CAPTION, DROPPED, KEEP
 from wit.select.config import SelectConfig
-from wit.select.dedup import PICTURE
+from wit.select.dedup import PICTURE, expand
 from wit.select.filters import first_reasons
 
 
@@ -71,20 +71,20 @@ def pictures(
     rows, places = survivors(raw, config)
     weighed = weigh(rows, weights, hashes, seed=seed)
     shard = pa.repeat(pa.scalar(number, pa.int32()), len(rows))
-    return as_schema(PICTURE, weighed, raw=shard, row=pa.array(places, pa.int32()))
+    alone = pa.array(np.ones(len(rows), np.int32))
+    return as_schema(PICTURE, weighed, raw=shard, row=pa.array(places, pa.int32()), pictures=alone)
 
 
 def keep_list(
     raw: pa.Table, shard: FetchedShard, verdicts: pa.Table, config: SelectConfig
 ) -> tuple[pa.Table, pa.Table]:
-    """(KEEP rows in the order of the raw tar, DROPPED rows) of one raw shard; `verdicts` are those on its survivors.
+    """(KEEP rows in the order of the raw tar, DROPPED rows) of one raw shard; `verdicts` are those on its representatives.
 
     Every fetched picture is in exactly one of the two; a row that download lost is in neither. Raises ValueError where the
-    verdicts are on other rows than the survivors."""
+    verdicts do not match the survivors."""
     reasons = select_reasons(raw, config)
-    judged = verdicts["row"].to_numpy()
-    if not np.array_equal(judged, np.flatnonzero(absent(reasons))):
-        raise ValueError(f"{shard.parquet}: verdicts do not match its survivors")
+    judged = np.flatnonzero(absent(reasons))
+    verdicts = expand(verdicts, raw.select(["phash", "original_sha256"]).take(pa.array(judged)), judged, shard.parquet)
     details = np.full(len(raw), "", dtype=object)
     reasons[judged] = verdicts["reason"].to_pylist()
     details[judged] = [detail or "" for detail in verdicts["detail"].to_pylist()]

@@ -2,10 +2,11 @@
 
     count -> weights -> scatter -> cluster -> (begin -> cells, ROUNDS times) -> cut -> keep
 
-`count` gives numbers that add up over raw shards; `scatter` deals pictures, as dedup.PICTURE, to buckets by perceptual hash;
-`cluster` merges the duplicates of a bucket, and its verdicts are dealt to raw shards; `keep` joins a raw shard with its
-verdicts, and drops what the cut leaves out. Where the cut is solved (`--target`, `--cap hard`), `cluster` writes beside its
-verdicts what it is solved from, and the passes in brackets find it among all clusters (`wit.plan.ranks`).
+`count` gives numbers that add up over raw shards; `scatter` joins the duplicates inside a raw shard, and deals one picture of
+each, as dedup.PICTURE, to buckets by perceptual hash; `cluster` joins those of a bucket, and its verdicts are dealt to raw
+shards; `keep` tells them to the pictures of a raw shard, and drops what the cut leaves out. Where the cut is solved
+(`--target`, `--cap hard`), `cluster` writes beside its verdicts what it is solved from, and the passes in brackets find it among
+all clusters (`wit.plan.ranks`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from wit.plan import ranks
 from wit.plan.ranks import Cells, Search
 from wit.querylist import hashes_of
 from wit.select.config import SelectConfig
-from wit.select.cut import EVERY_CLUSTER, Balance, Cut, Target, cluster, judge, sampled_to
+from wit.select.cut import EVERY_CLUSTER, Balance, Cut, Target, cluster, join_shard, judge, sampled_to
 from wit.select.dedup import PICTURE, VERDICT, bucket_of
 from wit.select.filters import scores_read
 from wit.select.keep import keep_list, pictures
@@ -77,14 +78,15 @@ class Passes:
 
     @property
     def by_picture(self) -> Shuffle:
-        """Pictures to buckets, out of raw shards. Its units bear the number of buckets: with another they are others."""
-        name = f"picture{self.buckets}"
+        """Pictures to buckets, out of raw shards. Its units bear the number of buckets: with another they are others. (Units
+        called picture, merge and verdict had rows of another form: those of all pictures.)"""
+        name = f"local{self.buckets}"
         return Shuffle.of(self.stage, name, PICTURE, self.buckets, rows=self.pictures, tasks=self.shards)
 
     @property
     def by_shard(self) -> Shuffle:
         """Verdicts to raw shards, out of buckets."""
-        name = f"verdict{self.buckets}"
+        name = f"told{self.buckets}"
         return Shuffle.of(self.stage, name, VERDICT, self.shards, rows=self.pictures, tasks=self.buckets)
 
     def count(self, raw: Numbered) -> Ints:
@@ -102,12 +104,14 @@ class Passes:
         return self.balance.capped(Memberships(*memberships))
 
     def scatter(self, raw: Numbered, weights: Floats) -> Task:
-        """One raw shard -> its pictures by dedup bucket."""
+        """One raw shard -> its pictures, those that are the same as one, by dedup bucket."""
 
         def chunks() -> list[Dealt]:
             table, hashes = read_raw(self.stage.out, raw.shard, self.config), hashes_of(self.queries)
             survivors = pictures(table, raw.number, weights, hashes, seed=self.seed, config=self.config)
-            return [Dealt.ordered(survivors, bucket_of(survivors, self.buckets))]
+            captions = self.config.max_captions_per_sample
+            joined = join_shard(survivors, self.balance, hashes, seed=self.seed, max_captions=captions)
+            return [Dealt.ordered(joined, bucket_of(joined, self.buckets))]
 
         return Task(raw.number, chunks)
 
@@ -122,7 +126,7 @@ class Passes:
             tables = {"verdicts": verdicts} | ({"ranked": ranked} if self.balance.is_solved else {})
             return self.stage.at_work.publish_streams(unit, tables)
 
-        unit = Unit.numbered(f"merge{self.buckets}", number)
+        unit = Unit.numbered(f"merged{self.buckets}", number)
         return Clustered(number, self.stage.at_work.once(unit, work))
 
     def verdicts(self, clustered: Clustered) -> Task:

@@ -28,7 +28,16 @@ def picture_tables(draw: st.DrawFn) -> pa.Table:
         ]  # fmt: skip
         said.sort(key=lambda c: (c["critical_t"], c["key"]))
         first = {"key": said[0]["key"], "critical_t": said[0]["critical_t"], "captions": said}
-        rows.append({"raw": place % 3, "row": place, "original_sha256": digest, "phash": phash_of[digest], **first})
+        rows.append(
+            {
+                "raw": place % 3,
+                "row": place,
+                "original_sha256": digest,
+                "phash": phash_of[digest],
+                "pictures": 1,
+                **first,
+            }
+        )
     return pa.Table.from_pylist(draw(st.permutations(rows)), schema=PICTURE)
 
 
