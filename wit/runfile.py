@@ -12,7 +12,7 @@ from wit import layout
 from wit.damage import damaged
 from wit.stages import ALL
 from wit.store import fs
-from wit.store.manifests import AnyManifest, File, Manifest, Published, described, read_object, wrote
+from wit.store.manifests import AnyManifest, File, Manifest, Published, described, outlined, read_object, wrote
 from wit.tally import Tally
 from wit.typed import Rest, dump, load, optional, rest, to_json
 
@@ -205,7 +205,7 @@ def recorded(out: str, manifest: AnyManifest, before: Record | None = None) -> R
 
 def _beside(out: str, manifest: AnyManifest) -> tuple[File, ...]:
     parts = manifest.parts if isinstance(manifest, Manifest) else ()
-    names = sorted({beside.name for part in parts for beside in part.beside})
+    names = sorted({beside.name for one, _ in outlined(parts) for beside in one.beside})
     there = [name for name in names if fs.exists(fs.join(out, name))]
     with ThreadPoolExecutor(READERS) as readers:
         return tuple(readers.map(lambda name: described(out, name), there))

@@ -35,6 +35,7 @@ from wit.store.manifests import (
     Outline,
     Sizes,
     Unit,
+    files_of,
     lacking,
     named,
     outlined,
@@ -167,8 +168,11 @@ class StageDir:
         """The files of the manifest, relative to OUT, that are gone or of another size than it says. Only `wit.verify`, which
         reads everything, finds a flipped byte. What a listing lacks, which may be late, is asked for, up to the first that is
         gone."""
-        lacks = lacking(self.present(), manifest.entries)
-        sizes = {file.name: file.bytes for file in (manifest.entries if lacks else ())}
+        there, sizes = self.present(), dict[str, int]()
+        for some in batches(files_of(manifest), TOGETHER):
+            found = there.sizes_of([file.name for file in some])
+            sizes |= {file.name: file.bytes for file, size in zip(some, found, strict=True) if size != file.bytes}
+        lacks = sorted(sizes)
         return list(itertools.dropwhile(lambda name: fs.size_of_file(fs.join(self.out, name)) == sizes[name], lacks))
 
     def forget(self, units: Iterable[Unit] | None = None) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -97,3 +98,25 @@ def test_a_manifest_is_the_same_bytes_whether_its_markers_were_packed_or_read_fr
     for given in (stage.standing(markers), stage.standing(map(to_json, markers)), read.parts):
         stage.finish(given, units)
         assert fs.read_bytes(stage.manifest_path) == data
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Marker) if field.name != "facts"])
+def test_a_field_of_a_marker_that_is_of_another_type_damages_its_manifest(stage: StageDir, field: str) -> None:
+    stage.publish(PART, {}, INFO)
+    stage.finish(stage.markers(), [PART])
+    found = json.loads(fs.read_bytes(stage.manifest_path))
+    found["parts"][0]["in" if field == "into" else field] = 1.5
+    fs.write_bytes(stage.manifest_path, json.dumps(found).encode())
+    with pytest.raises(DamagedFile, match="_MANIFEST.json"):
+        stage.manifest()
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(File)])
+def test_a_field_of_a_file_that_is_of_another_type_damages_its_manifest(stage: StageDir, field: str) -> None:
+    stage.publish(PART, {}, INFO)
+    stage.finish(stage.markers(), [PART])
+    found = json.loads(fs.read_bytes(stage.manifest_path))
+    found["parts"][0]["files"] = {"rows": {"name": "a", "bytes": 1, "sha256": "b", field: 1.5}}
+    fs.write_bytes(stage.manifest_path, json.dumps(found).encode())
+    with pytest.raises(DamagedFile, match="_MANIFEST.json"):
+        stage.manifest()
