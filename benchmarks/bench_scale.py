@@ -6,6 +6,7 @@
     python benchmarks/bench_scale.py verify                    # 400 million keys
     python benchmarks/bench_scale.py growth                    # the shuffle: tasks and buckets double, rows stay tiny
     python benchmarks/bench_scale.py width                     # single units of it at full width
+    python benchmarks/bench_scale.py skew                      # hot names: the largest units beside the median ones
     python benchmarks/bench_scale.py build                     # the whole build at 10^4, 10^5 and 10^6 candidates
 
 driver: a store is stood in by made-up names (scale_store.py) that has a set with all units of every stage done, and no manifest
@@ -211,7 +212,7 @@ def show_bounds(lines: list[Line]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("driver", "report", "verify", "growth", "width", "build"))
+    parser.add_argument("what", choices=("driver", "report", "verify", "growth", "width", "skew", "build"))
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full size")
     parser.add_argument("--latency-ms", type=float, default=30.0)
     parser.add_argument("--before", help="an earlier commit")
@@ -223,6 +224,11 @@ def main() -> None:
         import scale_build
 
         scale_build.build(tuple(given.sizes or scale_build.SIZES))
+        return
+    if given.what == "skew":
+        import scale_skew
+
+        scale_skew.skew()
         return
     if given.what in ("growth", "width"):
         import scale_shuffle  # not above: earlier commits have no such thing

@@ -161,27 +161,37 @@ class Contributions:
         return draw_lists(self.cluster[bound], self.query[bound], self.draw[bound], len(self.free))
 
 
-def smallest_draws(pictures: pa.Table, cluster: Ints, hashes: Hashes, *, seed: int) -> tuple[Ints, Ids, Floats]:
-    """(cluster, query, draw) of the smallest draw of each cluster for each query, in their order: over the captions of its
-    pictures, and those that these left out before; `cluster` [pictures] ascends from 0 without gaps."""
+Draws = tuple[Ints, Ids, Floats]  # [n] cluster, query and draw
+
+
+def draws_of(pictures: pa.Table, cluster: Ints, hashes: Hashes, *, seed: int) -> Draws:
+    """Every draw of the captions of each cluster, and the smallest of those that its pictures left out before; `cluster`
+    [pictures] ascends from 0 without gaps."""
     captions, owner, offsets, ids = query_ids(pictures)
     carried, before = offsets_of(pictures["draws"])
-    draws = pair_draws(seed, captions.field("key").to_pylist(), offsets, ids, hashes)
     of = cluster[np.concatenate([owner[owners_of(offsets)], owners_of(carried)])]
-    ids = np.concatenate([ids, before.field("query").to_numpy()])
-    draws = np.concatenate([draws, before.field("draw").to_numpy()])
+    draws = pair_draws(seed, captions.field("key").to_pylist(), offsets, ids, hashes)
+    together = (
+        np.concatenate([ids, before.field("query").to_numpy()]),
+        np.concatenate([draws, before.field("draw").to_numpy()]),
+    )
+    return of, *together
+
+
+def smallest(of: Ints, ids: Ids, draws: Floats) -> Draws:
+    """The smallest draw of each cluster for each query, by cluster and query."""
     order = np.lexsort((draws, ids, of))
-    smallest = order[changes(np.stack([of, ids], axis=1)[order])]
-    return of[smallest], ids[smallest], draws[smallest]
+    first = order[changes(np.stack([of, ids], axis=1)[order])]
+    return of[first], ids[first], draws[first]
 
 
 def contributions(pictures: pa.Table, cluster: Ints, capped: Ids, hashes: Hashes, *, seed: int) -> Contributions:
-    """The contributions of each cluster to the queries in `capped`, which ascend; `cluster` is as for `smallest_draws`."""
-    of, ids, draws = smallest_draws(pictures, cluster, hashes, seed=seed)
+    """The contributions of each cluster to the queries in `capped`, which ascend; `cluster` is as for `draws_of`."""
+    of, ids, draws = draws_of(pictures, cluster, hashes, seed=seed)
     bounded = np.isin(ids, capped)
     free = np.zeros(int(cluster[-1]) + 1 if len(cluster) else 0, bool)
     free[of[~bounded]] = True
-    return Contributions(of[bounded], ids[bounded], draws[bounded], free)
+    return Contributions(*smallest(of[bounded], ids[bounded], draws[bounded]), free)
 
 
 def draw_lists(of: Ints, queries: Ids, draws: Floats, clusters: int) -> pa.Array:
@@ -199,9 +209,9 @@ def join_shard(pictures: pa.Table, balance: Balance, hashes: Hashes, *, seed: in
         return joined
     before, after = (pc.list_value_length(table["captions"]).to_numpy() for table in (pictures, joined))
     lacks = np.bincount(of, before, len(joined)) > after
-    cluster, queries, draws = smallest_draws(pictures, of, hashes, seed=seed)
-    told = lacks[cluster]
-    return as_schema(PICTURE, joined, draws=draw_lists(cluster[told], queries[told], draws[told], len(joined)))
+    behind = pa.array(lacks[of])
+    draws = smallest(*draws_of(pictures.filter(behind), of[lacks[of]], hashes, seed=seed))
+    return as_schema(PICTURE, joined, draws=draw_lists(*draws, len(joined)))
 
 
 def cluster(
