@@ -203,3 +203,28 @@ def test_there_are_two_levels_where_many_tasks_have_little_for_many_buckets(
     stage: StageDir, tasks: int, buckets: int, number: int, two: bool
 ) -> None:
     assert Shuffle.of(stage, "url", SCHEMA, buckets, rows=number, tasks=tasks).two_levels is two
+
+
+NESTED = pa.schema(
+    [
+        ("said", pa.list_(pa.struct([("text", pa.string()), ("ids", pa.list_(pa.int32()))]))),
+        ("draws", pa.list_(pa.int32())),
+    ]
+)
+
+
+@pytest.mark.parametrize("sliced", [False, True])
+def test_a_slice_is_no_larger_for_the_rows_beside_it(stage: StageDir, sliced: bool) -> None:
+    """Lists that are null, or empty, also inside of others."""
+    kinds = (None, [], [{"text": "a" * 50, "ids": None}], [{"text": "b" * 50, "ids": [1, 2]}] * 3)
+    said = [kinds[n % 4] for n in range(4_000)]
+    table = pa.table({"said": said, "draws": [[n] if n % 3 else None for n in range(4_000)]}, schema=NESTED)
+    table = table.slice(1_000, 1_000) if sliced else table
+    task = Task(0, lambda: [Dealt(table, np.arange(len(table)))])
+    one = Shuffle.of(stage, "rows", NESTED, len(table), rows=len(table), tasks=1)
+    pieces = {bucket: piece for bucket, piece in one.batches(task) if isinstance(piece, Batch)}
+    assert max(len(piece.data) for piece in pieces.values()) < 2_000
+    found = pa.concat_tables(read_rows([pieces[bucket]], NESTED) for bucket in range(len(table)))
+    assert found.to_pylist() == table.to_pylist()
+    dealt, _ = one.deal(task)
+    assert dealt.files["slices"].bytes < 2_000 * len(table)
