@@ -41,6 +41,7 @@ KEY_ROWS, KEY_BYTES = 125_000, 25_000_000
 # Whoever changes one of these four gives the units other names: what an earlier version left half done is cut by its own.
 CHUNK_ROWS = 250_000  # that a task holds at a time
 SLICE_ROWS = 256  # in a smaller batch the description of its columns weighs more than they do
+SMALL_BYTES = 1_000  # of rows: a slice of fewer is not compressed, which takes 8 times as long and saves nothing
 FAN_IN = 64  # pieces that one unit reads
 BLOCKS = 512
 SLICES, INDEX = "slices", "index"  # labels of a unit's files
@@ -290,14 +291,16 @@ def _without_bucket(rows: pa.Table) -> Dealt:
 def _write_slices(sink: IO[bytes], chunks: Iterable[Dealt], schema: pa.Schema) -> Iterator[tuple[int, ...]]:
     """Writes the schema, and a record batch for each run of equal buckets; yields (bucket, start, length) of each.
     A bucket whose texts are too large for one array has several."""
-    with pa.ipc.new_stream(sink, schema, options=OPTIONS) as writer:
-        writer.write_batch(pa.RecordBatch.from_pylist([], schema))  # the schema is written with the first batch
+    with pa.ipc.new_stream(sink, schema, options=OPTIONS) as compressed, pa.ipc.new_stream(sink, schema) as plain:
+        for writer in (compressed, plain):
+            writer.write_batch(pa.RecordBatch.from_pylist([], schema))  # the schema is written with the first batch
         for chunk in chunks:
             rows = chunk.rows.combine_chunks()
+            small = SMALL_BYTES * len(rows) // max(1, rows.nbytes)
             ends = np.append(run_starts(chunk.bucket), len(chunk.bucket))
             for start, end, hollow in zip(ends[:-1].tolist(), ends[1:].tolist(), _hollow(rows, ends), strict=True):
                 for batch in rows.slice(start, end - start).to_batches():
-                    before = sink.tell()
+                    before, writer = sink.tell(), plain if len(batch) <= small else compressed
                     writer.write_batch(batch.take(pa.array(np.arange(len(batch)))) if hollow else batch)
                     yield int(chunk.bucket[start]), before, sink.tell() - before
 
