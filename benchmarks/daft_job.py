@@ -13,7 +13,7 @@ import daft
 from daft import col
 from daft.functions import decode_image, download, encode_image, resize
 
-ROWS = 64  # decoded at a time: by its own measure Daft holds the whole list's pixels at once
+ROWS = 64  # decoded at a time, which bounds the memory that their pixels take
 
 
 def main() -> None:
