@@ -26,7 +26,7 @@ from wit.arithmetic import ceil_div
 from wit.errors import Stopped
 from wit.store import fs, lease, patience
 from wit.store.flight import side_by_side
-from wit.store.manifests import Marker, named
+from wit.store.manifests import Marker, named, outlined
 from wit.store.packed import Packed
 from wit.store.parts import StageDir
 from wit.store.roster import Roster, roster
@@ -132,7 +132,7 @@ def gather_apart(
             engine.run(lambda p: work(p | Dealt(listed)) | "Gather" >> WriteBatches(folder, files))
         elements, others = read_back(folder, files, kind, few)
     if kind is Marker:
-        progress.learn(cast(Packed[Marker], elements))
+        progress.learn(one.into for one, _ in outlined(cast(Packed[Marker], elements)))
     return elements, others
 
 

@@ -7,7 +7,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from wit.store.manifests import Marker, outlined
+from wit.store.manifests import Marker
 from wit.store.parts import StageDir
 
 POLL_S = 0.5
@@ -41,10 +41,11 @@ def advance(units: int, pairs: int = 0) -> None:
         _counts["pairs"] += pairs
 
 
-def learn(markers: Sequence[Marker]) -> None:
-    """Counts what workers elsewhere have done, by the markers that they gave back, where nothing was counted here."""
+def learn(pairs: Iterable[int]) -> None:
+    """Counts what workers elsewhere have done, by the pairs of each unit that they gave back, where nothing was counted here."""
     if not _counts["units"]:
-        advance(len(markers), pairs=sum(one.into for one, _ in outlined(markers)))
+        for number in pairs:
+            advance(1, pairs=number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,6 +251,9 @@ def test_a_build_on_a_job_server_is_that_of_this_machine_and_its_run_file_names_
             (tmp_path / name).mkdir()
             monkeypatch.chdir(tmp_path / name)
             assert main([*upgrade.inputs(tmp_path / name, port), *flags]) == 0
+            said = capsys.readouterr().err
+            done = dict(re.findall(r"^(\w+) +([\d,]+) (?:units|files|shards|raw shards)\b", said, re.MULTILINE))
+            assert {"candidates", "plan", "download", "select", "publish"} <= done.keys() and "0" not in done.values()
             sets[name] = {
                 path.relative_to(tmp_path / name): path.read_bytes()
                 for stage in ("plan", "select", "shards")
@@ -262,7 +265,6 @@ def test_a_build_on_a_job_server_is_that_of_this_machine_and_its_run_file_names_
     assert Job(**run["job"]).name == jobs.name_of(str(tmp_path / "there" / "set"), "report")
     assert run["job"]["state"] == "DONE" and run["job"]["endpoint"] == server.endpoint
     assert not [path for path in Path("set").iterdir() if path.name in ("_turns", "_work")]
-    said = capsys.readouterr().err
     assert (
         "Traceback" not in said
         and len(re.findall(r"^workers    PortableRunner: wit \S+ with Beam", said, re.MULTILINE)) == 1
