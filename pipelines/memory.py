@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 from types import TracebackType
 
 import psutil
 
-EVERY_S = 0.5
+EVERY_S = 0.5  # at most
+SHARE = 0.02  # of the time, at most, is spent on samples: the kernel walks all pages of a process, 17 ms a GB
 M_ARENA_MAX = -8  # mallopt(3)
 
 
@@ -44,8 +46,11 @@ class PeakMemory:
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
     def _sample(self) -> None:
-        while not self._stop.wait(EVERY_S):
+        pause = EVERY_S
+        while not self._stop.wait(pause):
+            began = time.monotonic()
             self.megabytes = max(self.megabytes, round(tree_megabytes(), 1))
+            pause = max(EVERY_S, (time.monotonic() - began) / SHARE)
 
     def __enter__(self) -> PeakMemory:
         self.megabytes = round(tree_megabytes(), 1)  # a block shorter than EVERY_S has a peak too
