@@ -39,8 +39,9 @@ from wit.layout import DRAIN_FILE, OUTAGE_FILE, RETRY
 from wit.plan.facts import GIANT_UNKNOWN, Partition
 from wit.stages import before_stage
 from wit.store import fs
-from wit.store.manifests import Manifest, Marker, Unit
-from wit.store.parts import StageDir, check_complete
+from wit.store.manifests import Manifest, Marker, Unit, outlined
+from wit.store.packed import Packed
+from wit.store.parts import StageDir, check_complete, packed
 from wit.store.turns import forget_turns, never, turn
 
 
@@ -183,7 +184,8 @@ def first_pass(context: Context) -> Manifest:
     markers = download_parts(context, owners, pending)
     rounds, retried = retry.finished_rounds(stage, context.config.plan.rows_per_raw_shard)
     info = {"retries": rounds} if rounds else {}
-    return stage.finish([*markers, *retried], [*units_of(owners), *(marker.unit for marker in retried)], **info)
+    every = [*markers, *retried] if retried else markers
+    return stage.finish(every, [*units_of(owners), *(marker.unit for marker in retried)], **info)
 
 
 def plan_owners(context: Context) -> list[Owner]:
@@ -262,7 +264,7 @@ def tell(context: Context, pending: list[Owner]) -> None:
         )
 
 
-def download_parts(context: Context, owners: list[Owner], pending: list[Owner]) -> list[Marker]:
+def download_parts(context: Context, owners: list[Owner], pending: list[Owner]) -> Packed[Marker]:
     """Publishes the owners' missing raw shards, by their names those of `pending`; returns the markers of all. Raises OutageError
     where the network is away, Drained after SIGTERM, and Stopped where a shard is missing without either."""
     config, stage = context.config, context.stage("download")
@@ -289,10 +291,10 @@ def download_parts(context: Context, owners: list[Owner], pending: list[Owner]) 
     markers = stage.standing(published)
     if fs.exists(outage_path(stage)):
         raise OutageError(fs.read_bytes(outage_path(stage)).decode())
-    missing = wanted - {marker.unit for marker in markers}
+    names, there = set(map(str, wanted)), {one.unit for one, _ in outlined(markers)}
     if asked_to_stop.is_set():
         raise Drained(
-            f"by SIGTERM, {len(wanted) - len(missing)} of {len(wanted)} raw shards are published: start the build again"
+            f"by SIGTERM, {len(names & there)} of {len(names)} raw shards are published: start the build again"
         )
-    check_complete(stage.stage, [str(unit) for unit in wanted], (str(marker.unit) for marker in markers))
-    return [marker for marker in markers if marker.unit in wanted]
+    check_complete(stage.stage, names, there)
+    return packed(data for one, data in outlined(markers) if one.unit in names) if there - names else markers
