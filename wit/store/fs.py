@@ -15,7 +15,6 @@ import hashlib
 import io
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -381,14 +380,8 @@ def write_bytes(path: str, data: bytes | memoryview, *, before: Callable[[], obj
 
 
 def write_pieces(path: str, pieces: Iterable[bytes | memoryview], *, before: Callable[[], object] = bool) -> None:
-    """As `write_bytes` of all pieces behind one another, of which it holds one at a time."""
-    store, inner = file_system(path)
-    if not is_local(path):
-        with tempfile.NamedTemporaryFile() as whole:
-            whole.writelines(pieces)
-            whole.flush()
-            store.put_file(whole.name, inner, before=before)
-        return
+    """As `write_bytes` of all pieces behind one another, on this machine; it holds one of them at a time."""
+    inner = file_system(path)[1]
     before()
     with temporary(inner) as name:
         write_through(name, pieces)
@@ -458,13 +451,14 @@ def append_bytes(path: str, data: bytes) -> None:
         out.write(data)
 
 
-def publish(local: str, path: str) -> None:
-    """Moves a finished local file to `path`, whole or not at all; replaces what was there."""
+def publish(local: str, path: str, *, before: Callable[[], object] = bool) -> None:
+    """Moves a finished local file to `path`, whole or not at all; replaces what was there. `before` is as for `write_bytes`."""
     store, inner = file_system(path)
     if not is_local(path):
-        store.put_file(local, inner)
+        store.put_file(local, inner, before=before)
         os.unlink(local)
         return
+    before()
     with temporary(inner) as name:
         shutil.move(local, name)  # a rename on one file system, a copy across two
         with open(name, "rb") as done:

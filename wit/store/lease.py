@@ -25,6 +25,7 @@ from wit.errors import Busy, Stopped, StoreAway
 from wit.layout import LEASES, OLD_LEASE, under
 from wit.store import fs
 from wit.store.claims import claim
+from wit.store.scratch import scratch_dir
 from wit.typed import load, to_json
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"  # Linux's
@@ -132,8 +133,14 @@ def write(out: str, path: str, data: bytes) -> None:
 
 
 def write_pieces(out: str, path: str, pieces: Iterable[bytes]) -> None:
-    """As `write` of all these pieces behind one another."""
-    fs.write_pieces(path, pieces, before=lambda: check(out))
+    """As `write` of all these pieces behind one another, of which it holds one at a time."""
+    if fs.is_local(path):
+        fs.write_pieces(path, pieces, before=lambda: check(out))
+        return
+    with scratch_dir(out) as scratch:
+        whole = fs.join(scratch, "whole")
+        fs.write_through(whole, pieces)
+        fs.publish(whole, path, before=lambda: check(out))
 
 
 @contextlib.contextmanager
