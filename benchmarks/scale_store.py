@@ -97,14 +97,23 @@ class Counted(AbstractFileSystem):  # type: ignore[misc]
         named = [{"name": f"{path}/{name}", "size": size, "type": "file"} for name, size in files.items()]
         return [*named, *({"name": folder, "size": 0, "type": "directory"} for folder in below)]
 
+    def page(self, path: str, beginning: str, after: str) -> tuple[list[tuple[str, int]], bool]:
+        """As S3 lists: (1,000 names behind `after` with their sizes, whether there are more)."""
+        self._request("list")
+        names = self.folders.get(path, {})
+        if path not in self.sorted or len(self.sorted[path]) != len(names):
+            self.sorted[path] = sorted(names)
+        every = self.sorted[path]
+        begin = bisect.bisect_right(every, after) if after else bisect.bisect_left(every, beginning)
+        end = bisect.bisect_left(every, beginning + chr(0x10FFFF))
+        some = every[begin : min(end, begin + NAMES_A_REQUEST)]
+        return [(name, names[name]) for name in some], end > begin + NAMES_A_REQUEST
+
     def find(self, path: str, detail: bool = False, prefix: str = "", **_: Any) -> Any:
         path = self._strip_protocol(path)
-        if prefix:
+        if prefix:  # as earlier versions listed
             names = self.folders.get(path, {})
-            if path not in self.sorted or len(self.sorted[path]) != len(names):
-                self.sorted[path] = sorted(names)
-            every = self.sorted[path]
-            some = every[bisect.bisect_left(every, prefix) : bisect.bisect_left(every, prefix + chr(0x10FFFF))]
+            some = sorted(name for name in names if name.startswith(prefix))
             self._request("list", len(some))
             return {f"{path}/{name}": {"name": f"{path}/{name}", "size": names[name], "type": "file"} for name in some}
         inside = {

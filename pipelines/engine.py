@@ -8,7 +8,6 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import apache_beam as beam
 import grpc
@@ -26,6 +25,7 @@ from apache_beam.runners.runner import PipelineState
 from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment, python_sdk_capabilities
 
 from pipelines import jobs
+from pipelines.asked_once import Options, remember_functions
 from wit.errors import InputError, Stopped, WorkLost
 from wit.runfile import Job
 
@@ -37,16 +37,7 @@ def _ignored(_: Job) -> None:
     pass
 
 
-class Options(PipelineOptions):  # type: ignore[misc]
-    """Beam's options, each view of which is made once. Beam asks for a view at every step of a pipeline that it builds, and for
-    each parses all flags anew: a quarter of what a small build takes."""
-
-    def view_as(self, cls: type[Any]) -> Any:
-        """The view: all of them share their values."""
-        views = self.__dict__.setdefault("views", {})
-        if cls not in views:
-            views[cls] = super().view_as(cls)
-        return views[cls]
+remember_functions()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from wit.store.manifests import Marker
+from wit.store.manifests import Marker, Unit
 from wit.store.parts import StageDir
 
 POLL_S = 0.5
@@ -61,7 +61,7 @@ class Counted:
 
 
 def _published(stage: StageDir) -> int:
-    return len([unit for unit in stage.units() if unit.place])
+    return sum(1 for name in stage.each_unit() if Unit.parse(name).place)
 
 
 @contextlib.contextmanager

@@ -2,13 +2,12 @@
 
 import hashlib
 import importlib.util
-import inspect
 import io
 import os
 import sys
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +17,6 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
-from apache_beam.transforms import core, userstate
 from PIL import Image
 
 from wit import ledger
@@ -115,27 +113,6 @@ def candidate_table(rows: Rows) -> pa.Table:
         for i, (url, caption, ids) in enumerate(rows)
     ]
     return pa.Table.from_pylist(records, schema=CANDIDATES)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def beam_asks_a_class_once() -> None:
-    """Beam looks for state and timers among the arguments of every method of every DoFn, at each of a dozen steps of a run: a
-    third of what a small build takes. Here a class is looked at once; no DoFn of ours has any."""
-    real = userstate.get_dofn_specs
-
-    def has_any(defaults: Iterable[object]) -> bool:
-        return any(isinstance(one, core._StateDoFnParam | core._TimerDoFnParam) for one in defaults)
-
-    @cache
-    def may_have(kind: type) -> bool:
-        methods = [method for name in dir(kind) if inspect.isfunction(method := getattr(kind, name, None))]
-        return any(has_any([*(m.__defaults__ or ()), *(m.__kwdefaults__ or {}).values()]) for m in methods)
-
-    def specs(dofn: core.DoFn) -> tuple[set[object], set[object]]:
-        wrapped = dofn._inspect_process()[1] if isinstance(dofn, core.CallableWrapperDoFn) else ()
-        return real(dofn) if may_have(type(dofn)) or has_any(wrapped) else (set(), set())
-
-    userstate.get_dofn_specs = specs
 
 
 @pytest.fixture

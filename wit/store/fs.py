@@ -276,14 +276,6 @@ def list_sizes(path: str) -> dict[str, int | None]:
     return {name_of(str(e["name"])): int(e["size"]) if e["type"] == "file" else None for e in below}
 
 
-def find_beginning(path: str, beginning: str) -> dict[str, int | None]:
-    """{name: size in bytes} of the files of a directory in a store whose names begin so; the store is asked for no others."""
-    store, inner = file_system(path)
-    store.invalidate_cache(inner)
-    found = store.find(inner, prefix=beginning, detail=True).values()
-    return {name_of(str(e["name"])): int(e["size"]) for e in found if name_of(str(e["name"])).startswith(beginning)}
-
-
 def find(path: str) -> list[str]:
     """The names of all files below a directory, relative to it, sorted."""
     return list(find_sizes(path))

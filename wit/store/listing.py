@@ -1,9 +1,8 @@
-"""Listings of directories with hundreds of thousands of names: a store gives 1,000 a request, one after the other. Where it lists
-names by their beginning, several such listings are under way at a time."""
+"""Listings of directories with hundreds of thousands of names."""
 
 from __future__ import annotations
 
-import string
+import itertools
 import struct
 import zlib
 from array import array
@@ -15,12 +14,9 @@ import xxhash
 
 from wit.arithmetic import batches
 from wit.arrays import Ints
-from wit.store import fs
-from wit.store.flight import side_by_side
+from wit.store import fs, pages
 from wit.store.manifests import Sizes
 
-BY_BEGINNING = {"s3", "gs"}  # s3fs and gcsfs: `find` takes a prefix
-FIRST = string.digits + string.ascii_lowercase + "_"  # of the names that a build writes; others are nobody's to remove
 PIECE = 1_000  # names that are compressed together
 HALVES = struct.Struct(">QQ")
 NO_FILE = -1  # the size of a directory
@@ -31,7 +27,7 @@ class Listing(Mapping[str, int | None]):
     """Sizes by name, in some 35 bytes a name where a dict takes 230: hashes of 128 bits, in order, and the names compressed."""
 
     def __init__(self, pieces: Iterable[_Piece]) -> None:
-        every = list(pieces)
+        every = [piece for piece in pieces if piece.count]
         self._names = [piece.names for piece in every]
         self._ends = np.cumsum([piece.count for piece in every], dtype=np.int64)
         low, high, size = (
@@ -134,26 +130,36 @@ def pieces_of(sizes: Sizes, place: str = "") -> list[_Piece]:
 
 
 def listed(directories: Iterable[tuple[str, str, str]]) -> Listing:
-    """For each (directory, what its names are to bear in front, beginning): the files whose names begin so, and go on as a
-    build's do."""
-    parts = [(path, place, part) for path, place, beginning in directories for part in _parts(path, beginning)]
-    return Listing(piece for pieces in side_by_side(_list, parts) for piece in pieces)
+    """For each (directory, what its names are to bear in front, beginning): what is there whose name begins so."""
+    places = {(path, beginning): place for path, place, beginning in directories}
+    paged = [pages.Stretch(*one) for one in places if pages.has_pages(one[0])]
+    whole = [one for one in places if not pages.has_pages(one[0])]
+    return Listing(itertools.chain(_by_pages(paged, places), _at_once(whole, places)))
 
 
-def _parts(path: str, beginning: str) -> Iterator[str]:
-    if _by_beginning(path):
-        yield from (beginning + first for first in FIRST)
-    else:
-        yield beginning
+def names_in(path: str) -> Iterator[str]:
+    """The names of the files in a directory, in no order; those of its directories may be among them."""
+    if pages.has_pages(path):
+        return (
+            name for _, sizes in pages.read([pages.Stretch(path, "")]) for name, _ in sizes if name and "/" not in name
+        )
+    return iter(fs.list_dir(path))
 
 
-def _list(part: tuple[str, str, str]) -> list[_Piece]:
-    path, place, beginning = part
-    if _by_beginning(path):
-        return pieces_of(fs.find_beginning(path, beginning), place)
-    sizes = fs.list_sizes(path)
-    return pieces_of({name: size for name, size in sizes.items() if name.startswith(beginning)}, place)
+Places = Mapping[tuple[str, str], str]  # what names are to bear in front, by directory and beginning
 
 
-def _by_beginning(path: str) -> bool:
-    return path.partition("://")[0] in BY_BEGINNING
+def _by_pages(stretches: Iterable[pages.Stretch], places: Places) -> Iterator[_Piece]:
+    deeper = set[str]()
+    for stretch, sizes in pages.read(stretches):
+        place = places[stretch.path, stretch.beginning]
+        deeper |= {place + name.partition("/")[0] for name, _ in sizes if "/" in name}
+        # An object without a name is what some tools put where a directory begins.
+        yield _Piece([(place + name, size) for name, size in sizes if name and "/" not in name])
+    yield _Piece((name, None) for name in sorted(deeper))
+
+
+def _at_once(directories: Iterable[tuple[str, str]], places: Places) -> Iterator[_Piece]:
+    for path, beginning in directories:
+        sizes = {name: size for name, size in fs.list_sizes(path).items() if name.startswith(beginning)}
+        yield from pieces_of(sizes, places[path, beginning])

@@ -1,13 +1,14 @@
-"""Large directories are listed by the beginnings of names, several at a time, where a store can do that."""
+"""What stands in directories, and what stands there besides."""
 
 import sys
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
 
-from wit.store import fs, listing
+from wit.store import fs, listing, pages
 from wit.store.listing import HALVES, Listing, listed
 
 sys.path.append(str(Path(__file__).parents[2]))
@@ -17,32 +18,37 @@ import stores
 NAMES = ("00000-0001.json", "r0001-0000.json", "plan-merge-00000.parquet", "plan-thin-00000.parquet", "_MANIFEST.json")
 
 
-@pytest.mark.parametrize("by_beginning", [False, True])
+@pytest.mark.parametrize("by_pages", [False, True])
 @pytest.mark.parametrize("scheme", ["", "other://"])
-def test_what_a_build_writes_is_listed_whatever_the_store_can(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, by_beginning: bool
+def test_what_stands_in_a_directory_is_listed_whatever_the_store_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, by_pages: bool
 ) -> None:
     fsspec.register_implementation("other", stores.OtherStore, clobber=True)
     asked: list[str] = []
-    found = stores.OtherStore.find
-    monkeypatch.setattr(
-        stores.OtherStore,
-        "find",
-        lambda self, path, **named: asked.append(named["prefix"]) or found(self, path, **named),
-    )
-    if by_beginning:
-        monkeypatch.setattr(listing, "BY_BEGINNING", {"other"})
-    for number, name in enumerate(NAMES):
+
+    def page(store: Any, folder: str, beginning: str, after: str) -> pages.Page:
+        asked.append(beginning)
+        below = sorted(name.removeprefix(f"{folder}/") for name in [*store.find(folder), f"{folder}/"])
+        ours = [name for name in below if name.startswith(beginning) and (name > after or not after)]
+        sizes = [(name, Path(folder, name).stat().st_size if name else 0) for name in ours]
+        return pages.Page(sizes[:2], len(sizes) > 2)
+
+    if by_pages:
+        monkeypatch.setitem(pages.PAGES, "other", page)
+    for number, name in enumerate((*NAMES, "deeper/a", "deeper/b", "plan-deeper/a")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x" * (number + 1))
     path = f"{scheme}{tmp_path}"
     everything, ours, none = (
         dict(listed([place])) for place in ((path, "", ""), (path, "", "plan-"), (fs.join(path, "gone"), "", ""))
     )
-    assert everything == {name: number + 1 for number, name in enumerate(NAMES)}
-    assert ours == {name: everything[name] for name in NAMES if name.startswith("plan-")}
+    sizes = {name: number + 1 for number, name in enumerate(NAMES)}
+    assert everything == {**sizes, "deeper": None, "plan-deeper": None}
+    assert ours == {name: size for name, size in everything.items() if name.startswith("plan-")}
     assert none == {}
-    assert bool(asked) is (by_beginning and bool(scheme)), "a store that can is asked for beginnings, any other for all"
-    assert all(asked)
+    assert bool(asked) is (by_pages and bool(scheme)), "a store that can is asked for pages, any other for all"
+    both = dict(listed([(path, "raw/", ""), (path, "dropped/", "plan-")]))
+    assert both == {f"raw/{name}": size for name, size in everything.items()} | {f"dropped/{n}": ours[n] for n in ours}
 
 
 @pytest.mark.parametrize("count", [0, 1, 999, 1_000, 2_500])

@@ -1,0 +1,105 @@
+"""Directories are read a page at a time, from any name on, several pages at once."""
+
+import bisect
+import random
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+import fsspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wit.store import pages
+from wit.store.pages import Page, Stretch
+
+sys.path.append(str(Path(__file__).parents[2]))
+
+import stores
+
+WORDS = st.text(alphabet="019_-.azé", min_size=1, max_size=6)
+
+
+class Store:
+    """Names that are listed as S3 does; counts requests."""
+
+    def __init__(self, names: Iterable[str], page: int) -> None:
+        self.names, self.page = sorted(names, key=lambda name: name.encode()), page
+        self.asked, self.lock = 0, threading.Lock()
+
+    def __call__(self, _: object, folder: str, beginning: str, after: str) -> Page:
+        with self.lock:
+            self.asked += 1
+        ours = [name for name in self.names if name.startswith(beginning)] if beginning else self.names
+        begin = bisect.bisect_right(ours, after.encode(), key=str.encode)
+        return Page([(name, len(name)) for name in ours[begin : begin + self.page]], len(ours) > begin + self.page)
+
+
+def read(monkeypatch: pytest.MonkeyPatch, store: Store, *beginnings: str) -> list[tuple[str, str, int]]:
+    """(beginning, name, size), in order."""
+    fsspec.register_implementation("other", stores.OtherStore, clobber=True)
+    with monkeypatch.context() as patched:
+        patched.setitem(pages.PAGES, "other", store)
+        read = pages.read([Stretch("other:///x", beginning) for beginning in beginnings])
+        return sorted((stretch.beginning, name, size) for stretch, sizes in read for name, size in sizes)
+
+
+@given(names=st.sets(WORDS, max_size=60), beginning=st.text(alphabet="019_a", max_size=2), page=st.integers(1, 7))
+def test_every_name_is_listed_once(names: set[str], beginning: str, page: int) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        found = read(monkeypatch, Store(names, page), beginning)
+    assert found == sorted((beginning, name, len(name)) for name in names if name.startswith(beginning))
+
+
+@pytest.mark.parametrize(
+    ("names", "most"),
+    [
+        (["_MANIFEST.json", *(f"part-{n:05d}.json" for n in range(8))], 1),
+        ([f"{kind}-{n:05d}.json" for kind in ("merge", "thin", "admit") for n in range(80_000)], 240 + 36 + 3 * 27),
+        ([f"{n:05d}-{s:04d}.{e}" for n in range(4_000) for s in range(10) for e in ("json", "tar")], 80 + 45),
+        ([f"word{'abcdefghij'[n % 10]}{n}" for n in range(30_000)], 30 + 40),
+    ],
+)
+def test_a_directory_takes_few_more_requests_than_it_has_pages(
+    monkeypatch: pytest.MonkeyPatch, names: list[str], most: int
+) -> None:
+    store = Store(names, 1_000)
+    assert [name for _, name, _ in read(monkeypatch, store, "")] == sorted(names)
+    assert store.asked <= most
+
+
+def test_several_pages_of_one_directory_are_under_way_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store([f"merge-{n:05d}.json" for n in range(80_000)], 1_000)
+    met = threading.Barrier(8)  # broken by its time-out where fewer come
+
+    def page(given: object, folder: str, beginning: str, after: str) -> Page:
+        if after in [f"merge-{n}" for n in range(1, 9)]:
+            met.wait(timeout=20)
+        return store(given, folder, beginning, after)
+
+    fsspec.register_implementation("other", stores.OtherStore, clobber=True)
+    monkeypatch.setitem(pages.PAGES, "other", page)
+    found = [name for _, sizes in pages.read([Stretch("other:///x", "")]) for name, _ in sizes]
+    assert len(found) == 80_000
+
+
+def test_what_does_not_exist_has_no_names_and_what_fails_now_and_then_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fsspec.register_implementation("other", stores.OtherStore, clobber=True)
+    fails = random.Random(7)
+    store = Store([f"{n:05d}" for n in range(30_000)], 1_000)
+
+    def page(*asked: str) -> Page:
+        if asked[1].endswith("gone"):
+            raise FileNotFoundError(asked[1])
+        if fails.random() < 0.2:
+            raise ConnectionResetError(104, "Connection reset by peer")
+        return store(*asked)
+
+    monkeypatch.setitem(pages.PAGES, "other", page)
+    monkeypatch.setattr("wit.store.patience.FIRST_PAUSE_S", 0.001)
+    assert [sizes for _, sizes in pages.read([Stretch("other:///gone", "")])] == [[]]
+    assert sum(len(sizes) for _, sizes in pages.read([Stretch("other:///x", "")])) == 30_000
