@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 OUT ?= out/demo
 
-.PHONY: demo test test-slow test-exits test-stores test-spark test-flink test-prism test-interop simulate stats check format lint types bench-candidates bench-download bench-scale driver report verify growth width skew build clean
+.PHONY: demo test test-slow test-exits test-stores test-spark test-flink test-prism test-interop simulate stats check format lint types bench-candidates bench-download bench-scale driver prefixes report verify growth width skew build clean
 
 .venv: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
@@ -70,12 +70,12 @@ bench-candidates: .venv
 bench-download: .venv
 	$(RUN) benchmarks/bench_download.py $(if $(CORPUS),--corpus $(CORPUS))
 
-# `make bench-scale driver`, report, verify, growth, width, skew or build
+# `make bench-scale driver`, prefixes, report, verify, growth, width, skew or build
 bench-scale: .venv
 	$(RUN) benchmarks/bench_scale.py $(or $(filter-out $@,$(MAKECMDGOALS)),driver) $(if $(BEFORE),--before $(BEFORE))
 
 ifneq ($(filter bench-scale,$(MAKECMDGOALS)),)
-driver report verify growth width skew build:
+driver prefixes report verify growth width skew build:
 	@:
 endif
 

@@ -2,6 +2,7 @@
 
     python benchmarks/bench_scale.py driver                    # 80,000 raw shards, 40,000 final ones
     python benchmarks/bench_scale.py driver --before COMMIT    # an earlier commit at 1/80 of the size, times 80, beside it
+    python benchmarks/bench_scale.py prefixes                  # requests that one prefix of a store takes
     python benchmarks/bench_scale.py report                    # 15 million hosts
     python benchmarks/bench_scale.py verify                    # 400 million keys
     python benchmarks/bench_scale.py growth                    # the shuffle: tasks and buckets double, rows stay tiny
@@ -212,7 +213,7 @@ def show_bounds(lines: list[Line]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("driver", "report", "verify", "growth", "width", "skew", "build"))
+    parser.add_argument("what", choices=("driver", "prefixes", "report", "verify", "growth", "width", "skew", "build"))
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full size")
     parser.add_argument("--latency-ms", type=float, default=30.0)
     parser.add_argument("--before", help="an earlier commit")
@@ -224,6 +225,11 @@ def main() -> None:
         import scale_build
 
         scale_build.build(tuple(given.sizes or scale_build.SIZES))
+        return
+    if given.what == "prefixes":
+        import scale_prefixes
+
+        scale_prefixes.prefixes(SECONDS, WORKERS)
         return
     if given.what == "skew":
         import scale_skew

@@ -15,6 +15,7 @@ there (`pipelines.spent`), the rest when the plan is finished.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -69,9 +70,9 @@ class Wanted:
         return cls(kinds, tuple(sorted(numbers)))
 
     @property
-    def units(self) -> list[Unit]:
+    def units(self) -> Iterator[Unit]:
         """All of these units."""
-        return [Unit.numbered(kind, number) for kind in self.kinds for number in self.numbers]
+        return (Unit.numbered(kind, number) for kind in self.kinds for number in self.numbers)
 
 
 OF_BUCKETS, OF_PARTITIONS = ("merge", "thin", "admit"), ("part",)  # units that follow from the two large shuffles
@@ -407,12 +408,12 @@ def begin(stage: StageDir, rates: Rates, shape: Shape) -> Begun:
     return stage.facts(stage.publish(RATES, {}, facts=replace(begun, shape=shape)), Begun)
 
 
-def wanted_units(scattered: Iterable[Unit], wanted: Iterable[Wanted]) -> set[Unit]:
+def wanted_units(scattered: Iterable[Unit], wanted: Iterable[Wanted]) -> Iterator[Unit]:
     """All units of a plan: those of the first pass, which are given, and those that follow from the two large shuffles. Raises
     Stopped where it did not come back which those are."""
     followed = {some.kinds: some for some in wanted}
     check_complete("plan", [OF_BUCKETS[0], OF_PARTITIONS[0]], (kinds[0] for kinds in followed))
-    return {*scattered, *(unit for some in followed.values() for unit in some.units), QUERIES}
+    return itertools.chain(scattered, (unit for some in followed.values() for unit in some.units), [QUERIES])
 
 
 def without_work(marker: Marker) -> Marker:

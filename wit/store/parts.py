@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -280,16 +281,15 @@ class StageDir:
         `present` gave, if it was asked before. In this order, since a marker on disk may still name files between passes that
         are not in the manifest. Raises Stopped, and writes nothing, where a wanted unit is missing, even if the engine reported
         success."""
-        units = sorted(map(str, wanted))
-        published = set[str]()
+        awaited = Awaited(map(str, wanted))
 
         def noted() -> Iterator[Outline]:
             for one, _ in outlined(markers):
-                published.add(one.unit)
+                awaited.came(one.unit)
                 yield one
 
-        manifest = self._manifest(markers, add_up(noted()), wanted=tuple(units), **info)
-        check_complete(self.stage, units, published)
+        manifest = self._manifest(markers, add_up(noted()), wanted=tuple(awaited.names), **info)
+        awaited.check(self.stage)
         lease.write_pieces(self.out, self.manifest_path, pieces_of(manifest))
         self.tidy(markers, there)
         return manifest
@@ -353,13 +353,34 @@ def work_lost(what: str) -> WorkLost:
     return WorkLost(f"{what} is gone: remove all of {layout.WORK} in the output, and start the build again")
 
 
-def check_complete(stage: str, wanted: Collection[str], published: Iterable[str]) -> None:
+def check_complete(stage: str, wanted: Iterable[str], published: Iterable[str]) -> None:
     """Raises Stopped unless every wanted unit was published."""
-    if missing := sorted(set(wanted) - set(published)):
-        raise Stopped(
-            f"{len(missing)} of the {len(wanted)} units of {stage} were not published ({missing[0]}, ...): start the build "
-            "again to go on"
-        )
+    awaited = Awaited(wanted)
+    for name in published:
+        awaited.came(name)
+    awaited.check(stage)
+
+
+class Awaited:
+    """The units that a stage is to publish, and which of them came: a byte a unit beside its name, where a set takes 130."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = [name for name, _ in itertools.groupby(sorted(names))]
+        self._came = bytearray(len(self.names))
+
+    def came(self, name: str) -> None:
+        """Notes that a unit was published; one that nobody awaits is no matter."""
+        if (at := bisect_left(self.names, name)) < len(self.names) and self.names[at] == name:
+            self._came[at] = True
+
+    def check(self, stage: str) -> None:
+        """Raises Stopped unless all came."""
+        if missing := self._came.count(False):
+            first = self.names[self._came.index(False)]
+            raise Stopped(
+                f"{missing} of the {len(self.names)} units of {stage} were not published ({first}, ...): start the build "
+                "again to go on"
+            )
 
 
 def write_tables(scratch: str, tables: Mapping[str, pa.Table], **options: Any) -> dict[str, str]:
