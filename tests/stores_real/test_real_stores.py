@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from wit.store import fs, lease, uploads
+from wit.store.listing import listed, names_in
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
@@ -67,6 +69,20 @@ def test_of_many_processes_that_claim_exactly_one_wins(store: str) -> None:
 def test_of_many_processes_that_take_a_lease_one_gets_it(store: str) -> None:
     won = races.winners([f"{store}/leases/{number}" for number in range(20)], races.leases)
     assert [len(names) for names in won] == [1] * 20
+
+
+def test_a_directory_of_many_names_is_listed_whole(store: str) -> None:
+    names = [f"{kind}-{number:05d}.json" for kind in ("merge", "thin") for number in range(0, 12_000, 8)]
+    names += ["_MANIFEST.json", "r0001-0000.json", "plan-é.json", "deeper/a"]
+    with ThreadPoolExecutor(16) as pool:
+        for _ in pool.map(lambda name: fs.write_bytes(f"{store}/many/{name}", b"x" * len(name)), names):
+            pass
+    found = listed([(f"{store}/many", "many/", ""), (f"{store}/many", "thin/", "thin-"), (f"{store}/gone", "", "")])
+    sizes: dict[str, int | None] = {f"many/{name}": len(name) for name in names if "/" not in name} | {
+        "many/deeper": None
+    }
+    assert dict(found) == sizes | {f"thin/{name}": len(name) for name in names if name.startswith("thin-")}
+    assert {*names_in(f"{store}/many")} == {name for name in names if "/" not in name}
 
 
 def test_a_set_is_built_checked_and_left_alone(store: str, local: Path) -> None:
