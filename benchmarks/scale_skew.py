@@ -44,6 +44,7 @@ from wit.select.dedup import PICTURE, VERDICT
 from wit.select.keep import pictures
 from wit.select.passes import PICTURE_BYTES, Numbered, read_raw
 from wit.select.passes import Passes as SelectPasses
+from wit.select.spread import Spread
 from wit.store import shuffle
 from wit.store.manifests import Unit
 from wit.store.parquet import write_parquet
@@ -60,6 +61,7 @@ BUCKETS = buckets_for(CANDIDATES, bytes_a_row=ROW_BYTES)
 RANGES = buckets_for(2 * CANDIDATES, bytes_a_row=COUNT_BYTES, rows_a_key=8 * shuffle.KEY_ROWS)
 OF_HASHES = buckets_for(PICTURES, bytes_a_row=PICTURE_BYTES)
 CONFIG, SEED, CHOSEN = PlanConfig(), 1, SelectConfig()
+AS = {"join": "cluster"}  # of a unit that the median set has none of: the one whose work it takes over
 CHUNKS = TASKS * ceil_div(CANDIDATES // TASKS, shuffle.CHUNK_ROWS)  # each keeps the captions of a URL that it may
 
 
@@ -87,14 +89,16 @@ def cost(rows: int, work: Callable[[], Any], pieces: tuple[Slice, ...] = ()) -> 
     return Cost(rows * PART, found[1] * PART, line.megabytes * PART, taken * PART / 1e6), found[0]
 
 
+def received(one: Shuffle, tasks: list[Task]) -> dict[int, tuple[Slice, ...]]:
+    """What each bucket of a shuffle gets of these tasks, in files."""
+    extents = [extent for task in tasks for _, extent in one.extents(one.deal(task)[0])]
+    return dict(one.of_buckets((0, extents)))
+
+
 def bucket(one: Shuffle, tables: list[pa.Table]) -> tuple[Slice, ...]:
-    """What the only bucket of a shuffle gets of tasks that have these rows, in files."""
-    dealt = [
-        one.deal(Task(n, lambda rows=rows: [Dealt(rows, np.zeros(len(rows), np.int64))]))[0]
-        for n, rows in enumerate(tables)
-    ]
-    extents = [extent for marker in dealt for _, extent in one.extents(marker)]
-    return dict(one.of_buckets((0, extents))).get(0, ())
+    """What the only bucket of a shuffle gets of tasks that have these rows."""
+    dealt = [Dealt(rows, np.zeros(len(rows), np.int64)) for rows in tables]
+    return received(one, [Task(n, partial(list, [rows])) for n, rows in enumerate(dealt)]).get(0, ())
 
 
 # plan
@@ -254,7 +258,21 @@ def replicas(row: pa.Table, count: int) -> pa.Table:
     said = captions_of(some(count * captions, seed=5_000), captions)
     rows = row.take(pa.array(np.zeros(count, np.int64)))
     numbers, keys = np.arange(1, count + 1), said.flatten().field("key").take(pa.array(captions * np.arange(count)))
-    return as_schema(PICTURE, rows, raw=pa.array(numbers * PART, pa.int32()), key=keys, captions=said)
+    anywhere = numbers * PART + numbers % PART
+    return as_schema(PICTURE, rows, raw=pa.array(anywhere, pa.int32()), key=keys, captions=said)
+
+
+def spread_of(captions: int, hot: int) -> Spread:
+    """How the one bucket here is cut, if of all buckets at full size one has so many hot captions besides the usual ones."""
+    every = np.full(OF_HASHES, captions)
+    every[0] += hot
+    pieces = np.diff(Spread.of(every).first)
+    return Spread(1, np.arange(len(pieces)), 1 + np.concatenate([[0], np.cumsum(pieces)]).astype(np.int64))
+
+
+def largest(buckets: dict[int, tuple[Slice, ...]]) -> tuple[int, tuple[Slice, ...]]:
+    """The number of the bucket with most bytes, and its pieces."""
+    return max(buckets.items(), key=lambda one: sum(piece.length for piece in one[1]))
 
 
 def of_select(hot: str, balance: Balance) -> dict[str, Cost]:
@@ -268,8 +286,8 @@ def of_select(hot: str, balance: Balance) -> dict[str, Cost]:
         raw = published(folder, raw_table(1, in_shard, hot_rows), 1)
         found["count"], _ = cost(in_shard, lambda: select.count(raw))
         wide = Shuffle.of(select.stage, "wide", PICTURE, OF_HASHES, rows=PICTURES, tasks=RAW_SHARDS)
-        scattered = replace(select, buckets=OF_HASHES)
-        found["scatter"], _ = cost(in_shard, lambda: wide.deal(scattered.scatter(raw, weights)))
+        scattered, even = replace(select, buckets=OF_HASHES), Spread.of(np.ones(OF_HASHES, np.int64))
+        found["scatter"], _ = cost(in_shard, lambda: wide.deal(scattered.scatter(raw, weights, even)))
         own = joined(select, raw, weights)
         clustered = select.cluster((0, bucket(replace(select.by_picture, name="own"), [own])), capped)
         told = bucket(select.by_shard, [select.stage.at_work.read(clustered.work, "verdicts")])
@@ -281,10 +299,21 @@ def of_select(hot: str, balance: Balance) -> dict[str, Cost]:
             full = joined(select, published(folder, raw_table(3, PART * hot_rows, PART * hot_rows), 3), weights)
             sends = RAW_SHARDS // PART if hot == "everywhere" else RAW_SHARDS // HOT // PART
             tables += [replicas(full.filter(pc.equal(full["phash"], 7)), sends)]
-        rows = sum(map(len, tables))
         other = replace(select, stage=replace(select.stage, fingerprint="e" * 32))
-        pieces = bucket(replace(other.by_picture, name="large"), tables)
-        found["cluster"], clustered = cost(rows, lambda: other.cluster((0, pieces), capped), pieces)
+        lists = [int(pc.sum(pc.list_value_length(table["captions"])).as_py()) for table in tables]
+        spread = spread_of(PART * lists[0], PART * sum(lists[1:]))
+        dealt = [Dealt.ordered(table, spread.by_raw(table)) for table in tables]
+        sent = received(
+            replace(other.by_picture, buckets=1_000), [Task(n, partial(list, [one])) for n, one in enumerate(dealt)]
+        )
+        number, pieces = largest(sent)
+        if len(spread.cut):
+            by_hash = replace(other.by_hash, buckets=1_000)
+            rows = sum(len(piece.read(PICTURE)) for piece in pieces)
+            found["join"], _ = cost(rows, lambda: by_hash.deal(other.join((number, pieces), spread)), pieces)
+            number, pieces = largest(received(by_hash, [other.join(piece, spread) for piece in sent.items()]))
+        rows = sum(len(piece.read(PICTURE)) for piece in pieces)
+        found["cluster"], clustered = cost(rows, lambda: other.cluster((number, pieces), capped), pieces)
         back = Shuffle.of(select.stage, "back", VERDICT, RAW_SHARDS, rows=PICTURES, tasks=OF_HASHES)
         found["verdicts"], _ = cost(rows, lambda: back.deal(other.verdicts(clustered)))
         found["verdicts, engine"], _ = cost(rows, lambda: sum(1 for _ in back.batches(other.verdicts(clustered))))
@@ -324,10 +353,10 @@ def skew() -> None:
         usual, found = medians.setdefault(kind, {}) or median(name), largest()
         medians[kind] = usual
         for unit, one in found.items():
-            was = usual[unit]
+            was = usual[AS.get(unit, unit)]
             print(f"{name:<27}{unit:<18}{was.rows:>13,}{one.rows:>12,}{was.seconds:>9.2f}{one.seconds:>9.2f}"
                   f"{one.seconds / was.seconds:>7.2f}{one.megabytes:>8.0f}{one.key_mb:>8.1f}", flush=True)  # fmt: skip
-        times = max(one.seconds / usual[unit].seconds for unit, one in found.items())
+        times = max(one.seconds / usual[AS.get(unit, unit)].seconds for unit, one in found.items())
         memory, key = (max(getattr(one, what) for one in found.values()) for what in ("megabytes", "key_mb"))
         bounds += [
             bound(f"hot {name}: a unit's time beside the median's", times, MOST),

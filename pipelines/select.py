@@ -38,17 +38,28 @@ class Select(beam.PTransform):  # type: ignore[misc]
     by_engine: bool = False
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
-        """The passes in order; `weights`, `capped` and `cut` reach later ones as side inputs."""
+        """The passes in order; `weights`, `spread`, `capped` and `cut` reach later ones as side inputs."""
         select = self.passes
-        memberships = shards | "Count" >> beam.Map(select.count) | "SumCounts" >> Summed((2, select.query_count))
+        sums = shards | "Count" >> beam.Map(select.count) | "SumCounts" >> Summed((select.sums,))
+        memberships, spread = (
+            sums | "Memberships" >> beam.Map(select.memberships),
+            sums | "Spread" >> beam.Map(select.spread),
+        )
         weights = memberships | "Weights" >> beam.Map(select.weights)
         capped = memberships | "Capped" >> beam.Map(select.capped)
-        scatter = Shuffled(select.by_picture, select.scatter, self.by_engine, (AsSingleton(weights),))
-        by_picture = shards | "ByPicture" >> scatter
-        barrier = once_read(select.by_picture, by_picture, self.by_engine)
-        clustered = (
-            by_picture.buckets | "Cluster" >> beam.Map(select.cluster, AsSingleton(capped)) | "Clustered" >> barrier
+        scatter = Shuffled(
+            select.by_picture, select.scatter, self.by_engine, (AsSingleton(weights), AsSingleton(spread))
         )
+        by_picture = shards | "ByPicture" >> scatter
+        pieces = by_picture.buckets | "Pieces" >> beam.Filter(select.is_piece)
+        by_hash = pieces | "ByHash" >> Shuffled(select.by_hash, select.join, self.by_engine, (AsSingleton(spread),))
+        whole = by_picture.buckets | "Whole" >> beam.Filter(select.is_whole)
+        # Each before they are put together: engines would write down whole buckets in between.
+        clustered = (
+            whole | "Cluster" >> beam.Map(select.cluster, AsSingleton(capped)),
+            by_hash.buckets | "ClusterPieces" >> beam.Map(select.cluster, AsSingleton(capped)),
+        ) | "AllClusters" >> beam.Flatten()
+        clustered = clustered | "Clustered" >> once_read(select.by_picture, by_picture, self.by_engine)
         cut = self.solved(clustered, memberships, capped) if select.balance.is_solved else self.given(shards)
         by_shard = clustered | "ByShard" >> Shuffled(select.by_shard, select.verdicts, self.by_engine)
         every_shard = shards | "EveryShard" >> beam.Map(select.by_number)  # one without survivors too

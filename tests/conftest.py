@@ -215,10 +215,13 @@ def select_all(
     passes = Passes(stage, config, facts, asked, queries, n, seed, buckets)
     raw = [Numbered(number, shard) for number, shard in enumerate(shards)]
     shuffled = through_files if by_files else through_engine
-    memberships = sum(map(passes.count, raw), np.zeros((2, n), np.int64))
+    sums = sum(map(passes.count, raw), np.zeros(passes.sums, np.int64))
+    memberships, spread = passes.memberships(sums), passes.spread(sums)
     weights, capped = passes.weights(memberships), passes.capped(memberships)
-    dealt = shuffled(passes.by_picture, [passes.scatter(one, weights) for one in raw])
-    clustered = [passes.cluster(bucket, capped) for bucket in dealt.items()]
+    dealt = shuffled(passes.by_picture, [passes.scatter(one, weights, spread) for one in raw])
+    joins = [passes.join(piece, spread) for piece in dealt.items() if passes.is_piece(piece)]
+    whole = filter(passes.is_whole, dealt.items())
+    clustered = [passes.cluster(bucket, capped) for bucket in [*whole, *shuffled(passes.by_hash, joins).items()]]
     cut = solved(passes, clustered, memberships, capped) if asked.is_solved else Cut(asked.cap)
     verdicts = shuffled(passes.by_shard, [passes.verdicts(bucket) for bucket in clustered])
     for one in raw:

@@ -83,7 +83,7 @@ def test_the_same_bytes_from_any_threads_buckets_and_replayed_bundles_and_from_n
     many, _ = selected(tmp_path, download, "many", balance, threads=3, buckets=7)
     again, _ = selected(tmp_path, download, "again", balance, flags=("--direct_runner_bundle_repeat=1",))
     engine, by_engine = selected(tmp_path, download, "engine", balance, threads=2, by_engine=True)
-    assert not list(Path(by_engine.at_work.path).rglob("local*")), "rows that the engine moves are in no files"
+    assert not list(Path(by_engine.at_work.path).rglob("sent*")), "rows that the engine moves are in no files"
     raw, config = str(tmp_path / "raw"), SelectConfig()
     plain = run_select(raw, download, COUNTS, balance, str(tmp_path / "queries.txt"), config=config, seed=5)
     digests = {str(m.unit): tuple(d for file in m.files.values() for d in file.digests) for m in plain.parts}
@@ -106,7 +106,12 @@ def test_a_start_anew_joins_what_was_clustered_and_gives_the_same_bytes(
     stage.forget(marker.unit for marker in stage.markers())
     written = {path: path.stat().st_mtime_ns for path in Path(stage.at_work.path).rglob("*.*")}
     second, _ = selected(tmp_path, download, "x", Balance(17.0, hard=True), threads=2, by_engine=by_engine)
-    assert first == second and {path.name.partition("-")[0] for path in written} == {"local3", "merged3", "told3"}
+    assert first == second and {path.name.partition("-")[0] for path in written} == {
+        "sent3",
+        "joined3",
+        "cluster3",
+        "answer3",
+    }
     assert {path: path.stat().st_mtime_ns for path in Path(stage.at_work.path).rglob("*.*")} == written
 
 

@@ -203,12 +203,31 @@ def draw_lists(of: Ints, queries: Ids, draws: Floats, clusters: int) -> pa.Array
 def join_shard(pictures: pa.Table, balance: Balance, hashes: Hashes, *, seed: int, max_captions: int) -> pa.Table:
     """The survivors of one raw shard as PICTURE -> one for each cluster among them. Under a hard cap one that leaves captions out
     carries its draws: they count whichever captions the union keeps."""
+    return _joined(*in_clusters(pictures), balance, hashes, seed=seed, max_captions=max_captions)
+
+
+def join_piece(pictures: pa.Table, balance: Balance, hashes: Hashes, *, seed: int, max_captions: int) -> pa.Table:
+    """The PICTURE of some raw shards, joined as by `join_shard`, and behind them, without captions, those that others stand for
+    now: each has a verdict of its own."""
     pictures, of = in_clusters(pictures)
+    joined = _joined(pictures, of, balance, hashes, seed=seed, max_captions=max_captions)
+    others = pictures.filter(pa.array(~changes(of)))
+    none = {name: pa.nulls(len(others), PICTURE.field(name).type).fill_null([]) for name in ("captions", "draws")}
+    return pa.concat_tables(
+        [joined, as_schema(PICTURE, others, pictures=pa.array(np.zeros(len(others), np.int32)), **none)]
+    )
+
+
+def _joined(
+    pictures: pa.Table, of: Ints, balance: Balance, hashes: Hashes, *, seed: int, max_captions: int
+) -> pa.Table:
+    """The representatives of the pictures that `in_clusters` gave, with their draws where one needs them."""
     joined = represent(pictures, of, max_captions=max_captions)
     if not balance.hard:
         return joined
     before, after = (pc.list_value_length(table["captions"]).to_numpy() for table in (pictures, joined))
-    lacks = np.bincount(of, before, len(joined)) > after
+    carried = np.diff(offsets_of(pictures["draws"])[0])
+    lacks = (np.bincount(of, before, len(joined)) > after) | (np.bincount(of, carried, len(joined)) > 0)
     behind = pa.array(lacks[of])
     draws = smallest(*draws_of(pictures.filter(behind), of[lacks[of]], hashes, seed=seed))
     return as_schema(PICTURE, joined, draws=draw_lists(*draws, len(joined)))

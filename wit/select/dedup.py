@@ -4,7 +4,8 @@ Two pictures are the same if their fetched bytes or their 64-bit perceptual hash
 a bucket by perceptual hash holds whole clusters, and each bucket is judged alone.
 
 Joining is associative: a raw shard joins its own pictures first (`represent`) and sends one a cluster, buckets join these. So a
-picture on a million pages fills no bucket. The verdict on a picture that was sent is told to those it stands for (`expand`).
+picture on a million pages fills no bucket; `wit.select.spread` has what becomes of one that is in every raw shard. The verdict on
+a picture that was sent is told to those it stands for (`expand`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wit.arrays import Ints, as_schema, list_of, offsets_of, rank_in_run, run_lengths, run_starts
+from wit.arrays import Hashes, Ints, as_schema, list_of, offsets_of, rank_in_run, run_lengths, run_starts
 from wit.hashing import name_hashes
 from wit.reasons import Reason
 from wit.records import CAPTION
@@ -30,7 +31,10 @@ PICTURE = pa.schema(
         ("original_sha256", pa.string()),
         ("phash", pa.uint64()),
         ("captions", pa.list_(CAPTION)),  # by critical t, then key
-        ("pictures", pa.int32()),  # that it stands for, itself included
+        (
+            "pictures",
+            pa.int32(),
+        ),  # that it stands for, itself included; 0 where another row stands for it, and has its captions
         (
             "draws",
             pa.list_(DRAW),
@@ -51,9 +55,14 @@ VERDICT = pa.schema(
 )
 
 
+def identities(pictures: pa.Table) -> Hashes:
+    """A hash of the identity of each picture: equal for all that may be the same."""
+    return name_hashes(_names(pictures))
+
+
 def bucket_of(pictures: pa.Table, buckets: int) -> Ints:
     """The bucket of each picture: all pictures that may be the same share one."""
-    return (name_hashes(_names(pictures)) % np.uint64(buckets)).astype(np.int64)
+    return (identities(pictures) % np.uint64(buckets)).astype(np.int64)
 
 
 def _names(pictures: pa.Table) -> list[bytes]:
@@ -97,8 +106,10 @@ def cluster_bucket(
     first = run_starts(cluster)
     best = represent(pictures, cluster, max_captions=max_captions, draws=draws)
     others = np.delete(np.arange(len(cluster)), first)
-    leader = pictures.take(pa.array(np.repeat(first, run_lengths(first, len(cluster)))[others]))
-    dropped = pictures.take(pa.array(others))
+    # With its captions and draws, once for each duplicate, a leader would be gigabytes.
+    known = pictures.select(["raw", "row", "key", "critical_t", "original_sha256"])
+    leader = known.take(pa.array(np.repeat(first, run_lengths(first, len(cluster)))[others]))
+    dropped = known.take(pa.array(others))
     why = _duplicate_reasons(dropped, leader)
     return (
         _verdicts(best, captions=best["captions"], cluster_size=best["pictures"], draws=best["draws"]),

@@ -1,12 +1,12 @@
 """The passes of select, each named once. A pass depends on published files alone; it may run anywhere, any number of times.
 
-    count -> weights -> scatter -> cluster -> (begin -> cells, ROUNDS times) -> cut -> keep
+    count -> weights -> scatter (-> join) -> cluster -> (begin -> cells, ROUNDS times) -> cut -> keep
 
 `count` gives numbers that add up over raw shards; `scatter` joins the duplicates inside a raw shard, and deals one picture of
-each, as dedup.PICTURE, to buckets by perceptual hash; `cluster` joins those of a bucket, and its verdicts are dealt to raw
-shards; `keep` tells them to the pictures of a raw shard, and drops what the cut leaves out. Where the cut is solved
-(`--target`, `--cap hard`), `cluster` writes beside its verdicts what it is solved from, and the passes in brackets find it among
-all clusters (`wit.plan.ranks`).
+each, as dedup.PICTURE, to buckets by perceptual hash; `join` joins those of some raw shards where a bucket is cut
+(`wit.select.spread`); `cluster` joins those of a bucket, and its verdicts are dealt to raw shards; `keep` tells them to the
+pictures of a raw shard, and drops what the cut leaves out. Where the cut is solved (`--target`, `--cap hard`), `cluster` writes
+beside its verdicts what it is solved from, and the passes in brackets behind it find it among all clusters (`wit.plan.ranks`).
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from wit.plan import ranks
 from wit.plan.ranks import Cells, Search
 from wit.querylist import hashes_of
 from wit.select.config import SelectConfig
-from wit.select.cut import EVERY_CLUSTER, Balance, Cut, Target, cluster, join_shard, judge, sampled_to
-from wit.select.dedup import PICTURE, VERDICT, bucket_of
+from wit.select.cut import EVERY_CLUSTER, Balance, Cut, Target, cluster, join_piece, join_shard, judge, sampled_to
+from wit.select.dedup import PICTURE, VERDICT
 from wit.select.filters import scores_read
-from wit.select.keep import keep_list, pictures
+from wit.select.keep import keep_list, pictures, survivors
+from wit.select.spread import Spread, captions_of_buckets, most_numbers
 from wit.select.survival import Memberships, membership_counts, surviving_counts
 from wit.store import fs, parquet
 from wit.store.manifests import Manifest, Marker, Unit
@@ -40,6 +41,7 @@ from wit.store.scratch import scratch_dir
 from wit.store.shuffle import Batch, Dealt, Shuffle, Slice, Task, buckets_for, read_rows
 from wit.tally import Tally
 
+Pieces = Iterable[Slice | Batch]  # of a bucket's rows
 PICTURE_BYTES = 900  # about, of a picture with its captions in a shuffle
 KEEP_ROW_GROUP = 512  # publish reads runs of about 100 rows: a run should not cost the whole table
 
@@ -78,22 +80,44 @@ class Passes:
 
     @property
     def by_picture(self) -> Shuffle:
-        """Pictures to buckets, out of raw shards. Its units bear the number of buckets: with another they are others. (Units
-        called picture, merge and verdict had rows of another form: those of all pictures.)"""
-        name = f"local{self.buckets}"
-        return Shuffle.of(self.stage, name, PICTURE, self.buckets, rows=self.pictures, tasks=self.shards)
+        """Pictures to buckets, out of raw shards; where a bucket is cut, to its pieces by raw shard. Its units bear the number
+        of buckets: with another they are others. (Units called picture, merge and verdict had rows of all pictures; for those
+        called local, merged and told no bucket was cut.)"""
+        name = f"sent{self.buckets}"
+        return Shuffle.of(self.stage, name, PICTURE, most_numbers(self.buckets), rows=self.pictures, tasks=self.shards)
+
+    @property
+    def by_hash(self) -> Shuffle:
+        """Pictures to the pieces by hash of a bucket that is cut, out of those by raw shard. These are few, so one level will
+        do."""
+        return Shuffle(self.stage, f"joined{self.buckets}", PICTURE, most_numbers(self.buckets))
 
     @property
     def by_shard(self) -> Shuffle:
         """Verdicts to raw shards, out of buckets."""
-        name = f"told{self.buckets}"
+        name = f"answer{self.buckets}"
         return Shuffle.of(self.stage, name, VERDICT, self.shards, rows=self.pictures, tasks=self.buckets)
 
+    @property
+    def sums(self) -> int:
+        """How many numbers `count` gives."""
+        return 2 * self.query_count + self.buckets
+
     def count(self, raw: Numbered) -> Ints:
-        """[2, queries] memberships of one raw shard: planned, and surviving."""
+        """[sums] of one raw shard: the memberships of each query, planned, then surviving, and the captions for each bucket."""
         table = read_raw(self.stage.out, raw.shard, self.config)
         counted = count(table, raw.shard, queries=self.query_count, config=self.config)
-        return np.stack([counted.planned, counted.surviving])
+        most, (rows, _) = self.config.max_captions_per_sample, survivors(table, self.config)
+        captions = captions_of_buckets(rows, self.buckets, max_captions=most)
+        return np.concatenate([counted.planned, counted.surviving, captions])
+
+    def memberships(self, sums: Ints) -> Ints:
+        """[2, queries] memberships in all raw shards: planned, and surviving."""
+        return sums[: 2 * self.query_count].reshape(2, self.query_count)
+
+    def spread(self, sums: Ints) -> Spread:
+        """Which buckets are cut, by the captions for each of all raw shards."""
+        return Spread.of(sums[2 * self.query_count :])
 
     def weights(self, memberships: Ints) -> Floats:
         """[queries] the new factor of the draws: plan's weight x measured survival."""
@@ -103,19 +127,38 @@ class Passes:
         """The queries that a hard cap may bound; none where there is no such cap."""
         return self.balance.capped(Memberships(*memberships))
 
-    def scatter(self, raw: Numbered, weights: Floats) -> Task:
+    def scatter(self, raw: Numbered, weights: Floats, spread: Spread) -> Task:
         """One raw shard -> its pictures, those that are the same as one, by dedup bucket."""
 
         def chunks() -> list[Dealt]:
             table, hashes = read_raw(self.stage.out, raw.shard, self.config), hashes_of(self.queries)
-            survivors = pictures(table, raw.number, weights, hashes, seed=self.seed, config=self.config)
+            found = pictures(table, raw.number, weights, hashes, seed=self.seed, config=self.config)
             captions = self.config.max_captions_per_sample
-            joined = join_shard(survivors, self.balance, hashes, seed=self.seed, max_captions=captions)
-            return [Dealt.ordered(joined, bucket_of(joined, self.buckets))]
+            joined = join_shard(found, self.balance, hashes, seed=self.seed, max_captions=captions)
+            return [Dealt.ordered(joined, spread.by_raw(joined))]
 
         return Task(raw.number, chunks)
 
-    def cluster(self, bucket: tuple[int, Iterable[Slice | Batch]], capped: Ids) -> Clustered:
+    def is_whole(self, bucket: tuple[int, Pieces]) -> bool:
+        """Whether a bucket is not cut."""
+        return bucket[0] < self.buckets
+
+    def is_piece(self, bucket: tuple[int, Pieces]) -> bool:
+        """Whether it is a piece of one that is."""
+        return bucket[0] >= self.buckets
+
+    def join(self, piece: tuple[int, Pieces], spread: Spread) -> Task:
+        """The pictures of a piece by raw shard, those that are the same joined -> the pieces by hash of that bucket."""
+
+        def chunks() -> list[Dealt]:
+            found, hashes = read_rows(piece[1], PICTURE), hashes_of(self.queries)
+            captions = self.config.max_captions_per_sample
+            joined = join_piece(found, self.balance, hashes, seed=self.seed, max_captions=captions)
+            return [Dealt.ordered(joined, spread.by_hash(joined))]
+
+        return Task(piece[0], chunks)
+
+    def cluster(self, bucket: tuple[int, Pieces], capped: Ids) -> Clustered:
         """The pictures of one bucket -> verdicts on them, without duplicates, and what the cut is solved from."""
         number, pieces = bucket
 
@@ -126,7 +169,7 @@ class Passes:
             tables = {"verdicts": verdicts} | ({"ranked": ranked} if self.balance.is_solved else {})
             return self.stage.at_work.publish_streams(unit, tables)
 
-        unit = Unit.numbered(f"merged{self.buckets}", number)
+        unit = Unit.numbered(f"cluster{self.buckets}", number)
         return Clustered(number, self.stage.at_work.once(unit, work))
 
     def verdicts(self, clustered: Clustered) -> Task:
@@ -160,7 +203,7 @@ class Passes:
         """(number, raw shard): `keep` sees the shard together with its verdicts, and even if none of its pictures survives."""
         return raw.number, raw.shard
 
-    def keep(self, shard: FetchedShard, verdicts: Iterable[Slice | Batch], cut: Cut) -> Marker:
+    def keep(self, shard: FetchedShard, verdicts: Pieces, cut: Cut) -> Marker:
         """One raw shard and the verdicts on its pictures -> its part of the keep list, and its dropped rows."""
         unit = shard.unit.as_("part")
 

@@ -96,3 +96,22 @@ def test_equal_pictures_share_a_bucket_and_buckets_are_even() -> None:
     bucket = bucket_of(pa.table(rows), 8)
     assert (bucket[::2] == bucket[1::2]).all()
     assert np.bincount(bucket, minlength=8).min() > n / 8 * 0.8
+
+
+def test_a_leader_of_many_duplicates_is_not_copied_once_for_each() -> None:
+    text, duplicates = "fox" * 10_000, 10_000
+    said = [[caption(text, 1.0, "0" * 32, [0])], *([] for _ in range(duplicates))]
+    rows = {
+        "raw": range(duplicates + 1),
+        "row": [0] * (duplicates + 1),
+        "key": [f"{n:032x}" for n in range(duplicates + 1)],
+        "critical_t": [1.0] * (duplicates + 1),
+        "original_sha256": ["a"] * (duplicates + 1),
+        "phash": [7] * (duplicates + 1),
+        "captions": said,
+        "pictures": [duplicates + 1, *[0] * duplicates],
+    }
+    pictures, cluster = in_clusters(pa.Table.from_pydict(rows | {"draws": [[]] * (duplicates + 1)}, schema=PICTURE))
+    before = pa.default_memory_pool().max_memory() or 0
+    cluster_bucket(pictures, cluster, max_captions=16)
+    assert (pa.default_memory_pool().max_memory() or 0) - before < 1_000 * len(text) < duplicates * len(text)
