@@ -32,7 +32,7 @@ from wit.plan import pairs as maths
 from wit.plan.config import PlanConfig
 from wit.plan.counts import CAPTIONS, COUNT
 from wit.plan.facts import Shape
-from wit.plan.owners import OWNED, Routing, rates_of
+from wit.plan.owners import OF_DOMAIN, OWNED, Routing, add_owners, rates_of
 from wit.plan.passes import COUNT_BYTES, ROW_BYTES
 from wit.plan.passes import Passes as PlanPasses
 from wit.plan.threshold import Threshold
@@ -147,16 +147,23 @@ def counts_of(rows: int, name: int | None = None) -> pa.Table:
 
 
 def owned_of(rows: int, name: int | None = None, *, hosts: bool = False) -> pa.Table:
-    """What buckets counted of domains: each another one, or all of them one, on one host or on as many as there are rows."""
-    ones = pa.array(np.full(rows, max(1, PLANNED // HOT // rows // PART) if name else 1))
+    """What buckets counted of hosts: each another one of another domain, or all of one domain, one host or each another one."""
+    ones = pa.array(np.full(rows, PLANNED // HOT // BUCKETS if name and not hosts else 1))
     allowed = [pa.array(np.full(rows, CONFIG.max_domain_hours * 3600 * rate)) for rate in (20.0, 10.0)]
     host = random_hashes(rows) if hosts or name is None else random_hashes(rows, name)
     return pa.table([random_hashes(rows, name), host, ones, *allowed], schema=OWNED)
 
 
-def of_plan(hot: str, more: int, counted: int, owned: int, *, hosts: bool = False) -> dict[str, Cost]:
+def domains_of(rows: int, name: int | None = None) -> pa.Table:
+    """What ranges of hosts counted of domains: each another one, or all of them one."""
+    ones = pa.array(np.full(rows, max(1, PLANNED // HOT // rows // PART) if name else 1))
+    allowed = pa.array(np.full(rows, CONFIG.max_domain_hours * 3600 * 20.0))
+    return pa.table([random_hashes(rows, name), ones, allowed], schema=OF_DOMAIN)
+
+
+def of_plan(hot: str, more: int, counted: int, owned: int, domains: int, *, hosts: bool = False) -> dict[str, Cost]:
     """Every kind of unit of plan, where so many hot rows come to its largest besides those of the median: rows of candidates to
-    a bucket, counts to a range, counts of domains to a range."""
+    a bucket, counts to a range, counts to a range of hosts, counts to a range of domains."""
     found: dict[str, Cost] = {}
     in_bucket, in_range, owners = CANDIDATES // BUCKETS // PART, CANDIDATES // RANGES // PART, PLANNED // RANGES // PART
     with tempfile.TemporaryDirectory(prefix="wit-bench-") as folder:
@@ -186,10 +193,15 @@ def of_plan(hot: str, more: int, counted: int, owned: int, *, hosts: bool = Fals
         found["thin"], thinned = cost(in_bucket, lambda: plan.thin(merged, told))
         found["weigh"], weighed = cost(in_bucket, lambda: plan.weigh(thinned, np.full(QUERIES, 1e6)))
         threshold = Threshold(20_000, 1e9, PLANNED)
-        found["own"], _ = cost(in_bucket, lambda: plan.by_domain.deal(plan.own(weighed, threshold)))
-        pieces = bucket(plan.by_domain, [owned_of(owners), *([owned_of(owned, 7, hosts=hosts)] if owned else [])])
-        found["find_owners"], all_owners = cost(owners + owned, lambda: plan.find_owners((0, pieces)), pieces)
-        routing = plan.routing(all_owners, threshold)
+        found["own"], _ = cost(in_bucket, lambda: plan.by_host.deal(plan.own(weighed, threshold)))
+        pieces = bucket(plan.by_host, [owned_of(owners), *([owned_of(owned, 7, hosts=hosts)] if owned else [])])
+        found["find_hosts"], of_hosts = cost(owners + owned, lambda: plan.find_hosts((0, pieces)), pieces)
+        wide = Shuffle.of(plan.stage, "sites", OF_DOMAIN, RANGES, rows=CANDIDATES, tasks=RANGES)
+        added = replace(plan, shape=Shape(1, RANGES, partitions=1))
+        found["add_hosts"], _ = cost(owners + owned, lambda: wide.deal(added.add_hosts((0, pieces))), pieces)
+        pieces = bucket(plan.by_domain, [domains_of(owners), *([domains_of(domains, 7)] if domains else [])])
+        found["find_domains"], of_domains = cost(owners + domains, lambda: plan.find_domains((0, pieces)), pieces)
+        routing = plan.routing(add_owners([of_hosts, of_domains]), threshold)
         apart = replace(plan.by_partition, buckets=routing.partitions + 100)
         found["admit"], _ = cost(in_bucket, lambda: apart.deal(plan.admit(weighed, threshold, routing)))
         found["arrange"] = arranged(plan, hot, routing)
@@ -321,10 +333,12 @@ def of_select(hot: str, balance: Balance) -> dict[str, Cost]:
 
 
 CASES: dict[str, Callable[[], dict[str, Cost]]] = {
-    "URL": partial(of_plan, "url", CHUNKS * CONFIG.max_captions_per_url // PART, 0, 0),
-    "caption": partial(of_plan, "caption", 0, BUCKETS // PART, 0),
-    "domain, one host": partial(of_plan, "domain", 0, 0, BUCKETS // PART),
-    "domain, a host a row": partial(of_plan, "domain", 0, 0, PLANNED // HOT // PART, hosts=True),
+    "URL": partial(of_plan, "url", CHUNKS * CONFIG.max_captions_per_url // PART, 0, 0, 0),
+    "caption": partial(of_plan, "caption", 0, BUCKETS // PART, 0, 0),
+    "domain, one host": partial(of_plan, "domain", 0, 0, BUCKETS // PART, 1),
+    "domain, a host a row": partial(
+        of_plan, "domain", 0, 0, PLANNED // HOT // RANGES // PART, RANGES // PART, hosts=True
+    ),
     "hash, in every raw shard": partial(of_select, "everywhere", Balance(1e12)),
     "hash, alone in raw shards": partial(of_select, "alone", Balance(1e12)),
     "hash, --cap hard": partial(of_select, "everywhere", Balance(20_000, hard=True)),
@@ -334,7 +348,7 @@ CASES: dict[str, Callable[[], dict[str, Cost]]] = {
 def median(name: str) -> dict[str, Cost]:
     """The same units of a set without that name."""
     if not name.startswith("hash"):
-        return of_plan("", 0, 0, 0)
+        return of_plan("", 0, 0, 0, 0)
     return of_select("", Balance(20_000, hard=True) if "--cap" in name else Balance(1e12))
 
 
@@ -343,7 +357,7 @@ def skew() -> None:
     pa.set_memory_pool(pa.system_memory_pool())  # what it frees goes back, and is not taken for what is needed
     medians: dict[str, dict[str, Cost]] = {}
     bounds, idle = [], psutil.Process().memory_info().rss / 1e6
-    of_plan("", 0, 0, 0)  # what is loaded once is no unit's
+    of_plan("", 0, 0, 0, 0)  # what is loaded once is no unit's
     print(f"rows: computed. Seconds of processor, memory, MB a key: measured at 1/{PART} of the rows, times {PART}.")
     print(
         f"{'hot':<27}{'unit':<18}{'rows':>13}{'of largest':>12}{'s':>9}{'largest':>9}{'times':>7}{'MB':>8}{'a key':>8}"

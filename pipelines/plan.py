@@ -84,13 +84,14 @@ class Plan(beam.PTransform):  # type: ignore[misc]
             | "Thin" >> beam.FlatMap(_thin, Counted(plan.thin))
         )
         weighed, threshold, facts = self.counted_before(thinned) if plan.threshold else self.counted(thinned)
-        by_domain = weighed | "ByDomain" >> self.shuffled(plan.by_domain, plan.own, AsSingleton(threshold))
+        by_host = weighed | "ByHost" >> self.shuffled(plan.by_host, plan.own, AsSingleton(threshold))
+        by_domain = by_host.buckets | "ByDomain" >> self.shuffled(plan.by_domain, plan.add_hosts)
         owners = (
-            by_domain.buckets
-            | "Owners" >> beam.Map(plan.find_owners)
-            | "AddUp" >> beam.CombineGlobally(SumWith(add_owners))
-        )
-        routing = owners | "Routing" >> beam.Map(plan.routing, AsSingleton(threshold))
+            by_host.buckets | "Hosts" >> beam.Map(plan.find_hosts),
+            by_domain.buckets | "Domains" >> beam.Map(plan.find_domains),
+        ) | "Owners" >> beam.Flatten()
+        all_owners = owners | "AddUp" >> beam.CombineGlobally(SumWith(add_owners))
+        routing = all_owners | "Routing" >> beam.Map(plan.routing, AsSingleton(threshold))
         read = weighed | "HandedOn" >> beam.FlatMap(_handed_on, AsSingleton(facts))
         admit = Shuffled(
             plan.by_partition,

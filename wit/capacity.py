@@ -270,7 +270,8 @@ def plan_files(pilot: Pilot, size: Size) -> int:
         (plan.by_url, size.parts),
         (plan.by_name, shape.buckets),
         (plan.frequent, shape.ranges),
-        (plan.by_domain, shape.buckets),
+        (plan.by_host, shape.buckets),
+        (plan.by_domain, shape.ranges),
         (plan.by_partition, shape.buckets),
     )
     return sum(file_requests(shuffle, tasks, size.candidates) for shuffle, tasks in every)

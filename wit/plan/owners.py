@@ -3,6 +3,10 @@
 Planned rows are routed by registrable domain to partitions; one worker at a time takes a partition. A giant is a domain too large
 for one partition. It gets partitions of its own, which one worker takes in turn (`wit.download`); how many is known once all
 rows are counted.
+
+Rows are counted in two levels. A domain may have a host for each row (8 million at full size), so no range of domains gets its
+hosts: buckets deal their counts to ranges of hosts, each of which adds up what it has of a domain, and deals that to ranges of
+domains. So of a host there come as many counts as there are buckets, and of a domain as many as there are ranges.
 """
 
 from __future__ import annotations
@@ -102,7 +106,7 @@ class Owners:
     hosts: Counts
 
 
-# Planned rows of a bucket by host, and how many rows the rates allow its domain and itself.
+# Planned rows of a bucket by host, and how many rows the rates allow its domain and itself; of a range of hosts, by domain.
 OWNED = pa.schema(
     [
         ("domain", pa.uint64()),
@@ -112,6 +116,7 @@ OWNED = pa.schema(
         ("host_allowed", pa.float64()),
     ]
 )
+OF_DOMAIN = pa.schema([OWNED.field(name) for name in ("domain", "rows", "domain_allowed")])
 
 
 def planned_places(weighed: pa.Table, threshold: float) -> pa.Array:
@@ -121,14 +126,15 @@ def planned_places(weighed: pa.Table, threshold: float) -> pa.Array:
 
 
 def count_owned(first: pa.Table, rates: Rates, ranges: int, names: pa.Table | None = None) -> Dealt:
-    """The planned URLs of a bucket (NARROW, one pair of each) by host, as OWNED, dealt to ranges by domain. `names` has their
+    """The planned URLs of a bucket (NARROW, one pair of each) by host, as OWNED, dealt to ranges of hosts. `names` has their
     `domain` and `host`, which is needed where --host-limits names any."""
     both = np.stack([first[name].to_numpy() for name in ("domain_hash", "host_hash")], axis=1).reshape(-1, 2)
     owned, at, rows = np.unique(both, axis=0, return_index=True, return_counts=True)
     allowed = [_allowed(names, name, at, rule) for name, rule in (("domain", rates.of_domain), ("host", rates.of_host))]
-    place = bucket_of(owned[:, 0], ranges)  # the rows are in the order of the domains' hashes, and so of the ranges
     columns = [owned[:, 0], owned[:, 1], rows, *allowed]
-    return Dealt(pa.table([pa.array(column) for column in columns], schema=OWNED), place)
+    return Dealt.ordered(
+        pa.table([pa.array(column) for column in columns], schema=OWNED), bucket_of(owned[:, 1], ranges)
+    )
 
 
 def _allowed(names: pa.Table | None, column: str, at: Ints, rule: Callable[[str], float]) -> Floats:
@@ -137,12 +143,25 @@ def _allowed(names: pa.Table | None, column: str, at: Ints, rule: Callable[[str]
     return np.array([rule(name) for name in names[column].take(pa.array(at)).to_pylist()], np.float64)
 
 
-def too_many(owned: pa.Table, config: PlanConfig) -> Owners:
-    """The OWNED of one range, which has whole domains -> its domains and hosts that have too many rows."""
-    domains = _summed(owned, "domain", "domain_allowed")
+def hosts_above(owned: pa.Table) -> Owners:
+    """The OWNED of one range of hosts -> those that have too many rows."""
     hosts = _summed(owned, "host", "host_allowed")
+    return Owners(_together([]), hosts.where(hosts.rows > hosts.allowed))
+
+
+def count_domains(owned: pa.Table, ranges: int) -> Dealt:
+    """The OWNED of one range of hosts -> the rows of each domain in it, as OF_DOMAIN, dealt to ranges of domains."""
+    domains = _summed(owned, "domain", "domain_allowed")
+    columns = [domains.hashes, domains.rows, domains.allowed]
+    place = bucket_of(domains.hashes, ranges)  # the rows are in the order of their hashes, and so of the ranges
+    return Dealt(pa.table([pa.array(column) for column in columns], schema=OF_DOMAIN), place)
+
+
+def domains_above(counted: pa.Table, config: PlanConfig) -> Owners:
+    """The OF_DOMAIN of one range of domains -> those that have too many rows."""
+    domains = _summed(counted, "domain", "domain_allowed")
     bound = np.minimum(domains.allowed, config.max_urls_per_domain_partition)
-    return Owners(domains.where(domains.rows > bound), hosts.where(hosts.rows > hosts.allowed))
+    return Owners(domains.where(domains.rows > bound), _together([]))
 
 
 def _summed(owned: pa.Table, name: str, allowed: str) -> Counts:

@@ -1,11 +1,12 @@
 """The passes of plan, each named once: a unit of work reads its inputs, calls the maths, publishes its part and its marker.
 
-    scatter -> merge -> (count -> find_frequent) -> thin -> (count_queries) -> weigh -> (histogram, rank; own -> find_owners)
+    scatter -> merge -> (count -> find_frequent) -> thin -> (count_queries) -> weigh -> (histogram, rank; own -> add_hosts
+            -> find_hosts, find_domains)
             -> admit -> arrange
 
-Arrows that change the key go through a shuffle: by URL, by the hash of a name and back, by domain, by host partition. Rows are
-read and written whole four times: by scatter, merge, admit and arrange. The passes between read NARROW, under half of their
-bytes, and write what changes: which pairs are thinned, and their critical t.
+Arrows that change the key go through a shuffle: by URL, by the hash of a name and back, by host, by domain, by host partition.
+Rows are read and written whole four times: by scatter, merge, admit and arrange. The passes between read NARROW, under half of
+their bytes, and write what changes: which pairs are thinned, and their critical t.
 
 A unit depends only on its arguments and on published files. It may run anywhere and any number of times, and returns at once
 what was published before. Only the first pass counts pairs in, and only the last counts them out, so that the manifest is the
@@ -135,8 +136,13 @@ class Passes:
         return self._shuffle("frequent", counts.COUNT, self.shape.buckets, tasks=self.shape.ranges)
 
     @property
+    def by_host(self) -> Shuffle:
+        return self._shuffle("host", owners.OWNED, self.shape.ranges, tasks=self.shape.buckets)
+
+    @property
     def by_domain(self) -> Shuffle:
-        return self._shuffle("domain", owners.OWNED, self.shape.ranges, tasks=self.shape.buckets)
+        """(Units called domain had the rows of each host.)"""
+        return self._shuffle("site", owners.OF_DOMAIN, self.shape.ranges, tasks=self.shape.ranges)
 
     @property
     def by_partition(self) -> Shuffle:
@@ -236,7 +242,7 @@ class Passes:
         return list(ranks.count(search, np.zeros(len(values), np.int32), values))
 
     def own(self, weighed: Bucket, threshold: Threshold) -> Task:
-        """The bucket's counts of planned rows by host, by ranges of their domains' hashes."""
+        """The bucket's counts of planned rows by host, by ranges of their hashes."""
 
         def chunks() -> list[Dealt]:
             places = owners.planned_places(self._weighed(weighed), threshold.t)
@@ -246,9 +252,18 @@ class Passes:
 
         return Task(weighed.number, chunks)
 
-    def find_owners(self, owned: tuple[int, Pieces]) -> Owners:
-        """The domains and hosts of one range that have too many planned rows."""
-        return owners.too_many(read_rows(owned[1], owners.OWNED), self.config)
+    def find_hosts(self, owned: tuple[int, Pieces]) -> Owners:
+        """The hosts of one range that have too many planned rows."""
+        return owners.hosts_above(read_rows(owned[1], owners.OWNED))
+
+    def add_hosts(self, owned: tuple[int, Pieces]) -> Task:
+        """The counts of one range of hosts, added up by domain, by ranges of their hashes."""
+        number, pieces = owned
+        return Task(number, lambda: [owners.count_domains(read_rows(pieces, owners.OWNED), self.shape.ranges)])
+
+    def find_domains(self, counted: tuple[int, Pieces]) -> Owners:
+        """The domains of one range that have too many planned rows."""
+        return owners.domains_above(read_rows(counted[1], owners.OF_DOMAIN), self.config)
 
     def routing(self, found: Owners, threshold: Threshold) -> Routing:
         """Which partitions there are, and which of them are giants'."""

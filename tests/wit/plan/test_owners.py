@@ -46,11 +46,40 @@ def counted(pairs: pa.Table, rates: Rates, *, threshold: float = 5.0, ranges: in
     return parts
 
 
-def found_in(parts: list[Dealt], config: PlanConfig) -> Owners:
-    """What the ranges find in it."""
+def received(parts: list[Dealt]) -> list[pa.Table]:
+    """What each range gets."""
     ranges = sorted({number for part in parts for number in part.bucket.tolist()})
-    tables = [pa.concat_tables(p.rows.filter(pa.array(p.bucket == number)) for p in parts) for number in ranges]
-    return owners.add_owners(owners.too_many(table, config) for table in reversed(tables))
+    return [pa.concat_tables(p.rows.filter(pa.array(p.bucket == number)) for p in parts) for number in ranges]
+
+
+def found_in(parts: list[Dealt], config: PlanConfig, ranges: int = 4) -> Owners:
+    """What the ranges find in it."""
+    of_hosts = received(parts)
+    of_domains = received([owners.count_domains(table, ranges) for table in of_hosts])
+    found = [*map(owners.hosts_above, of_hosts), *(owners.domains_above(table, config) for table in of_domains)]
+    return owners.add_owners(reversed(found))
+
+
+def test_a_domain_with_a_host_for_each_row_fills_no_range(tmp_path: Path) -> None:
+    pairs = weighed([f"http://h{n}.big.example/" for n in range(2_000)] + ["http://one.small.example/"], tmp_path)
+    of_hosts = received(counted(pairs, UNBOUND, ranges=16))
+    of_domains = received([owners.count_domains(table, 16) for table in of_hosts])
+    assert max(map(len, of_hosts)) < 2 * 2_000 / 16 and max(map(len, of_domains)) <= 16 + 1
+    found = found_in(counted(pairs, UNBOUND, ranges=16), PlanConfig(max_urls_per_domain_partition=1_999), 16)
+    assert found.domains.hashes.tolist() == [name_hash("big.example")] and found.domains.rows.tolist() == [2_000]
+    assert not len(found.hosts.hashes)
+
+
+@pytest.mark.parametrize("ranges", [1, 4, 64])
+def test_counts_are_those_of_a_twin_that_sees_all_rows(tmp_path: Path, ranges: int) -> None:
+    names = [f"h{n % 7}.d{n * n % 11}.example" for n in range(1_500)]
+    pairs = weighed([f"http://{name}/{n}" for n, name in enumerate(names)], tmp_path)
+    found = found_in(counted(pairs, Rates(1, 0.05, 0.01), ranges=ranges), PlanConfig(), ranges)
+    for mine, cut, allowed in ((found.domains, 1, 180), (found.hosts, 0, 36)):
+        twin = Counter(name.partition(".")[2] if cut else name for name in names)
+        above = sorted((name_hash(name), rows, allowed) for name, rows in twin.items() if rows > allowed)
+        assert list(zip(mine.hashes.tolist(), mine.rows.tolist(), mine.allowed.tolist(), strict=True)) == above
+        assert above
 
 
 def routing_of(pairs: pa.Table, config: PlanConfig, rates: Rates) -> Routing:
