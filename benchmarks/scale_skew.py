@@ -62,7 +62,7 @@ RANGES = buckets_for(2 * CANDIDATES, bytes_a_row=COUNT_BYTES, rows_a_key=8 * shu
 OF_HASHES = buckets_for(PICTURES, bytes_a_row=PICTURE_BYTES)
 CONFIG, SEED, CHOSEN = PlanConfig(), 1, SelectConfig()
 AS = {"join": "cluster"}  # of a unit that the median set has none of: the one whose work it takes over
-CHUNKS = TASKS * ceil_div(CANDIDATES // TASKS, shuffle.CHUNK_ROWS)  # each keeps the captions of a URL that it may
+CHUNKS = ceil_div(CANDIDATES // TASKS, shuffle.CHUNK_ROWS)  # of a task
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def of_plan(hot: str, more: int, counted: int, owned: int, domains: int, *, host
         chunk = some(shuffle.CHUNK_ROWS // PART, hot)
         wide = Shuffle.of(plan.stage, "task", maths.SCATTERED, BUCKETS, rows=CANDIDATES, tasks=TASKS)
         scattered = Task(
-            0, lambda: [maths.scatter(chunk, seed=SEED, buckets=wide.buckets, captions=CONFIG.max_captions_per_url)]
+            0, lambda: maths.scatter([chunk], seed=SEED, buckets=wide.buckets, captions=CONFIG.max_captions_per_url)
         )
         found["chunk of a task"], _ = cost(len(chunk), lambda: wide.deal(scattered))
         tables = [some(in_bucket, "" if hot == "url" else hot, seed=1)]
@@ -332,8 +332,15 @@ def of_select(hot: str, balance: Balance) -> dict[str, Cost]:
     return found
 
 
+def of_a_task() -> int:
+    """How many rows of the hot URL a task sends, each with another caption: those that no chunk before them has left out."""
+    hot = (some(shuffle.CHUNK_ROWS // HOT, "url", 1, seed) for seed in range(CHUNKS))
+    dealt = maths.scatter(hot, seed=SEED, buckets=BUCKETS, captions=CONFIG.max_captions_per_url)
+    return sum(len(chunk.rows) for chunk in dealt)
+
+
 CASES: dict[str, Callable[[], dict[str, Cost]]] = {
-    "URL": partial(of_plan, "url", CHUNKS * CONFIG.max_captions_per_url // PART, 0, 0, 0),
+    "URL": partial(of_plan, "url", TASKS * of_a_task() // PART, 0, 0, 0),
     "caption": partial(of_plan, "caption", 0, BUCKETS // PART, 0, 0),
     "domain, one host": partial(of_plan, "domain", 0, 0, BUCKETS // PART, 1),
     "domain, a host a row": partial(

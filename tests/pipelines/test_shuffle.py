@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -178,3 +179,35 @@ def test_what_an_earlier_version_left_half_done_is_begun_anew(tmp_path: Path, pa
         file.name for marker in stage.markers() for file in marker.files.values()
     }
     assert {name: data for name, data in everything(stage).items() if name in named} == whole
+
+
+def test_captions_are_cut_by_task_and_a_plan_that_began_otherwise_goes_on_so(
+    tmp_path: Path, candidates: Callable[..., pa.Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One URL is a third of all rows. Earlier versions cut each chunk alone; what they counted fits no other rule."""
+    rows = [(f"http://h.example/{i if i % 3 else 'spacer'}", f"text {i}", [0]) for i in range(900)]
+    parts, knobs = written(tmp_path, candidates(rows), 2), {"max_captions_per_url": 4, "rows_a_key": 250}
+    monkeypatch.setattr(shuffle, "CHUNK_ROWS", 50)
+    files = planned(tmp_path, "files", parts, (), 2, **knobs)[1]
+    engine = planned(tmp_path, "engine", parts, (), 2, by_engine=True, **knobs)[1]
+    assert everything(files) == everything(engine)
+    kept = files.marker(RATES)
+    assert kept is not None
+    begun = files.facts(kept, Begun)
+    assert begun.by_task
+    early = StageDir(str(tmp_path / "old"), "plan", "f" * 32)
+    early.publish(RATES, {}, facts=replace(begun, by_task=False))
+    old = planned(tmp_path, "old", parts, (), 2, **knobs)[1]
+    dropped = {}
+    for stage in (files, old):
+        assert sum(m.into for m in stage.markers()) == 900
+        assert sum(m.out + sum(m.dropped.values()) for m in stage.markers()) == 900
+        scattered = [marker for marker in stage.markers() if marker.unit.kind == "scatter"]
+        dropped[stage.out] = sum(marker.dropped.get("too_many_captions", 0) for marker in scattered)
+    chunks, hot = 2 * 9, 300
+    assert dropped[old.out] == hot - chunks * 4 < dropped[files.out]
+    assert {
+        name: data for name, data in everything(old).items() if name.startswith("plan/part-") and "json" not in name
+    } == {
+        name: data for name, data in everything(files).items() if name.startswith("plan/part-") and "json" not in name
+    }

@@ -70,6 +70,9 @@ class Begun:
 
     rates: KeptRates
     shape: Shape | None = optional(None)
+    by_task: bool = optional(False)
+    """Whether a URL's captions are cut over all chunks of a task. Earlier versions cut each chunk alone, and what they dropped is
+    counted so; of no more rows than one chunk it is the same, and nothing is said."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ counts, the cap) add up over buckets; captions and domains are counted by ranges
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -57,25 +58,57 @@ WIDE = pa.schema([field for field in PAIRS if field.name not in ("key", "query_i
 WEIGHED = pa.schema([("place", pa.int32()), *[PAIRS.field(name) for name in ("row", "critical_t")]])
 
 
-def _by_url(table: pa.Table, seed: int, buckets: int, captions: int) -> tuple[pa.Table, Ints, pa.Table]:
-    """(rows, bucket of each row, dropped). Rows are ordered by URL hash, then by keyed pair hash; repeated pairs and captions
-    beyond the limit are dropped. Dropping is associative: tasks do it first and buckets again, so that a URL on a million pages
-    never fills a bucket."""
-    urls = wide_hashes(seed, table["canonical_url"])
-    pairs = keyed_column(seed, "captions", table["key"])
-    order = np.lexsort((pairs, urls[:, 1], urls[:, 0]))
+REMEMBERED = 4  # rows of a URL in one chunk. Of one with fewer, all of 40,000 chunks send a bucket no more than 120,000
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Of the URLs that a task has met often: the pairs that it sent and that a bucket may still keep. 24 bytes each, so at most
+    120 MB for a task of 5 million rows."""
+
+    urls: Hashes  # [n, 2]
+    pairs: Hashes  # [n]
+
+
+NOTHING_SENT = Sent(np.zeros((0, 2), np.uint64), np.zeros(0, np.uint64))
+
+
+def _by_url(
+    table: pa.Table, seed: int, buckets: int, captions: int, sent: Sent = NOTHING_SENT
+) -> tuple[pa.Table, Ints, pa.Table, Sent]:
+    """(rows, bucket of each row, dropped, what is sent then). Rows are ordered by URL hash, then by keyed pair hash; repeated
+    pairs and captions beyond the limit are dropped. Dropping is associative: chunks do it first, with what their task has `sent`
+    before, and buckets again. So a URL on a million pages never fills a bucket."""
+    before = len(sent.pairs)
+    urls = np.concatenate([sent.urls, wide_hashes(seed, table["canonical_url"])])
+    pairs = np.concatenate([sent.pairs, keyed_column(seed, "captions", table["key"])])
+    order = np.lexsort((pairs, urls[:, 1], urls[:, 0]))  # stable: of equal pairs what was sent comes first
     urls, pairs = urls[order], pairs[order]
     new_url = changes(urls)
     repeated = ~(new_url | changes(pairs))
-    distinct = order[~repeated]
-    surplus = rank_in_run(np.flatnonzero(new_url[~repeated]), len(distinct)) >= captions
+    urls, pairs, place = urls[~repeated], pairs[~repeated], order[~repeated] - before
+    surplus = rank_in_run(np.flatnonzero(new_url[~repeated]), len(place)) >= captions
     dropped = pa.concat_tables(
         [
-            drop_rows(table.take(order[repeated]), Reason.DUPLICATE_PAIR),
-            drop_rows(table.take(distinct[surplus]), Reason.TOO_MANY_CAPTIONS),
+            drop_rows(table.take(order[repeated] - before), Reason.DUPLICATE_PAIR),
+            drop_rows(table.take(place[surplus & (place >= 0)]), Reason.TOO_MANY_CAPTIONS),
         ]
     )
-    return table.take(distinct[~surplus]), bucket_of(urls[~repeated][~surplus][:, 0], buckets), dropped
+    rows = ~surplus & (place >= 0)
+    return (
+        table.take(place[rows]),
+        bucket_of(urls[rows][:, 0], buckets),
+        dropped,
+        _often(Sent(urls[~surplus], pairs[~surplus])),
+    )
+
+
+def _often(sent: Sent) -> Sent:
+    """Those of the URLs that have REMEMBERED pairs there."""
+    starts = run_starts(sent.urls)
+    lengths = run_lengths(starts, len(sent.urls))
+    often = np.repeat(lengths >= REMEMBERED, lengths)
+    return Sent(sent.urls[often], sent.pairs[often])
 
 
 def drop_rows(rows: pa.Table, reason: Reason, detail: str = "") -> pa.Table:
@@ -83,14 +116,21 @@ def drop_rows(rows: pa.Table, reason: Reason, detail: str = "") -> pa.Table:
     return as_schema(DROPPED, rows, stage=reason.stage, reason=reason.value, detail=detail)
 
 
-def scatter(table: pa.Table, *, seed: int, buckets: int, captions: int) -> Dealt:
-    """Candidate rows dealt to buckets by URL."""
-    return Dealt(*_by_url(table.select(SCATTERED.names), seed, buckets, captions), into=len(table))
+def scatter(
+    chunks: Iterable[pa.Table], *, seed: int, buckets: int, captions: int, by_task: bool = True
+) -> Iterator[Dealt]:
+    """The candidate rows of a task, a chunk at a time, dealt to buckets by URL. A pair that a chunk before has sent, or captions
+    that are too many with those that it has, go here; not so `by_task=False`."""
+    sent = NOTHING_SENT
+    for table in chunks:
+        before = sent if by_task else NOTHING_SENT
+        rows, bucket, dropped, sent = _by_url(table.select(SCATTERED.names), seed, buckets, captions, before)
+        yield Dealt(rows, bucket, dropped, into=len(table))
 
 
 def merge(rows: pa.Table, *, seed: int, captions: int) -> tuple[pa.Table, pa.Table]:
     """SCATTERED of one bucket -> (its pairs as PAIRS without critical t, dropped)."""
-    rows, _, dropped = _by_url(rows, seed, 1, captions)
+    rows, _, dropped, _ = _by_url(rows, seed, 1, captions)
     urls = one_array(rows["canonical_url"])
     new = np.ones(len(rows), bool)
     new[1:] = pc.not_equal(urls[1:], urls[:-1]).to_numpy(zero_copy_only=False)

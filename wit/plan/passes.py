@@ -113,6 +113,8 @@ class Passes:
     facts: Marker | None = None
     """Where the whole set has been counted: the marker of its facts, and the threshold."""
     threshold: Threshold | None = None
+    by_task: bool = True
+    """Whether a task cuts the captions of a URL over all of its chunks."""
     is_spent: bool = False
     """Whether what buckets handed on is being removed, since all of it is dealt in files: then the plan goes on by files."""
 
@@ -158,10 +160,13 @@ class Passes:
 
         def chunks() -> Iterator[Dealt]:
             with parquet.open_file(part.path) as file:
-                for table in _tables(file, shuffle.CHUNK_ROWS):
-                    yield maths.scatter(
-                        table, seed=self.seed, buckets=self.shape.buckets, captions=self.config.max_captions_per_url
-                    )
+                yield from maths.scatter(
+                    _tables(file, shuffle.CHUNK_ROWS),
+                    seed=self.seed,
+                    buckets=self.shape.buckets,
+                    captions=self.config.max_captions_per_url,
+                    by_task=self.by_task,
+                )
 
         return Task(int(part.unit.place), chunks, part.unit)
 
@@ -379,7 +384,7 @@ def passes(
     rows_a_key: int = shuffle.KEY_ROWS,
 ) -> Passes:
     """The passes over `rows` candidate rows in `parts` parts, at the rates and in the shape of the plan's first start."""
-    begun = begin(stage, rates, shape_of(rows, config, rows_a_key=rows_a_key))
+    begun = begin(stage, rates, shape_of(rows, config, rows_a_key=rows_a_key), by_task=rows > shuffle.CHUNK_ROWS)
     assert begun.shape is not None
     facts, threshold = counted_before(stage)
     return Passes(
@@ -394,6 +399,7 @@ def passes(
         parts,
         facts,
         threshold,
+        begun.by_task,
         stage.at_work.done(SPENT) is not None,
     )
 
@@ -408,7 +414,7 @@ def counted_before(stage: StageDir) -> tuple[Marker | None, Threshold | None]:
     return facts, Threshold(cap, t, rows)
 
 
-def begin(stage: StageDir, rates: Rates, shape: Shape) -> Begun:
+def begin(stage: StageDir, rates: Rates, shape: Shape, *, by_task: bool) -> Begun:
     """What the plan's first start decided, or decides now; later ones go by it, though politeness may have changed since. A plan
     that an earlier version left half done has no shape: it is begun anew, since its passes cut the rows in other pieces."""
     kept = stage.marker(RATES)
@@ -420,7 +426,7 @@ def begin(stage: StageDir, rates: Rates, shape: Shape) -> Begun:
     )  # first: who is stopped here begins anew as well, and takes up nothing half removed
     fs.remove(stage.at_work.path)
     stage.forget()
-    return stage.facts(stage.publish(RATES, {}, facts=replace(begun, shape=shape)), Begun)
+    return stage.facts(stage.publish(RATES, {}, facts=replace(begun, shape=shape, by_task=by_task)), Begun)
 
 
 def wanted_units(scattered: Iterable[Unit], wanted: Iterable[Wanted]) -> Iterator[Unit]:

@@ -18,7 +18,7 @@ SEED = 11
 
 
 def buckets_of(rows: list[tuple[str, str, list[int]]], buckets: int) -> dict[int, pa.Table]:
-    dealt = maths.scatter(candidates(rows), seed=SEED, buckets=buckets, captions=16)
+    dealt = next(maths.scatter([candidates(rows)], seed=SEED, buckets=buckets, captions=16))
     of = {b: dealt.rows.filter(pa.array(dealt.bucket == b)) for b in np.unique(dealt.bucket).tolist()}
     return {b: maths.merge(table, seed=SEED, captions=16)[0] for b, table in of.items()}
 

@@ -28,7 +28,7 @@ UNBOUND = Rates()
 def weighed(urls: list[str], tmp_path: Path) -> pa.Table:
     """The URLs as one bucket of pairs, all with a critical t of 1."""
     table = candidates([(url, f"text {n}", [0]) for n, url in enumerate(urls)])
-    rows = maths.scatter(table, seed=SEED, buckets=1, captions=16).rows
+    rows = next(maths.scatter([table], seed=SEED, buckets=1, captions=16)).rows
     pairs, _ = maths.merge(rows, seed=SEED, captions=16)
     at = pairs.schema.get_field_index("critical_t")
     return pairs.set_column(at, "critical_t", pa.repeat(1.0, len(pairs)))

@@ -24,7 +24,7 @@ def merged(table: pa.Table, *, tasks: int = 1, buckets: int = 1, captions: int =
     rows, dropped = defaultdict(list), []
     size = max(1, -(-len(table) // tasks))
     for start in range(0, len(table), size):
-        dealt = maths.scatter(table.slice(start, size), seed=SEED, buckets=buckets, captions=captions)
+        dealt = next(maths.scatter([table.slice(start, size)], seed=SEED, buckets=buckets, captions=captions))
         assert (np.diff(dealt.bucket) >= 0).all() and dealt.into == min(size, len(table) - start)
         dropped.append(dealt.dropped)
         for b in np.unique(dealt.bucket).tolist():
@@ -66,12 +66,46 @@ def test_every_distinct_pair_survives_once_however_tasks_and_buckets_cut_it(rows
 
 def test_a_url_on_a_million_pages_fills_no_bucket() -> None:
     hot = [("http://h.example/spacer.gif", f"caption {i}", [0]) for i in range(5_000)]
-    dealt = maths.scatter(candidates(hot), seed=SEED, buckets=4, captions=16)
+    dealt = next(maths.scatter([candidates(hot)], seed=SEED, buckets=4, captions=16))
     assert len(dealt.rows) == 16
     assert reasons(dealt.dropped) == {"too_many_captions": 4_984}
     pairs, _ = merged(candidates(hot), tasks=7)
-    whole = maths.scatter(candidates(hot), seed=SEED, buckets=1, captions=16).rows
+    whole = next(maths.scatter([candidates(hot)], seed=SEED, buckets=1, captions=16)).rows
     assert pairs[0]["caption"].to_pylist() == whole["caption"].to_pylist()  # the same 16 whatever the cut
+
+
+def test_a_task_cuts_the_captions_of_a_url_over_all_of_its_chunks() -> None:
+    """What was sent is not sent again, nor what cannot be among the first; and buckets make the same of it."""
+    rows = [("http://h.example/spacer.gif", f"caption {i % 1_500}", [0]) for i in range(4_000)]
+    rows += [(f"http://h.example/{i % 900}", f"caption {i % 4_000}", [0]) for i in range(4_000)]
+    table = candidates(rows).take(pa.array(np.random.default_rng(0).permutation(len(rows))))
+    chunks = [table.slice(start, 400) for start in range(0, len(table), 400)]
+    found = {}
+    for by_task in (False, True):
+        dealt = list(maths.scatter(chunks, seed=SEED, buckets=1, captions=16, by_task=by_task))
+        assert [chunk.into for chunk in dealt] == [400] * 20
+        sent = pa.concat_tables(chunk.rows for chunk in dealt)
+        pairs, dropped = maths.merge(sent, seed=SEED, captions=16)
+        lost = sum(len(chunk.dropped or ()) for chunk in dealt) + len(dropped)
+        assert len(pairs) + lost == len(rows)
+        found[by_task] = pairs, sum(url.endswith("gif") for url in sent["url"].to_pylist())
+    assert found[True][0].equals(found[False][0])
+    assert found[False][1] == 20 * 16 and found[True][1] < 4 * 16
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=ROWS, size=st.integers(1, 20), captions=st.integers(1, 4))
+def test_what_a_task_remembers_changes_nothing_of_what_is_left(rows, size, captions) -> None:
+    table = candidates(rows)
+    chunks = [table.slice(start, size) for start in range(0, len(table), size)]
+    left = []
+    for by_task in (False, True):
+        dealt = list(maths.scatter(chunks, seed=SEED, buckets=1, captions=captions, by_task=by_task))
+        sent = pa.concat_tables([maths.SCATTERED.empty_table(), *(chunk.rows for chunk in dealt)])
+        pairs, dropped = maths.merge(sent, seed=SEED, captions=captions)
+        assert len(pairs) + len(dropped) + sum(len(chunk.dropped or ()) for chunk in dealt) == len(rows)
+        left.append(pairs)
+    assert left[0].equals(left[1])
 
 
 def test_what_decides_and_the_rest_are_kept_apart_and_come_together_again() -> None:
