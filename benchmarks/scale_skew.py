@@ -183,10 +183,11 @@ def of_plan(hot: str, more: int, counted: int, owned: int, domains: int, *, host
         found["count"], _ = cost(in_bucket, lambda: plan.by_name.deal(plan.count(merged)))
         rows = [counts_of(in_range), *([counts_of(counted, 7)] if counted else [])]
         pieces = bucket(plan.by_name, rows)
-        back = Shuffle.of(plan.stage, "back", COUNT, BUCKETS, rows=CANDIDATES, tasks=RANGES)
-        found["find_frequent"], _ = cost(in_range + counted, lambda: back.deal(plan.find_frequent((0, pieces))), pieces)
+        full = replace(plan, shape=Shape(BUCKETS, RANGES, partitions=1), rows=CANDIDATES)
+        back = replace(full.frequent, name="back")
+        found["find_frequent"], _ = cost(in_range + counted, lambda: back.deal(full.find_frequent((0, pieces))), pieces)
         found["the same, engine"], _ = cost(
-            in_range + counted, lambda: sum(1 for _ in back.batches(plan.find_frequent((0, pieces))))
+            in_range + counted, lambda: sum(1 for _ in back.batches(full.find_frequent((0, pieces))))
         )
         heavy = counts_of(1, int(maths.column_hashes(pa.chunked_array([["image"]]))[0]))
         told = bucket(plan.frequent, [heavy if hot == "caption" else COUNT.empty_table()])

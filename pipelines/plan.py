@@ -39,12 +39,8 @@ from wit.store.shuffle import Shuffle
 UNITS_A_BUCKET = 4  # merge, thin, admit, and about one partition
 
 
-def _by_number(bucket: Bucket) -> tuple[int, Bucket]:
-    return bucket.number, bucket
-
-
 def _thin(joined: tuple[int, dict[str, Any]], thin: Any) -> Iterator[Bucket]:
-    """A bucket with what is too frequent in it."""
+    """Each bucket of a block with what is too frequent in the block."""
     pieces = [piece for pieces in joined[1]["frequent"] for piece in pieces]
     for bucket in joined[1]["buckets"]:
         yield thin(bucket, pieces)
@@ -79,7 +75,7 @@ class Plan(beam.PTransform):  # type: ignore[misc]
         by_name = merged | "ByName" >> self.shuffled(plan.by_name, plan.count)
         frequent = by_name.buckets | "Frequent" >> self.shuffled(plan.frequent, plan.find_frequent)
         thinned = (
-            {"buckets": merged | "ByNumber" >> beam.Map(_by_number), "frequent": frequent.buckets}
+            {"buckets": merged | "ByBlock" >> beam.Map(plan.by_block), "frequent": frequent.buckets}
             | "WithFrequent" >> beam.CoGroupByKey()
             | "Thin" >> beam.FlatMap(_thin, Counted(plan.thin))
         )

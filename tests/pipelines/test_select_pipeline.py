@@ -120,12 +120,15 @@ def test_a_start_anew_joins_what_was_clustered_and_gives_the_same_bytes(
 def test_verdicts_that_an_earlier_version_left_half_done_are_not_taken_for_these(
     tmp_path: Path, download: Manifest, balance: Balance
 ) -> None:
-    """They had judged already, in units called cluster."""
+    """They had judged already, in units called cluster; or had cut no bucket."""
     _, stage = selected(tmp_path, download, "x", balance)
     begun, there = StageDir(str(tmp_path / "y"), "select", "f" * 32), tmp_path / "judged.arrow"
     for bucket in range(3):
         there.write_bytes(b"judged by plan's cap")
         begun.publish(Unit.numbered("cluster", bucket), {"slices": str(there)})
+        for kind in ("local3", "merged3", "told3"):
+            there.write_bytes(b"rows of buckets that were never cut")
+            begun.at_work.publish(Unit.numbered(kind, bucket), {"slices": str(there)})
     _, other = selected(tmp_path, download, "y", balance)
     assert kept(other) == kept(stage)
 

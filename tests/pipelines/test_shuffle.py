@@ -8,8 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from pipelines.spent import made
 from tests.pipelines.test_plan_pipeline import ROWS, planned, written
 from wit.plan import pairs as maths
+from wit.plan import passes as of_plan
 from wit.plan.facts import RATES, Begun
 from wit.plan.passes import CandidatesPart
 from wit.store import fs, shuffle
@@ -56,6 +58,20 @@ def test_files_two_levels_of_them_and_the_engine_give_the_same_bytes(
     assert reasons == {"balanced_out", "caption_too_frequent", "domain_cap", "same_url"}
     assert list(Path(two.at_work.path).rglob("url2-*.json")) and not list(Path(files.at_work.path).rglob("url2-*"))
     assert not list(Path(engine.at_work.path).rglob("url-*")), "rows that the engine moves are in no files"
+
+
+@pytest.mark.parametrize("by_engine", [False, True], ids=["files", "engine"])
+def test_blocks_that_are_told_what_is_frequent_make_the_same_of_it(
+    tmp_path: Path, parts: list[CandidatesPart], monkeypatch: pytest.MonkeyPatch, by_engine: bool
+) -> None:
+    _, alone = planned(tmp_path, "alone", parts, (), 2, by_engine=by_engine, **KNOBS)
+    monkeypatch.setattr(of_plan, "TOLD_BLOCKS", 3)
+    _, blocks = planned(tmp_path, "blocks", parts, (), 2, by_engine=by_engine, **KNOBS)
+    assert everything(alone) == everything(blocks)
+    assert {reason for marker in blocks.markers() for reason in marker.dropped} >= {
+        "caption_too_frequent",
+        "domain_cap",
+    }
 
 
 class Cut(Exception):
@@ -156,7 +172,7 @@ def test_rows_are_gone_once_the_next_pass_has_read_them_all(
     large = {
         path.name.partition("-")[0] for path in Path(stage.at_work.path).rglob("*.arrow") if path.stat().st_size > 3_000
     }
-    assert large == {"partition2", "name2", "frequent"}
+    assert large == {"partition2", "name2", "heavy"}
 
 
 def test_a_plan_keeps_its_pieces_though_the_setting_changes(tmp_path: Path, parts: list[CandidatesPart]) -> None:
@@ -179,6 +195,20 @@ def test_what_an_earlier_version_left_half_done_is_begun_anew(tmp_path: Path, pa
         file.name for marker in stage.markers() for file in marker.files.values()
     }
     assert {name: data for name, data in everything(stage).items() if name in named} == whole
+
+
+@pytest.mark.parametrize("name", ["admit", "arrange"], ids=["there", "spent"])
+def test_a_plan_whose_hosts_an_earlier_version_counted_otherwise_goes_on(
+    cut_off: Callable[..., None], finished: Callable[..., tuple[StageDir, StageDir]], tmp_path: Path, name: str
+) -> None:
+    """It has no units of these names; where what they are made of is spent, the passes begin anew."""
+    cut_off(maths, name, 1, **KNOBS)
+    stage = StageDir(str(tmp_path / "cut"), "plan", "f" * 32)
+    for path in Path(stage.at_work.path).rglob("*"):
+        if path.name.partition("-")[0] in ("host", "site", "heavy"):
+            path.unlink()
+    again, whole = made(stage, finished)
+    assert everything(again) == everything(whole)
 
 
 def test_captions_are_cut_by_task_and_a_plan_that_began_otherwise_goes_on_so(

@@ -1,7 +1,8 @@
 """Which captions and domains are too frequent: exact counts, by ranges of their hashes.
 
 Each bucket counts its own; the counts of one hash meet in one range; those above their cap go back to the buckets that have them.
-So no worker needs more than what its bucket or range holds, whatever the size of the set.
+So no worker needs more than what its bucket or range holds, whatever the size of the set. A range whose name is in all of 80,000
+buckets would write as many batches of one row. So it tells blocks of a few buckets, each of which takes what is its own.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ def _counts(kind: int, hashes: Hashes, bucket: int) -> pa.Table:
     return pa.table([pa.array(column) for column in columns], schema=COUNT)
 
 
-def too_frequent(counts: pa.Table, config: PlanConfig) -> Dealt:
-    """The counts of one range -> the sums that are above their cap, dealt to the buckets that have the name."""
+def too_frequent(counts: pa.Table, config: PlanConfig, *, block: int = 1) -> Dealt:
+    """The counts of one range -> the sums that are above their cap, for each bucket that has the name, dealt to blocks of so many
+    buckets."""
     kinds, hashes = counts["kind"].to_numpy(), counts["hash"].to_numpy()
     order = np.lexsort((hashes, kinds))
     kinds, hashes, rows = kinds[order], hashes[order], counts["rows"].to_numpy()[order]
@@ -48,7 +50,12 @@ def too_frequent(counts: pa.Table, config: PlanConfig) -> Dealt:
     over = np.flatnonzero(sums > caps[kinds])
     bucket = counts["bucket"].to_numpy()[order][over]
     columns = [kinds[over], hashes[over], sums[over], bucket]
-    return Dealt.ordered(pa.table([pa.array(column) for column in columns], schema=COUNT), bucket.astype(np.int64))
+    return Dealt.ordered(pa.table([pa.array(column) for column in columns], schema=COUNT), bucket // np.int64(block))
+
+
+def of_bucket(heavy: pa.Table, bucket: int) -> pa.Table:
+    """What a bucket takes of that which its block was told."""
+    return heavy.filter(pa.array(heavy["bucket"].to_numpy() == bucket))
 
 
 def over_caps(

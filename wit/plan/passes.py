@@ -47,6 +47,9 @@ from wit.tally import NOTHING, Tally
 from wit.typed import Rest
 
 Pieces = Iterable[Slice | Batch]  # of a bucket's rows
+# A name that all buckets have costs its range so many batches: four times what a range takes otherwise (a batch for each of
+# 80,000 buckets: 43 times). A block is of 16 buckets at full size, whose names, if all are too frequent, take 24 MB.
+TOLD_BLOCKS = 5_000
 ROW_BYTES, COUNT_BYTES = 200, 24  # about, in a shuffle: of a pair, and of a count
 
 
@@ -134,8 +137,19 @@ class Passes:
         return self._shuffle("name", counts.COUNT, self.shape.ranges, tasks=self.shape.buckets)
 
     @property
+    def told(self) -> int:
+        """How many buckets are told together what is too frequent in them."""
+        return ceil_div(self.shape.buckets, TOLD_BLOCKS)
+
+    @property
     def frequent(self) -> Shuffle:
-        return self._shuffle("frequent", counts.COUNT, self.shape.buckets, tasks=self.shape.ranges)
+        """(Units called frequent told each bucket alone.)"""
+        blocks = ceil_div(self.shape.buckets, self.told)
+        return self._shuffle("heavy", counts.COUNT, blocks, tasks=self.shape.ranges)
+
+    def by_block(self, bucket: Bucket) -> tuple[int, Bucket]:
+        """The bucket under the number of the block that it is told with."""
+        return bucket.number // self.told, bucket
 
     @property
     def by_host(self) -> Shuffle:
@@ -190,9 +204,11 @@ class Passes:
         )
 
     def find_frequent(self, counted: tuple[int, Pieces]) -> Task:
-        """The names of one range that are above their caps, by bucket."""
+        """The names of one range that are above their caps, by block of buckets."""
         number, pieces = counted
-        return Task(number, lambda: [counts.too_frequent(read_rows(pieces, counts.COUNT), self.config)])
+        return Task(
+            number, lambda: [counts.too_frequent(read_rows(pieces, counts.COUNT), self.config, block=self.told)]
+        )
 
     def thin(self, merged: Bucket, frequent: Pieces) -> Bucket:
         """Which of the bucket's pairs stay once captions and domains above their caps are thinned."""
@@ -202,7 +218,7 @@ class Passes:
             kept = self.work.done(unit) if counted.dropped else None
             if kept or not counted.dropped:
                 return replace(merged, counted=(*merged.counted, counted), kept=kept)
-        narrow, heavy = self._narrow(merged), read_rows(frequent, counts.COUNT)
+        narrow, heavy = self._narrow(merged), counts.of_bucket(read_rows(frequent, counts.COUNT), merged.number)
         urls = self._wide(merged)["canonical_url"] if counts.has_domains(heavy) else None
         lost = counts.over_caps(narrow, heavy, urls, seed=self.seed, config=self.config)
         kept, dropped = None, DROPPED.empty_table()

@@ -12,7 +12,10 @@ from tests.conftest import candidate_table as candidates
 from wit.plan import counts
 from wit.plan import pairs as maths
 from wit.plan.config import PlanConfig
-from wit.store.shuffle import Dealt
+from wit.plan.owners import Rates
+from wit.plan.passes import Passes, shape_of
+from wit.store.parts import StageDir
+from wit.store.shuffle import Dealt, Task
 
 SEED = 11
 
@@ -31,15 +34,15 @@ def dealt_to(parts: list[Dealt]) -> dict[int, pa.Table]:
 
 
 def thinned(
-    rows: list[tuple[str, str, list[int]]], config: PlanConfig, *, buckets: int = 3, ranges: int = 4
+    rows: list[tuple[str, str, list[int]]], config: PlanConfig, *, buckets: int = 3, ranges: int = 4, block: int = 1
 ) -> Counter[str]:
     """How each pair fares: as the pipeline does it. Keys are `CAPTION DOMAIN`, or a reason."""
     pairs = buckets_of(rows, buckets)
     of_ranges = dealt_to([counts.count_names(maths.split(p)[0], b, ranges, config) for b, p in pairs.items()])
-    heavy = dealt_to([counts.too_frequent(table, config) for table in reversed(of_ranges.values())])
+    heavy = dealt_to([counts.too_frequent(table, config, block=block) for table in reversed(of_ranges.values())])
     fates = Counter[str]()
     for number, table in pairs.items():
-        mine = heavy.get(number, counts.COUNT.empty_table())
+        mine = counts.of_bucket(heavy.get(number // block, counts.COUNT.empty_table()), number)
         assert set(mine["bucket"].to_pylist()) <= {number}
         urls = table["canonical_url"] if counts.has_domains(mine) else None
         lost = counts.over_caps(maths.split(table)[0], mine, urls, seed=SEED, config=config)
@@ -71,12 +74,15 @@ def test_a_domain_above_its_cap_is_thinned_by_url() -> None:
     caps=st.tuples(st.integers(0, 8), st.integers(0, 8)),
     buckets=st.integers(1, 4),
     ranges=st.integers(1, 4),
+    block=st.integers(1, 3),
 )
-def test_exactly_those_above_their_cap_are_thinned_however_the_rows_are_cut(names, caps, buckets, ranges) -> None:
+def test_exactly_those_above_their_cap_are_thinned_however_the_rows_are_cut(
+    names, caps, buckets, ranges, block
+) -> None:
     rows = [(f"http://d{d}.example/{n}", f"caption {c}", [0]) for n, (c, d) in enumerate(names)]
     config = PlanConfig(max_urls_per_caption=caps[0], max_urls_per_domain=caps[1])
     whole = thinned(rows, config, buckets=1, ranges=1)
-    assert thinned(rows, config, buckets=buckets, ranges=ranges) == whole
+    assert thinned(rows, config, buckets=buckets, ranges=ranges, block=block) == whole
     captions, domains = Counter(c for c, _ in names), Counter(d for _, d in names)
     calm = Counter(
         f"caption {c} d{d}.example"
@@ -94,3 +100,16 @@ def test_an_empty_bucket_counts_nothing(caps: tuple[int, int]) -> None:
     dealt = counts.count_names(maths.NARROW.empty_table(), 0, 4, config)
     assert len(dealt.rows) == len(dealt.bucket) == 0
     assert len(counts.too_frequent(counts.COUNT.empty_table(), config).rows) == 0
+
+
+def test_a_caption_that_all_buckets_have_is_told_to_a_few_blocks() -> None:
+    config, buckets = PlanConfig(), 80_000
+    ones = [
+        np.full(buckets, value, kind) for value, kind in ((counts.CAPTIONS, np.int8), (7, np.uint64), (1, np.int64))
+    ]
+    table = pa.table([*ones, np.arange(buckets, dtype=np.int32)], schema=counts.COUNT)
+    plan = Passes(StageDir("", "plan", ""), config, "", 0, 0, Rates(), shape_of(10**10, config), 10**10, 2_000)
+    dealt = counts.too_frequent(table, config, block=plan.told)
+    assert len(dealt.rows) == plan.shape.buckets == buckets
+    assert len(np.unique(dealt.bucket)) == plan.frequent.buckets == 5_000
+    assert sum(1 for _ in plan.frequent.batches(Task(0, lambda: [dealt]))) == 5_000
