@@ -18,9 +18,13 @@ from typing import Any, TypeVar, cast
 import apache_beam as beam
 import msgspec
 import xxhash
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
 
-from pipelines import progress
+from pipelines import progress, worked
 from pipelines.engine import Engine
+from pipelines.worked import AtWork, Worked
 from wit import layout
 from wit.arithmetic import ceil_div
 from wit.errors import Stopped
@@ -42,16 +46,16 @@ class Dealt(beam.PTransform):  # type: ignore[misc]
     """The items of a roster as elements: the job's graph holds their number alone."""
 
     items: Roster[Any]
+    metered: bool = False
+    """Whether workers are to know for how long they are at work."""
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
         """The numbers are spread over the workers, each of which reads the roster once."""
-        return (
-            begin
-            | beam.Impulse()
-            | "Numbers" >> beam.FlatMap(_numbers, len(self.items))
-            | "Spread" >> beam.Reshuffle()
-            | "Items" >> beam.Map(self.items.__getitem__)
-        )
+        numbers = begin | beam.Impulse() | "Numbers" >> beam.FlatMap(_numbers, len(self.items))
+        spread = numbers | "Spread" >> beam.Reshuffle()
+        if self.metered:
+            spread |= "AtWork" >> beam.ParDo(AtWork())
+        return spread | "Items" >> beam.Map(self.items.__getitem__)
 
 
 def _numbers(_: bytes, count: int) -> range:
@@ -65,12 +69,14 @@ class WriteBatches(beam.PTransform):  # type: ignore[misc]
 
     folder: str
     batches: int
+    metered: bool = False
+    """Whether workers are to say for how long they were at work."""
 
     def expand(self, elements: beam.PCollection) -> beam.PCollection:
         """Batches elements by a hash of their JSON, so that a repeated element meets its twin."""
         return (
             elements
-            | "AsJson" >> beam.FlatMap(_as_json)
+            | "AsJson" >> beam.ParDo(_AsJsonMetered() if self.metered else _AsJson())
             | "ToBatch"
             >> beam.Map(lambda data, batches: (xxhash.xxh3_64_intdigest(data) % batches, data), self.batches)
             | "Batch" >> beam.GroupByKey()
@@ -86,11 +92,19 @@ class AskedAgain:
     asked_again: dict[str, int]
 
 
-def _as_json(element: Any) -> Iterator[bytes]:
-    """The element; behind it, now and then, what this process asked again. An engine that repeats a bundle loses some of that."""
-    yield to_json(element)
-    if kinds := patience.counted():
-        yield to_json(AskedAgain(secrets.token_hex(8), kinds))
+class _AsJson(beam.DoFn):  # type: ignore[misc]
+    def process(self, element: Any) -> Iterator[bytes]:
+        """The element; behind it, now and then, what this process asked again. An engine that repeats a bundle loses some of
+        that."""
+        yield to_json(element)
+        if kinds := patience.counted():
+            yield to_json(AskedAgain(secrets.token_hex(8), kinds))
+
+
+class _AsJsonMetered(_AsJson):
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        """What this process did so far, once a bundle."""
+        yield WindowedValue(to_json(worked.meter.told()), MIN_TIMESTAMP, [GlobalWindow()])
 
 
 def _write(batch: tuple[int, Iterable[bytes]], folder: str) -> None:
@@ -129,7 +143,8 @@ def gather_apart(
     files = max(1, ceil_div(len(items) if expected is None else expected, BATCH))
     with scratch_folder(out) as folder:
         with roster(items, of, out=out) as listed:
-            engine.run(lambda p: work(p | Dealt(listed)) | "Gather" >> WriteBatches(folder, files))
+            far = not engine.local
+            engine.run(lambda p: work(p | Dealt(listed, far)) | "Gather" >> WriteBatches(folder, files, far))
         elements, others = read_back(folder, files, kind, few)
     if kind is Marker:
         progress.learn(one.into for one, _ in outlined(cast(Packed[Marker], elements)))
@@ -164,7 +179,7 @@ def read_back(
     read = side_by_side(lambda number: _read(number, folder), range(files))
     elements = (bytes(element) for batch in read for element in split(batch))
     others = list[Any]()
-    names = {one: frozenset(field.name for field in fields(one)) for one in (AskedAgain, *few)}
+    names = {one: frozenset(field.name for field in fields(one)) for one in (AskedAgain, Worked, *few)}
     signs = [(one, [f'"{name}"'.encode() for name in sorted(names[one])]) for one in names]
 
     def is_other(element: bytes) -> bool:
@@ -179,7 +194,8 @@ def read_back(
     found = Packed[T].in_order(kind, named(many)) if kind is Marker else Packed[T](kind, many)
     for one in (one for one in others if isinstance(one, AskedAgain)):
         patience.count(one.asked_again)
-    return found, [one for one in others if not isinstance(one, AskedAgain)]
+    worked.heard.of_a_job(one for one in others if isinstance(one, Worked))
+    return found, [one for one in others if not isinstance(one, AskedAgain | Worked)]
 
 
 split = msgspec.json.Decoder(list[msgspec.Raw]).decode

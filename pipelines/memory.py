@@ -45,6 +45,11 @@ class PeakMemory:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
+    def since_asked(self) -> float:
+        """The highest sample, in MB, since this was asked last; 0 where there is none."""
+        highest, self.megabytes = self.megabytes, 0.0
+        return highest
+
     def _sample(self) -> None:
         pause = EVERY_S
         while not self._stop.wait(pause):

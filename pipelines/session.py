@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
 
-from pipelines import jobs, probe
+from pipelines import jobs, probe, worked
 from pipelines.context import Context
 from pipelines.engine import Engine, quiet_beam
 from pipelines.memory import PeakMemory, few_arenas
@@ -180,9 +180,13 @@ class Session:
         self.save()
         if name in rebuild.pending and name not in rebuild.begun:
             self.throw_away(name)
+        worked.heard.begin()
         started = time.monotonic()
         made = work(self.context.at_work_on(name, self.take_job))
-        self.run.timings_s[name] = round(time.monotonic() - started, 2)
+        seconds = time.monotonic() - started
+        self.run.timings_s[name] = round(seconds, 2)
+        if not self.context.engine.local:
+            self.tell_of_workers(name, seconds)
         self.run.peak_memory_mb = max(self.run.peak_memory_mb, self.peak.megabytes)
         self.settle(name)
         if name == "report":
@@ -204,6 +208,12 @@ class Session:
         """Keeps in run.json which job an engine is at work on: should this process die, the next start finds it."""
         self.run.job = job
         self.save()
+
+    def tell_of_workers(self, name: str, seconds: float) -> None:
+        """Prints, and keeps in run.json, what the workers of a stage said of themselves, and what the engine took."""
+        said = worked.heard.of_stage(seconds)
+        self.run.workers = {**(self.run.workers or {}), name: said}
+        print(f"{name:<10} {worked.words(said, seconds)}", file=sys.stderr)
 
     def settle(self, name: str) -> bool:
         """Strikes a stage that is done off run.json's lists of pending stages; returns whether it stood in any."""
@@ -254,6 +264,9 @@ class Session:
         self.show_losses(STAGES)
         console, out = Console(), self.context.config.output
         console.print(f"peak memory of all processes: {self.peak.megabytes:,.0f} MB", highlight=False)
+        if of_stages := self.run.workers:
+            most = max(said.worker_mb for said in of_stages.values())
+            console.print(f"peak memory of a worker elsewhere: {most:,.0f} MB", highlight=False)
         self.count_asked_again()
         if self.asked_again:
             console.print(patience.in_words(self.asked_again), highlight=False, soft_wrap=True)

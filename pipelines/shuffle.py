@@ -11,6 +11,7 @@ from apache_beam.pvalue import TaggedOutput
 
 from pipelines import progress
 from pipelines.spent import Spend
+from pipelines.worked import AtWork
 from wit.store.manifests import Marker
 from wit.store.shuffle import SLICES, Shuffle, Task
 
@@ -47,7 +48,8 @@ class Shuffled(beam.PTransform):  # type: ignore[misc]
         )
         if self.by_engine:
             no_files = items.pipeline | "NoFiles" >> beam.Create([], reshuffle=False)
-            return Groups(dealt.dealt | "ByBucket" >> beam.GroupByKey(), dealt[COUNTED], no_files)
+            grouped = dealt.dealt | "ByBucket" >> beam.GroupByKey() | "AtWork" >> beam.ParDo(AtWork())
+            return Groups(grouped, dealt[COUNTED], no_files)
         files = dealt.dealt if self.spend is None else dealt.dealt | "Spend" >> self.spend
         extents = files | "Extents" >> beam.FlatMap(self.shuffle.extents)
         if self.shuffle.two_levels:

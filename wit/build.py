@@ -155,6 +155,7 @@ def begin(
         fingerprints=dict(last.fingerprints),
         timings_s=dict(last.timings_s),
         peak_memory_mb=last.peak_memory_mb,
+        workers=last.workers,
         asked_again=last.asked_again,
         stages=dict(last.records),
         at_work=list(STAGES) if last.at_work is None else last.at_work,

@@ -108,6 +108,18 @@ class Job:
     others: Rest = rest()
 
 
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """What the workers of an engine elsewhere said of a stage."""
+
+    engine_s: float
+    """The seconds of the stage in which its busiest worker had nothing of ours in hand."""
+    workers: int
+    """How many processes gave something back."""
+    worker_mb: float
+    """Memory of the largest, with all processes below it."""
+
+
 @dataclass(slots=True, kw_only=True)
 class RunFile:
     """run.json. Version 0.1.0 had neither records nor a digest: `stages` is None."""
@@ -120,6 +132,8 @@ class RunFile:
     versions: Mapping[str, str] = field(default_factory=dict)
     timings_s: dict[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
+    workers: Mapping[str, Workers] | None = optional(None)
+    """By stage; None as long as all stages ran on this machine's own engine."""
     asked_again: Mapping[str, int] | None = optional(None)
     """How often a store was asked again, by the reason, over all starts."""
     gone: Mapping[str, Any] = field(default_factory=dict)
