@@ -18,6 +18,7 @@ from wit.sources import RequestBudget
 from wit.store.manifests import Manifest, Marker
 from wit.store.parts import StageDir
 from wit.store.scratch import local_scratch
+from wit.store.turns import forget_turns
 
 
 @dataclass(eq=False)  # not frozen: Beam sets attributes of its own
@@ -78,7 +79,7 @@ def run_candidates(context: Context) -> Manifest:
         context.seed,
         dropped_one_in(context.sources),
         config.sources.limit,
-        config.budget(),
+        config.budget() if context.engine.local else config.budget_elsewhere(),
         context.processes,
     )
     with progress.bar("candidates", stage, total=len(context.sources), unit="files"):
@@ -90,6 +91,7 @@ def run_candidates(context: Context) -> Manifest:
             Marker,
             out=stage.out,
         )
+    forget_turns(stage.out)
     notes.clear(local_scratch(stage.out))
     workers.close_pools()  # they hold the automaton of the queries, which no later stage needs
     there, units = stage.present(), (group.unit for group in groups)

@@ -109,6 +109,11 @@ class BuildConfig:
         """The share of the job's requests for source files that one worker may send."""
         return self.sources.budget(self.processes())
 
+    def budget_elsewhere(self) -> RequestBudget:
+        """As `budget`, for workers of an engine, which do not see each other: they claim their shares under OUT."""
+        readers = self.fetch.fetch_workers or self.processes()
+        return dataclasses.replace(self.sources.budget(readers), shares_in=self.output)
+
     def processes(self) -> int:
         return self.workers or os.cpu_count() or 1
 

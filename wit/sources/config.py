@@ -25,7 +25,7 @@ class SourceConfig:
     source_requests_per_s: float = 2.0
     """requests a second that the whole job sends for remote source files"""
     source_readers: int = 0
-    """workers that read source files at a time and share those requests (0 = --workers; on a cluster, say how many)"""
+    """workers that read source files at a time and share those requests (0 = --workers; on an engine, --fetch-workers)"""
     url_col: str | None = None
     """table sources: column of the image URL, or a field in it as a.b (default: found by its usual names)"""
     caption_col: str | None = None

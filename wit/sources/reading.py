@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import IO, TypeVar
 from wit.sources.batch import SourceReport
 from wit.store import fs, web
 from wit.store.scratch import scratch_dir
+from wit.store.turns import turn
 
 T = TypeVar("T")
 # Asking again is of no use.
@@ -21,12 +23,14 @@ MOST_PATIENCE_S = 600.0  # that a server is given where it asks for some
 @dataclass(frozen=True, slots=True)
 class RequestBudget:
     """How often files of a source are requested. Every worker takes an equal share of the job's budget, so workers need not talk
-    to one another to keep it."""
+    to one another to keep it. Where nobody knows how many there are, each claims one of the shares while it fetches a file."""
 
     requests_per_s: float = 2.0
     workers: int = 1
     attempts: int = 6
     backoff_s: float = 2.0  # before the second attempt; doubled before each further one
+    shares_in: str = ""
+    """OUT, under which the shares are claimed; empty where there are as many workers as shares."""
 
     def interval_s(self) -> float:
         return self.workers / self.requests_per_s
@@ -36,13 +40,37 @@ class _Pace:
     """When this process may ask again. The clock decides only when a file is read, never what comes of it."""
 
     next_s = 0.0
+    lock = threading.Lock()
 
     @classmethod
     def wait(cls, interval_s: float) -> None:
-        now = time.monotonic()
-        start = max(now, cls.next_s)
-        cls.next_s = start + interval_s
+        """Waits for this process's turn to ask; the next one is `interval_s` later."""
+        with cls.lock:
+            now = time.monotonic()
+            start = max(now, cls.next_s)
+            cls.next_s = start + interval_s
         time.sleep(start - now)
+
+    @classmethod
+    def rest(cls) -> None:
+        """Waits until this process might ask again."""
+        with cls.lock:
+            left = cls.next_s - time.monotonic()
+        time.sleep(max(left, 0.0))
+
+
+@contextlib.contextmanager
+def _share(budget: RequestBudget) -> Iterator[None]:
+    """A share of the budget for the block. Where it had to be claimed, it is kept until its next request is due: a worker that
+    takes it over knows nothing of the last one."""
+    if not budget.shares_in:
+        yield
+        return
+    with turn(budget.shares_in, *(f"source-{number:05d}" for number in range(budget.workers))):
+        try:
+            yield
+        finally:
+            _Pace.rest()
 
 
 def with_retries(action: Callable[[], T], budget: RequestBudget) -> T:
@@ -70,6 +98,8 @@ def open_source(path: str, report: SourceReport, budget: RequestBudget | None = 
     with scratch_dir(path) as folder:
         local = fs.join(folder, "file")
         fetch = web.Download(path, local).go_on if web.is_web(path) else lambda: fs.download(path, local)
-        with_retries(fetch, budget or RequestBudget())
+        paced = budget or RequestBudget()
+        with _share(paced):
+            with_retries(fetch, paced)
         with fs.open_read(local) as stream:
             yield stream

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import http.server
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +16,7 @@ from tests.loopback import serving
 from wit.sources import RequestBudget, SourceReport, reading
 from wit.sources.reading import open_source
 
+ROOT = Path(__file__).parents[3]
 DATA = b"0123456789" * 50_000
 FAST = RequestBudget(requests_per_s=1_000, backoff_s=0.001, attempts=4)
 
@@ -83,3 +89,56 @@ def test_a_server_is_left_alone_for_as_long_as_it_asks(
     with open_source(url, SourceReport(url), FAST) as stream:
         assert stream.read() == DATA
     assert max(pauses) == waited
+
+
+class Counting(http.server.BaseHTTPRequestHandler):
+    """Notes when it was asked, and how many askers it has at a time."""
+
+    at_once: int
+    most: int
+    times: list[float]
+    lock = threading.Lock()
+
+    def do_GET(self) -> None:
+        with self.lock:
+            type(self).at_once += 1
+            type(self).most = max(self.most, self.at_once)
+            self.times.append(time.monotonic())
+        time.sleep(0.05)
+        with self.lock:
+            type(self).at_once -= 1
+        self.send_response(200)
+        self.send_header("Content-Length", "1")
+        self.end_headers()
+        self.wfile.write(b"x")
+
+    def log_message(self, *_: object) -> None: ...
+
+
+READERS = """
+import os
+import sys
+import requests  # before the clock runs
+from wit.sources import RequestBudget, SourceReport
+from wit.sources.reading import open_source
+from wit.store import turns
+turns.WAIT_S = 0.02
+out, *urls = sys.argv[1:]
+budget = RequestBudget(requests_per_s=5, workers=2, shares_in=out)
+for url in urls:
+    if not os.fork():
+        with open_source(url, SourceReport(url), budget) as stream:
+            os._exit(stream.read() != b"x")
+sys.exit(sum(os.wait()[1] for _ in urls))
+"""
+
+
+def test_workers_that_do_not_see_each_other_keep_the_budget_of_the_job(tmp_path: Path) -> None:
+    """Fifteen processes that read a file each, and two shares of five requests a second in all. By its own clock none of them
+    waits; the last of fifteen is due 2.8 s after the first."""
+    handler = type("One", (Counting,), {"at_once": 0, "most": 0, "times": []})
+    with serving(handler) as port:
+        urls = [f"http://127.0.0.1:{port}/{number}" for number in range(15)]
+        subprocess.run([sys.executable, "-c", READERS, str(tmp_path), *urls], cwd=ROOT, check=True, timeout=60)
+    assert len(handler.times) == 15 and handler.most <= 2
+    assert max(handler.times) - min(handler.times) > 2.8 - 0.4  # the first may take a while to arrive
