@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import apache_beam as beam
@@ -113,7 +113,8 @@ class Engine:
         pipeline = beam.Pipeline(runner=self.on_this_machine() if self.local else self.runner, options=options)
         build(pipeline)
         try:
-            state = pipeline.run().wait_until_finish() if self.local else self._ended(pipeline, options)
+            with _ending_servers(pipeline.runner, self.runner in STARTED):
+                state = pipeline.run().wait_until_finish() if self.local else self._ended(pipeline, options)
         except (InputError, Stopped, RuntimeError) as error:
             if (ended := ended_by(error)) is None:
                 raise
@@ -155,6 +156,26 @@ class Engine:
             raise
         self.on_job(replace(job, state=state))
         return state
+
+
+@contextlib.contextmanager
+def _ending_servers(runner: Any, starts: bool) -> Iterator[None]:
+    """Ends, with the block, the job servers that a runner which starts some starts in it: Beam would keep one for each job until
+    this process ends."""
+    started: list[Any] = []
+    if starts:
+        start = runner.default_job_server
+
+        def kept(options: Any) -> Any:
+            started.append(start(options))
+            return started[-1]
+
+        runner.default_job_server = kept
+    try:
+        yield
+    finally:
+        for server in started:
+            server.stop()
 
 
 RAISED = re.compile(r"^wit\.errors\.(InputError|DamagedFile|StoreAway|WorkLost): ([^\n]*)", re.MULTILINE)

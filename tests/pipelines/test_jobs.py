@@ -317,3 +317,28 @@ def test_a_runner_that_takes_no_job_says_why(
         assert main([*upgrade.inputs(tmp_path, port), "--runner=PortableRunner", "--fetch-workers=2"]) == 3
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("stopped: PortableRunner does not take the job (You must specify a --job_endpoint")
+
+
+LAUNCHER = """#!/bin/sh
+# stands for Java, and begins Beam's job server in Python, at the port that it is told
+while [ "$1" != --job-port ]; do shift; done
+PYTHONPATH={root} exec {python} -m apache_beam.runners.portability.local_job_service_main --port=$2 --staging_dir={folder}/staged
+"""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Beam leaves the server's pipe open
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_job_server_that_beam_starts_ends_with_its_job(fails: bool, tmp_path: Path) -> None:
+    launcher, jar = tmp_path / "java", tmp_path / "server.jar"
+    launcher.write_text(LAUNCHER.format(root=ROOT, python=sys.executable, folder=tmp_path), encoding="utf-8")
+    launcher.chmod(0o755)
+    jar.touch()
+    told: list[Job] = []
+    flags = ["--runner=SparkRunner", f"--spark_job_server_jar={jar}", f"--job_server_java_launcher={launcher}"]
+    engine = Engine((*flags, "--environment_type=beam:env:embedded_python:v1"), 1, on_job=told.append)
+    for _ in range(2):
+        with pytest.raises(Stopped) if fails else contextlib.nullcontext():
+            engine.run(lambda p: p | beam.Create(["text"]) | beam.Map(int if fails else len))
+        assert told and told[-1].state == ("FAILED" if fails else "DONE")
+        until(lambda: not jobs.listens(told[-1].endpoint), 20)
+    assert len({job.endpoint for job in told}) == 2, "a test of nothing"
