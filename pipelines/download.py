@@ -94,6 +94,7 @@ class DownloadOwner(beam.DoFn):  # type: ignore[misc]
             image=self.image,
             on_progress=lambda done: progress.advance(done.shards, pairs=done.rows),
             is_over=is_over,
+            tells_addresses=bool(self.slots),
         )
 
 

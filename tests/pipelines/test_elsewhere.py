@@ -4,6 +4,7 @@ reaches a worker through the store."""
 from __future__ import annotations
 
 import dataclasses
+import re
 import threading
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ import pytest
 from pipelines import download
 from pipelines.build import main
 from pipelines.download import DownloadOwner
+from pipelines.verify import main as verify
 from wit.download import watch
 from wit.download.partition import Owner
 from wit.store import fs, turns
@@ -93,6 +95,32 @@ def test_so_many_partitions_are_fetched_at_once_as_there_are_slots(
     monkeypatch.setattr(DownloadOwner, "publish", counted)
     assert main(several) == 0
     assert most == slots
+
+
+def test_the_report_names_addresses_that_several_workers_met_at_a_time(
+    command: list[str], upgrade: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four owners at once, all of whose hosts are on one address; on this machine, where it is counted exactly, none is named."""
+    waiting: list[Owner] = []
+
+    def together(self: DownloadOwner, owner: Owner) -> Iterator[Marker]:
+        waiting.append(owner)
+        if len(waiting) == len(partitions):
+            with ThreadPoolExecutor(4) as pool:
+                for markers in pool.map(dataclasses.replace(self, slots=4).download, waiting):
+                    yield from markers
+
+    several = [*command, "--rows-per-partition", "5", "--rows-per-raw-shard", "5"]
+    assert main([*several, "--output", "alone"]) == 0
+    partitions = list(Path("alone/plan").glob("part-*.json"))
+    monkeypatch.setattr(DownloadOwner, "process", together)
+    assert main(several) == 0
+    alone, page = (Path(out, "report/index.html").read_text(encoding="utf-8") for out in ("alone", "set"))
+    assert "Server addresses" not in alone
+    (row,) = re.findall(r"<td>127\.0\.0\.1</td>" + 4 * r'<td class="n">([\d.,]+)</td>', page)
+    pictures_asked = sum(pictures(upgrade.Web.asked).values()) / 2  # by both builds
+    assert int(row[0]) >= 2 and int(row[1]) >= pictures_asked * 0.9 and float(row[3]) > 0
+    assert verify(["set", "--level", "full"]) == 0
 
 
 def test_on_an_engine_the_number_of_partitions_at_a_time_must_be_said(

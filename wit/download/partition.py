@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from wit.arithmetic import ceil_div
 from wit.damage import damaged
+from wit.download.met import TellsAddresses
 from wit.download.outage import OutageWatch
 from wit.download.rawshard import RawShard, in_order
 from wit.fetch.config import FetchConfig
@@ -192,8 +193,10 @@ def download(
     image: ImageConfig,
     on_progress: Callable[[Progress], None] | None = None,
     is_over: Callable[[], bool] = never,
+    tells_addresses: bool = False,
 ) -> list[Marker]:
     """Publishes the raw shards of an owner and returns their markers in order. Once `is_over` says so, it stops as after `drain`.
+    Where workers do not see each other, raw shards tell the addresses that they met (`wit.download.met`).
 
     Shards already published under this fingerprint are left as they are. Raises OutageError when this machine's network seems to
     be away. If it is killed, only the shards in flight are left unpublished."""
@@ -203,7 +206,8 @@ def download(
     there = {unit: marker for unit in units if (marker := stage.done(unit)) is not None}
     todo = [[one for one in chain if one.unit not in there] for chain in planned]
     if any(todo):
-        work = Work(owner, stage, seed, fetch, image, on_progress or (lambda progress: None), is_over)
+        tell = on_progress or (lambda progress: None)
+        work = Work(owner, stage, seed, fetch, image, tell, is_over, tells_addresses)
         with scratch_dir(out) as scratch:
             work.run(todo, scratch)
     markers = [there.get(unit) or stage.marker(unit) for unit in units]
@@ -245,8 +249,9 @@ class Work:
         image: ImageConfig,
         on_progress: Callable[[Progress], None],
         is_over: Callable[[], bool] = never,
+        tells_addresses: bool = False,
     ) -> None:
-        self.is_over = is_over
+        self.is_over, self.tells_addresses = is_over, tells_addresses
         self.stage, self.seed, self.fetch, self.image = stage, seed, fetch, image
         self.on_progress = on_progress
         self.owner, self.known_path = owner, fs.join(stage.path, owner.name + KNOWN_ENDING)
@@ -398,7 +403,7 @@ class Work:
         with scratch_dir(self.scratch) as scratch:
             files = {label: fs.join(scratch, f"shard.{ending}") for label, ending in ENDINGS.items()}
             restricted = fs.join(scratch, "shard.restricted.parquet")
-            digest = shard.write(files["parquet"], files["fetch"], restricted)
+            digest = shard.write(files["parquet"], files["fetch"], restricted, tells_addresses=self.tells_addresses)
             if fs.exists(restricted):
                 files[RESTRICTED] = restricted
             outcomes = shard.done()
@@ -406,7 +411,8 @@ class Work:
             tally = Tally(into=len(outcomes), out=len(outcomes) - dropped.total(), dropped=add_counts([dropped]))
             known = Beside(f"{self.stage.directory}/{fs.name_of(self.known_path)}")
             all_files, digests = files | {"tar": shard.tar_path}, {"tar": digest}
-            self.stage.publish(shard.unit, all_files, tally, beside=[known], digests=digests)
+            facts = TellsAddresses() if self.tells_addresses else None
+            self.stage.publish(shard.unit, all_files, tally, facts=facts, beside=[known], digests=digests)
         self.on_progress(Progress(shards=1))
 
     def _known(self) -> Known:

@@ -17,6 +17,8 @@ class FetchedShard:
     tar: str
     parquet: str
     scores: str | None = None
+    fetch: str | None = None
+    """The fetch table, where it tells the addresses that were met (`wit.download.met`)."""
 
 
 def raw_shards(download: Manifest, score: Manifest | None = None) -> list[FetchedShard]:
@@ -28,6 +30,7 @@ def raw_shards(download: Manifest, score: Manifest | None = None) -> list[Fetche
             part.files["tar"].name,
             part.files["parquet"].name,
             scores[part.unit.place] if score else None,
+            part.files["fetch"].name if part.facts.get("addresses") else None,
         )
         for part in with_pictures(download.parts)
     )

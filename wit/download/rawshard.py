@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from wit.download.met import footer, met_by
 from wit.fetch.outcome import Outcome
 from wit.fetch.spool import Spools
 from wit.hashing import keyed_hash
@@ -101,13 +102,17 @@ class RawShard:
             self.outcomes[row] = None
         self.left = len(rows)
 
-    def write(self, parquet: str, fetch: str, restricted: str) -> fs.Digest:
-        """Ends the tar and writes its tables; the one of blocked pictures only if there are any. Returns the tar's digest."""
+    def write(self, parquet: str, fetch: str, restricted: str, *, tells_addresses: bool = False) -> fs.Digest:
+        """Ends the tar and writes its tables; the one of blocked pictures only if there are any. Returns the tar's digest. The
+        footer of the fetch table tells the addresses that were met, where that is wanted."""
         outcomes = self.done()
         assert self._tar is not None, "`append` comes before"
         self._tar.write(tar_end(self._tar.size))
         write_parquet(raw_table(self.rows, outcomes, self.places), parquet)
-        write_parquet(fetch_table(self.rows["key"], outcomes), fetch)
+        fetched = fetch_table(self.rows["key"], outcomes)
+        if tells_addresses:
+            fetched = fetched.replace_schema_metadata(footer(met_by(outcomes)))
+        write_parquet(fetched, fetch)
         if len(blocked := restricted_table(self.rows, outcomes)):
             write_parquet(blocked, restricted)
             os.chmod(restricted, 0o600)

@@ -354,6 +354,7 @@ class Client:
             return self.turns.look_again_at(places, origin, now)
         if not job.hops:
             job.attempts += 1
+        job.address = "" if self.config.egress_proxy else address
         limit = robots.MAX_BYTES if job.robots_of else self.config.max_body_bytes
         transfer = Transfer(job, origin, lanes, places, now, limit=limit, untried=not origin.answers)
         self.turns.started(transfer)
@@ -507,6 +508,7 @@ class Client:
             duration_s=time.time() - job.started,
             bytes=size,
             wire_bytes=job.wire_bytes,
+            address=job.address,
         )
 
 

@@ -47,6 +47,7 @@ class Job:
     url: str
     domain: str = ""  # of `url`, where known
     target: str = ""  # the URL of this hop
+    address: str = ""  # that its last request went to
     attempts: int = 0
     hops: int = 0
     spent_s: float = 0.0  # on earlier hops of this attempt

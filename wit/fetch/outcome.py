@@ -27,6 +27,7 @@ class Outcome:
     bytes: int = 0  # of the body, decoded
     wire_bytes: int = 0  # received for it, all attempts and hops together
     error: str = ""  # the network library's own words
+    address: str = ""  # that the last request went to; empty by a proxy
     region: int = -1  # offset of the body in the ring
     picture: Processed | None = None  # without its bytes: those are in the spool
     spool: Spool | None = None

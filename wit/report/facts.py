@@ -14,6 +14,7 @@ from wit import __version__, ledger
 from wit.arrays import Ints
 from wit.querylist import QueryList
 from wit.reasons import Reason
+from wit.report.addresses import SharedAddress
 from wit.report.hosts import HostLosses
 from wit.report.tables import Tables
 from wit.select.survival import Shortfall
@@ -95,6 +96,7 @@ class PageFacts:
     max_per_query: int
     heeded: tuple[str, ...]
     size_category: str
+    shared_addresses: Sequence[SharedAddress] = ()
 
 
 def page_facts(
@@ -107,6 +109,7 @@ def page_facts(
     cap: float,
     short: Shortfall,
     lacks: str = "",
+    shared_addresses: Sequence[SharedAddress] = (),
 ) -> PageFacts:
     """The facts of a build; `cap` is plan's, infinite if there is none, `short` says how many pairs queries lack, and `lacks`
     what a target lacks, in a sentence."""
@@ -138,6 +141,7 @@ def page_facts(
         max_per_query=settings.max_per_query,
         heeded=settings.heeded,
         size_category=size_category(published.samples),
+        shared_addresses=shared_addresses,
     )
 
 

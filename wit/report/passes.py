@@ -6,6 +6,7 @@ pieces -> summarise -> counts by query (summed), counts by host (merged), the sm
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,9 +16,11 @@ import pyarrow.compute as pc
 
 from wit.arithmetic import batches, ceil_div
 from wit.arrays import Ints
+from wit.download.met import read_footer
 from wit.download.published import FetchedShard
 from wit.download.rounds import Rounds, partition_of
 from wit.plan.facts import QUERIES
+from wit.report.addresses import MOST_OF_PIECE, MetIn, SharedAddress, added, shared
 from wit.report.gallery import Sample, smallest, smallest_in
 from wit.report.hosts import ROWS, host_counts
 from wit.report.tables import rows_per_query
@@ -29,6 +32,7 @@ from wit.store.flight import side_by_side
 from wit.store.manifests import Manifest, Published
 from wit.store.parts import check_complete
 from wit.store.scratch import scratch_dir
+from wit.typed import dump, load, to_json
 
 FILES = 32  # of a piece, at least: what a worker reads in a minute
 MOST_RUNS = 500  # counts by host of so many pieces are merged, each from a file that is open
@@ -77,6 +81,8 @@ class PieceRead:
 
     number: int
     hosts: str | None
+    addresses: str | None = None
+    """Where the addresses are that its raw shards met, if they tell any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,8 @@ class Passes:
         counts[KEPT] = rows_per_query(self._captions(piece.keep), self.query_count)
         hosts = [self._count_raw(shard, counts) for shard in piece.raw]
         path = self._publish_hosts(piece, hosts) if hosts else None
-        return Summary(counts, PieceRead(piece.number, path), smallest_in(self.out, piece.published))
+        read = PieceRead(piece.number, path, self._publish_addresses(piece))
+        return Summary(counts, read, smallest_in(self.out, piece.published))
 
     def save(self, counts: Ints) -> Counts:
         """Writes the sum of all counts."""
@@ -138,6 +145,19 @@ class Passes:
         )
         counts[DOWNLOADED] += rows_per_query([last.filter(pc.is_null(last["reason"]))], self.query_count)
         return last.select(["host", "reason"])
+
+    def _publish_addresses(self, piece: Piece) -> str | None:
+        seen = [
+            MetIn(partition_of(shard.unit), met)
+            for shard in piece.raw
+            if shard.fetch is not None
+            for met in read_footer(fs.join(self.out, shard.fetch))
+        ]
+        if not seen:
+            return None
+        path = fs.join(self.folder, f"addresses-{piece.number:05d}.json")
+        fs.write_bytes(path, to_json([dump(one) for one in added(seen)]))
+        return path
 
     def _publish_hosts(self, piece: Piece, hosts: Iterable[pa.Table]) -> str:
         path = fs.join(self.folder, f"hosts-{piece.number:05d}.arrow")
@@ -174,6 +194,8 @@ class Sums:
     """[5, queries], rows as COUNTS says."""
     hosts: tuple[str, ...]
     samples: tuple[Sample, ...]
+    addresses: tuple[SharedAddress, ...] = ()
+    """That several partitions met at a time."""
 
     @property
     def memberships(self) -> Memberships:
@@ -191,4 +213,6 @@ def sums(elements: Iterable[Counts | PieceRead | Smallest], pieces: int) -> Sums
     (samples,) = (one.samples for one in every if isinstance(one, Smallest))
     hosts = sorted(one.hosts for one in read if one.hosts is not None)
     summed = np.frombuffer(fs.read_bytes(counts), "<i8").reshape(len(COUNTS), -1)
-    return Sums(summed, tuple(hosts), samples)
+    paths = [one.addresses for one in read if one.addresses is not None]
+    met = (load(MetIn, one) for data in side_by_side(fs.read_bytes, paths) for one in json.loads(data))
+    return Sums(summed, tuple(hosts), samples, tuple(shared(added(met, MOST_RUNS * MOST_OF_PIECE))))

@@ -67,7 +67,17 @@ def write_report(build: Build, sums: Sums) -> list[File]:
     tables, short = write_tables(build, sums)
     fs.write_bytes(fs.join(out, LEDGER_FILE), to_json(LedgerFile(stages, published.samples)))
     cap, lacks = build.plan_facts.cap, build.lacks
-    facts = page_facts(stages, published, tables, build.queries, build.settings, cap=cap, short=short, lacks=lacks)
+    facts = page_facts(
+        stages,
+        published,
+        tables,
+        build.queries,
+        build.settings,
+        cap=cap,
+        short=short,
+        lacks=lacks,
+        shared_addresses=sums.addresses,
+    )
     fs.write_bytes(fs.join(out, PAGE_FILE), report_page(stages, gallery(out, sums.samples), facts))
     fs.write_bytes(fs.join(out, CARD_FILE), dataset_card(stages, facts))
     tars = [file for file in published.files if file.name.endswith(".tar")]
