@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 build.run_stage(stage, run[stage])
             if config.dry_run:
                 build.show_losses(stages)
-                tell_what_it_takes(build.context)
+                tell_what_it_takes(build.context.at_work_on("download", build.take_job))
                 return 0
             build.withdraw_scores()
             build.show_funnel()

@@ -4,6 +4,7 @@ reaches a worker through the store."""
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import threading
 import time
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pipelines import download
+from pipelines import download, jobs
 from pipelines.build import main
 from pipelines.download import DownloadOwner
 from pipelines.verify import main as verify
@@ -130,6 +131,13 @@ def test_on_an_engine_the_number_of_partitions_at_a_time_must_be_said(
     assert main([*command, *engine]) == 2
     assert "error: on PortableRunner --fetch-workers is missing" in capsys.readouterr().err
     assert not Path("set").exists()
+
+
+def test_the_last_job_of_a_dry_run_bears_the_name_of_its_output_for_the_next_start(command: list[str]) -> None:
+    engine = ["--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK", "--fetch-workers", "2"]
+    assert main([*command, *engine, "--dry-run"]) == 0
+    job = json.loads(Path("set/run.json").read_text(encoding="utf-8"))["job"]
+    assert (job["name"], job["state"]) == (jobs.name_of(str(Path("set").absolute()), "download"), "DONE")
 
 
 def test_the_drivers_word_stops_a_worker_in_the_middle_and_the_next_start_goes_on(
