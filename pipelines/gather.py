@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from types import UnionType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import apache_beam as beam
 import msgspec
@@ -30,7 +30,7 @@ from wit.arithmetic import ceil_div
 from wit.errors import Stopped
 from wit.store import fs, lease, patience
 from wit.store.flight import side_by_side
-from wit.store.manifests import Marker, named, outlined
+from wit.store.manifests import Marker, head
 from wit.store.packed import Packed
 from wit.store.parts import StageDir
 from wit.store.roster import Roster, roster
@@ -146,8 +146,6 @@ def gather_apart(
             far = not engine.local
             engine.run(lambda p: work(p | Dealt(listed, far)) | "Gather" >> WriteBatches(folder, files, far))
         elements, others = read_back(folder, files, kind, few)
-    if kind is Marker:
-        progress.learn(one.into for one, _ in outlined(cast(Packed[Marker], elements)))
     return elements, others
 
 
@@ -180,22 +178,42 @@ def read_back(
     elements = (bytes(element) for batch in read for element in split(batch))
     others = list[Any]()
     names = {one: frozenset(field.name for field in fields(one)) for one in (AskedAgain, Worked, *few)}
-    signs = [(one, [f'"{name}"'.encode() for name in sorted(names[one])]) for one in names]
+    signs = [(one, [f'"{name}"'.encode() for name in sorted(names[one], key=len, reverse=True)]) for one in names]
 
     def is_other(element: bytes) -> bool:
         """Whether it is of one of the few kinds, with all of its fields and no others; then it is kept."""
-        for one, quoted in signs:
-            if all(sign in element for sign in quoted) and (parsed := json.loads(element)).keys() == names[one]:
+        for one, quoted in signs:  # the longest first: nearly no element has it
+            if (
+                quoted[0] in element
+                and all(sign in element for sign in quoted)
+                and (parsed := json.loads(element)).keys() == names[one]
+            ):
                 others.append(load(one, parsed))
                 return True
         return False
 
     many = (element for element in elements if not is_other(element))
-    found = Packed[T].in_order(kind, named(many)) if kind is Marker else Packed[T](kind, many)
+    found = _markers(many) if kind is Marker else Packed[T](kind, many)
     for one in (one for one in others if isinstance(one, AskedAgain)):
         patience.count(one.asked_again)
     worked.heard.of_a_job(one for one in others if isinstance(one, Worked))
     return found, [one for one in others if not isinstance(one, AskedAgain | Worked)]
+
+
+def _markers(elements: Iterable[bytes]) -> Packed[Any]:
+    """The markers in the order of their names; the bar learns of them."""
+    units, pairs = 0, 0
+
+    def counted() -> Iterator[tuple[str, bytes]]:
+        nonlocal units, pairs
+        for element in elements:
+            one = head(element)
+            units, pairs = units + 1, pairs + one.into
+            yield one.file, element
+
+    found = Packed[Any].in_order(Marker, counted())
+    progress.learn(units, pairs)
+    return found
 
 
 split = msgspec.json.Decoder(list[msgspec.Raw]).decode

@@ -7,7 +7,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,11 +41,10 @@ def advance(units: int, pairs: int = 0) -> None:
         _counts["pairs"] += pairs
 
 
-def learn(pairs: Iterable[int]) -> None:
-    """Counts what workers elsewhere have done, by the pairs of each unit that they gave back, where nothing was counted here."""
+def learn(units: int, pairs: int) -> None:
+    """Counts what workers elsewhere have done and gave back, where nothing was counted here."""
     if not _counts["units"]:
-        for number in pairs:
-            advance(1, pairs=number)
+        advance(units, pairs)
 
 
 @dataclass(frozen=True, slots=True)

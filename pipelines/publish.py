@@ -53,7 +53,7 @@ def run_publish(context: Context) -> Published:
             ShardMarker,
             out=stage.out,
         )
-        progress.learn(marker.count for marker in markers)
+        progress.learn(len(markers), sum(marker.count for marker in markers))
 
     def copying(copier: Copier, files: Sequence[Names]) -> list[Names]:
         copy = beam.Map(copier)

@@ -33,14 +33,29 @@ class Counts(Protocol):
     def dropped(self) -> Mapping[str, int]: ...
 
 
+class Sum:
+    """Statistics that are added up one by one."""
+
+    def __init__(self) -> None:
+        self._into, self._out, self._dropped = 0, 0, dict[str, int]()
+
+    def add(self, part: Counts) -> None:
+        self._into, self._out = self._into + part.into, self._out + part.out
+        for name, count in part.dropped.items():
+            self._dropped[name] = self._dropped.get(name, 0) + count
+
+    @property
+    def tally(self) -> Tally:
+        """The sum so far."""
+        return Tally(into=self._into, out=self._out, dropped=add_counts([self._dropped]))
+
+
 def add_up(parts: Iterable[Counts]) -> Tally:
     """The sum of some statistics."""
-    into, out, dropped = 0, 0, dict[str, int]()
+    total = Sum()
     for part in parts:
-        into, out = into + part.into, out + part.out
-        for name, count in part.dropped.items():
-            dropped[name] = dropped.get(name, 0) + count
-    return Tally(into=into, out=out, dropped=add_counts([dropped]))
+        total.add(part)
+    return total.tally
 
 
 def add_counts(parts: Iterable[Mapping[Any, int]]) -> dict[str, int]:

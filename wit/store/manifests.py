@@ -173,14 +173,24 @@ def outlined(markers: Iterable[Marker | bytes]) -> Iterator[tuple[Outline, bytes
     return ((outline(data), data) for data in written)
 
 
-class _Named(msgspec.Struct, frozen=True, gc=False):
+class Head(msgspec.Struct, frozen=True, gc=False):
+    """Of a marker what tells it from others, and the pairs that went in."""
+
     unit: str
+    into: int = msgspec.field(name="in")
+
+    @property
+    def file(self) -> str:
+        """The name of its file; markers lie in the order of these."""
+        return f"{self.unit}.json"
+
+
+head = msgspec.json.Decoder(Head).decode
 
 
 def named(markers: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
     """(name of its file, JSON) of each of the markers."""
-    name_of = msgspec.json.Decoder(_Named).decode
-    return ((f"{name_of(data).unit}.json", data) for data in markers)
+    return ((head(data).file, data) for data in markers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

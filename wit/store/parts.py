@@ -13,7 +13,7 @@ import os
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 import xxhash
@@ -49,13 +49,20 @@ from wit.store.packed import Packed
 from wit.store.parquet import write_parquet
 from wit.store.scratch import scratch_dir
 from wit.store.streams import read_stream, write_stream
-from wit.tally import NOTHING, Tally, add_up
+from wit.tally import NOTHING, Sum, Tally, add_up
 from wit.typed import Rest, dump, load, to_json
 
 T = TypeVar("T")
 KEPT = (REMOVED_FILE,)  # tombstones outlive every rebuild
 NEWLINE = b"\n"  # that a file of JSON ends with
 TOGETHER = 1_000  # markers whose files are looked up together
+
+
+class Untidy(NamedTuple):
+    """What stands in a stage's directories and should not, and what should and does not."""
+
+    besides: Sizes
+    lost: list[Marker]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +150,9 @@ class StageDir:
 
     def _in_doubt(self, markers: Iterable[Marker | bytes], there: Listing) -> Iterator[Outline]:
         """The markers that a listing does not have, or not with all of their files, whole."""
+        directory = self.directory
         for some in batches((one for one, _ in outlined(markers)), TOGETHER):
-            names = [f"{self.directory}/{one.unit}.json" for one in some]
+            names = [f"{directory}/{one.unit}.json" for one in some]
             files = [file for one in some for file in one.files.values()]
             sizes = iter(there.sizes_of([file.name for file in files]))
             for one, marked in zip(some, there.sizes_of(names), strict=True):
@@ -281,17 +289,19 @@ class StageDir:
         `present` gave, if it was asked before. In this order, since a marker on disk may still name files between passes that
         are not in the manifest. Raises Stopped, and writes nothing, where a wanted unit is missing, even if the engine reported
         success."""
-        awaited = Awaited(map(str, wanted))
+        awaited, total = Awaited(map(str, wanted)), Sum()
 
-        def noted() -> Iterator[Outline]:
-            for one, _ in outlined(markers):
+        def noted() -> Iterator[tuple[Outline, bytes]]:
+            for one, data in outlined(markers):
                 awaited.came(one.unit)
-                yield one
+                total.add(one)
+                yield one, data
 
-        manifest = self._manifest(markers, add_up(noted()), wanted=tuple(awaited.names), **info)
+        untidy = self._untidy(noted(), there)
         awaited.check(self.stage)
+        manifest = self._manifest(markers, total.tally, wanted=tuple(awaited.names), **info)
         lease.write_pieces(self.out, self.manifest_path, pieces_of(manifest))
-        self.tidy(markers, there)
+        self._make_tidy(untidy)
         return manifest
 
     def summed(self, markers: Sequence[Marker], **info: Any) -> Manifest:
@@ -318,12 +328,16 @@ class StageDir:
     def tidy(self, markers: Iterable[Marker], there: Sizes | None = None) -> None:
         """Removes every file of the stage that these markers do not name: a lost race's, unfinished ones, another fingerprint's.
         Writes a marker again that is gone, or of another size; a listing that is late is not believed there."""
-        found, lost = Listing.of(self.present() if there is None else there), list[Marker]()
+        self._make_tidy(self._untidy(outlined(markers), there))
+
+    def _untidy(self, markers: Iterable[tuple[Outline, bytes]], there: Sizes | None) -> Untidy:
+        """What is there besides these markers' files, and which markers are gone, or of another size."""
+        found, lost, directory = Listing.of(self.present() if there is None else there), list[Marker](), self.directory
 
         def kept() -> Iterator[str]:
-            yield from (f"{self.directory}/{name}" for name in (fs.name_of(self.manifest_path), *KEPT))
-            for some in batches(outlined(markers), TOGETHER):
-                names = [f"{self.directory}/{one.unit}.json" for one, _ in some]
+            yield from (f"{directory}/{name}" for name in (fs.name_of(self.manifest_path), *KEPT))
+            for some in batches(markers, TOGETHER):
+                names = [f"{directory}/{one.unit}.json" for one, _ in some]
                 yield from names
                 yield from (file.name for one, _ in some for file in one.files.values())
                 yield from (beside.name for one, _ in some for beside in one.beside)
@@ -331,8 +345,11 @@ class StageDir:
                     if size != (one.marker_bytes or len(data) + len(NEWLINE)):
                         lost.append(load(Marker, json.loads(data)))
 
-        self._remove(found.besides(kept()))
-        for marker in lost:
+        return Untidy(found.besides(kept()), lost)
+
+    def _make_tidy(self, untidy: Untidy) -> None:
+        self._remove(untidy.besides)
+        for marker in untidy.lost:
             data, path = to_json(marker.bare), self.marker_path(marker.unit)
             if fs.size_of_file(path) not in (len(data), marker.size):
                 lease.write(self.out, path, data)
