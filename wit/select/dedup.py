@@ -31,14 +31,10 @@ PICTURE = pa.schema(
         ("original_sha256", pa.string()),
         ("phash", pa.uint64()),
         ("captions", pa.list_(CAPTION)),  # by critical t, then key
-        (
-            "pictures",
-            pa.int32(),
-        ),  # that it stands for, itself included; 0 where another row stands for it, and has its captions
-        (
-            "draws",
-            pa.list_(DRAW),
-        ),  # under --cap hard, where captions are left out: the smallest of each query over all of them
+        # How many it stands for, itself included; 0 where another row stands for it, and has its captions.
+        ("pictures", pa.int32()),
+        # Under --cap hard, where captions are left out: the smallest of each query over all of them.
+        ("draws", pa.list_(DRAW)),
     ]
 )
 # The verdict on it: a representative (no reason; with the union of captions) or a duplicate.
