@@ -203,9 +203,16 @@ def show(lines: list[Line], earlier: list[Line], scale: float) -> None:
 
 
 def show_bounds(lines: list[Line]) -> None:
-    """The bounds of design 11 that concern the driver, and whether they hold."""
+    """The bounds of design 11 that concern the driver, and whether they hold. Of a marker's name it keeps a few bytes, and a
+    listing is 1,000 names a request: what grows is said."""
     graph = max(line.graph_kb for line in lines)
     shares = {one.stage: one.seconds / (SECONDS[one.stage] / WORKERS) for one in lines if one.what == "start and end"}
+    whole, most = Set(1.0), max(lines, key=lambda line: line.megabytes)
+    for line in (line for line in lines if line.what == "start and end"):
+        units = whole.final if line.stage == "publish" else len(whole.units(line.stage))
+        each = f"{units:,} units: {line.megabytes * 1e6 / units:,.0f} B and {line.requests / units:.4f} requests each"
+        print(f"{line.stage}, {each}")
+    print(f"memory at most {most.megabytes:.0f} MB ({most.stage}, {most.what}), whatever the rows")
     print(f"a job's graph below 1 MB: {graph:,.0f} kB, {'within' if graph < 1_000 else 'BEYOND'}")
     for stage, share in shares.items():
         print(f"below {SHARE:.0%} of the time of {stage}: {share:.1%}, {'within' if share < SHARE else 'BEYOND'}")

@@ -138,8 +138,7 @@ def job_server(engine: str, folder: Path, master: str) -> Iterator[str]:
     port, lib = free_port(), jars(engine)
     path = [f"{lib}/*"]
     if engine == "spark":
-        # Beam ships all that stands in the class path to every worker. Spark's own jars are there; one that names them is not.
-        path.append(str(pathing_jar(folder / "spark.jar", sorted((spark_home() / "jars").glob("*.jar")))))
+        path.append(f"{spark_home()}/jars/*")
     flag = {"spark": "--spark-master-url", "flink": "--flink-master"}[engine]
     command = [need("java", "no jar"), *OPENS, "-cp", os.pathsep.join(path), DRIVERS[engine], flag, master]
     command += ["--job-port", str(port), "--artifact-port", "0", "--expansion-port", "0"]
@@ -147,6 +146,12 @@ def job_server(engine: str, folder: Path, master: str) -> Iterator[str]:
     with started(command, folder / f"{engine}-job-server.log") as process:
         until(lambda: listens(f"127.0.0.1:{port}") or process.poll() is not None, f"the job server of {engine}")
         yield f"localhost:{port}"
+
+
+def beam_by_name(folder: Path) -> str:
+    """The flag of a build that ships the names of Beam's jars to Spark's executors, which have them. Without it Beam ships all
+    that stands in the job server's class path, 418 MB, to each of them for every job."""
+    return f"--files_to_stage={pathing_jar(folder / 'beam.jar', sorted(jars('spark').glob('*.jar')))}"
 
 
 def pathing_jar(path: Path, jars: Sequence[Path]) -> Path:

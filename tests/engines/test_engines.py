@@ -112,7 +112,7 @@ def test_a_cluster_whose_executors_and_driver_are_killed_gives_the_same(here: di
     select."""
     out, said = tmp_path / "set", tmp_path / "said.txt"
     with engines.spark_cluster(tmp_path) as cluster, engines.job_server("spark", tmp_path, cluster.master) as endpoint:
-        own = engines.workers_of_their_own(tmp_path)
+        own = (*engines.workers_of_their_own(tmp_path), engines.beam_by_name(tmp_path))
         flags = ("--runner=PortableRunner", f"--job_endpoint={endpoint}", *own)
         with building(out, said, *flags) as driver:
             until(driver, said, lambda: shards_of(out) >= 1)
