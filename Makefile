@@ -40,8 +40,9 @@ test-stores: .venv
 	$(RUN) -m pytest -m stores tests/stores_real
 
 # The demonstration web on a real engine. What the engine is made of is taken from the folder WIT_ENGINES, by default
-# ~/.cache/wit/engines, and fetched where it is not there: by Maven, Go and pip.
+# ~/.cache/wit/engines, and fetched where it is not there: by Maven, Go and pip. Spark builds into MinIO, too.
 test-spark test-flink test-prism: .venv
+	$(RUN) -m pip install --quiet --only-binary=:all: --no-build-isolation --constraint constraints.txt --editable '.[stores]'
 	$(RUN) -m pytest -m $(@:test-%=%) tests/engines
 
 # What docs/interop.md shows of Daft and Spark, each in an environment of its own in build/interop; Spark needs Java.

@@ -1,5 +1,5 @@
-"""Progress bars with rates and time left. A local run's DoFns count here; on a cluster the bar counts published markers, and the
-last line what came back from workers."""
+"""Progress bars with rates and time left, and where there is no terminal a line a minute. A local run's DoFns count here; on a
+cluster the bar counts published markers, and the last line what came back from workers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
@@ -16,12 +17,12 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
+from wit.errors import Stopped
 from wit.store.manifests import Marker, Unit
 from wit.store.parts import StageDir
 
@@ -29,6 +30,7 @@ POLL_S = 0.5
 # At most: markers are counted by a listing, which costs a request for 1,000 names on an object store.
 LISTED_EVERY_S = 10.0
 LISTING_SHARE = 0.05  # of the time, at most, is spent on listings
+LOGGED_EVERY_S = 60.0  # a line, where there is no terminal
 
 _lock = threading.Lock()
 _counts = {"units": 0, "pairs": 0}
@@ -81,8 +83,18 @@ def bar(name: str, stage: StageDir | None, *, total: int | None, unit: str) -> I
     started = time.monotonic()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
         task = shown.add_task(name, total=total, rate="")
-        stop = threading.Event()
-        poller = threading.Thread(target=_poll, args=(shown, task, stage, stop, started), daemon=True)
+
+        def show(done: int, pairs: int) -> None:
+            seconds = time.monotonic() - started
+            if console.is_terminal:
+                rate = f"{pairs:,} pairs, {pairs / seconds:,.0f}/s" if pairs else ""
+                shown.update(task, completed=done, rate=rate)
+            else:
+                line = f"{name:<10} {so_far(done, total, unit, pairs, seconds)}"
+                print(line, file=sys.stderr, flush=True)
+
+        stop, every_s = threading.Event(), POLL_S if console.is_terminal else LOGGED_EVERY_S
+        poller = threading.Thread(target=_poll, args=(show, every_s, stage, stop), daemon=True)
         poller.start()
         try:
             yield
@@ -100,15 +112,29 @@ def next_listing(began: float, ended: float) -> float:
     return max(began + LISTED_EVERY_S, ended + (ended - began) / LISTING_SHARE)
 
 
-def _poll(shown: Progress, task: TaskID, stage: StageDir | None, stop: threading.Event, started: float) -> None:
-    listing = started + LISTED_EVERY_S
-    while not stop.wait(POLL_S):
-        if stage is not None and not _counts["units"]:
-            if time.monotonic() >= listing:
-                began = time.monotonic()
-                shown.update(task, completed=_published(stage))
+def so_far(done: int, total: int | None, unit: str, pairs: int, seconds: float) -> str:
+    """What a stage has done after so many seconds, how fast, and about how long the rest will take."""
+    parts = [f"{done:,} of {total:,} {unit}" if total is not None else f"{done:,} {unit}"]
+    parts += [f"{pairs:,} pairs, {pairs / seconds:,.0f}/s"] if pairs else []
+    parts += [f"{timedelta(seconds=round(seconds))} so far"]
+    if total is not None and 0 < done < total:
+        parts += [f"about {timedelta(seconds=round(seconds * (total - done) / done))} left"]
+    return ", ".join(parts)
+
+
+def _poll(show: Callable[[int, int], None], every_s: float, stage: StageDir | None, stop: threading.Event) -> None:
+    """Shows, every so often, the units and pairs that are done."""
+    listing = time.monotonic() + min(every_s, LISTED_EVERY_S)
+    while not stop.wait(every_s):
+        done = _counts["units"]
+        if stage is not None and not done:
+            began = time.monotonic()
+            if began < listing:
+                continue
+            try:
+                done = _published(stage)
+            except (OSError, Stopped):  # the job will say so, if it lasts
+                continue
+            finally:
                 listing = next_listing(began, time.monotonic())
-            continue
-        pairs, seconds = _counts["pairs"], time.monotonic() - started
-        rate = f"{pairs:,} pairs, {pairs / seconds:,.0f}/s" if pairs else ""
-        shown.update(task, completed=_counts["units"], rate=rate)
+        show(done, _counts["pairs"])

@@ -14,9 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
+from wit.store import fs
+
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "stores_real")]
 
 import engines
+import servers
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.filterwarnings("default")]
 BUILD = (
@@ -32,7 +35,7 @@ BUILD = (
 SAME = ("candidates", "plan", "select", "shards", "dropped")
 
 
-def built(out: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+def built(out: Path | str, *flags: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pipelines.build", *BUILD, "--output", str(out), *flags]
     return subprocess.run(command, cwd=engines.ROOT, capture_output=True, text=True, check=False)
 
@@ -66,6 +69,29 @@ def test_spark_in_one_process_gives_the_same(here: dict[str, bytes], tmp_path: P
     with engines.job_server("spark", tmp_path, "local[2]") as endpoint:
         flags = ("--runner=PortableRunner", f"--job_endpoint={endpoint}", *engines.LOOPBACK)
         check(built(tmp_path / "set", *flags), tmp_path / "set", here)
+
+
+@pytest.mark.spark
+def test_spark_with_its_output_in_a_store_gives_the_same(
+    here: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On S3, which MinIO speaks; workers are processes of their own and find its credentials in their environment."""
+    with servers.running(servers.SERVERS["s3"], tmp_path / "minio") as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        with engines.job_server("spark", tmp_path, "local[2]") as endpoint:
+            own = (*engines.workers_of_their_own(tmp_path), engines.beam_by_name(tmp_path))
+            done = built(f"s3://{servers.BUCKET}/set", "--runner=PortableRunner", f"--job_endpoint={endpoint}", *own)
+        out = f"s3://{servers.BUCKET}/set"
+        assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr[-3_000:]
+        made = {
+            f"{stage}/{name}": fs.read_bytes(f"{out}/{stage}/{name}")
+            for stage in SAME
+            for name in fs.find(f"{out}/{stage}")
+        }
+        assert made.keys() == here.keys() and [name for name in here if made[name] != here[name]] == []
+        assert {"_work", "_turns"}.isdisjoint(fs.list_dir(out))
+        assert environment["AWS_SECRET_ACCESS_KEY"] not in fs.read_bytes(f"{out}/run.json").decode()
 
 
 @pytest.mark.flink
