@@ -3,12 +3,14 @@ of one directory are under way at a time, and nothing but a page is held."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import string
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
+from wit.errors import Stopped
 from wit.store import fs
 from wit.store.flight import IN_FLIGHT
 from wit.store.patience import patient
@@ -64,9 +66,13 @@ PAGES: dict[str, Callable[[Any, str, str, str], Page]] = dict.fromkeys(("s3", "s
 )
 
 
+DIRECTORY_BUCKET = "--x-s3"  # the end of the name of one of S3 Express, which lists in no order
+
+
 def has_pages(path: str) -> bool:
     """Whether the store lists from any name on."""
-    return path.partition("://")[0] in PAGES and not fs.is_local(path)
+    scheme, _, inner = path.partition("://")
+    return scheme in PAGES and not inner.partition("/")[0].endswith(DIRECTORY_BUCKET)
 
 
 def read(stretches: Iterable[Stretch]) -> Iterator[tuple[Stretch, list[tuple[str, int]]]]:
@@ -94,6 +100,9 @@ def _read(stretch: Stretch) -> tuple[Stretch, list[tuple[str, int]], list[Stretc
         sizes, is_more = ask(store, inner, beginning, after)
     except FileNotFoundError:
         return stretch, [], []
+    names = [*([after] if after else []), *(name for name, _ in sizes)]
+    if any(one >= other for one, other in itertools.pairwise(names)):
+        raise Stopped(f"{path}: the store does not list names in their order, from any name on: give OUT another store")
     ours = [one for one in sizes if not upto or one[0] <= upto]
     if not is_more or len(ours) < len(sizes) or sizes[-1][0] == upto:
         return stretch, ours, []

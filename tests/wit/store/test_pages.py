@@ -9,9 +9,10 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wit.errors import Stopped
 from wit.store import pages
 from wit.store.pages import Page, Stretch
 
@@ -46,6 +47,7 @@ def read(monkeypatch: pytest.MonkeyPatch, store: Store, *beginnings: str) -> lis
         return sorted((stretch.beginning, name, size) for stretch, sizes in read for name, size in sizes)
 
 
+@settings(deadline=None)
 @given(names=st.sets(WORDS, max_size=60), beginning=st.text(alphabet="019_a", max_size=2), page=st.integers(1, 7))
 def test_every_name_is_listed_once(names: set[str], beginning: str, page: int) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -103,3 +105,23 @@ def test_what_does_not_exist_has_no_names_and_what_fails_now_and_then_is_asked_a
     monkeypatch.setattr("wit.store.patience.FIRST_PAUSE_S", 0.001)
     assert [sizes for _, sizes in pages.read([Stretch("other:///gone", "")])] == [[]]
     assert sum(len(sizes) for _, sizes in pages.read([Stretch("other:///x", "")])) == 30_000
+
+
+@pytest.mark.parametrize("names", [["b", "a"], ["a", "a"], ["a", "c", "b"]])
+def test_a_store_that_lists_in_no_order_is_refused(monkeypatch: pytest.MonkeyPatch, names: list[str]) -> None:
+    fsspec.register_implementation("other", stores.OtherStore, clobber=True)
+    monkeypatch.setitem(pages.PAGES, "other", lambda *_: Page([(name, 1) for name in names], False))
+    with pytest.raises(Stopped, match="does not list names in their order"):
+        list(pages.read([Stretch("other:///x", "")]))
+
+
+def test_a_store_that_goes_on_from_the_beginning_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec.register_implementation("other", stores.OtherStore, clobber=True)
+    monkeypatch.setitem(pages.PAGES, "other", lambda *_: Page([(f"{n:04d}", 1) for n in range(1_000)], True))
+    with pytest.raises(Stopped, match="does not list names in their order"):
+        list(pages.read([Stretch("other:///x", "")]))
+
+
+def test_buckets_that_have_no_order_are_listed_at_once() -> None:
+    assert pages.has_pages("s3://bucket/set") and pages.has_pages("gs://bucket")
+    assert not any(map(pages.has_pages, ("s3://bucket--use1-az4--x-s3/set", "/set", "file:///set", "hdfs://host/set")))
