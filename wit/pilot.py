@@ -296,7 +296,7 @@ def _sums(path: str) -> tuple[int, int, float]:
 
 def _hosts(out: str, plan: Manifest) -> pa.Table:
     """How many rows were planned of each host."""
-    names = [part.files["rows"].name for part in plan.of("part")]
+    names = [part.files["rows"].name for part in plan.outlines("part")]
     counted = list(side_by_side(lambda name: _of_part(fs.join(out, name)), names))
     summed = pa.concat_tables([HOSTS.empty_table(), *counted]).group_by(["domain", "host"]).aggregate([("rows", "sum")])
     return summed.select(["domain", "host", "rows_sum"]).rename_columns(HOSTS.names)
@@ -313,7 +313,7 @@ def _of_part(path: str) -> pa.Table:
 
 def _draws(out: str, plan: Manifest, select: Manifest, stages: Mapping[str, Tally], config: PlanConfig) -> Draws:
     facts = read_facts(StageDir(out, "plan", ""), plan, oversample=config.oversample)
-    names = [part.files["rows"].name for part in select.of("part") if "rows" in part.files]
+    names = [part.files["rows"].name for part in select.outlines("part") if "rows" in part.files]
     tables = side_by_side(lambda name: parquet.read_table(fs.join(out, name), ["captions"]), names)
     samples, sample, query = draws_of(list(tables))
     if samples != stages["select"].out or query.max(initial=-1) >= len(facts.pairs):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import msgspec
+
 from wit.download.rounds import is_accounting
-from wit.store.manifests import Manifest, Marker, Unit
+from wit.store.manifests import Manifest, Marker, Outline, Unit, decoded, outlined
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -23,17 +25,28 @@ class FetchedShard:
 
 def raw_shards(download: Manifest, score: Manifest | None = None) -> list[FetchedShard]:
     """The raw shards of the download stage's manifest, in order, with their scores if that stage ran."""
-    scores = {part.unit.place: part.files["rows"].name for part in (score.parts if score else ())}
+    scores = {Unit.parse(one.unit).place: one.files["rows"].name for one, _ in outlined(score.parts if score else ())}
+    found = ((Unit.parse(one.unit), one) for one, _ in decoded(download.parts, _fetched))
     return sorted(
         FetchedShard(
-            part.unit,
-            part.files["tar"].name,
-            part.files["parquet"].name,
-            scores[part.unit.place] if score else None,
-            part.files["fetch"].name if part.facts.get("addresses") else None,
+            unit,
+            one.files["tar"].name,
+            one.files["parquet"].name,
+            scores[unit.place] if score else None,
+            one.files["fetch"].name if one.addresses else None,
         )
-        for part in with_pictures(download.parts)
+        for unit, one in found
+        if not is_accounting(unit)
     )
+
+
+class _Fetched(Outline, frozen=True, gc=False):
+    """The outline of a raw shard's marker, with its own fact."""
+
+    addresses: object = False
+
+
+_fetched = msgspec.json.Decoder(_Fetched).decode
 
 
 def with_pictures(markers: Iterable[Marker]) -> list[Marker]:

@@ -20,7 +20,7 @@ from wit.arithmetic import ceil_div
 from wit.arrays import Floats, Ints
 from wit.hashing import keyed_hash, keyed_hashes
 from wit.publish.config import PublishConfig
-from wit.store.manifests import Manifest
+from wit.store.manifests import Manifest, Unit
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -53,7 +53,7 @@ class Assignment:
 
 def keep_list_parts(select: Manifest) -> list[KeepPart]:
     """The parts of the select stage's manifest that hold rows."""
-    parts = [KeepPart(part.unit.place, part.files["rows"].name, part.out) for part in select.of("part")]
+    parts = [KeepPart(Unit.parse(p.unit).place, p.files["rows"].name, p.out) for p in select.outlines("part")]
     return sorted(part for part in parts if part.rows)
 
 

@@ -29,7 +29,7 @@ from wit.select.passes import count, read_raw
 from wit.select.survival import Memberships
 from wit.store import fs, parquet, streams
 from wit.store.flight import side_by_side
-from wit.store.manifests import Manifest, Published
+from wit.store.manifests import Manifest, Published, outlined
 from wit.store.parts import check_complete
 from wit.store.scratch import scratch_dir
 from wit.typed import dump, load, to_json
@@ -64,7 +64,7 @@ def pieces(raw: Sequence[FetchedShard], plan: Manifest, select: Manifest, publis
 
 def rows_of(manifest: Manifest) -> list[str]:
     """The files of rows that plan or select published, without plan's table of queries."""
-    units = (part for part in manifest.parts if part.unit != QUERIES)
+    units = (part for part, _ in outlined(manifest.parts) if part.unit != f"{QUERIES}")
     return [part.files["rows"].name for part in units if "rows" in part.files]
 
 

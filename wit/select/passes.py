@@ -260,7 +260,7 @@ def keep_parts(markers: Iterable[Marker]) -> list[Marker]:
 
 def lacking(stage: StageDir, select: Manifest, *, oversample: float) -> str:
     """What a finished select lacks of its target, in one sentence; empty where it lacks nothing, or was not given one."""
-    parts = keep_parts(select.parts)
-    if not parts or "target" not in parts[0].facts:  # version 0.1.0 had other facts there
+    part = next(select.of("part"), None)  # each part tells the same
+    if part is None or "target" not in part.facts:  # version 0.1.0 had other facts there
         return ""
-    return stage.facts(parts[0], Target).describe(select.out, oversample=oversample)
+    return stage.facts(part, Target).describe(select.out, oversample=oversample)

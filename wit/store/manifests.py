@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from wit.tally import Tally
 from wit.typed import Rest, json_digest, json_pieces, load, optional, rest, to_json
 
 T = TypeVar("T")
+D = TypeVar("D")
 RAW_SHARD = re.compile(r"r?\d+-\d+")
 Sizes = Mapping[str, int | None]  # by name relative to OUT; None for anything that is no file
 INSIDE = b"\n    "  # what begins the lines of an item in a manifest's list; its own lines begin without
@@ -168,9 +169,14 @@ outline = msgspec.json.Decoder(Outline).decode
 
 def outlined(markers: Iterable[Marker | bytes]) -> Iterator[tuple[Outline, bytes]]:
     """(outline, JSON without the newline at its end) of each of the markers; one may be given as its JSON."""
+    return decoded(markers, outline)
+
+
+def decoded(markers: Iterable[Marker | bytes], decode: Callable[[bytes], D]) -> Iterator[tuple[D, bytes]]:
+    """As `outlined`, by any decoder."""
     every = markers.json() if isinstance(markers, Packed) else markers
     written = ((one if isinstance(one, bytes) else to_json(one)).rstrip() for one in every)
-    return ((outline(data), data) for data in written)
+    return ((decode(data), data) for data in written)
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
@@ -215,9 +221,14 @@ class Manifest(Finished):
 
     parts: Sequence[Marker]
 
-    def of(self, kind: str) -> list[Marker]:
-        """The markers of the units of that kind."""
-        return [part for part in self.parts if part.unit.kind == kind]
+    def of(self, kind: str) -> Iterator[Marker]:
+        """The markers of the units of that kind; of others nothing but their names is decoded."""
+        ours = (data for one, data in decoded(self.parts, head) if Unit.parse(one.unit).kind == kind)
+        return (load(Marker, json.loads(data)) for data in ours)
+
+    def outlines(self, kind: str) -> Iterator[Outline]:
+        """The same in outline."""
+        return (one for one, _ in outlined(self.parts) if Unit.parse(one.unit).kind == kind)
 
     @property
     def entries(self) -> Iterator[File]:

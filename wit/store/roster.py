@@ -21,7 +21,7 @@ from wit.layout import SCRATCH
 from wit.store import fs
 from wit.store.scratch import scratch_dir
 from wit.store.streams import parse, write_stream
-from wit.typed import dump, load
+from wit.typed import json_text, load
 
 T = TypeVar("T")
 KEPT = 4  # rosters that a process holds: one stage needs two
@@ -57,7 +57,7 @@ def _rows(path: str) -> pa.ChunkedArray:
 def roster(items: Sequence[T], kind: type[T], *, out: str) -> Iterator[Roster[T]]:
     """Writes the list below OUT for the block. A start that finds one left by a killed build removes it."""
     path = fs.join(out, SCRATCH, f"roster-{secrets.token_hex(8)}")
-    rows = pa.array((json.dumps(dump(item)) for item in items), pa.string())
+    rows = pa.array(map(json_text, items), pa.string())
     with scratch_dir(out) as scratch:
         local = fs.join(scratch, "rows.arrow")
         write_stream(pa.table({"row": rows}), local)
