@@ -41,7 +41,11 @@ def _specs(real: Callable[[core.DoFn], Specs]) -> Callable[[core.DoFn], Specs]:
     @functools.cache
     def may_have(kind: type) -> bool:
         methods = [method for name in dir(kind) if inspect.isfunction(method := getattr(kind, name, None))]
-        return any(_has_any([*(m.__defaults__ or ()), *(m.__kwdefaults__ or {}).values()]) for m in methods)
+        is_plain = kind.__getattribute__ is object.__getattribute__ and not any(
+            hasattr(m, "__wrapped__") for m in methods
+        )
+        defaults = [[*(m.__defaults__ or ()), *(m.__kwdefaults__ or {}).values()] for m in methods]
+        return not is_plain or any(map(_has_any, defaults))
 
     @functools.wraps(real)
     def remembering(dofn: core.DoFn) -> Specs:

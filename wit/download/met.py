@@ -4,6 +4,7 @@ what each of them kept to. A raw shard's own are in the footer of its fetch tabl
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,14 @@ class Met:
     first_s: float
     last_s: float
 
+    def __post_init__(self) -> None:
+        if not (
+            0 <= self.requests < 1 << 63 and 0 <= self.at_once < 1 << 63 and self.first_s <= self.last_s < math.inf
+        ):
+            raise ValueError(
+                f"no requests to {self.address!r} can be so: {self.requests}, {self.first_s} to {self.last_s}"
+            )
+
 
 def met_by(outcomes: Iterable[Outcome]) -> list[Met]:
     """The addresses of these outcomes, those with most requests first; at most MOST."""
@@ -57,8 +66,9 @@ def met_by(outcomes: Iterable[Outcome]) -> list[Met]:
 
 
 def highest(spans: Iterable[tuple[float, float, float]]) -> float:
-    """The largest sum of the values of spans (begin, end, value) that overlap."""
-    edges = sorted(edge for begin, end, value in spans for edge in ((begin, 1, value), (end, 0, -value)))
+    """The largest sum of the values of spans (begin, end, value) that overlap; a span lasts for a millisecond at least."""
+    lasting = ((begin, max(end, begin + 0.001), value) for begin, end, value in spans)
+    edges = sorted(edge for begin, end, value in lasting for edge in ((begin, 1, value), (end, 0, -value)))
     most = level = 0.0
     for _, _, value in edges:  # at the same time ends come first
         level += value
@@ -76,6 +86,6 @@ def read_footer(path: str) -> list[Met]:
     with parquet.open_file(path) as file:
         kept: dict[bytes, Any] = file.schema_arrow.metadata or {}
     try:
-        return [load(Met, one) for one in json.loads(kept.get(FOOTER, b"[]"))]
-    except ValueError as error:
+        return load(list[Met], json.loads(kept.get(FOOTER, b"[]")))
+    except (ValueError, RecursionError) as error:
         raise damaged(path, error) from error

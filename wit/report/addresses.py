@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from wit.download.met import Met, highest
 
 TOP = 20  # on the page
+GAP_S = 10.0  # between two raw shards of a partition that meet an address in one go
 MOST_OF_PIECE = 1_000  # of a piece of the set: half a megabyte at most, of 500 pieces
 
 
@@ -32,21 +33,19 @@ class SharedAddress:
 
 
 def added(seen: Iterable[MetIn], most: int = MOST_OF_PIECE) -> list[MetIn]:
-    """One of each partition and address: raw shards of one partition come one after the other. Those with most requests first."""
-    by: dict[tuple[str, str], MetIn] = {}
-    for one in seen:
-        key, met = (one.partition, one.met.address), one.met
-        if (before := by.get(key)) is not None:
-            b = before.met
-            met = Met(
-                met.address,
-                met.requests + b.requests,
-                max(met.at_once, b.at_once),
-                min(met.first_s, b.first_s),
-                max(met.last_s, b.last_s),
-            )
-        by[key] = MetIn(one.partition, met)
-    return sorted(by.values(), key=lambda one: (-one.met.requests, one.partition, one.met.address))[:most]
+    """Of each partition and address one for each time that it was met: raw shards of one partition come one after the other, and
+    what begins within GAP_S of the end of another is one with it. Those with most requests first."""
+    joined: list[MetIn] = []
+    for one in sorted(seen, key=lambda one: (one.partition, one.met.address, one.met.first_s)):
+        met, before = one.met, joined[-1] if joined else None
+        same = before is not None and (before.partition, before.met.address) == (one.partition, met.address)
+        if before is None or not same or met.first_s > before.met.last_s + GAP_S:
+            joined.append(one)
+            continue
+        b = before.met
+        requests, at_once = met.requests + b.requests, max(met.at_once, b.at_once)
+        joined[-1] = MetIn(one.partition, Met(met.address, requests, at_once, b.first_s, max(met.last_s, b.last_s)))
+    return sorted(joined, key=lambda one: (-one.met.requests, one.partition, one.met.address, one.met.first_s))[:most]
 
 
 def shared(seen: Iterable[MetIn]) -> list[SharedAddress]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, TypeVar
 
+from wit.layout import TURNS, under
 from wit.sources.batch import SourceReport
 from wit.store import fs, web
 from wit.store.scratch import scratch_dir
@@ -59,18 +60,46 @@ class _Pace:
         time.sleep(max(left, 0.0))
 
 
-@contextlib.contextmanager
-def _share(budget: RequestBudget) -> Iterator[None]:
-    """A share of the budget for the block. Where it had to be claimed, it is kept until its next request is due: a worker that
-    takes it over knows nothing of the last one."""
-    if not budget.shares_in:
-        yield
-        return
-    with turn(budget.shares_in, *(f"source-{number:05d}" for number in range(budget.workers))):
+class _Share:
+    """The share of the budget that this process holds while any of its threads fetches a file: they keep one pace together. It is
+    kept until its next request is due, since a worker that takes it over knows nothing of the last one. Of one that died a mark
+    is left: then nothing is asked before an interval is over."""
+
+    lock = threading.Lock()
+    users = 0
+    held = contextlib.ExitStack()
+
+    @classmethod
+    @contextlib.contextmanager
+    def claimed(cls, budget: RequestBudget) -> Iterator[None]:
+        """Holds a share for the block, where shares are claimed."""
+        if not budget.shares_in:
+            yield
+            return
+        with cls.lock:
+            if not cls.users:
+                cls._claim(budget)
+            cls.users += 1
         try:
             yield
         finally:
-            _Pace.rest()
+            with cls.lock:
+                cls.users -= 1
+                if not cls.users:
+                    cls.held.close()
+
+    @classmethod
+    def _claim(cls, budget: RequestBudget) -> None:
+        """Everything that is to be undone, the last first, goes on the stack."""
+        out, names = budget.shares_in, [f"source-{number:05d}" for number in range(budget.workers)]
+        with contextlib.ExitStack() as stack:
+            mark = under(out, TURNS, f"{stack.enter_context(turn(out, *names)).name}.asked")
+            if fs.exists(mark):
+                time.sleep(budget.interval_s())
+            fs.write_bytes(mark, b"")
+            stack.callback(fs.remove, mark)
+            stack.callback(_Pace.rest)
+            cls.held = stack.pop_all()
 
 
 def with_retries(action: Callable[[], T], budget: RequestBudget) -> T:
@@ -99,7 +128,7 @@ def open_source(path: str, report: SourceReport, budget: RequestBudget | None = 
         local = fs.join(folder, "file")
         fetch = web.Download(path, local).go_on if web.is_web(path) else lambda: fs.download(path, local)
         paced = budget or RequestBudget()
-        with _share(paced):
+        with _Share.claimed(paced):
             with_retries(fetch, paced)
         with fs.open_read(local) as stream:
             yield stream

@@ -61,6 +61,10 @@ class Listing(Mapping[str, int | None]):
         for some in batches(kept, PIECE):
             at = self._find_all(some)
             others[at[at != NOWHERE]] = False
+        # A name may be there twice, as a file and as the directory of what a store has below it: both are kept.
+        low, high = (np.frombuffer(column, np.uint64) for column in (self._low, self._high))
+        twice = np.flatnonzero((low[1:] == low[:-1]) & (high[1:] == high[:-1]))
+        others[twice] = others[twice + 1] = others[twice] & others[twice + 1]
         places = np.sort(self._place[others])
         piece, begins = np.searchsorted(self._ends, places, side="right"), np.append(0, self._ends)
         found = {number: _unpacked(self._names[number]) for number in np.unique(piece).tolist()}
@@ -153,7 +157,10 @@ def _by_pages(stretches: Iterable[pages.Stretch], places: Places) -> Iterator[_P
     deeper = set[str]()
     for stretch, sizes in pages.read(stretches):
         place = places[stretch.path, stretch.beginning]
-        deeper |= {place + name.partition("/")[0] for name, _ in sizes if "/" in name}
+        firsts = {name.partition("/")[0] for name, _ in sizes if "/" in name}
+        deeper |= {
+            place + first for first in firsts if first
+        }  # of "//" there would be none, and the place itself be meant
         # An object without a name is what some tools put where a directory begins.
         yield _Piece([(place + name, size) for name, size in sizes if name and "/" not in name])
     yield _Piece((name, None) for name in sorted(deeper))

@@ -43,7 +43,10 @@ def _of_s3(store: Any, folder: str, beginning: str, after: str) -> Page:
     bucket, _, key = folder.partition("/")
     key = f"{key.rstrip('/')}/" if key else ""
     behind = {"StartAfter": key + after} if after else {}
-    answer = store.call_s3("list_objects_v2", Bucket=bucket, Prefix=key + beginning, MaxKeys=NAMES, **behind)
+    asked = {"Bucket": bucket, "Prefix": key + beginning, "MaxKeys": NAMES}
+    answer = store.call_s3("list_objects_v2", **asked, **behind)
+    while not answer.get("Contents") and answer.get("IsTruncated"):  # a page may be empty, and not the last
+        answer = store.call_s3("list_objects_v2", **asked, ContinuationToken=answer["NextContinuationToken"])
     sizes = [(one["Key"].removeprefix(key), int(one["Size"])) for one in answer.get("Contents", ())]
     return Page(sizes, bool(answer.get("IsTruncated")))
 
@@ -54,11 +57,13 @@ def _of_gcs(store: Any, folder: str, beginning: str, after: str) -> Page:
     key = f"{key.rstrip('/')}/" if key else ""
     behind = {"startOffset": key + after} if after else {}
     asked = {"prefix": key + beginning, "maxResults": NAMES, "fields": "nextPageToken,items(name,size)"}
-    answer = store.call("GET", "b/{}/o", bucket, **asked, **behind, json_out=True)
-    while "nextPageToken" in answer and not answer.get("items"):  # a page may be empty, and not the last
-        answer = store.call("GET", "b/{}/o", bucket, **asked, pageToken=answer["nextPageToken"], json_out=True)
-    sizes = [(one["name"].removeprefix(key), int(one["size"])) for one in answer.get("items", ())]
-    return Page([one for one in sizes if one[0] > after], "nextPageToken" in answer)
+    while True:
+        answer = store.call("GET", "b/{}/o", bucket, **asked, **behind, json_out=True)
+        sizes = [(one["name"].removeprefix(key), int(one["size"])) for one in answer.get("items", ())]
+        found = [one for one in sizes if one[0] > after or not after]
+        if found or "nextPageToken" not in answer:
+            return Page(found, "nextPageToken" in answer)
+        behind["pageToken"] = answer["nextPageToken"]  # a page may be empty, and not the last
 
 
 PAGES: dict[str, Callable[[Any, str, str, str], Page]] = dict.fromkeys(("s3", "s3a"), _of_s3) | dict.fromkeys(

@@ -8,6 +8,7 @@ import itertools
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from wit.errors import Busy
 from wit.layout import TURNS, under
@@ -22,11 +23,21 @@ def never() -> bool:
     return False
 
 
+class Turn(NamedTuple):
+    """A turn that is held: with the one of the names that it was given. Called, it says whether another has taken it since."""
+
+    name: str
+    is_lost: Callable[[], bool]
+
+    def __call__(self) -> bool:
+        return self.is_lost()
+
+
 @contextlib.contextmanager
-def turn(out: str, *names: str, give_up: Callable[[], bool] = never) -> Iterator[Callable[[], bool]]:
+def turn(out: str, *names: str, give_up: Callable[[], bool] = never) -> Iterator[Turn]:
     """Waits for the turn of a piece with one of these names, and holds it for the block: a kernel lock where OUT is local, which
-    ends with its process, and a lease elsewhere, which is taken over when its holder has been silent for `lease.LEASE_S`. Yields
-    a function that says whether another has taken it since; raises Busy where `give_up` says so while it waits."""
+    ends with its process, and a lease elsewhere, which is taken over when its holder has been silent for `lease.LEASE_S`. Raises
+    Busy where `give_up` says so while it waits."""
     hold = _locked if fs.is_local(out) else _leased
     begin = secrets.randbelow(len(names))  # who begins elsewhere meets fewer that are taken
     with contextlib.ExitStack() as stack:
@@ -39,7 +50,7 @@ def turn(out: str, *names: str, give_up: Callable[[], bool] = never) -> Iterator
                     raise
             if tried % min(AT_ONCE, len(names)) == 0:
                 time.sleep(WAIT_S)
-        yield lost
+        yield Turn(name, lost)
 
 
 @contextlib.contextmanager

@@ -30,7 +30,12 @@ def test_only_the_addresses_with_most_requests_are_told() -> None:
 
 @pytest.mark.parametrize(
     "spans, most",
-    [([], 0), ([(0, 1, 3.0), (1, 2, 4.0)], 4.0), ([(0, 2, 3.0), (1, 2, 4.0), (1.5, 3, 1.0)], 8.0)],
+    [
+        ([], 0),
+        ([(0, 1, 3.0), (1, 2, 4.0)], 4.0),
+        ([(1, 1, 3.0), (1, 1, 4.0)], 7.0),
+        ([(0, 2, 3.0), (1, 2, 4.0), (1.5, 3, 1.0)], 8.0),
+    ],
 )
 def test_what_overlaps_is_added_up(spans: list[tuple[float, float, float]], most: float) -> None:
     assert highest(spans) == most
@@ -44,8 +49,25 @@ def test_the_footer_comes_back_and_a_table_without_one_tells_none(tmp_path: Path
     assert read_footer(str(tmp_path / "without.parquet")) == []
 
 
-def test_a_footer_of_something_else_is_a_damaged_file(tmp_path: Path) -> None:
+MET = '[{"address": "a", "requests": %s, "at_once": 1, "first_s": 1, "last_s": %s}]'
+
+
+@pytest.mark.parametrize(
+    "footer",
+    [
+        '[{"address": 3}]',
+        "5",
+        "null",
+        "{}",
+        "[" * 100_000,
+        MET % (10**400, 2),
+        MET % (-1, 2),
+        MET % (1, 0),
+        MET % (1, "NaN"),
+    ],
+)
+def test_a_footer_of_something_else_is_a_damaged_file(tmp_path: Path, footer: str) -> None:
     path = tmp_path / "one.parquet"
-    pq.write_table(pa.table({"key": ["k"]}).replace_schema_metadata({"wit.addresses": '[{"address": 3}]'}), path)
+    pq.write_table(pa.table({"key": ["k"]}).replace_schema_metadata({"wit.addresses": footer}), path)
     with pytest.raises(InputError, match=r"one\.parquet"):
         read_footer(str(path))

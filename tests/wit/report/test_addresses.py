@@ -21,6 +21,13 @@ def test_raw_shards_of_one_partition_are_one() -> None:
     assert added(some, 1) == [seen("p", "a", 40, 2, 5, 20)]
 
 
+def test_a_partition_that_comes_back_later_was_not_there_meanwhile() -> None:
+    some = [seen("p", "a", 100, 1, 0, 1), seen("p", "a", 100, 1, 1000, 1001), seen("q", "a", 1, 1, 500, 501)]
+    assert added(some) == [some[0], some[1], some[2]] and shared(added(some)) == []
+    both = [seen(p, "a", 100, 1, begin, begin + 1) for p in ("p", "q") for begin in (0, 3600)]
+    assert shared(added(both)) == [SharedAddress("a", 2, 400, 2, 200.0)]
+
+
 def test_an_address_that_partitions_met_one_after_the_other_is_not_named() -> None:
     assert shared([seen("p", "a", 9, 2, 0, 10), seen("q", "a", 9, 2, 11, 20), seen("p", "b", 9, 9, 0, 9)]) == []
 

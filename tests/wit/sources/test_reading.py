@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,44 @@ def test_workers_that_do_not_see_each_other_keep_the_budget_of_the_job(tmp_path:
         subprocess.run([sys.executable, "-c", READERS, str(tmp_path), *urls], cwd=ROOT, check=True, timeout=60)
     assert len(handler.times) == 15 and handler.most <= 2
     assert max(handler.times) - min(handler.times) > 2.8 - 0.4  # the first may take a while to arrive
+
+
+def test_who_takes_the_share_of_one_that_died_waits_for_what_that_may_have_asked(tmp_path: Path) -> None:
+    handler = type("One", (Counting,), {"at_once": 0, "most": 0, "times": []})
+    dying = READERS.replace(
+        "budget = RequestBudget(requests_per_s=5, workers=2", "budget = RequestBudget(requests_per_s=0.5, workers=1"
+    )
+    dying = dying.replace(
+        "os._exit(stream.read()", "os.kill(os.getpid(), 9) if url.endswith('die') else os._exit(stream.read()"
+    )
+    with serving(handler) as port:
+        for name, status in (("die", 9), ("live", 0)):
+            url = f"http://127.0.0.1:{port}/{name}"
+            done = subprocess.run([sys.executable, "-c", dying, str(tmp_path), url], cwd=ROOT, check=False, timeout=60)
+            assert done.returncode == status
+    assert len(handler.times) == 2 and handler.times[1] - handler.times[0] > 2 - 0.1
+    assert list((tmp_path / "_turns").glob("*.asked")) == []
+
+
+def test_threads_of_one_process_hold_one_share(tmp_path: Path) -> None:
+    handler = type("One", (Counting,), {"at_once": 0, "most": 0, "times": []})
+    budget, held = RequestBudget(requests_per_s=1_000, workers=3, shares_in=str(tmp_path)), set[str]()
+    with serving(handler) as port, ThreadPoolExecutor(6) as pool:
+
+        def read(number: int) -> bytes:
+            url = f"http://127.0.0.1:{port}/{number}"
+            with open_source(url, SourceReport(url), budget) as stream:
+                return stream.read()
+
+        def look() -> None:
+            while not over.wait(0.005):
+                held.update({path.name for path in (tmp_path / "_turns").glob("*.asked")})
+
+        over = threading.Event()
+        looker = threading.Thread(target=look)
+        looker.start()
+        assert [*pool.map(read, range(12))] == [b"x"] * 12
+        over.set()
+        looker.join()
+    assert handler.most > 1, "they fetch side by side"
+    assert reading._Share.users == 0 and len(handler.times) == 12 and held

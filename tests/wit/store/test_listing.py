@@ -80,3 +80,17 @@ def test_a_listing_takes_little_memory() -> None:
         assert tracemalloc.get_traced_memory()[0] < 60 * len(found)
     finally:
         tracemalloc.stop()
+
+
+def test_what_a_store_has_below_the_name_of_a_file_costs_neither_the_file_nor_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsspec.register_implementation("other", stores.OtherStore, clobber=True)
+    names = ["", "/x", "kept.json", "kept.json/x", "other.json"]
+    monkeypatch.setitem(pages.PAGES, "other", lambda *_: pages.Page([(name, len(name)) for name in names], False))
+    found = listed([(f"other://{tmp_path}", "plan/", "")])
+    assert "plan/" not in found and found["plan/kept.json"] == len("kept.json")
+    assert found.besides(["plan/kept.json"]) == {"plan/other.json": len("other.json")}
+    assert found.besides([]) == dict.fromkeys(["plan/kept.json"], len("kept.json")) | {
+        "plan/other.json": len("other.json")
+    }

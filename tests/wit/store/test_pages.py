@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -125,3 +126,47 @@ def test_a_store_that_goes_on_from_the_beginning_is_refused(monkeypatch: pytest.
 def test_buckets_that_have_no_order_are_listed_at_once() -> None:
     assert pages.has_pages("s3://bucket/set") and pages.has_pages("gs://bucket")
     assert not any(map(pages.has_pages, ("s3://bucket--use1-az4--x-s3/set", "/set", "file:///set", "hdfs://host/set")))
+
+
+class Google:
+    """Of gcsfs what is asked: names from an offset on, which is one of them, and pages that come short."""
+
+    def __init__(self, names: list[str], page: int) -> None:
+        self.names, self.page = sorted(names), page
+
+    def call(self, method: str, path: str, bucket: str, *, prefix: str, pageToken: str = "", **asked: Any) -> Any:
+        assert (method, path, bucket) == ("GET", "b/{}/o", "bucket")
+        ours = [name for name in self.names if name.startswith(prefix) and name >= asked.get("startOffset", "")]
+        begin = int(pageToken or 0)
+        items = [{"name": name, "size": "7"} for name in ours[begin : begin + self.page]]
+        more = {"nextPageToken": f"{begin + self.page}"} if begin + self.page < len(ours) else {}
+        return ({"items": items} if items else {}) | more
+
+
+class Amazon:
+    """Of s3fs what is asked: every other page is empty."""
+
+    def __init__(self, names: list[str], page: int) -> None:
+        self.names, self.page = sorted(names), page
+
+    def call_s3(self, method: str, *, Bucket: str, Prefix: str, MaxKeys: int, **asked: str) -> Any:
+        assert (method, Bucket, MaxKeys) == ("list_objects_v2", "bucket", pages.NAMES)
+        token = asked.get("ContinuationToken")
+        after = token if token is not None else asked.get("StartAfter", "")
+        ours = [name for name in self.names if name.startswith(Prefix) and name > after]
+        if token is None and ours:
+            return {"IsTruncated": True, "NextContinuationToken": after}
+        keys = [{"Key": name, "Size": 7} for name in ours[: self.page]]
+        return {"Contents": keys, "IsTruncated": len(ours) > self.page}
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 1_000])
+@pytest.mark.parametrize(("scheme", "kind"), [("gs", Google), ("s3", Amazon)])
+def test_pages_that_come_short_or_empty_are_gone_on_from(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, kind: type[Google] | type[Amazon], page: int
+) -> None:
+    names = [f"set/plan/part-{number:05d}.json" for number in range(30)]
+    store = kind([*names, "set/planet/x", "set/plan"], page)
+    monkeypatch.setattr(pages.fs, "file_system", lambda path: (store, path.partition("://")[2]))
+    read = pages.read([Stretch(f"{scheme}://bucket/set/plan", "")])
+    assert sorted(name for _, sizes in read for name, _ in sizes) == [name.removeprefix("set/plan/") for name in names]
