@@ -45,6 +45,7 @@ def counted(folder: Path) -> tuple[list[stores.Line], str]:
 
 def prefixes(seconds: dict[str, float], workers: int) -> None:
     """A line for each stage and folder; `seconds` are the worker-seconds of each stage at full size."""
+    print("building the demonstration web on a store that counts, which takes a minute or more", file=sys.stderr)
     with tempfile.TemporaryDirectory() as name:
         lines, out = counted(Path(name))
         units = {stage: _units(Path(out), stage) for stage in ENDS}

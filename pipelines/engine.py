@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -93,7 +94,7 @@ class Engine:
     def check(self) -> None:
         """Raises InputError for a runner that does not exist, and for options that Beam refuses."""
         try:
-            beam.Pipeline(runner=self.runner, options=self.options())
+            _pipeline(self.runner, self.options())
         except (ValueError, ImportError, AttributeError) as error:
             why = f"{error}".strip().rstrip(".").replace("\n", " ")
             raise InputError(
@@ -111,7 +112,7 @@ class Engine:
             options.view_as(DirectOptions).direct_num_workers = self.threads
         else:
             self._name(options)
-        pipeline = beam.Pipeline(runner=self.on_this_machine() if self.local else self.runner, options=options)
+        pipeline = _pipeline(self.on_this_machine() if self.local else self.runner, options)
         build(pipeline)
         try:
             with _ending_servers(pipeline.runner, self.runner in STARTED):
@@ -157,6 +158,15 @@ class Engine:
             raise
         self.on_job(replace(job, state=state))
         return state
+
+
+def _pipeline(runner: Any, options: PipelineOptions) -> beam.Pipeline:
+    """A pipeline without the empty folder that Beam makes for each in the system's temporary directory, for transforms that we do
+    not use, and removes when it has run: one that is only checked, or killed, would leave it."""
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    with contextlib.suppress(OSError):
+        os.rmdir(pipeline.local_tempdir)
+    return pipeline
 
 
 @contextlib.contextmanager

@@ -108,5 +108,5 @@ heard = Heard()
 
 def words(workers: Workers, seconds: float) -> str:
     """The last line of a stage on an engine, behind the stage's name."""
-    of_each = f"workers: {workers.workers}, at most {workers.worker_mb:,.0f} MB each"
-    return f"engine {workers.engine_s:.1f} of {seconds:.1f} s; {of_each}"
+    of_each = f"worker processes: {workers.workers}, at most {workers.worker_mb:,.0f} MB each"
+    return f"engine {workers.engine_s:.1f} of the whole stage's {seconds:.1f} s; {of_each}"

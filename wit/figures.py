@@ -33,6 +33,7 @@ from wit.fetch.resolver import MIN_TTL_S
 from wit.fetch.transfers import IDLE_CONNECTIONS
 from wit.pilot import Pilot
 
+MUCH = 0.1  # of a pilot's time, that an engine takes
 MEASURED, COMPUTED, ASSUMED = "measured", "computed", "assumed"
 GB, TB = 1e9, 1e12
 
@@ -240,6 +241,11 @@ def _notes(pilot: Pilot, size: Size, wish: Wish, slowest: Slowest) -> Iterator[s
         yield (
             f"run.json does not say how many cores made the pilot: {cores_of(pilot, wish):,}, as this machine has, are assumed "
             "(--pilot-cores)"
+        )
+    if (engine := sum(pilot.engine_s.values())) > MUCH * sum(pilot.seconds.values()):
+        yield (
+            f"of the pilot's {sum(pilot.seconds.values()):,.0f} s its engine took {engine:,.0f}, to start and to wait, which "
+            "core-hours and hours count as work: too high; a pilot on one machine tells what the work takes"
         )
     if unknown := [name for name, seconds in pilot.seconds.items() if not seconds]:
         yield f"run.json has no time of {', '.join(unknown)}: core-hours and hours are too low"

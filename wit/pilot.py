@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -111,6 +111,8 @@ class Pilot:
     """HOSTS: planned rows"""
     draws: Draws
     settings: Settings
+    engine_s: Mapping[str, float] = field(default_factory=dict)
+    """of the wall time of a stage, those that an engine took (`Workers.engine_s`); none where it was made on one machine"""
 
     @property
     def samples(self) -> int:
@@ -163,6 +165,7 @@ def read_pilot(out: str) -> Pilot:
         hosts=_hosts(out, plan),
         draws=_draws(out, plan, select, stages, settings.plan),
         settings=settings,
+        engine_s={name: said.engine_s for name, said in (run.workers or {}).items()},
     )
 
 

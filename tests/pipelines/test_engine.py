@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 import time
 from collections.abc import Iterable
@@ -59,3 +60,19 @@ def test_a_thread_whose_server_is_gone_ends_without_a_word(
     thread.start()
     thread.join()
     assert len(ended) == told
+
+
+def test_nothing_of_beams_is_left_in_the_systems_temporary_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    engine = Engine((), 1)
+    engine.check()
+    seen: list[list[Path]] = []
+
+    def build(pipeline: beam.Pipeline) -> object:
+        seen.append(list(tmp_path.iterdir()))  # a process that is killed now leaves this
+        return pipeline | beam.Create([1])
+
+    engine.run(build)
+    assert seen == [[]] and list(tmp_path.iterdir()) == []

@@ -52,7 +52,7 @@ def test_of_each_job_the_busiest_worker_is_taken_off_the_stage() -> None:
     heard.of_a_job([Worked("a", 6.0, 110.0), Worked("c", 4.5, 90.0)])  # 1 and half a second
     said = heard.of_stage(12.0)
     assert said == Workers(7.0, 2, 150.0)
-    assert words(said, 12.0) == "engine 7.0 of 12.0 s; workers: 2, at most 150 MB each"
+    assert words(said, 12.0) == "engine 7.0 of the whole stage's 12.0 s; worker processes: 2, at most 150 MB each"
 
 
 @pytest.fixture
@@ -81,7 +81,11 @@ def test_a_build_on_an_engine_says_both_of_every_stage(command: list[str], capsy
     )
     out, err = capsys.readouterr()
     lines = dict(
-        re.findall(r"^(\w+) +(engine [\d.]+ of [\d.]+ s; workers: \d, at most [\d,]+ MB each)$", err, re.MULTILINE)
+        re.findall(
+            r"^(\w+) +(engine [\d.]+ of the whole stage's [\d.]+ s; worker processes: \d, at most [\d,]+ MB each)$",
+            err,
+            re.MULTILINE,
+        )
     )
     assert tuple(lines) == STAGES and "peak memory of a worker elsewhere" in out
     run = json.loads(Path("set/run.json").read_text(encoding="utf-8"))

@@ -86,6 +86,15 @@ def test_what_the_pilot_cannot_tell_is_said(pilot: Pilot) -> None:
     assert "--pilot-cores" not in "\n".join(capacity(pilot, Wish(target=2_600)).notes)
 
 
+def test_a_pilot_whose_engine_took_much_of_its_time_is_named(pilot: Pilot) -> None:
+    total = sum(pilot.seconds.values())
+    notes = [
+        "\n".join(capacity(replace(pilot, engine_s={"plan": share * total}), Wish(target=2_600)).notes)
+        for share in (0.05, 0.5)
+    ]
+    assert "its engine took" not in notes[0] and f"{total:,.0f} s its engine took {total / 2:,.0f}" in notes[1]
+
+
 def test_an_oversample_that_is_too_small_is_named(pilot: Pilot) -> None:
     thin = replace(pilot.settings.plan, oversample=1.0)
     notes = capacity(replace(pilot, settings=replace(pilot.settings, plan=thin)), Wish(target=2_600)).notes
