@@ -10,7 +10,7 @@ from pipelines.build import main
 from wit.plan import pairs
 from wit.select import passes
 
-PLACES = {"plan": (pairs, "arrange", "merge-*.json"), "select": (passes, "keep_list", "merge*.json")}
+PLACES = {"plan": (pairs, "arrange", "merge-*.json"), "select": (passes, "keep_list", "cluster*.json")}
 
 
 def published(out: Path, stage: str) -> dict[str, bytes]:
