@@ -39,9 +39,10 @@ from wit.layout import DRAIN_FILE, OUTAGE_FILE, RETRY
 from wit.plan.facts import GIANT_UNKNOWN, Partition
 from wit.stages import before_stage
 from wit.store import fs
+from wit.store.awaited import check_complete
 from wit.store.manifests import Manifest, Marker, Unit, outlined
 from wit.store.packed import Packed
-from wit.store.parts import StageDir, check_complete, packed
+from wit.store.parts import StageDir, packed
 from wit.store.turns import forget_turns, never, turn
 
 

@@ -17,6 +17,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -70,25 +71,14 @@ def bar(name: str, stage: StageDir | None, *, total: int | None, unit: str) -> I
     """Shows the running stage until the block ends, then leaves one line with what was done and how fast."""
     with _lock:
         _counts.update(units=0, pairs=0)
-    console = Console(file=sys.stderr)
-    columns = (
-        TextColumn("{task.description:<10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    started = time.monotonic()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
+    console, started = Console(file=sys.stderr), time.monotonic()
+    with Progress(*_columns(unit), console=console, transient=True, disable=not console.is_terminal) as shown:
         task = shown.add_task(name, total=total, rate="")
 
         def show(done: int, pairs: int) -> None:
             seconds = time.monotonic() - started
             if console.is_terminal:
-                rate = f"{pairs:,} pairs, {pairs / seconds:,.0f}/s" if pairs else ""
-                shown.update(task, completed=done, rate=rate)
+                shown.update(task, completed=done, rate=_rate(pairs, seconds))
             else:
                 line = f"{name:<10} {so_far(done, total, unit, pairs, seconds)}"
                 print(line, file=sys.stderr, flush=True)
@@ -103,8 +93,18 @@ def bar(name: str, stage: StageDir | None, *, total: int | None, unit: str) -> I
             poller.join()
     seconds = time.monotonic() - started
     done, pairs = _counts["units"], _counts["pairs"]
-    what = f"{done:,} {unit}" + (f", {pairs:,} pairs, {pairs / max(seconds, 1e-9):,.0f}/s" if pairs else "")
-    console.print(f"{name:<10} {what}, {seconds:.1f} s", highlight=False)
+    what = ", ".join(filter(None, [f"{done:,} {unit}", _rate(pairs, seconds), f"{seconds:.1f} s"]))
+    console.print(f"{name:<10} {what}", highlight=False)
+
+
+def _columns(unit: str) -> list[ProgressColumn]:
+    named = (TextColumn(text) for text in (unit, "{task.fields[rate]}"))
+    times = (TimeElapsedColumn(), TimeRemainingColumn())
+    return [TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), *named, *times]
+
+
+def _rate(pairs: int, seconds: float) -> str:
+    return f"{pairs:,} pairs, {pairs / max(seconds, 1e-9):,.0f}/s" if pairs else ""
 
 
 def next_listing(began: float, ended: float) -> float:
@@ -115,7 +115,7 @@ def next_listing(began: float, ended: float) -> float:
 def so_far(done: int, total: int | None, unit: str, pairs: int, seconds: float) -> str:
     """What a stage has done after so many seconds, how fast, and about how long the rest will take."""
     parts = [f"{done:,} of {total:,} {unit}" if total is not None else f"{done:,} {unit}"]
-    parts += [f"{pairs:,} pairs, {pairs / seconds:,.0f}/s"] if pairs else []
+    parts += [_rate(pairs, seconds)] if pairs else []
     parts += [f"{timedelta(seconds=round(seconds))} so far"]
     if total is not None and 0 < done < total:
         parts += [f"about {timedelta(seconds=round(seconds * (total - done) / done))} left"]

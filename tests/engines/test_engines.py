@@ -84,15 +84,11 @@ def test_spark_with_its_output_in_a_store_gives_the_same(
             done = built(f"s3://{servers.BUCKET}/set", "--runner=PortableRunner", f"--job_endpoint={endpoint}", *own)
         out = f"s3://{servers.BUCKET}/set"
         assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr[-3_000:]
-        names = [
-            f"{stage}/{name}" for stage in SAME for name in fs.find(f"{out}/{stage}") if not name.endswith(".json")
-        ]
-        tables = {
-            name: data for name, data in here.items() if not name.endswith(".json")
-        }  # markers bear versions of sources
-        assert {*names} == tables.keys() and [
-            name for name in names if fs.read_bytes(f"{out}/{name}") != tables[name]
-        ] == []
+        # Markers bear the versions of sources, which are others on a store.
+        tables = {name: data for name, data in here.items() if not name.endswith(".json")}
+        made = {f"{stage}/{name}" for stage in SAME for name in fs.find(f"{out}/{stage}") if not name.endswith(".json")}
+        assert made == tables.keys()
+        assert [name for name in sorted(made) if fs.read_bytes(f"{out}/{name}") != tables[name]] == []
         assert {"_work", "_turns"}.isdisjoint(fs.list_dir(out))
         assert environment["AWS_SECRET_ACCESS_KEY"] not in fs.read_bytes(f"{out}/run.json").decode()
 

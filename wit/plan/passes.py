@@ -38,9 +38,10 @@ from wit.plan.threshold import Threshold, hard_count
 from wit.querylist import hashes_of, load_queries
 from wit.records import DROPPED, PLAN
 from wit.store import fs, parquet, shuffle
+from wit.store.awaited import check_complete
 from wit.store.manifests import Marker, Unit, with_digest
 from wit.store.parquet import write_parquet
-from wit.store.parts import StageDir, check_complete, write_tables
+from wit.store.parts import StageDir, write_tables
 from wit.store.scratch import scratch_dir
 from wit.store.shuffle import Batch, Dealt, Shuffle, Slice, Task, read_rows
 from wit.tally import NOTHING, Tally

@@ -13,9 +13,10 @@ from wit.publish.shard import ShardMarker
 from wit.shards import REMOVED
 from wit.stages import KINDS, SCHEMAS
 from wit.store import fs, lease
+from wit.store.awaited import check_complete
 from wit.store.flight import side_by_side
 from wit.store.manifests import File, Published, lacking, pieces_of, read_json, read_published, stands
-from wit.store.parts import StageDir, check_complete
+from wit.store.parts import StageDir
 from wit.typed import to_json
 
 MANIFEST_FILE = KINDS["publish"].manifest

@@ -28,9 +28,9 @@ from wit.select.config import SelectConfig
 from wit.select.passes import count, read_raw
 from wit.select.survival import Memberships
 from wit.store import fs, parquet, streams
+from wit.store.awaited import check_complete
 from wit.store.flight import side_by_side
 from wit.store.manifests import Manifest, Published, outlined
-from wit.store.parts import check_complete
 from wit.store.scratch import scratch_dir
 from wit.typed import dump, load, to_json
 

@@ -45,6 +45,12 @@ def name_of(path: str) -> str:
     return path.rstrip("/").rsplit("/", 1)[-1]
 
 
+def bucket_and_key(folder: str) -> tuple[str, str]:
+    """Of a folder's name on an object store: its bucket, and what the keys below it begin with."""
+    bucket, _, key = folder.partition("/")
+    return bucket, f"{key.rstrip('/')}/" if key else ""
+
+
 class _Local:
     """The part of fsspec's interface that is used here, for local files: importing fsspec costs each process 70 ms."""
 

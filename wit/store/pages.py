@@ -22,7 +22,8 @@ MANY = 3  # pages that are worth a stretch of their own: its last page tells onl
 
 
 class Page(NamedTuple):
-    """Names with the sizes of their files in bytes, in the order of names, and whether there are more."""
+    """Names with the sizes of their files in bytes, in the order of names, and whether there are more; none only where there are
+    no more."""
 
     sizes: list[tuple[str, int]]
     is_more: bool
@@ -40,8 +41,7 @@ class Stretch(NamedTuple):
 
 def _of_s3(store: Any, folder: str, beginning: str, after: str) -> Page:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html"""
-    bucket, _, key = folder.partition("/")
-    key = f"{key.rstrip('/')}/" if key else ""
+    bucket, key = fs.bucket_and_key(folder)
     behind = {"StartAfter": key + after} if after else {}
     asked = {"Bucket": bucket, "Prefix": key + beginning, "MaxKeys": NAMES}
     answer = store.call_s3("list_objects_v2", **asked, **behind)
@@ -53,8 +53,7 @@ def _of_s3(store: Any, folder: str, beginning: str, after: str) -> Page:
 
 def _of_gcs(store: Any, folder: str, beginning: str, after: str) -> Page:
     """https://cloud.google.com/storage/docs/json_api/v1/objects/list; `startOffset` is one of the names that are given."""
-    bucket, _, key = folder.partition("/")
-    key = f"{key.rstrip('/')}/" if key else ""
+    bucket, key = fs.bucket_and_key(folder)
     behind = {"startOffset": key + after} if after else {}
     asked = {"prefix": key + beginning, "maxResults": NAMES, "fields": "nextPageToken,items(name,size)"}
     while True:

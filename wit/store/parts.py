@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
@@ -21,10 +20,11 @@ import xxhash
 from wit import layout
 from wit.arithmetic import batches
 from wit.damage import damaged
-from wit.errors import Stopped, WorkLost
+from wit.errors import WorkLost
 from wit.layout import APART, REMOVED_FILE
 from wit.stages import SCHEMAS
 from wit.store import claims, fs, lease
+from wit.store.awaited import Awaited
 from wit.store.flight import side_by_side
 from wit.store.listing import Listing, listed, names_in
 from wit.store.manifests import (
@@ -368,36 +368,6 @@ def packed(markers: Iterable[Marker | bytes]) -> Packed[Marker]:
 def work_lost(what: str) -> WorkLost:
     """The error where a pass is to read what was spent."""
     return WorkLost(f"{what} is gone: remove all of {layout.WORK} in the output, and start the build again")
-
-
-def check_complete(stage: str, wanted: Iterable[str], published: Iterable[str]) -> None:
-    """Raises Stopped unless every wanted unit was published."""
-    awaited = Awaited(wanted)
-    for name in published:
-        awaited.came(name)
-    awaited.check(stage)
-
-
-class Awaited:
-    """The units that a stage is to publish, and which of them came: a byte a unit beside its name, where a set takes 130."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self.names = [name for name, _ in itertools.groupby(sorted(names))]
-        self._came = bytearray(len(self.names))
-
-    def came(self, name: str) -> None:
-        """Notes that a unit was published; one that nobody awaits is no matter."""
-        if (at := bisect_left(self.names, name)) < len(self.names) and self.names[at] == name:
-            self._came[at] = True
-
-    def check(self, stage: str) -> None:
-        """Raises Stopped unless all came."""
-        if missing := self._came.count(False):
-            first = self.names[self._came.index(False)]
-            raise Stopped(
-                f"{missing} of the {len(self.names)} units of {stage} were not published ({first}, ...): start the build "
-                "again to go on"
-            )
 
 
 def write_tables(scratch: str, tables: Mapping[str, pa.Table], **options: Any) -> dict[str, str]:

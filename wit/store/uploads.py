@@ -26,8 +26,7 @@ def sweep(out: str) -> int:
     if began is None or not out.startswith(SCHEMES):
         return 0
     store, inner = fs.file_system(under(out, ""))
-    bucket, _, prefix = inner.partition("/")
-    prefix = f"{prefix.rstrip('/')}/" if prefix else ""
+    bucket, prefix = fs.bucket_and_key(inner)
     try:
         below = [one for one in unfinished(store, bucket) if one["Key"].startswith(prefix)]
         old = [one for one in below if one["Initiated"].timestamp() < began]
